@@ -1,0 +1,1 @@
+"""Gatehouse: the governance that runs inside the LiteLLM proxy."""

@@ -1,0 +1,23 @@
+"""The `gatehouse` command: assembles its parts, each in a module of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from gatehouse.errors import SetupError
+
+app = typer.Typer(name="gatehouse", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Governance gateway for AI agents.")
+
+
+def main() -> None:
+    """Run the command; print a `SetupError` as one sentence and exit with 1."""
+    for part in ("serve", "stack", "init", "engine"):
+        importlib.import_module(f"gatehouse.cli.{part}")
+    try:
+        app()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
