@@ -1,0 +1,40 @@
+"""`gatehouse engine`: prepares Prisma's query engine for LiteLLM, and tells which one is in use."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gatehouse.cli import app
+from gatehouse.db import prisma_engine
+from gatehouse.settings import find_home
+
+engine = typer.Typer(no_args_is_help=True, help="Prisma's query engine, through which LiteLLM reaches its database.")
+app.add_typer(engine, name="engine")
+
+
+class Choice(StrEnum):
+    """Engines to choose from."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    WASM = "wasm"
+
+
+@engine.command()
+def install(
+    choice: Annotated[Choice, typer.Option("--engine", help="auto: native if it can be had, else wasm.")] = Choice.AUTO,
+    dev: Annotated[bool, typer.Option("--dev", help="Also the tools that check prisma-engine itself.")] = False,
+) -> None:
+    """Prepare Prisma for LiteLLM on this machine; quick when that is done already."""
+    wanted = None if choice is Choice.AUTO else prisma_engine.Kind(choice.value)
+    prisma_engine.install(find_home(), wanted, typer.echo, dev=dev)
+
+
+@engine.command()
+def check() -> None:
+    """Tell which engine is in use and whether it answers."""
+    ready = prisma_engine.current(find_home())
+    typer.echo(f"prisma engine: {ready.kind}, {prisma_engine.engine_version(ready)}, {ready.engine}")
