@@ -1,0 +1,20 @@
+"""`gatehouse init`: makes `.env` with new secrets, or adds what a newer version needs to the one that is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from gatehouse.cli import app
+from gatehouse.embedded.envfile import ensure
+from gatehouse.embedded.home import find_home
+
+
+@app.command()
+def init() -> None:
+    """Make .env with new secrets; what is set in it is never changed."""
+    found = ensure(find_home(os.environ, Path.cwd()))
+    for line in found.notes() or [f"{found.path} is complete; nothing was changed."]:
+        typer.echo(line)

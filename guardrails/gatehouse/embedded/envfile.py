@@ -1,0 +1,184 @@
+"""Makes and reads `.env`, the one place of settings and secrets for Docker and embedded mode alike.
+
+Promises: a value that is set is never changed; the file is 0600 from its first byte; it is replaced whole or not at
+all. Standard library only: setup.sh runs it (`python3 -m gatehouse.embedded.envfile`) before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatehouse.embedded.home import find_home
+from gatehouse.errors import SetupError
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    # 32 bytes are 43 characters of base64url: as strong as the AES-256 and SHA-256 they end up beside.
+    "LITELLM_MASTER_KEY": lambda: "sk-gatehouse-" + secrets.token_urlsafe(32),
+    "LITELLM_SALT_KEY": lambda: secrets.token_urlsafe(32),
+    "UI_PASSWORD": lambda: secrets.token_urlsafe(18),
+    "POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "GATEHOUSE_METRICS_TOKEN": lambda: secrets.token_urlsafe(32),
+}
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """What `ensure` found or made. `new_master_key` is set only when this call made the key."""
+
+    path: Path
+    created: bool
+    added: tuple[str, ...]
+    tightened: bool
+    new_master_key: str | None
+
+    def notes(self) -> list[str]:
+        """Lines for a person: what changed, and a new master key in full, once."""
+        lines = []
+        if self.created:
+            lines.append(f"Made {self.path} with new secrets, readable by you alone.")
+        elif self.added:
+            lines.append(f"Added to {self.path}: {', '.join(self.added)}.")
+        if self.tightened:
+            lines.append(f"{self.path} could be read by others; now by you alone.")
+        if self.new_master_key:
+            lines.append(f"New master key, shown this once and kept in .env: {self.new_master_key}")
+        return lines
+
+
+def assignment(line: str) -> tuple[str, str] | None:
+    """Read one line as Docker Compose does: quotes fall away, a bare value ends at ` #`; None for anything else."""
+    key, separator, value = line.strip().removeprefix("export ").partition("=")
+    key, value = key.strip(), value.strip()
+    if not separator or not key.isidentifier():
+        return None
+    if value[:1] in ("'", '"'):
+        end = value.find(value[0], 1)
+        return (key, value[1:end]) if end > 0 else (key, value[1:])
+    if value.startswith("#"):
+        return key, ""
+    return key, value.partition(" #")[0].rstrip()
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return the assignments of an env file; the last one of a key counts."""
+    return dict(pair for line in text.splitlines() if (pair := assignment(line)))
+
+
+def complete(existing: str | None, template: str) -> tuple[str, dict[str, str]]:
+    """Return the text `.env` should have, and the keys that were filled or added to it with their values.
+
+    Lines of `existing` stay as they are, except that a secret left empty is filled (a copied `.env.example`).
+    A key of the template that `existing` lacks is appended with the comment that stands above it.
+    """
+    base = template if existing is None else existing
+    values = parse(base)
+    added = {key: make() for key, make in GENERATED.items() if values.get(key) == ""}
+
+    def filled(line: str) -> str:
+        key, value = assignment(line) or ("", "")
+        return f"{key}={added[key]}" if key in added and not value else line
+
+    lines = [filled(line) for line in base.splitlines()]
+    comment: list[str] = []
+    for line in template.splitlines():
+        pair = assignment(line)
+        if pair is None:
+            comment = [*comment, line] if line.strip() else []
+            continue
+        key, value = pair
+        if key not in values:
+            added[key] = value or GENERATED.get(key, str)()
+            lines += ["", *comment, f"{key}={added[key]}"]
+        comment = []
+    return "\n".join(lines) + "\n", added
+
+
+def ensure(home: Path) -> EnvFile:
+    """Make `home/.env` from `home/.env.example`, or add what a newer version needs.
+
+    Raises `SetupError` when the template is missing or the folder cannot be written.
+    """
+    path = home / ".env"
+    try:
+        template = (home / ".env.example").read_text(encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{home / '.env.example'}: {error.strerror}. Restore it from the repository.") from error
+    try:
+        return _ensure(path.resolve(), template)
+    except OSError as error:
+        raise SetupError(
+            f"{path}: {error.strerror}. Make the folder and the file writable for this user, then run it again."
+        ) from error
+
+
+def _ensure(path: Path, template: str) -> EnvFile:
+    existing = path.read_text(encoding="utf-8") if path.exists() else None
+    text, values = complete(existing, template)
+    added, master_key = tuple(values), values.get("LITELLM_MASTER_KEY")
+    if existing is None:
+        try:
+            _write_new(path, text)
+        except FileExistsError:  # another setup was quicker: its file counts
+            return _ensure(path, template)
+        return EnvFile(path, created=True, added=added, tightened=False, new_master_key=master_key)
+    found = path.stat()
+    tightened = bool(stat.S_IMODE(found.st_mode) & 0o077)
+    if added:
+        _replace(path, text, found)
+    elif tightened:
+        path.chmod(0o600)
+    return EnvFile(path, created=False, added=added, tightened=tightened, new_master_key=master_key)
+
+
+def _temporary(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".env.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def _write_new(path: Path, text: str) -> None:
+    temporary = _temporary(path, text)
+    try:
+        os.link(temporary, path)  # unlike a rename, a link never takes the place of a file that is there
+    finally:
+        temporary.unlink()
+
+
+def _replace(path: Path, text: str, owner: os.stat_result) -> None:
+    temporary = _temporary(path, text)
+    try:
+        if os.geteuid() == 0:  # root adding a key must not take the file away from its owner
+            os.chown(temporary, owner.st_uid, owner.st_gid)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(home: Path) -> dict[str, str]:
+    """Return the settings in `home/.env`. Raises `SetupError` when it is missing or unreadable."""
+    try:
+        return parse((home / ".env").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SetupError(f"{home / '.env'}: it does not exist. Run `gatehouse init`.") from error
+    except OSError as error:
+        raise SetupError(f"{home / '.env'}: {error.strerror}. Run this as the user who owns it.") from error
+
+
+if __name__ == "__main__":
+    try:
+        for note in ensure(find_home(os.environ, Path.cwd())).notes():
+            print(note)
+    except SetupError as problem:
+        sys.exit(f"error: {problem}")
