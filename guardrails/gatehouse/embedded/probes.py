@@ -1,0 +1,59 @@
+"""Asks each part whether it does its work, as a client of it would: a part that runs is not yet a part that answers."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+
+from gatehouse.embedded.settings import LOCAL, Settings
+
+# The proxies of the environment are for the world outside, never for this machine.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _http(url: str, timeout: float) -> bool:
+    try:
+        with _direct.open(url, timeout=timeout) as answer:
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _postgres(settings: Settings, timeout: float) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(settings.database_url, connect_timeout=max(1, int(timeout))).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _redis(settings: Settings, timeout: float) -> bool:
+    import redis
+
+    client = redis.Redis(
+        LOCAL,
+        settings.redis_port,
+        password=settings.redis_password,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+    )
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def answers(part: str, settings: Settings, timeout: float = 2.0) -> bool:
+    """Whether that part answers within `timeout` seconds. The gateway's answer includes its database."""
+    if part == "postgres":
+        return _postgres(settings, timeout)
+    if part == "redis":
+        return _redis(settings, timeout)
+    if part == "prometheus":
+        return _http(settings.address("prometheus") + "/-/ready", timeout)
+    return _http(f"{settings.gateway_url}/health/readiness", timeout)
