@@ -1,10 +1,68 @@
-"""Every error that Gatehouse shows: to a caller over HTTP, and to an operator at the command line."""
+"""Every error that Gatehouse shows: to a caller over HTTP, and to an operator at the command line.
+
+SetupError              the gateway cannot start, or a command cannot do its work
+GovernanceError         a call is refused; shaped like an OpenAI error, so that every OpenAI client raises it
+|-- UngovernedRoute     403  the pipeline does not see calls on this route
+`-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class SetupError(Exception):
     """Something on this machine or in its configuration keeps Gatehouse from starting.
 
-    The message is one sentence that names the thing, the reason and the next step; the command line prints it and exits with 1.
+    The message is one sentence that names the thing, the reason and the next step; the command line prints it and exits
+    with 1.
     """
+
+
+class GovernanceError(Exception):
+    """A call that Gatehouse refuses.
+
+    Attributes:
+        status: HTTP status of the answer.
+        code: machine-readable reason, one per class.
+        kind: OpenAI's `type` field.
+        policies: ids of the rules that decided, if any.
+    """
+
+    status: ClassVar[int] = 403
+    code: ClassVar[str] = "governance_error"
+    kind: ClassVar[str] = "permission_error"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, message: str, *, policies: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.policies = policies
+
+    def body(self, call_id: str | None) -> dict[str, Any]:
+        """The answer's JSON body in OpenAI's error shape, with our own facts under `gatehouse`."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "code": self.code,
+                "param": None,
+                "gatehouse": {"call_id": call_id, "policies": list(self.policies), "approval": None},
+            }
+        }
+
+
+class UngovernedRoute(GovernanceError):
+    """The route could reach a model without passing the pipeline."""
+
+    code = "ungoverned_route"
+
+
+class GovernanceUnavailable(GovernanceError):
+    """A part that the decision or its record needs is not there; the caller may try again soon."""
+
+    status = 503
+    code = "governance_unavailable"
+    kind = "service_unavailable_error"
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}

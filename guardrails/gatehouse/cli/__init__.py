@@ -9,7 +9,13 @@ import typer
 
 from gatehouse.errors import SetupError
 
-app = typer.Typer(name="gatehouse", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Governance gateway for AI agents.")
+app = typer.Typer(
+    name="gatehouse",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Governance gateway for AI agents.",
+)
 
 
 def main() -> None:

@@ -69,7 +69,9 @@ def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> 
     """
     if shutil.which("openssl") is None:
         # The client runs `openssl version` at each connect to name its platform, and fails where there is none.
-        raise SetupError("openssl: not found on PATH, and Prisma's Python client asks it for its version. Install openssl.")
+        raise SetupError(
+            "openssl: not found on PATH, and Prisma's Python client asks it for its version. Install openssl."
+        )
     with _alone(home):
         if wanted is Kind.NATIVE:
             return _install_native(home, say)

@@ -144,8 +144,8 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         alive = self.survivors()
-        # On SIGTERM a living supervisord stops its parts itself and in order; on SIGKILL it goes first, or it would start
-        # them again.
+        # On SIGTERM a living supervisord stops its parts itself and in order; for SIGKILL it is the first, or it would
+        # start them again.
         if "supervisor" in alive:
             alive = {"supervisor": alive["supervisor"], **(alive if number == signal.SIGKILL else {})}
         for name, process in alive.items():

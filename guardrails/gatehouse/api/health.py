@@ -1,0 +1,80 @@
+"""/governance/v1/health: the state of every part, without calling a model. Public, so states only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import redis.asyncio
+from fastapi import APIRouter, Response
+from litellm.proxy import proxy_server
+
+from gatehouse.audit.recorder import Recorder
+from gatehouse.clock import monotonic
+from gatehouse.plugin import governance
+from gatehouse.settings import LoadedPolicy, Settings
+
+# One probe of a part; a part that needs longer is not well.
+_PROBE_S = 2.0
+# Anybody may ask, so the parts are asked no more often than this.
+_FRESH_S = 2.0
+
+# Without these no call can be answered; without the others calls go on, slower or without a cache.
+_VITAL = frozenset({"plugin", "ledger", "query_engine"})
+
+
+def router(settings: Settings, policy: LoadedPolicy, recorder: Callable[[], Recorder | None]) -> APIRouter:
+    """The route, with what it looks at."""
+    api = APIRouter(prefix="/governance/v1", tags=["governance"])
+    lock = asyncio.Lock()
+    last: dict[str, str] = {}
+    asked_at = float("-inf")
+    cache = (
+        redis.asyncio.Redis(
+            host=settings.redis_host,
+            port=settings.redis_port,
+            password=settings.redis_password,
+            socket_timeout=_PROBE_S,
+        )
+        if settings.redis_host
+        else None
+    )
+
+    async def look() -> dict[str, str]:
+        engine, cached = await asyncio.gather(_probe(_query_engine), _probe(cache.ping if cache is not None else None))
+        writer = recorder()
+        return {
+            "plugin": "up" if governance.armed else "down",
+            "ledger": "up" if writer is not None and writer.writable else "down",
+            "query_engine": engine,
+            "cache": cached,
+        }
+
+    @api.get("/health", summary="State of every part")
+    async def health(response: Response) -> dict[str, object]:
+        nonlocal last, asked_at
+        async with lock:
+            if monotonic() - asked_at > _FRESH_S:
+                last, asked_at = await look(), monotonic()
+        down = {part for part, state in last.items() if state == "down"}
+        status = "down" if down & _VITAL else "degraded" if down else "ok"
+        response.status_code = 503 if status == "down" else 200
+        return {"status": status, "parts": last, "policy_version": policy.version}
+
+    return api
+
+
+async def _probe(ask: Callable[[], Awaitable[object]] | None) -> str:
+    if ask is None:
+        return "off"
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await ask()
+    except Exception:
+        return "down"
+    return "up"
+
+
+async def _query_engine() -> None:
+    """LiteLLM's own way to the database, through Prisma's engine."""
+    await proxy_server.prisma_client.db.query_raw("select 1")

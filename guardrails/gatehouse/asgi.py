@@ -1,0 +1,92 @@
+"""What is served: LiteLLM's app with our routers, inside our middleware.
+
+Start-up order: the audit log, the ledger's writer, then LiteLLM with its configuration, then the check that LiteLLM
+really runs our plugin; if it does not, nothing is served. Shutdown runs the other way round and leaves no call
+without an ending.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+
+from litellm.proxy.proxy_server import app as litellm_app
+
+from gatehouse.api import health
+from gatehouse.audit.jsonl import AuditLog
+from gatehouse.audit.recorder import Recorder
+from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
+from gatehouse.pipeline import Pipeline
+from gatehouse.plugin import governance
+from gatehouse.settings import load_policy, load_settings
+
+log = logging.getLogger("gatehouse")
+
+# LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
+# it run less often (docs/performance.md has what this is worth).
+_GC_THRESHOLDS = (50_000, 20, 50)
+
+
+class Gateway:
+    """The ASGI application."""
+
+    def __init__(self) -> None:
+        self._settings = load_settings()
+        self._policy = load_policy(self._settings.policy_path)
+        self._recorder: Recorder | None = None
+        self._middleware = GovernanceMiddleware(
+            litellm_app,
+            armed=lambda: governance.armed,
+            metrics_token=self._settings.metrics_token,
+            grace_s=self._settings.settle_grace_s,
+        )
+        litellm_app.include_router(health.router(self._settings, self._policy, lambda: self._recorder))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._middleware(scope, receive, send)
+            return
+        try:
+            await self._start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": f"Gatehouse cannot start: {error}"})
+            return
+        try:
+            await litellm_app(scope, receive, self._checked(send))
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        self._recorder = Recorder(self._settings.database_url, AuditLog(self._settings.log_dir))
+        await self._recorder.start()
+        governance.pipeline = Pipeline(self._recorder, self._policy.version)
+        self._middleware.settler = governance.pipeline
+        self._middleware.named_routes = self._policy.policy.ungoverned_routes
+
+    async def _stop(self) -> None:
+        self._middleware.conclude_all()
+        if self._recorder is not None:
+            await self._recorder.stop()
+
+    def _checked(self, send: Send) -> Send:
+        """LiteLLM only logs a callback that it could not load: look before saying that the gateway is up."""
+
+        async def checked(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                if not governance.armed:
+                    reason = (
+                        "LiteLLM did not load the governance plugin. Keep `gatehouse.plugin.governance` under "
+                        "litellm_settings.callbacks in config.yaml."
+                    )
+                    log.error(reason)
+                    message = {"type": "lifespan.startup.failed", "message": reason}
+                else:
+                    gc.collect()
+                    gc.freeze()
+                    gc.set_threshold(*_GC_THRESHOLDS)
+            await send(message)
+
+        return checked
+
+
+app = Gateway()

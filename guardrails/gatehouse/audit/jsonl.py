@@ -1,0 +1,122 @@
+"""logs/litellm_audit.jsonl: one whole line a call, also when the disk fills up or the writer dies in the middle of one.
+
+Several processes may append to one file: each batch is written under an exclusive lock, and what could not be written
+whole is cut off again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from gatehouse.errors import SetupError
+
+FILE_NAME = "litellm_audit.jsonl"
+_ID_FILE = ".log-id"
+_CALL_ID = b'"call_id":"'
+
+
+class AuditLog:
+    """An append-only file of JSON lines.
+
+    Attributes:
+        log_id: names the folder the file lies in, so that a gateway knows which dead gateways wrote to the same file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the file, and cut off a line that a dying writer left torn.
+
+        Raises:
+            SetupError: the folder cannot be written.
+        """
+        self.path = folder / FILE_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.log_id = _folder_id(folder)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise SetupError(
+                f"{error.filename or folder}: {error.strerror}. "
+                "Let the gateway's user write there, or set GATEHOUSE_LOG_DIR."
+            ) from None
+        with self._locked() as size:
+            _cut_torn_line(self._fd, size)
+
+    def append(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write a line for each record, all or none.
+
+        Raises:
+            OSError: the file could not be written; it is as it was before.
+        """
+        data = b"".join(encode(record) for record in records)
+        with self._locked() as size:
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.write(self._fd, data[written:])
+            except OSError:
+                os.ftruncate(self._fd, size)
+                raise
+
+    def missing(self, call_ids: set[str]) -> set[str]:
+        """Which of these calls have no line yet. Reads the whole file: for recovery only."""
+        left = set(call_ids)
+        with self.path.open("rb") as lines:
+            for line in lines:
+                at = line.find(_CALL_ID)
+                if at >= 0:
+                    left.discard(line[at + len(_CALL_ID) : at + len(_CALL_ID) + 36].decode("ascii", "replace"))
+        return left
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Hold the file for this process; yields its size."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield os.fstat(self._fd).st_size
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """One line. `call_id` comes first in `data`, where `AuditLog.missing` looks for it before any text of a caller."""
+    data = {"call_id": record["data"]["call_id"], **record["data"]}
+    line = {"timestamp": record["timestamp"], "event_type": record["event_type"], "data": data}
+    return json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _folder_id(folder: Path) -> UUID:
+    path = folder / _ID_FILE
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    except FileExistsError:
+        try:
+            return UUID(path.read_text().strip())
+        except ValueError:
+            raise SetupError(f"{path}: it does not hold the folder's id. Remove it; a new one is made.") from None
+    made = uuid4()
+    with os.fdopen(fd, "w") as file:
+        file.write(f"{made}\n")
+    return made
+
+
+def _cut_torn_line(fd: int, size: int) -> None:
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(fd, end)

