@@ -1,4 +1,7 @@
-"""`gatehouse serve`: the gateway process. Waits for its database, brings both schemas up to date, then serves."""
+"""`gatehouse serve`: the gateway process. Waits for its database, brings both schemas up to date, then serves.
+
+What serving needs is imported where it is used, so that the other commands start fast.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,9 @@ import sys
 import time
 from typing import Annotated
 
-import psycopg
 import typer
 
 from gatehouse.cli import app
-from gatehouse.db.litellm_schema import apply_litellm_migrations
-from gatehouse.db.prisma_engine import engine_environment
-from gatehouse.db.schema import apply_migrations
 from gatehouse.errors import SetupError
 from gatehouse.settings import Settings, load_policy, load_settings
 
@@ -64,6 +63,11 @@ def serve(
 
 
 def _prepare_database(settings: Settings, wait: float) -> None:
+    import psycopg
+
+    from gatehouse.db.litellm_schema import apply_litellm_migrations
+    from gatehouse.db.schema import apply_migrations
+
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -82,6 +86,8 @@ def _prepare_database(settings: Settings, wait: float) -> None:
 
 
 def _prepare_environment(settings: Settings) -> None:
+    from gatehouse.db.prisma_engine import engine_environment
+
     for name, value in _OFFLINE.items():
         os.environ.setdefault(name, value)
     os.environ.update(engine_environment(settings.home))
