@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Every check of the project, on a bare machine with Python 3.11 to 3.13: installs what it needs into the checkout with uv,
+# then lint, types, and one pytest run. See ./test.sh --help.
+set -euo pipefail
+cd "$(dirname "$0")"
+. scripts/find-uv.sh
+
+usage() {
+  cat <<'TEXT'
+usage: ./test.sh [all|lint|unit|stack|compose] [pytest options]
+
+  all      everything below (the default); compose where a Docker engine answers
+  lint     ruff, mypy, shellcheck, and prisma-engine's types and tests
+  unit     tests/unit: no servers
+  stack    tests/stack: real Postgres, Redis and proxy, from wheels
+  compose  tests/compose: docker-compose.yml, built and run
+TEXT
+}
+
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
+
+# step TITLE COMMAND...: a heading, the command's own output, and the seconds it took; the first failure ends the run.
+step() {
+  local title=$1 begin=$SECONDS
+  shift
+  echo "${bold}==> $title${plain}"
+  "$@" || { echo "error: $title: failed after $((SECONDS - begin)) s; the reason is above." >&2; exit 1; }
+  echo "    $((SECONDS - begin)) s"
+}
+
+have_docker() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+
+install() {
+  # A .venv that is there keeps its interpreter.
+  [ -x .venv/bin/python ] || export UV_PYTHON=$PYTHON
+  UV_PYTHON_DOWNLOADS=never "$UV" sync --frozen
+}
+
+lint_shell() { .venv/bin/shellcheck -x setup.sh test.sh .ci/run scripts/*.sh prisma-engine/query-engine; }
+
+check_engine() (
+  node=$(.venv/bin/python -c 'from gatehouse.db.node import find_node; print(find_node().executable)')
+  PATH=$(dirname "$node"):$PATH
+  cd prisma-engine && node --run typecheck && node --run test
+)
+
+lint() {
+  step "ruff check" .venv/bin/ruff check .
+  step "ruff format" .venv/bin/ruff format --check .
+  step "mypy" .venv/bin/mypy
+  step "shellcheck" lint_shell
+  step "prisma-engine: types and tests" check_engine
+}
+
+what=${1:-all}
+[ $# -gt 0 ] && shift
+case $what in
+  all)
+    tests=(tests/unit tests/stack)
+    if have_docker; then tests+=(tests/compose); else echo "No Docker engine with Compose answers here: tests/compose is left out."; fi
+    ;;
+  lint) tests=() ;;
+  unit | stack) tests=("tests/$what") ;;
+  compose)
+    have_docker || { echo "error: docker: no engine with Compose v2 answers. Start it, then run this again." >&2; exit 1; }
+    tests=(tests/compose)
+    ;;
+  -h | --help) usage; exit ;;
+  *) echo "error: $what: there is no such part. See ./test.sh --help." >&2; exit 2 ;;
+esac
+
+find_uv .
+step "Python packages (uv sync)" install
+step "Prisma's engine" .venv/bin/gatehouse engine install --engine wasm --dev
+case $what in all | lint) lint ;; esac
+if [ ${#tests[@]} -gt 0 ]; then
+  echo "${bold}==> pytest ${tests[*]}${plain}"
+  exec .venv/bin/python -m pytest "${tests[@]}" "$@"
+fi
