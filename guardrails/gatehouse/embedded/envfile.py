@@ -1,7 +1,7 @@
 """Makes and reads `.env`, the one place of settings and secrets for Docker and embedded mode alike.
 
 Promises: a value that is set is never changed; the file is 0600 from its first byte; it is replaced whole or not at
-all. Standard library only: setup.sh runs it (`python3 -m gatehouse.embedded.envfile`) before anything is installed.
+all. Standard library only: setup.sh runs it before anything is installed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse.embedded.home import find_home
 from gatehouse.errors import SetupError
 
 GENERATED: Mapping[str, Callable[[], str]] = {
@@ -25,6 +23,9 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(32),
     "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
     "GATEHOUSE_METRICS_TOKEN": lambda: secrets.token_urlsafe(32),
+    # Whose files the container writes; never root's, as whom it does not run.
+    "GATEHOUSE_UID": lambda: str(os.getuid() or 1000),
+    "GATEHOUSE_GID": lambda: str(os.getgid() or 1000),
 }
 
 
@@ -174,11 +175,3 @@ def load(home: Path) -> dict[str, str]:
         raise SetupError(f"{home / '.env'}: it does not exist. Run `gatehouse init`.") from error
     except OSError as error:
         raise SetupError(f"{home / '.env'}: {error.strerror}. Run this as the user who owns it.") from error
-
-
-if __name__ == "__main__":
-    try:
-        for note in ensure(find_home(os.environ, Path.cwd())).notes():
-            print(note)
-    except SetupError as problem:
-        sys.exit(f"error: {problem}")

@@ -71,12 +71,25 @@ def check_ports(parts: Sequence[Part], settings: Settings) -> None:
     """Raises `SetupError` for the first port that cannot be listened on, with the variable of `.env` that moves it."""
     for part in parts:
         host = settings.bind if part.name == "gateway" else LOCAL
-        try:
-            _listen(host, part.port)
-        except socket.gaierror as error:
-            raise SetupError(f"GATEHOUSE_BIND: {host!r} is not an address. {LISTENABLE}") from error
-        except OSError as error:
-            raise _port_error(part, host, error) from error
+        check_port(part.title, part.port_variable, host, part.port)
+
+
+def check_port(title: str, variable: str, host: str, port: int) -> None:
+    """Raises `SetupError` when nobody could listen there now; `variable` is the one of `.env` that moves it."""
+    try:
+        _listen(host, port)
+    except socket.gaierror as error:
+        raise SetupError(f"GATEHOUSE_BIND: {host!r} is not an address. {LISTENABLE}") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"is already taken{_taker(port)}. Stop that program, or set {variable} to a free port in .env."
+        elif error.errno == errno.EACCES:
+            reason = f"is reserved for root. Set {variable} to a port above 1023 in .env."
+        elif error.errno == errno.EADDRNOTAVAIL:
+            raise SetupError(f"GATEHOUSE_BIND: {host} is no address of this machine. {LISTENABLE}") from error
+        else:
+            reason = f"cannot be opened: {error.strerror}. Set {variable} to another port in .env."
+        raise SetupError(f"{title}: port {port} {reason}") from error
 
 
 def _listen(host: str, port: int) -> None:
@@ -87,24 +100,12 @@ def _listen(host: str, port: int) -> None:
         listener.listen(1)
 
 
-def _port_error(part: Part, host: str, error: OSError) -> SetupError:
-    where = f"{part.title}: port {part.port}"
-    if error.errno == errno.EADDRINUSE:
-        return SetupError(
-            f"{where} is already taken{_taker(part.port)}. "
-            f"Stop that program, or set {part.port_variable} to a free port in .env."
-        )
-    if error.errno == errno.EACCES:
-        return SetupError(f"{where} is reserved for root. Set {part.port_variable} to a port above 1023 in .env.")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return SetupError(f"GATEHOUSE_BIND: {host} is no address of this machine. {LISTENABLE}")
-    return SetupError(f"{where} cannot be opened: {error.strerror}. Set {part.port_variable} to another port in .env.")
-
-
 def _taker(port: int) -> str:
     """The program that listens there, when this user may know: " by nginx (pid 4711)"."""
-    import psutil
-
+    try:
+        import psutil
+    except ImportError:  # setup.sh asks before anything is installed
+        return ""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:

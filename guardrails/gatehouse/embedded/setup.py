@@ -1,0 +1,88 @@
+"""What setup.sh needs of Python: `python3 -m gatehouse.embedded.setup env | ports | welcome [--addresses]`.
+
+Standard library only, because in Docker mode nothing is installed on the host. `env` makes `.env`, `ports` tells
+whether Docker could publish, `welcome` makes one real call through the gateway and says how to make the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from gatehouse.embedded.envfile import ensure, load
+from gatehouse.embedded.home import find_home
+from gatehouse.embedded.preflight import check_port
+from gatehouse.embedded.settings import LOCAL, Settings, read_settings
+from gatehouse.errors import SetupError
+
+PATIENCE = 60.0
+QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "Hello, Gatehouse"}]}
+
+
+def first_call(settings: Settings, patience: float = PATIENCE) -> str:
+    """Ask the model `demo` and return what it answered. Raises `SetupError` when there is no answer in `patience` s."""
+    request = urllib.request.Request(  # noqa: S310
+        f"{settings.gateway_url}/v1/chat/completions",
+        json.dumps(QUESTION).encode(),
+        {"Authorization": f"Bearer {settings.master_key}", "Content-Type": "application/json"},
+    )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is not behind a proxy
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with direct.open(request, timeout=30) as answer:
+                return str(json.load(answer)["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError as error:
+            reason, last = f"it answered {error.code}: {error.read(300).decode('utf-8', 'replace')}", error.code < 500
+        except (OSError, ValueError, LookupError) as error:
+            reason, last = str(error), False
+        if last or time.monotonic() > deadline:
+            raise SetupError(
+                f"first call: {settings.gateway_url} did not serve it: {reason}. See ./setup.sh logs gateway."
+            )
+        time.sleep(1)
+
+
+def welcome(settings: Settings, *, addresses: bool) -> str:
+    """Make the first call, and return what a person needs to go on."""
+    lines = [f"A first call to the model `demo` was answered: {first_call(settings)}"]
+    if addresses:
+        lines += [
+            f"  API:            {settings.gateway_url}/v1",
+            f"  Web interface:  {settings.gateway_url}/ui",
+            f"  Prometheus:     {settings.address('prometheus')}",
+        ]
+    body = json.dumps({**QUESTION, "messages": [{"role": "user", "content": "hello"}]})
+    lines += [
+        "Try it from this folder:",
+        f"  curl {settings.gateway_url}/v1/chat/completions \\",
+        '    -H "Authorization: Bearer $(sed -n s/^LITELLM_MASTER_KEY=//p .env)" \\',
+        f"    -H 'Content-Type: application/json' -d '{body}'",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    home = find_home(os.environ, Path.cwd())
+    if arguments[0] == "env":
+        for line in ensure(home).notes():
+            print(line)
+        return
+    settings = read_settings(home, load(home))
+    if arguments[0] == "ports":
+        check_port("Gateway", "GATEHOUSE_PORT", settings.bind, settings.gateway_port)
+        check_port("Prometheus", "PROMETHEUS_PORT", LOCAL, settings.prometheus_port)
+    else:
+        print(welcome(settings, addresses="--addresses" in arguments))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except SetupError as problem:
+        sys.exit(f"error: {problem}")
