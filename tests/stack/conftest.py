@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, config_with_upstream
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
+from tests.support.upstream import Upstream
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,35 @@ def redis_server() -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def gateway(postgres: Postgres, redis_server: Redis) -> Iterator[Gateway]:
-    """One gateway for the tests that break nothing; the others start their own."""
+    """The gateway as shipped, for the tests that break nothing."""
     server = Gateway(postgres.create_database(), redis_server.port).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def recording_upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def upstream(recording_upstream: Upstream) -> Upstream:
+    """The recording provider, well-behaved and empty at the start of each test."""
+    recording_upstream.reset()
+    return recording_upstream
+
+
+@pytest.fixture(scope="session")
+def upstream_config(recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return config_with_upstream(recording_upstream.url, tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="session")
+def upstream_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path) -> Iterator[Gateway]:
+    """A gateway whose `up-*` models are the recording provider's."""
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
+    server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, environ=environ).start()
     yield server
     server.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import yaml
 
 from tests.support.process import Server, free_port, wait_until
 from tests.support.redis_server import PASSWORD
@@ -129,3 +130,29 @@ class Gateway:
             } >= set(rows)
 
         wait_until(settled, "every call is settled and logged", seconds)
+
+
+def config_with_upstream(upstream_url: str, folder: Path) -> Path:
+    """The repository's configuration plus models `up-chat` and `up-*` that a test's own provider answers; no retries, no cache."""
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    provider = {"api_base": upstream_url, "api_key": "sk-upstream"}
+    priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}
+    for name, model in (
+        ("up-chat", "openai/gpt-4o"),
+        ("up-text", "text-completion-openai/gpt-3.5-turbo-instruct"),
+        ("up-embedding", "openai/text-embedding-3-small"),
+        ("up-moderation", "openai/omni-moderation-latest"),
+        ("up-speech", "openai/tts-1"),
+        ("up-transcription", "openai/whisper-1"),
+        ("up-image", "openai/dall-e-3"),
+        ("up-claude", "anthropic/claude-sonnet-4-20250514"),
+    ):
+        base = {**provider, "api_base": upstream_url.removesuffix("/v1")} if name == "up-claude" else provider
+        config["model_list"].append(
+            {"model_name": name, "litellm_params": {"model": model, **base}, "model_info": priced}
+        )
+    config["router_settings"]["num_retries"] = 0
+    config["litellm_settings"]["cache"] = False
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path

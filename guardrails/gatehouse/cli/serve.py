@@ -36,8 +36,7 @@ def serve(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the database.")] = 60.0,
 ) -> None:
     """Run the gateway in the foreground: the LiteLLM proxy with Gatehouse's governance inside."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    _log_to_stderr("gatehouse", "uvicorn")
     settings = load_settings()
     load_policy(settings.policy_path)
     if not settings.config_path.is_file():
@@ -60,6 +59,17 @@ def serve(
         timeout_graceful_shutdown=10,
         server_header=False,
     )
+
+
+def _log_to_stderr(*names: str) -> None:
+    """Our lines and the server's; LiteLLM writes its own, at the level that LITELLM_LOG names."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def _prepare_database(settings: Settings, wait: float) -> None:

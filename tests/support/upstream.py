@@ -1,0 +1,168 @@
+"""A model provider on loopback that records what reaches it, and answers, waits or breaks as a test tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.support.process import free_port, wait_until
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+class Upstream:
+    """Speaks enough of OpenAI's API for every governed route.
+
+    Attributes:
+        requests: `(path, body)` of everything that arrived.
+        delay_s: wait before the first byte of an answer.
+        chunk_delay_s: wait between chunks of a stream.
+        status: answer with this instead of 200.
+        on_request: called before the answer, in the server's thread.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, bytes]] = []
+        self.delay_s = 0.0
+        self.chunk_delay_s = 0.0
+        self.status = 200
+        self.on_request: Callable[[], None] | None = None
+        self.port = free_port()
+        routes = [Route("/{path:path}", self._answer, methods=["POST", "GET"])]
+        config = uvicorn.Config(
+            Starlette(routes=routes), host="127.0.0.1", port=self.port, log_level="error", lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._server.started, "upstream answers")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def reset(self) -> None:
+        self.requests.clear()
+        self.delay_s = self.chunk_delay_s = 0.0
+        self.status = 200
+        self.on_request = None
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    async def _answer(self, request: Request) -> Response:
+        body = await request.body()
+        path = request.url.path
+        self.requests.append((path, body))
+        if self.on_request is not None:
+            self.on_request()
+        await asyncio.sleep(self.delay_s)
+        if self.status != 200:
+            return JSONResponse(
+                {"error": {"message": "upstream says no", "type": "server_error"}}, status_code=self.status
+            )
+        if path.endswith("/audio/speech"):
+            return Response(b"ID3-not-really-audio", media_type="audio/mpeg")
+        asked = json.loads(body) if body.startswith(b"{") else {}
+        if asked.get("stream"):
+            events = _response_events() if path.endswith("/responses") else _chat_events(path)
+            return StreamingResponse(self._paced(events), media_type="text/event-stream")
+        return JSONResponse(_answer_to(path))
+
+    async def _paced(self, events: list[str]) -> AsyncIterator[str]:
+        for event in events:
+            yield event
+            await asyncio.sleep(self.chunk_delay_s)
+
+
+def _chat_events(path: str) -> list[str]:
+    text = "text" if path.endswith("/completions") and "chat" not in path else None
+    events = []
+    for piece in ("Hello", " from", " upstream", None):
+        choice: dict[str, Any] = {"index": 0, "finish_reason": None if piece else "stop"}
+        choice |= {text: piece or ""} if text else {"delta": {"content": piece} if piece else {}}
+        events.append({"id": "u1", "object": "chat.completion.chunk", "created": 1, "model": "up", "choices": [choice]})
+    events.append(
+        {"id": "u1", "object": "chat.completion.chunk", "created": 1, "model": "up", "choices": [], "usage": USAGE}
+    )
+    return [f"data: {json.dumps(event)}\n\n" for event in events] + ["data: [DONE]\n\n"]
+
+
+def _response_object(status: str) -> dict[str, Any]:
+    message = {
+        "type": "message",
+        "id": "m1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": "Hello from upstream", "annotations": []}],
+    }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": status,
+        "model": "up",
+        "output": [message] if status == "completed" else [],
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+    }
+
+
+def _response_events() -> list[str]:
+    events = [
+        {"type": "response.created", "sequence_number": 0, "response": _response_object("in_progress")},
+        {
+            "type": "response.output_text.delta",
+            "sequence_number": 1,
+            "item_id": "m1",
+            "output_index": 0,
+            "content_index": 0,
+            "delta": "Hello",
+        },
+        {"type": "response.completed", "sequence_number": 2, "response": _response_object("completed")},
+    ]
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+
+
+def _answer_to(path: str) -> dict[str, Any]:
+    if path.endswith("/embeddings"):
+        vector = {"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}
+        return {"object": "list", "model": "up", "data": [vector], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    if path.endswith("/responses"):
+        return _response_object("completed")
+    if path.endswith("/moderations"):
+        return {"id": "mod1", "model": "up", "results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
+    if path.endswith("/images/generations"):
+        return {"created": 1, "data": [{"url": "http://127.0.0.1/image.png"}]}
+    if path.endswith("/audio/transcriptions"):
+        return {"text": "Hello"}
+    if path.endswith("/messages"):
+        content = [{"type": "text", "text": "Hello from upstream"}]
+        usage = {"input_tokens": 3, "output_tokens": 2}
+        return {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "up",
+            "content": content,
+            "stop_reason": "end_turn",
+            "usage": usage,
+        }
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+    if path.endswith("/chat/completions"):
+        choice["message"] = {"role": "assistant", "content": "Hello from upstream"}
+    else:
+        choice["text"] = "Hello from upstream"
+    return {"id": "u1", "object": "chat.completion", "created": 1, "model": "up", "choices": [choice], "usage": USAGE}
