@@ -14,7 +14,7 @@ import { GOING_AWAY, StartError, cannotConnect, describe } from './errors.js';
 /** @typedef {{ performIO(query: unknown): Promise<PerformResult> }} PerformIO  what adapter-pg runs every statement through */
 
 /** Column types that adapter-pg 5.17 refuses and the native engine reads: "char", name, name[] and timestamptz[]. */
-const READ_AS = new Map([[18, 25], [19, 25], [1003, 1009], [1185, 1115]]); // prettier-ignore
+const READ_AS = new Map([[18, 25], [19, 25], [1003, 1009], [1185, 1115]]);
 /** @typedef {import('pg-types').TypeId} TypeId */
 /** pg-types names only the scalar ones. @type {(oid: number) => TypeId} */
 const typeId = (oid) => /** @type {TypeId} */ (oid);
@@ -65,10 +65,19 @@ export function readDatabaseUrl(text) {
     place: {
       host: query.get('host') ?? url.hostname,
       port: Number(url.port || 5432),
-      user: decodeURIComponent(url.username),
-      database: decodeURIComponent(url.pathname.slice(1)),
+      user: decode(url.username),
+      database: decode(url.pathname.slice(1)),
     },
   };
+}
+
+/** @param {string} text */
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // only shown; the driver says what is wrong with it
+  }
 }
 
 /** @param {string | null} text */

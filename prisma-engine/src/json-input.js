@@ -14,7 +14,7 @@ const PLAIN_IN_JSON = new Set(['path', 'mode', 'string_contains', 'string_starts
 const RELATION_OPERATIONS = new Set([
   'create', 'createMany', 'connect', 'connectOrCreate', 'disconnect', 'set', 'update', 'updateMany', 'upsert', 'delete',
   'deleteMany', 'some', 'every', 'none', 'is', 'isNot',
-]); // prettier-ignore
+]);
 
 /** Relation operations whose input is wrapped, with the wrapper's parts. */
 const WRAPPED = new Map([

@@ -83,6 +83,7 @@ def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> 
             try:
                 return _install_native(home, say)
             except SetupError as error:
+                shutil.rmtree(_folder(home) / "native" / "node_modules", ignore_errors=True)
                 return _install_wasm(home, say, f"the native one cannot be had: {error}", dev=dev)
         return _install_wasm(home, say, "asked for", dev=dev)
 
