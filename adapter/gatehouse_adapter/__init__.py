@@ -1,1 +1,11 @@
-"""Async client for agents behind Gatehouse."""
+"""Async client for agents behind Gatehouse: the adapter, what it returns and what it raises."""
+
+from gatehouse_adapter import errors, results
+from gatehouse_adapter.adapter import LiteLLMAdapter
+from gatehouse_adapter.errors import *  # noqa: F403  the error family is public as a whole
+from gatehouse_adapter.results import *  # noqa: F403  and so are the results
+from gatehouse_adapter.streams import ChatStream
+
+__all__ = ["ChatStream", "LiteLLMAdapter"]
+__all__ += errors.__all__
+__all__ += results.__all__

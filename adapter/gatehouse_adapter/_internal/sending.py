@@ -1,0 +1,177 @@
+"""Sends requests with httpx: the client set-up, the retry loop and the reading of bodies within a limit.
+
+Every failure leaves here as one of the adapter's errors. A response that is handed out is open; the receiver closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+
+from gatehouse_adapter._internal import clock, failures, retries
+from gatehouse_adapter._internal.settings import Settings
+from gatehouse_adapter.errors import BadRequest, GatehouseError, InvalidResponse, TimedOut
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_CONNECT_SECONDS = 10.0
+# uvicorn closes a connection that was idle for 5 s. Letting go earlier avoids sending a call into a closing connection.
+_KEEPALIVE_SECONDS = 3.0
+
+
+def new_client(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS, max_connections=100, max_keepalive_connections=20)
+    return httpx.AsyncClient(transport=transport, limits=limits)
+
+
+class Sender:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
+        self._settings = settings
+        self._client = client
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float) -> AsyncIterator[float]:
+        """Ends the block with TimedOut after so many seconds; gives the deadline on the monotonic clock."""
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                yield clock.monotonic() + seconds
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimedOut(
+                f"{self._settings.base_url} did not answer within {seconds:g} s. "
+                "Allow a longer timeout, or ask for a shorter answer."
+            ) from None
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        deadline: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """A 2xx response whose body is still to be read. Retries what is safe, if the wait ends before `deadline`."""
+        content = None if body is None else _encode(body)
+        attempt = 0
+        while True:
+            cause: httpx.HTTPError | None = None
+            try:
+                request = self._request(method, path, content, headers)
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+                if response.is_success:
+                    return response
+                failure = await self._refusal(response)
+            except httpx.HTTPError as exc:
+                cause, failure = exc, self.broken(exc)
+            wait = retries.delay(failure, cause, attempt=attempt, jitter=clock.jitter())
+            if attempt == self._settings.max_retries or wait is None or clock.monotonic() + wait >= deadline:
+                raise failure from cause
+            await clock.sleep(wait)
+            attempt += 1
+
+    async def probe(self, path: str) -> tuple[int, bytes]:
+        """Status and body of one GET, whatever the status; no retries."""
+        try:
+            request = self._request("GET", path, None, None)
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+            return response.status_code, await self.read(response)
+        except httpx.HTTPError as exc:
+            raise self.broken(exc) from exc
+
+    async def read(self, response: httpx.Response) -> bytes:
+        """The whole body, and the response closed."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            with self.reading(response):
+                async for part in response.aiter_bytes():
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_BODY_BYTES:
+                        raise ValueError(f"it is longer than {MAX_BODY_BYTES} bytes")
+        except httpx.HTTPError as exc:
+            raise self.broken(exc, response) from exc
+        finally:
+            await response.aclose()
+        return b"".join(parts)
+
+    @contextmanager
+    def reading(self, response: httpx.Response) -> Iterator[None]:
+        """Turns the ValueErrors of what reads an answer into an InvalidResponse about it."""
+        try:
+            yield
+        except ValueError as exc:
+            kind = response.headers.get("content-type", "no content type")
+            raise InvalidResponse(
+                f"The answer of {self._settings.base_url} ({kind}) is not what a gateway sends: {exc}. "
+                "Check the address, and look for a proxy that changes answers.",
+                status=response.status_code,
+                call_id=failures.call_id(response.headers),
+            ) from None
+
+    def broken(self, exc: httpx.HTTPError, response: httpx.Response | None = None) -> GatehouseError:
+        """The error for a connection that failed, after `response` had begun if there is one."""
+        return failures.from_transport(
+            exc,
+            base_url=self._settings.base_url,
+            api_key=self._settings.api_key,
+            status=None if response is None else response.status_code,
+            call_id=None if response is None else failures.call_id(response.headers),
+        )
+
+    def error_inside(self, answer: Mapping[str, Any], response: httpx.Response) -> GatehouseError:
+        """The error that an answer carries although its status is 2xx."""
+        return failures.from_error_object(
+            answer["error"],
+            status=response.status_code,
+            call_id=failures.call_id(response.headers),
+            api_key=self._settings.api_key,
+        )
+
+    def _request(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str] | None
+    ) -> httpx.Request:
+        seconds = self._settings.timeout
+        return self._client.build_request(
+            method,
+            self._settings.base_url + path,
+            content=content,
+            headers={
+                "authorization": f"Bearer {self._settings.api_key}",
+                "content-type": "application/json",
+                "user-agent": "gatehouse-adapter",
+                **(headers or {}),
+            },
+            timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        )
+
+    async def _refusal(self, response: httpx.Response) -> GatehouseError:
+        try:
+            body = await self.read(response)
+        except GatehouseError:
+            body = b""  # the status alone says more than a torn explanation of it
+        return failures.from_answer(
+            response.status_code,
+            response.headers,
+            body,
+            base_url=self._settings.base_url,
+            api_key=self._settings.api_key,
+            now=clock.now(),
+        )
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise BadRequest(
+            f"The request cannot be written as JSON: {type(exc).__name__}: {exc}. Nothing was sent. "
+            "Messages and options hold only text, numbers, booleans, lists and dicts."
+        ) from exc

@@ -1,0 +1,153 @@
+"""What the adapter returns: frozen values with typed fields, which also answer like the JSON they came from.
+
+`health.healthy` and `health["healthy"]` are the same thing, and `completion["choices"]` reaches a part of the gateway's
+answer that has no field of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["Approval", "ChatChunk", "Completion", "Health", "Model", "Result", "ToolCall", "ToolCallDelta", "Usage"]
+
+
+class Result(Mapping[str, Any]):
+    """A mapping over the fields of a dataclass, then over the keys of `raw` that are not fields.
+
+    `raw` is the gateway's own JSON object, unchanged. It is an attribute only, so that nothing appears twice.
+    """
+
+    __slots__ = ()
+    raw: Mapping[str, Any]
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(self) if f.name != "raw")  # type: ignore[arg-type]  # subclasses are dataclasses
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key) if key in self._names() else self.raw[key]
+
+    def __iter__(self) -> Iterator[str]:
+        names = self._names()
+        yield from names
+        yield from (key for key in self.raw if key not in names)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same content in plain dicts and lists, fit for `json.dumps`."""
+        return {key: _plain(value) for key, value in self.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Result):
+    """Tokens of one call, as the gateway counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(Result):
+    """A function the model wants called. `arguments` is the model's text: JSON if the model kept to the rules."""
+
+    id: str
+    name: str
+    arguments: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta(Result):
+    """A piece of a tool call. Pieces of the same `index` belong together; their `arguments` are joined in order."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Result):
+    """A whole answer. `content`, `finish_reason` and `tool_calls` are those of the first choice; `raw` has them all.
+
+    `cost_usd` is the gateway's price of the call in US dollars, None when it has none for the model.
+    """
+
+    id: str | None
+    model: str | None
+    content: str | None
+    finish_reason: str | None
+    tool_calls: tuple[ToolCall, ...]
+    usage: Usage | None
+    cost_usd: float | None
+    call_id: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk(Result):
+    """A piece of a streamed answer. `content` may be empty; `usage` comes with the last piece."""
+
+    id: str | None
+    model: str | None
+    content: str
+    finish_reason: str | None
+    tool_calls: tuple[ToolCallDelta, ...]
+    usage: Usage | None
+    call_id: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Result):
+    """A model that the key may call. `id` is what `complete_chat(model=...)` takes."""
+
+    id: str
+    owned_by: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Health(Result):
+    """Whether the gateway takes calls. True in a condition exactly when `healthy`.
+
+    `status` is the governance part's own word (`ok`, `degraded`, `down`), or `unreachable` or `unknown`.
+    `reason` says what is wrong, and is None only when nothing is: a degraded gateway is healthy and has a reason.
+    `parts` is the state of each part, which the gateway tells only to an administrator's key.
+    """
+
+    healthy: bool
+    status: str
+    reason: str | None
+    parts: Mapping[str, Any]
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Approval(Result):
+    """A question put to a person. Once it is granted, send the same request again with `approval_id=approval.id`.
+
+    `expires_at` is an RFC 3339 time as the gateway wrote it; `status_url` tells how far the question is.
+    """
+
+    id: str
+    expires_at: str | None
+    status_url: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
