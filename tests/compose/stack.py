@@ -1,0 +1,143 @@
+"""The shipped docker-compose.yml, run from a copy of the checkout with secrets, ports and volumes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from gatehouse.embedded.envfile import ensure, load
+
+from tests.support.process import free_port, wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVICES = ("gateway", "postgres", "redis", "prometheus")
+IMAGE = "gatehouse:local"
+SECRETS = (
+    "LITELLM_MASTER_KEY",
+    "LITELLM_SALT_KEY",
+    "UI_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "REDIS_PASSWORD",
+    "GATEHOUSE_METRICS_TOKEN",
+)
+
+
+def copy_checkout(folder: Path) -> None:
+    """What git knows or would take, which is what a clone of the next commit has."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listing.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
+
+
+class Stack:
+    """One compose project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = f"gatehouse-test-{os.getpid()}"
+        self.env = self._make_env()
+        self.url = f"http://127.0.0.1:{self.env['GATEHOUSE_PORT']}"
+        self.prometheus_url = f"http://127.0.0.1:{self.env['PROMETHEUS_PORT']}"
+
+    def _make_env(self) -> dict[str, str]:
+        path = ensure(self.folder).path
+        text = path.read_text()
+        for name in ("GATEHOUSE_PORT", "PROMETHEUS_PORT"):
+            text = re.sub(rf"(?m)^{name}=.*$", f"{name}={free_port()}", text)
+        path.write_text(text)
+        return load(self.folder)
+
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        # The shell's variables would win over .env; the test's stack is to be made from its own .env alone.
+        done = subprocess.run(
+            ["docker", "compose", "-p", self.project, *arguments],
+            cwd=self.folder,
+            env=_without(*self.env, "COMPOSE_"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"docker compose {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+        return done
+
+    def up(self) -> None:
+        done = self.compose("up", "--detach", "--wait", "--wait-timeout", "300", check=False)
+        if done.returncode != 0:
+            logs = self.compose("logs", "--tail", "60", check=False).stdout
+            raise RuntimeError(f"the stack did not come up:\n{done.stderr}\n{logs}")
+
+    def down(self) -> None:
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+
+    def container(self, service: str) -> dict[str, Any]:
+        """What `docker inspect` says of the service's container."""
+        answer: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.project}-{service}-1"))
+        return answer[0]
+
+    def state(self, service: str) -> tuple[int, str]:
+        """Pid on the host, and health."""
+        state = self.container(service)["State"]
+        return state["Pid"], state["Health"]["Status"]
+
+    def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the service's container as its own user."""
+        return subprocess.run(
+            ["docker", "exec", f"{self.project}-{service}-1", *command], capture_output=True, text=True, check=False
+        )
+
+    def kill(self, pid: int) -> None:
+        """kill -9 of a process by its pid on the engine's host, which need not be this one."""
+        kill = f"import os; os.kill({pid}, 9)"
+        docker("run", "--rm", "--pid=host", "--user=0:0", "--entrypoint=python", IMAGE, "-c", kill)
+
+    def wait_healthy(self, service: str, other_than: int, seconds: float = 120.0) -> None:
+        """Until the service is healthy again in a process other than the one that was killed."""
+
+        def again() -> bool:
+            pid, health = self.state(service)
+            return pid not in (0, other_than) and health == "healthy"
+
+        wait_until(again, f"{service} is healthy again", seconds)
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        bearer = key or self.env["LITELLM_MASTER_KEY"]
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {bearer}"}, timeout=30)
+
+    def chat(self, key: str, text: str) -> httpx.Response:
+        body = {"model": "demo", "messages": [{"role": "user", "content": text}]}
+        with self.client(key) as client:
+            return client.post("/v1/chat/completions", json=body)
+
+    def new_key(self) -> str:
+        with self.client() as client:
+            answer = client.post("/key/generate", json={"models": ["demo"]})
+        answer.raise_for_status()
+        return str(answer.json()["key"])
+
+    def audit_lines(self, call_id: str) -> list[dict[str, Any]]:
+        path = self.folder / "logs" / "litellm_audit.jsonl"
+        lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+        return [line for line in lines if line["data"]["call_id"] == call_id]
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def _without(*prefixes: str) -> Mapping[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
