@@ -44,7 +44,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["GATEHOUSE_PORT"]))
 class Project:
     """A folder as a checkout would be, as far as the embedded stack looks at it."""
 
-    def __init__(self, folder: Path, *, stand_in: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self.home = folder
         folder.mkdir(parents=True, exist_ok=True)
         for name in (".env.example", "config.yaml", "policy.yaml"):
@@ -53,7 +53,7 @@ class Project:
         for name in PORTS:
             self.set(name, str(free_port()))
         (folder / "stand_in.py").write_text(STAND_IN)
-        self.stack = Stack(folder, [sys.executable, str(folder / "stand_in.py")] if stand_in else None)
+        self.stack = Stack(folder, [sys.executable, str(folder / "stand_in.py")])
         self.lines: list[str] = []
 
     def set(self, name: str, value: str) -> None:

@@ -94,8 +94,9 @@ class Gateway:
         self.server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def client(self, key: str = MASTER_KEY, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=30, **options)
+    def client(self, key: str | None = MASTER_KEY, **options: Any) -> httpx.Client:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
 
     def new_key(self, **fields: Any) -> str:
         """A virtual key."""
