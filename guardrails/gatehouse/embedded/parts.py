@@ -118,7 +118,7 @@ def supervisord_conf(parts: Sequence[Part], socket: str) -> str:
     lines = [
         "; Made by `gatehouse up`; changes are lost.",
         "[supervisord]",
-        *("nodaemon=true", "silent=true", "logfile=logs/supervisor.log", "pidfile=run/supervisor-own.pid", "umask=077"),
+        *("nodaemon=true", "silent=true", "logfile=logs/supervisor.log", "pidfile=run/supervisord.pid", "umask=077"),
         *("logfile_maxbytes=5MB", "logfile_backups=2", "childlogdir=logs"),
         f"[unix_http_server]\nfile={socket}\nchmod=0700",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from gatehouse.embedded.pids import living
 from gatehouse.embedded.settings import LOCAL, Settings
 from gatehouse.errors import SetupError
 
@@ -121,6 +122,10 @@ def prepare(settings: Settings, place: Place) -> None:
     password = settings.postgres_password.replace("'", "''")
     if not (place.data / "PG_VERSION").exists():
         _make_cluster(place)
+    lock = place.data / "postmaster.pid"
+    # Postgres takes any process of its user with that pid for a rival; after a reboot it may be an innocent one.
+    if lock.exists() and living(lock) is None:
+        lock.unlink()
     _sql(place, place.data, [f"ALTER ROLE gatehouse PASSWORD '{password}'"])
 
 

@@ -114,7 +114,7 @@ class Stack:
         write_private(self.state / "redis.conf", redis_conf(settings))
         write_private(self.state / "metrics_token", settings.metrics_token)
         write_private(self.state / "prometheus.yml", prometheus_yml(settings))
-        write_private(self.state / CONF, supervisord_conf(parts, supervisor.socket))
+        write_private(self.state / CONF, supervisord_conf(parts, supervisor.socket_in_conf))
         for part in parts:
             part.launch.write(self.state / f"run/{part.name}.json")
 

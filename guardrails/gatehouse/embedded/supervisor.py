@@ -22,11 +22,13 @@ from typing import Any
 import psutil
 
 from gatehouse.embedded.child import PARENT, Launch
+from gatehouse.embedded.pids import living
 from gatehouse.errors import SetupError
 
 # sockaddr_un holds 107 bytes (unix(7)), and supervisord binds "<path>.<pid>" before it renames.
 LONGEST_SOCKET = 107 - 8
 CONF = "supervisord.conf"
+OWN = "supervisord"  # supervisord's own pid file, beside the one that `child` wrote for it
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class Supervisor:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.socket = socket_path(state)
+
+    @property
+    def socket_in_conf(self) -> str:
+        """The socket's path as its configuration names it: relative, unless it lies elsewhere."""
+        inside = Path(self.socket).parent == self.state
+        return Path(self.socket).name if inside else self.socket
 
     def call(self, method: str, *arguments: object) -> Any:
         """Ask over its socket. Raises `OSError` or `xmlrpc.client.Error` when nobody answers."""
@@ -106,20 +114,9 @@ class Supervisor:
             )
 
     def survivors(self) -> dict[str, psutil.Process]:
-        """Processes of this stack that are alive, by part, whether or not a supervisord watches them.
-
-        A pid counts only if its process is not younger than the file that names it: pids are used again.
-        """
-        alive = {}
-        for pidfile in sorted((self.state / "run").glob("*.pid")):
-            with suppress(OSError, ValueError, psutil.Error):
-                process = psutil.Process(int(pidfile.read_text(encoding="ascii")))
-                # A second's grace for the clock ticks in which the kernel counts.
-                older = process.create_time() <= pidfile.stat().st_mtime + 1
-                if older and process.status() != psutil.STATUS_ZOMBIE:
-                    alive[pidfile.stem] = process
-        alive.pop("supervisor-own", None)
-        return alive
+        """Processes of this stack that are alive, by part, whether or not a supervisord watches them."""
+        files = (self.state / "run").glob("*.pid")
+        return {file.stem: process for file in files if file.stem != OWN and (process := living(file))}
 
     def stop(self, waiting: Callable[[list[str]], None], patience: float = 120) -> bool:
         """End everything, in order, and wait until it is gone. Returns whether there was anything to end.
