@@ -127,7 +127,7 @@ class Health(Result):
 
     `status` is the governance part's own word (`ok`, `degraded`, `down`), or `unreachable` or `unknown`.
     `reason` says what is wrong, and is None only when nothing is: a degraded gateway is healthy and has a reason.
-    `parts` is the state of each part, which the gateway tells only to an administrator's key.
+    `parts` has the state of each part: `up`, `down`, or `off` when it is not in use.
     """
 
     healthy: bool

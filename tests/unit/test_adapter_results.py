@@ -132,6 +132,7 @@ def test_a_model_list_of_the_wrong_shape_is_an_error(raw: dict[str, Any]) -> Non
         answers.models(raw)
 
 
+PARTS = {"plugin": "up", "query_engine": "off", "cache": "down"}
 READY: tuple[int, dict[str, Any]] = (200, {"status": "healthy", "db": "connected"})
 
 
@@ -139,8 +140,8 @@ READY: tuple[int, dict[str, Any]] = (200, {"status": "healthy", "db": "connected
     ("readiness", "governance", "healthy", "status", "reason"),
     [
         (READY, (200, {"status": "ok"}), True, "ok", None),
-        (READY, (200, {"status": "degraded", "parts": {"redis": "down"}}), True, "degraded", "degraded (redis)"),
-        (READY, (200, {"status": "degraded", "parts": {"redis": {"status": "down"}}}), True, "degraded", "(redis)"),
+        (READY, (200, {"status": "degraded", "parts": PARTS}), True, "degraded", "is degraded (cache)."),
+        (READY, (200, {"status": "degraded", "parts": "x"}), True, "degraded", "is degraded."),
         (READY, (503, {"status": "down"}), False, "down", "is down"),
         (READY, (200, {"status": "down"}), False, "unknown", "unknown"),
         (READY, (503, {"status": "ok"}), False, "unknown", "unknown"),

@@ -129,7 +129,7 @@ ANSWER = {
     "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
 }
 MODELS = {"data": [{"id": "demo", "object": "model", "owned_by": "openai"}, {"id": "demo-mock"}]}
-HEALTH = {"status": "ok", "parts": {"database": {"status": "ok"}}}
+HEALTH = {"status": "ok", "parts": {"ledger": "up"}}
 
 
 async def demo(body: Any, writer: asyncio.StreamWriter) -> None:
@@ -498,7 +498,7 @@ async def test_health_asks_only_the_free_probes(gateway: Gateway, adapter: ga.Li
     assert health
     assert health.healthy is health["healthy"] is True
     assert (health.status, health.reason) == ("ok", None)
-    assert health.parts == {"database": {"status": "ok"}}
+    assert health.parts == {"ledger": "up"}
     assert [path for path, _, _ in gateway.requests] == ["/health/readiness", "/governance/v1/health"]
 
 

@@ -81,7 +81,7 @@ def health(readiness: tuple[int, dict[str, Any]], governance: tuple[int, dict[st
     parts = state.get("parts")
     parts = parts if isinstance(parts, dict) else {}
     healthy = ready_status == 200 and word in ("ok", "degraded")
-    ailing = ", ".join(str(name) for name, part in parts.items() if _part_status(part) != "ok")
+    ailing = ", ".join(str(name) for name, state in parts.items() if state == "down")
     if ready_status != 200:
         reason: str | None = f"The proxy is not ready: /health/readiness answered {ready_status}."
     elif status == 404:
@@ -95,10 +95,6 @@ def health(readiness: tuple[int, dict[str, Any]], governance: tuple[int, dict[st
     return Health(
         healthy=healthy, status=word, reason=reason, parts=parts, raw={"readiness": ready, "governance": state}
     )
-
-
-def _part_status(part: Any) -> Any:
-    return part.get("status") if isinstance(part, dict) else part
 
 
 def _usage(found: Any) -> Usage | None:
