@@ -16,7 +16,9 @@ find_python() {
 }
 
 find_uv() {
-  local home=$1 folder=$1/.gatehouse/uv log
+  local home folder log pip_python
+  home=$(cd "$1" && pwd)
+  folder=$home/.gatehouse/uv
   find_python || return 1
   # uv 0.7 is the oldest that reads a lock file with revisions.
   if UV=$(command -v uv) && "$PYTHON" -c 'import re, sys; sys.exit(tuple(map(int, re.findall(r"\d+", sys.argv[1])[:2])) < (0, 7))' "$("$UV" --version 2>/dev/null || echo uv 0.0)"; then
@@ -29,16 +31,17 @@ find_uv() {
   rm -rf "$folder"
   mkdir -p "$folder"
   log=$folder.log
+  pip_python=$PYTHON
   if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
     # Debian's python3 comes without pip; with python3-venv a throw-away environment has one.
-    if ! "$PYTHON" -m venv "$folder/venv" >"$log" 2>&1; then
+    pip_python=$folder/venv/bin/python
+    if ! "$PYTHON" -m venv "$folder/venv" >/dev/null 2>&1; then
       rm -rf "$folder"
       echo "error: uv: it is not installed, and $PYTHON has neither pip nor venv to install it with. Install uv or the package python3-venv, then run this again." >&2
       return 1
     fi
-    set -- "$home" "$folder/venv/bin/python"
   fi
-  if ! "${2:-$PYTHON}" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target "$folder" \
+  if ! "$pip_python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target "$folder" \
     -r "$home/scripts/uv-requirements.txt" >"$log" 2>&1; then
     rm -rf "$folder"
     echo "error: uv: pip could not install it ($(tail -n 1 "$log")). See $log; check the network and pip's index, then run this again." >&2
