@@ -1,4 +1,4 @@
-"""The embedded stack's decisions: settings, the supervisor's configuration, log reading, what is told before a start."""
+"""The embedded stack's decisions: settings, the supervisor's configuration, logs, what is told before a start."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ def test_an_old_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(SetupError, match="Permission denied. Make it writable"):
+    with pytest.raises(SetupError, match=r"Permission denied\. Make it writable"):
         preflight.make_state(tmp_path / ".gatehouse")
 
 
 def test_an_address_of_another_machine_is_told() -> None:
-    with pytest.raises(SetupError, match="GATEHOUSE_BIND: 192.0.2.1 is no address of this machine"):
+    with pytest.raises(SetupError, match=r"GATEHOUSE_BIND: 192\.0\.2\.1 is no address of this machine"):
         preflight.check_port("Gateway", "GATEHOUSE_PORT", "192.0.2.1", 4000)
 
 
