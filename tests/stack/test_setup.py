@@ -1,4 +1,4 @@
-"""setup.sh: what it says and leaves behind, in Docker and without; `docker` and `uv` are stand-ins, all else is real."""
+"""setup.sh: what it says and leaves behind, in Docker and without. `docker` and `uv` are stand-ins, the rest is real."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ cat >.venv/bin/gatehouse <<'END'
 import sys
 from pathlib import Path
 import gatehouse.cli.stack as commands
-from gatehouse.cli import app
+from gatehouse.cli import main
 home = Path.cwd()
 commands._stack = lambda: commands.Stack(home, [sys.executable, str(home / "stand_in.py")])
 if sys.argv[1] != "engine":
-    app()
+    main()
 END
 chmod +x .venv/bin/gatehouse
 """
@@ -69,6 +69,7 @@ class Checkout(Project):
         self.bin.mkdir()
         self.put("python3.11", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self.put("uv", UV)
+        self.put("docker", "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
 
     def put(self, name: str, text: str) -> None:
         (self.bin / name).write_text(text)
