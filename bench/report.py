@@ -1,0 +1,72 @@
+"""What a run says: the ratios, then the numbers behind them, then the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.gateways import BARE, OURS, PIP
+from bench.measure import Sample, by_round
+
+# What the gateway promises: how many requests per second it does for each one of the other's.
+WANTED = {BARE: 0.85, PIP: 1.2}
+TITLES = {
+    BARE: "gatehouse / the same gateway without the plugin",
+    PIP: "gatehouse / litellm[proxy] as pip installs it",
+}
+
+
+def ratios(samples: Sequence[Sample], other: str, connections: int, field: str) -> list[float]:
+    """Ours over the other's, one ratio per round."""
+    ours, theirs = by_round(samples, OURS, connections), by_round(samples, other, connections)
+    return [getattr(ours[number], field) / getattr(theirs[number], field) for number in ours if number in theirs]
+
+
+def environment() -> dict[str, object]:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load_average": [round(each, 2) for each in os.getloadavg()],
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("litellm", "uvicorn", "uvloop", "httptools")},
+    }
+
+
+def text(samples: Sequence[Sample], connections: Sequence[int], memory: Mapping[str, float]) -> str:
+    """The report, to be read by a person."""
+    names = list(dict.fromkeys(sample.gateway for sample in samples))
+    lines = ["", "Requests per second, median of the rounds' ratios [lowest .. highest]"]
+    for other in (BARE, PIP):
+        if OURS not in names or other not in names:
+            continue
+        lines.append(f"  {TITLES[other]} (wanted: {WANTED[other]} or more)")
+        for count in connections:
+            found = ratios(samples, other, count, "rps")
+            cpu = statistics.median(ratios(samples, other, count, "cpu_ms"))
+            lines.append(
+                f"    {count:>2} connections  {statistics.median(found):5.2f} [{min(found):.2f} .. {max(found):.2f}]"
+                f"   processor time per request {cpu:.2f}"
+            )
+    lines += ["", "gateway           connections    req/s   p50 ms   p99 ms   cpu ms/request   resident MB"]
+    for name in names:
+        for count in connections:
+            rounds = by_round(samples, name, count).values()
+            rps, p50, p99, cpu = (
+                statistics.median(getattr(sample, field) for sample in rounds)
+                for field in ("rps", "p50_ms", "p99_ms", "cpu_ms")
+            )
+            lines.append(f"{name:<18} {count:>10} {rps:8.1f} {p50:8.2f} {p99:8.2f} {cpu:16.2f} {memory[name]:13.0f}")
+    lines += ["", "  ".join(f"{name}={value}" for name, value in environment().items())]
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""A model that costs nothing: answers every POST with the same chat completion, on one keep-alive connection each.
+
+Run as `python -m bench.upstream PORT`, in a process of its own, so that what is measured is the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from typing import cast
+
+import uvloop
+
+COMPLETION = {
+    "id": "chatcmpl-constant",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
+    "model": "constant",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "Always the same answer."}, "finish_reason": "stop"}
+    ],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+}
+BODY = json.dumps(COMPLETION).encode()
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+
+
+class Constant(asyncio.Protocol):
+    """Reads as much HTTP/1.1 as it takes to know where a request ends (RFC 9112, Content-Length bodies only)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (head := self.buffer.find(b"\r\n\r\n")) >= 0:
+            length = 0
+            for line in self.buffer[:head].lower().split(b"\r\n"):
+                if line.startswith(b"content-length:"):
+                    length = int(line[15:])
+            if len(self.buffer) < head + 4 + length:
+                return
+            self.buffer = self.buffer[head + 4 + length :]
+            self.transport.write(ANSWER)
+
+
+async def serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Constant, "127.0.0.1", port)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(serve(int(sys.argv[1])))
