@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ class Stack:
         """Until the service is healthy again in a process other than the one that was killed."""
 
         def again() -> bool:
+            time.sleep(1)  # each look starts a process, on the cores that the service needs to start
             pid, health = self.state(service)
             return pid not in (0, other_than) and health == "healthy"
 
