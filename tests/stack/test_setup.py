@@ -1,4 +1,4 @@
-"""setup.sh: what it says and leaves behind, in Docker and without. `docker` and `uv` are stand-ins, the rest is real."""
+"""setup.sh: what it says and leaves behind, in both modes; `docker` and `uv` are stand-ins, all else is real."""
 
 from __future__ import annotations
 
