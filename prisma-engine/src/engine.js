@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { checkConnection, openAdapter, openPool, readDatabaseUrl } from './database.js';
-import { StartError, describe, engineFailure, invalidQuery, nameDriverErrors, transactionStatus } from './errors.js';
+import { StartError, describe, engineFailure, invalidQuery, nameDriverErrors, transactionStatus, unknownTransaction } from './errors.js';
 import { translate } from './request.js';
 import { shape } from './response.js';
 import { readModels } from './schema.js';
@@ -27,6 +27,8 @@ import { readModels } from './schema.js';
 const NO_TRACE = '{}';
 /** Prisma's defaults for an interactive transaction, in milliseconds. */
 const TRANSACTION_DEFAULTS = { max_wait: 2000, timeout: 5000 };
+/** prisma-engines' TxId::MINIMUM_TX_ID_LENGTH; the WASM engine panics on a shorter one. */
+const MIN_TRANSACTION_ID = 24;
 
 /**
  * @param {string} datamodel  text of schema.prisma
@@ -36,6 +38,8 @@ const TRANSACTION_DEFAULTS = { max_wait: 2000, timeout: 5000 };
 export async function openEngine(datamodel, databaseUrl) {
   const config = readDatabaseUrl(databaseUrl);
   const models = readModels(datamodel);
+  // The WASM engine takes a schema as validated and would fail at the first query, without words.
+  if (models.size === 0) throw new StartError("the Prisma schema has no models. Run 'gatehouse engine install' again.");
   const pool = openPool(config);
   const adapter = openAdapter(pool, config.schema);
   const wasm = startWasm(datamodel, adapter);
@@ -55,6 +59,10 @@ export async function openEngine(datamodel, databaseUrl) {
      * @returns {Promise<QueryAnswer>}
      */
     async query(body, transaction) {
+      if (transaction !== undefined && transaction.length < MIN_TRANSACTION_ID) {
+        const error = unknownTransaction();
+        return { errors: [{ error: error.message, user_facing_error: error }] };
+      }
       let request, requests;
       try {
         request = JSON.parse(body);
@@ -91,11 +99,11 @@ export async function openEngine(datamodel, databaseUrl) {
     },
     /** @param {string} id */
     async commitTransaction(id) {
-      return transactionAnswer(await wasm.commitTransaction(id, NO_TRACE));
+      return transactionAnswer(await end('commitTransaction', id));
     },
     /** @param {string} id */
     async rollbackTransaction(id) {
-      return transactionAnswer(await wasm.rollbackTransaction(id, NO_TRACE));
+      return transactionAnswer(await end('rollbackTransaction', id));
     },
 
     async close() {
@@ -103,6 +111,14 @@ export async function openEngine(datamodel, databaseUrl) {
       await pool.end();
     },
   };
+
+  /**
+   * @param {'commitTransaction' | 'rollbackTransaction'} how
+   * @param {string} id
+   */
+  async function end(how, id) {
+    return id.length < MIN_TRANSACTION_ID ? JSON.stringify(unknownTransaction()) : wasm[how](id, NO_TRACE);
+  }
 
   /**
    * @param {string} text
@@ -141,11 +157,5 @@ function startWasm(datamodel, adapter) {
     engineProtocol: 'json',
     enableTracing: false,
   };
-  try {
-    return new runtime.QueryEngine(options, () => {}, adapter);
-  } catch (error) {
-    const [{ user_facing_error: facing } = {}] = engineFailure(error).errors;
-    const reason = (facing?.message ?? '').split('\n')[0];
-    throw new StartError(`the Prisma schema is not valid: ${reason}. Run 'gatehouse engine install' again.`);
-  }
+  return new runtime.QueryEngine(options, () => {}, adapter);
 }

@@ -13,6 +13,9 @@ export class StartError extends Error {}
 /** SQLSTATEs with which Postgres says that it is going down, or not up yet: 57P01 to 57P03 (PostgreSQL manual, appendix A). */
 export const GOING_AWAY = new Set(['57P01', '57P02', '57P03']);
 
+/** Exit code of an engine that panicked, as of Rust programs. */
+export const EXIT_PANIC = 101;
+
 const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOENT', 'EACCES']);
 
 /**
@@ -83,6 +86,12 @@ export function engineFailure(error) {
     // Not JSON: the text is the message.
   }
   return { errors: [{ error: facing.message, user_facing_error: { ...facing, meta: facing.meta ?? {} } }] };
+}
+
+/** @returns {UserFacingError} for an id that no transaction can have (P2028: transaction API error) */
+export function unknownTransaction() {
+  const error = 'Transaction not found. Transaction ID is invalid.';
+  return { is_panic: false, message: `Transaction API error: ${error}`, meta: { error }, error_code: 'P2028' };
 }
 
 /**

@@ -2,6 +2,7 @@
  * Starts the engine as prisma-client-py starts the native one, and ends with the process that started it.
  */
 import process from 'node:process';
+import { EXIT_PANIC, describe } from './errors.js';
 
 /** How often to look whether the parent is still there, in milliseconds. */
 const PARENT_CHECK_MS = 1000;
@@ -10,6 +11,11 @@ const PARENT_CHECK_MS = 1000;
 process.title = 'query-engine';
 const parent = process.ppid;
 setInterval(() => process.ppid !== parent && process.exit(0), PARENT_CHECK_MS).unref();
+// A WASM trap arrives here when it happens between two answers of the database. The client starts another engine.
+process.on('uncaughtException', (error) => {
+  console.error(`prisma-engine: the engine failed (${describe(error).text}) and ends; the next query starts another.`);
+  process.exit(EXIT_PANIC);
+});
 
 try {
   const { openEngine } = await import('./engine.js');

@@ -2,15 +2,13 @@
  * The HTTP face of Prisma's native query engine: POST /, /transaction/..., GET /status and /metrics.
  */
 import { createServer } from 'node:http';
-import { describe, engineFailure } from './errors.js';
+import { EXIT_PANIC, describe, engineFailure } from './errors.js';
 
 /** @import { IncomingMessage, Server } from 'node:http' */
 /** @import { Engine } from './engine.js' */
 /** @typedef {{ status: number, body: object | string, fatal?: boolean }} Reply  `fatal`: the engine must not be used again */
 
 const TRANSACTION = /^\/transaction\/(?:(start)|([^/]+)\/(commit|rollback))$/;
-/** Of a process that panicked, as Rust programs exit. */
-const EXIT_PANIC = 101;
 
 /**
  * @param {Engine} engine
