@@ -67,7 +67,8 @@ class Checkout(Project):
         self.user = folder
         self.bin = folder / "bin"
         self.bin.mkdir()
-        self.put("python3.11", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        # As on a bare machine: the standard library and nothing else.
+        self.put("python3.11", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
         self.put("uv", UV)
         self.put("docker", "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
 

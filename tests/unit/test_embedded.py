@@ -13,6 +13,7 @@ from gatehouse.embedded.child import Launch
 from gatehouse.embedded.logs import follow, tail
 from gatehouse.embedded.parts import all_parts, prometheus_part, prometheus_yml, redis_conf, supervisord_conf
 from gatehouse.embedded.pids import living
+from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.postgres import Place
 from gatehouse.embedded.settings import gateway_environment, read_settings
 from gatehouse.errors import SetupError
@@ -136,7 +137,7 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 
 def test_an_address_of_another_machine_is_told() -> None:
     with pytest.raises(SetupError, match=r"GATEHOUSE_BIND: 192\.0\.2\.1 is no address of this machine"):
-        preflight.check_port("Gateway", "GATEHOUSE_PORT", "192.0.2.1", 4000)
+        check_port("Gateway", "GATEHOUSE_PORT", "192.0.2.1", 4000)
 
 
 def test_tail_reads_the_last_lines(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gatehouse.embedded.envfile import ensure, load
 from gatehouse.embedded.home import find_home
-from gatehouse.embedded.preflight import check_port
+from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.settings import LOCAL, Settings, read_settings
 from gatehouse.errors import SetupError
 
