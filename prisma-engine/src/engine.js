@@ -125,12 +125,12 @@ export async function openEngine(datamodel, databaseUrl) {
    * @returns {{ status: number, body: object }}
    */
   function transactionAnswer(text) {
-    const body = /** @type {(UserFacingError & { meta?: { error?: string } }) | null} */ (JSON.parse(text));
+    const body = /** @type {UserFacingError | null} */ (JSON.parse(text));
     if (!body?.error_code) return { status: 200, body: body ?? {} };
     const entry = { user_facing_error: body };
     nameErrors([entry]);
     const named = entry.user_facing_error;
-    return { status: transactionStatus(named.meta?.error ?? named.message), body: named };
+    return { status: transactionStatus(named), body: named };
   }
 }
 

@@ -95,10 +95,13 @@ export function unknownTransaction() {
 }
 
 /**
- * HTTP status of a failed transaction call, as prisma-engines' server gives them.
- * @param {string} reason
+ * HTTP status of a failed transaction call, as prisma-engines' server gives them. The client shows the reason of a 500 and
+ * hides that of a 422, so a lost database must not be one.
+ * @param {UserFacingError} error
  */
-export function transactionStatus(reason) {
+export function transactionStatus({ error_code: code, message, meta }) {
+  if (code !== 'P2028') return 500;
+  const reason = /** @type {{ error?: string } | undefined} */ (meta)?.error ?? message;
   if (reason.includes('Unable to start')) return 504;
   if (/not found|expired/i.test(reason)) return 404;
   return /closed/i.test(reason) ? 422 : 500;

@@ -50,8 +50,11 @@ test('what keeps the engine from starting is one sentence with the next step', (
 });
 
 test('transaction errors have the statuses of the native engine', () => {
-  assert.equal(transactionStatus('Unable to start a transaction in the given time.'), 504);
-  assert.equal(transactionStatus('Transaction not found.'), 404);
-  assert.equal(transactionStatus('Transaction already closed.'), 422);
-  assert.equal(transactionStatus('other'), 500);
+  /** @param {string} error */
+  const status = (error) => transactionStatus({ message: 'x', meta: { error }, error_code: 'P2028' });
+  assert.equal(status('Unable to start a transaction in the given time.'), 504);
+  assert.equal(status('Transaction not found.'), 404);
+  assert.equal(status('Transaction already closed.'), 422);
+  assert.equal(status('other'), 500);
+  assert.equal(transactionStatus({ message: 'Server has closed the connection', error_code: 'P1017' }), 500);
 });

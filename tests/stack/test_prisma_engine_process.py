@@ -233,6 +233,8 @@ def test_it_survives_postgres(start: Callable[..., Engine], own_postgres: Postgr
         # LiteLLM knows an outage by these words.
         assert "Can't reach database server" in facing["message"] or "connection closed" in facing["message"]
     assert "errors" in engine.query(COUNT, transaction)
+    status, error = engine.call("POST", "/transaction/start", {})
+    assert (status, error["error_code"]) == (500, "P1001")
     own_postgres.start()
     assert engine.works()
     assert engine.process.poll() is None

@@ -55,7 +55,7 @@ def made(home: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def generate(node: Node, extra: dict[str, str], seconds: int) -> None:
         prisma_engine._stamp().unlink(missing_ok=True)
         if "PRISMA_QUERY_ENGINE_BINARY" not in extra:
-            raise SetupError("prisma generate: no network. Check it.")
+            raise SetupError(f"prisma generate: no network. {prisma_engine.CHECK_NETWORK}.")
         calls.append("generate")
         (site / "prisma" / "client.py").touch()
 
@@ -98,7 +98,7 @@ def test_wasm_is_prepared_once(home: Path, made: list[str]) -> None:
 def test_auto_takes_wasm_where_native_cannot_be_had_and_says_why(home: Path, made: list[str]) -> None:
     said: list[str] = []
     assert install(home, None, said.append).kind == Kind.WASM
-    assert said[-1] == "prisma engine: wasm (the native one cannot be had: prisma generate: no network. Check it.)"
+    assert said[-1] == "prisma engine: wasm (the native one cannot be had: prisma generate: no network)"
     assert not (home / "prisma-engine" / "native" / "node_modules").exists()
     install(home, None, said.append)
     assert "already prepared" in said[-1]

@@ -84,7 +84,8 @@ def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> 
                 return _install_native(home, say)
             except SetupError as error:
                 shutil.rmtree(_folder(home) / "native" / "node_modules", ignore_errors=True)
-                return _install_wasm(home, say, f"the native one cannot be had: {error}", dev=dev)
+                reason = str(error).removesuffix(f". {CHECK_NETWORK}.")
+                return _install_wasm(home, say, f"the native one cannot be had: {reason}", dev=dev)
         return _install_wasm(home, say, "asked for", dev=dev)
 
 
