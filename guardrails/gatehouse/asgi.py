@@ -8,7 +8,6 @@ without an ending.
 from __future__ import annotations
 
 import gc
-import logging
 
 from litellm.proxy.proxy_server import app as litellm_app
 
@@ -20,19 +19,27 @@ from gatehouse.pipeline import Pipeline
 from gatehouse.plugin import governance
 from gatehouse.settings import load_policy, load_settings
 
-log = logging.getLogger("gatehouse")
-
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
 # it run less often (docs/performance.md has what this is worth).
 _GC_THRESHOLDS = (50_000, 20, 50)
 
+_NOT_LOADED = (
+    "config.yaml: LiteLLM did not load the governance plugin. "
+    "Keep `gatehouse.plugin.governance` under litellm_settings.callbacks."
+)
+
 
 class Gateway:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Attributes:
+        start_error: why it did not start, in one sentence.
+    """
 
     def __init__(self) -> None:
         self._settings = load_settings()
         self._policy = load_policy(self._settings.policy_path)
+        self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._middleware = GovernanceMiddleware(
             litellm_app,
@@ -49,7 +56,8 @@ class Gateway:
         try:
             await self._start()
         except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": f"Gatehouse cannot start: {error}"})
+            self.start_error = f"gateway: {error}"
+            await send({"type": "lifespan.startup.failed", "message": self.start_error})
             return
         try:
             await litellm_app(scope, receive, self._checked(send))
@@ -74,12 +82,8 @@ class Gateway:
         async def checked(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 if not governance.armed:
-                    reason = (
-                        "LiteLLM did not load the governance plugin. Keep `gatehouse.plugin.governance` under "
-                        "litellm_settings.callbacks in config.yaml."
-                    )
-                    log.error(reason)
-                    message = {"type": "lifespan.startup.failed", "message": reason}
+                    self.start_error = _NOT_LOADED
+                    message = {"type": "lifespan.startup.failed", "message": _NOT_LOADED}
                 else:
                     gc.collect()
                     gc.freeze()

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -48,17 +49,23 @@ def serve(
 
     import uvicorn
 
-    uvicorn.run(
-        "gatehouse.asgi:app",
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=10,
-        server_header=False,
-    )
+    # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
+    gateway = import_module("gatehouse.asgi").app
+    try:
+        uvicorn.run(
+            gateway,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
+    except SystemExit:
+        # What LiteLLM had running ends noisily; the reason shall be the last line.
+        raise SetupError(gateway.start_error or f"gateway: it could not serve on {host}:{port}. See above.") from None
 
 
 def _log_to_stderr(*names: str) -> None:
