@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gatehouse.cli import app
@@ -38,7 +39,7 @@ def _progress(doing: str) -> Iterator[Report]:
 
         def report(line: str) -> None:
             console.print(f"  {line}", markup=False)
-            status.update(f"{doing}: {line}")
+            status.update(escape(f"{doing}: {line}"))
 
         yield report
 
@@ -55,7 +56,8 @@ def up(foreground: Annotated[bool, typer.Option(help="Stay attached; Ctrl-C stop
 
 def run_up(stack: Stack, *, foreground: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # whatever ends this command, nothing half-made is left
-        signal.signal(number, _interrupted)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means what it says
+            signal.signal(number, _interrupted)
     for line in ensure(stack.home).notes():
         console.print(line, markup=False)
     with _progress("starting") as report:
@@ -109,7 +111,7 @@ def status() -> None:
     for row in rows:
         style = "green" if row.state == "running" else "red" if row.state == "stopped" else "yellow"
         uptime = f"{row.uptime // 3600}:{row.uptime // 60 % 60:02}:{row.uptime % 60:02}" if row.pid else "-"
-        table.add_row(row.part, f"[{style}]{row.state}[/]", str(row.pid or "-"), row.address, uptime)
+        table.add_row(row.part, f"[{style}]{row.state}[/]", str(row.pid or "-"), escape(row.address), uptime)
     console.print(table)
     if any(row.state != "running" for row in rows):
         raise typer.Exit(NOT_RUNNING)
