@@ -29,7 +29,7 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/moderations", {"json": {"model": "up-moderation", "input": "hello"}}),
     ("/v1/images/generations", {"json": {"model": "up-image", "prompt": "hello"}}),
     ("/v1/audio/speech", {"json": {"model": "up-speech", "input": "hello", "voice": "alloy"}}),
-    ("/v1/audio/transcriptions", {"data": {"model": "up-transcription"}, "files": {"file": ("a.wav", b"RIFF", "audio/wav")}}),
+    ("/v1/audio/transcriptions", {"data": {"model": "up-transcription"}, "files": {"file": ("a.wav", b"RIFF")}}),
 ]  # fmt: skip
 
 

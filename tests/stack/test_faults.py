@@ -1,4 +1,4 @@
-"""Whatever dies in the middle of many calls, every intent ends as exactly one line, and nothing is answered without one."""
+"""Whatever dies amid many calls: every intent ends as exactly one line, and nothing is answered without one."""
 
 from __future__ import annotations
 

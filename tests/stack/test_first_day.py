@@ -1,4 +1,4 @@
-"""What a newcomer does on the first day, with the gateway as shipped: every client, keys, budgets, the cache, the UI."""
+"""What a newcomer does on the first day, with the gateway as shipped: clients, keys, budgets, cache, UI."""
 
 from __future__ import annotations
 
@@ -76,11 +76,14 @@ def test_spend_of_a_virtual_key_goes_up_and_its_budget_ends_it(gateway: Gateway)
         content = f"{number} " + "word " * 400
         client.chat.completions.create(model="demo", messages=[{"role": "user", "content": content}])
 
+    def ask_until_refused() -> None:
+        for number in range(1, 20):
+            ask(number)
+
     ask(0)
     wait_until(lambda: spend() > 0, "the key's spend goes up")
     with pytest.raises(openai.APIStatusError) as refused:
-        for number in range(1, 20):
-            ask(number)
+        ask_until_refused()
     assert refused.value.body["type"] == "budget_exceeded"  # type: ignore[index]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -24,9 +23,12 @@ Client = Any
 
 
 @pytest.fixture(scope="module", autouse=True)
-def environment() -> None:
+def environment() -> Iterator[None]:
     prisma_engine.install(REPOSITORY, prisma_engine.Kind.WASM, print)
-    os.environ.update(prisma_engine.engine_environment(REPOSITORY))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in prisma_engine.engine_environment(REPOSITORY).items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")

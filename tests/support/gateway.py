@@ -134,7 +134,7 @@ class Gateway:
 
 
 def config_with_upstream(upstream_url: str, folder: Path) -> Path:
-    """The repository's configuration plus models `up-chat` and `up-*` that a test's own provider answers; no retries, no cache."""
+    """The repository's configuration plus models `up-*` that a test's own provider answers; no retries, no cache."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     provider = {"api_base": upstream_url, "api_key": "sk-upstream"}
     priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}

@@ -1,0 +1,101 @@
+"""The audit log holds whole lines, whatever is written into it and whoever dies writing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gatehouse.audit.jsonl import FILE_NAME, AuditLog, encode
+from gatehouse.audit.record import clean
+from gatehouse.errors import SetupError
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def record(call_id: str, **data: Any) -> dict[str, Any]:
+    return {
+        "timestamp": "2026-01-01T00:00:00+00:00",
+        "event_type": "chat_completion_success",
+        "data": {"call_id": call_id, **data},
+    }
+
+
+def ids(folder: Path) -> list[str]:
+    return [json.loads(line)["data"]["call_id"] for line in (folder / FILE_NAME).read_bytes().splitlines()]
+
+
+def test_a_line_torn_by_a_dying_writer_is_cut_off_at_start(tmp_path: Path) -> None:
+    AuditLog(tmp_path).append([record("a")])
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(b'{"timestamp": "2026-01-01T00:0' + b"x" * 100_000)
+    AuditLog(tmp_path).append([record("b")])
+    assert ids(tmp_path) == ["a", "b"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path)
+    log.append([record("a")])
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", full)
+        return real(fd, data[: len(data) // 2])
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", half)
+    with pytest.raises(OSError, match="No space left"):
+        log.append([record("b"), record("c")])
+    monkeypatch.setattr(os, "write", real)
+    log.append([record("d")])
+    assert ids(tmp_path) == ["a", "d"]
+
+
+def test_several_writers_never_mix_their_lines(tmp_path: Path) -> None:
+    def write(writer: int) -> None:
+        log = AuditLog(tmp_path)
+        for number in range(50):
+            log.append([record(f"{writer}-{number}-{part}", filler="x" * 5000) for part in range(3)])
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(ids(tmp_path))) == 4 * 50 * 3
+
+
+def test_logs_of_one_folder_have_one_id_and_of_two_folders_two(tmp_path: Path) -> None:
+    assert AuditLog(tmp_path).log_id == AuditLog(tmp_path).log_id
+    assert AuditLog(tmp_path).log_id != AuditLog(tmp_path / "other").log_id
+
+
+def test_missing_lines_are_found_by_the_calls_own_id_only(tmp_path: Path) -> None:
+    """A caller who writes another call's id into a name must not make that call look logged."""
+    log = AuditLog(tmp_path)
+    mine, other = "0190a000-0000-7000-8000-000000000001", "0190a000-0000-7000-8000-000000000002"
+    log.append([record(mine, model=f'x","call_id":"{other}')])
+    assert log.missing({mine, other}) == {other}
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="GATEHOUSE_LOG_DIR"):
+        AuditLog(tmp_path / "file")
+
+
+@given(st.text())
+def test_any_text_a_caller_sends_is_made_fit_for_the_ledger(text: str) -> None:
+    cleaned = clean(text)
+    assert cleaned is not None
+    assert "\0" not in cleaned
+    cleaned.encode("utf-8")
+    assert len(cleaned) <= 256
+    (line,) = encode(record("a", model=cleaned)).splitlines()
+    assert json.loads(line)["data"]["model"] == cleaned

@@ -1,0 +1,147 @@
+"""The middleware sees every call to its end, whatever the app inside does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from gatehouse.call import CallScope, current_scope
+from gatehouse.errors import GovernanceUnavailable
+from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
+
+
+class Settled:
+    def __init__(self) -> None:
+        self.calls: list[CallScope] = []
+
+    def conclude(self, scope: CallScope) -> None:
+        scope.settled = True
+        self.calls.append(scope)
+
+
+async def drive(
+    app: Any, *, path: str = "/v1/chat/completions", armed: bool = True, leave: bool = False, method: str = "POST"
+) -> tuple[list[Message], Settled]:
+    settled = Settled()
+    middleware = GovernanceMiddleware(app, armed=lambda: armed, metrics_token=None, grace_s=0.05)
+    middleware.settler = settled
+    sent: list[Message] = []
+    first = True
+
+    async def receive() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+        if not leave:
+            await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    try:
+        await middleware({"type": "http", "method": method, "path": path, "headers": []}, receive, send)
+    finally:
+        await asyncio.sleep(0.1)
+    return sent, settled
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def test_a_call_gets_an_id_that_is_in_the_answer_and_in_the_scope() -> None:
+    seen: list[CallScope | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_scope.get())
+        await answer(scope, receive, send)
+
+    sent, settled = await drive(app)
+    (call,) = settled.calls
+    assert seen == [call]
+    assert (b"x-gatehouse-call-id", str(call.call_id).encode()) in sent[0]["headers"]
+    assert current_scope.get() is None
+
+
+async def test_a_call_is_settled_when_the_app_breaks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug inside")
+
+    with pytest.raises(RuntimeError):
+        await drive(app)
+
+
+async def test_a_client_that_left_is_noticed_while_the_app_works() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        call.intent = True
+        await receive()
+        await asyncio.sleep(0.02)
+        assert call.client_gone
+        assert (await receive())["type"] == "http.disconnect"
+
+    _, settled = await drive(app, leave=True)
+    assert settled.calls[0].client_gone
+
+
+async def test_litellm_gets_a_moment_to_account_for_an_answered_call() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        call.intent = True
+        await answer(scope, receive, send)
+        asyncio.get_running_loop().call_later(0.01, accounts_for, call)
+
+    def accounts_for(call: CallScope) -> None:
+        call.settled = True
+        assert call.on_settled is not None
+        call.on_settled()
+
+    _, settled = await drive(app)
+    assert settled.calls == []
+
+
+async def test_our_refusal_replaces_whatever_the_app_answers() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        call.refusal = GovernanceUnavailable("not now")
+        await send({"type": "http.response.start", "status": 500, "headers": [(b"x-inner", b"1")]})
+        await send({"type": "http.response.body", "body": b"inner text"})
+
+    sent, settled = await drive(app)
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"2") in sent[0]["headers"]
+    error = json.loads(sent[1]["body"])["error"]
+    assert error["code"] == "governance_unavailable"
+    assert error["gatehouse"]["call_id"] == str(settled.calls[0].call_id)
+    assert len(sent) == 2
+
+
+async def test_without_the_plugin_nothing_reaches_the_app() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        pytest.fail("the app was called")
+
+    sent, _ = await drive(app, armed=False)
+    assert sent[0]["status"] == 503
+
+
+async def test_an_unknown_route_never_reaches_the_app() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        pytest.fail("the app was called")
+
+    sent, settled = await drive(app, path="/v1/next-years-route")
+    assert sent[0]["status"] == 403
+    assert settled.calls == []
+
+
+async def test_metrics_stay_closed_without_a_token() -> None:
+    sent, _ = await drive(answer, path="/metrics", method="GET")
+    assert sent[0]["status"] == 401

@@ -1,0 +1,77 @@
+"""Every route is governed, known to be harmless, or refused; none slips through by accident."""
+
+from __future__ import annotations
+
+import pytest
+from gatehouse.routes import RouteKind, classify
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/chat/completions",
+        "/openai/v1/responses",
+        "/engines/any-model/completions",
+        "/openai/deployments/any-model/embeddings",
+        "/v1/messages",
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+    ],
+)
+def test_routes_that_call_a_model_are_governed(path: str) -> None:
+    assert classify("POST", path) is RouteKind.GOVERNED
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("POST", "/key/generate"),
+        ("GET", "/ui/"),
+        ("GET", "/health/readiness"),
+        ("POST", "/v2/login"),
+    ],
+)
+def test_routes_that_manage_the_proxy_are_open(method: str, path: str) -> None:
+    assert classify(method, path) is RouteKind.OPEN
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/unheard-of",
+        "/vertex_ai/x",
+        "/anthropic/v1/messages",
+        "/v1/rerank",
+        "/key/health",
+        "/v1/models/m:generateContent",
+        "/config/pass_through_endpoint",
+        "/guardrails/apply_guardrail",
+        "/policies/test-pipeline",
+        "/v1/messages/count_tokens",
+    ],
+)
+def test_what_nobody_vouches_for_is_refused_unless_policy_names_it(path: str) -> None:
+    assert classify("POST", path) is RouteKind.UNGOVERNED
+    assert classify("POST", path, (path,)) is RouteKind.OPEN
+    assert classify("POST", path, (path[:-1] + "*",)) is RouteKind.OPEN
+
+
+def test_policy_cannot_open_a_governed_route() -> None:
+    assert classify("POST", "/v1/chat/completions", ("/v1/*", "/v1/chat/completions")) is RouteKind.GOVERNED
+
+
+def test_a_websocket_is_refused_even_on_a_governed_path() -> None:
+    assert classify("WEBSOCKET", "/v1/responses") is RouteKind.UNGOVERNED
+    assert classify("WEBSOCKET", "/v1/realtime") is RouteKind.UNGOVERNED
+
+
+@given(st.text(min_size=1))
+def test_no_suffix_turns_a_governed_route_into_an_open_one(suffix: str) -> None:
+    assert classify("POST", "/v1/chat/completions" + suffix) is RouteKind.UNGOVERNED
+    assert classify("POST", suffix + "/v1/chat/completions") in (RouteKind.UNGOVERNED, RouteKind.OPEN)
