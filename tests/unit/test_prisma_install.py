@@ -191,7 +191,8 @@ def test_npm_missing_beside_node_is_told(tmp_path: Path) -> None:
         npm_ci(Node(Path("/usr/bin/node"), None), tmp_path)
 
 
-def test_node_comes_from_the_wheel_with_an_npm_that_starts() -> None:
+def test_node_comes_from_the_wheel_with_an_npm_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATEHOUSE_NODE", raising=False)
     found = find_node()
     assert found.npm is not None
     assert found.npm[0] == str(found.executable)
