@@ -49,8 +49,11 @@ def serve(
 
     import uvicorn
 
+    from gatehouse.db.litellm_schema import build_request_log_indexes
+
     # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
     gateway = import_module("gatehouse.asgi").app
+    build_request_log_indexes(settings.database_url)
     try:
         uvicorn.run(
             gateway,

@@ -1,0 +1,245 @@
+"""The recorder and the recovery against a real Postgres: one row and one line a call, whoever dies when."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from gatehouse.audit import record, recorder, recovery
+from gatehouse.audit.jsonl import FILE_NAME, AuditLog
+from gatehouse.audit.recorder import Recorder
+from gatehouse.call import Outcome, Status
+from gatehouse.clock import new_call_id, now
+from gatehouse.db.schema import apply_migrations
+from gatehouse.errors import GovernanceUnavailable
+
+from tests.support.postgres import Postgres
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    url = postgres.create_database()
+    apply_migrations(url)
+    return url
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same behaviour at a quicker pace."""
+    monkeypatch.setattr(recorder, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(recovery, "DEAD_AFTER_S", 1.0)
+
+
+@pytest.fixture
+async def start(database: str) -> AsyncIterator[Callable[[Path], Any]]:
+    started: list[Recorder] = []
+
+    async def one(folder: Path) -> Recorder:
+        made = Recorder(database, AuditLog(folder))
+        await made.start()
+        started.append(made)
+        return made
+
+    yield one
+    for made in started:
+        await made.stop(patience_s=1)
+
+
+def intent() -> dict[str, Any]:
+    return {
+        "call_id": str(new_call_id()),
+        "started_at": now().isoformat(),
+        "request": {"route": "/v1/chat/completions"},
+    }
+
+
+def ended(row: dict[str, Any], status: Status = Status.SUCCESS) -> dict[str, Any]:
+    return row | {"record": record.line(row["call_id"], row["request"], Outcome(status), now(), 1.0)}
+
+
+def rows(database: str) -> dict[str, str | None]:
+    """Call id to its status, None while it is open."""
+    with psycopg.connect(database) as connection:
+        query = "select call_id::text, record->'data'->>'status' from gatehouse.calls"
+        return dict(connection.execute(query).fetchall())
+
+
+def lines(folder: Path) -> Counter[str]:
+    path = folder / FILE_NAME
+    return Counter(json.loads(line)["data"]["call_id"] for line in path.read_bytes().splitlines())
+
+
+async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  # what is awaited happens in Postgres and on disk
+            await asyncio.sleep(0.05)
+
+
+async def die(victim: Recorder) -> None:
+    """End as by kill -9: no farewell, no last writing."""
+    for task in victim._tasks:
+        task.cancel()
+    await asyncio.gather(*victim._tasks, return_exceptions=True)
+    victim._tasks = []
+
+
+async def test_an_intent_is_committed_when_open_returns(start: Any, database: str, tmp_path: Path) -> None:
+    writer = await start(tmp_path)
+    batch = [intent() for _ in range(300)]
+    await asyncio.gather(*(writer.open(row) for row in batch))
+    assert rows(database) == {row["call_id"]: None for row in batch}
+
+
+async def test_every_ending_is_one_row_and_one_line(start: Any, database: str, tmp_path: Path) -> None:
+    writer = await start(tmp_path)
+    batch = [intent() for _ in range(700)]
+    await asyncio.gather(*(writer.open(row) for row in batch[:500]))
+    for row in batch:  # the last 200 were refused before they had an intent
+        writer.settle(ended(row))
+    await until(lambda: writer.backlog == 0)
+    assert set(rows(database).values()) == {"success"}
+    assert lines(tmp_path) == Counter(row["call_id"] for row in batch)
+
+
+async def test_calls_of_a_dead_gateway_are_sealed_once_by_one_of_the_others(
+    start: Any, database: str, tmp_path: Path
+) -> None:
+    victim = await start(tmp_path / "victim")
+    batch = [intent() for _ in range(50)]
+    await asyncio.gather(*(victim.open(row) for row in batch))
+    await die(victim)
+    for name in ("b", "c", "d"):
+        await start(tmp_path / name)
+    await until(lambda: set(rows(database).values()) == {"partial"})
+    await asyncio.sleep(0.5)
+    written = lines(tmp_path / "b") + lines(tmp_path / "c") + lines(tmp_path / "d")
+    assert written == Counter(row["call_id"] for row in batch)
+
+
+async def test_a_living_gateways_calls_are_left_alone(start: Any, database: str, tmp_path: Path) -> None:
+    living = await start(tmp_path / "a")
+    row = intent()
+    await living.open(row)
+    await start(tmp_path / "b")
+    await asyncio.sleep(2.5)
+    assert rows(database) == {row["call_id"]: None}
+
+
+async def test_a_gateway_taken_for_dead_by_mistake_writes_no_second_line(
+    start: Any, database: str, tmp_path: Path
+) -> None:
+    paused = await start(tmp_path / "a")
+    row = intent()
+    await paused.open(row)
+    await die(paused)
+    await start(tmp_path / "b")
+    await until(lambda: rows(database) == {row["call_id"]: "partial"})
+    await until(lambda: lines(tmp_path / "b")[row["call_id"]] == 1)
+
+    paused._tasks = [asyncio.create_task(paused._keep_connected(paused._write_settlements))]
+    paused.settle(ended(row))
+    fresh = intent()
+    paused.settle(ended(fresh))
+    await until(lambda: paused.backlog == 0)
+    assert lines(tmp_path / "a") == Counter([fresh["call_id"]])
+    assert rows(database)[row["call_id"]] == "partial"
+    paused._tasks.insert(0, asyncio.create_task(asyncio.sleep(0)))
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["line-missing", "line-there"])
+async def test_a_line_is_written_once_when_the_gateway_dies_around_writing_it(
+    start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Between row and line, or between line and saying so: the next gateway on the folder makes it right."""
+    victim = await start(tmp_path)
+    row = intent()
+    await victim.open(row)
+    real = AuditLog.append
+
+    def broken(log: AuditLog, records: Any) -> None:
+        if written:
+            real(log, records)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(AuditLog, "append", broken)
+    victim.settle(ended(row))
+    await until(lambda: rows(database) == {row["call_id"]: "success"})
+    await die(victim)
+    monkeypatch.setattr(AuditLog, "append", real)
+    assert lines(tmp_path)[row["call_id"]] == (1 if written else 0)
+
+    next_one = await start(tmp_path)
+    await until(lambda: lines(tmp_path)[row["call_id"]] >= 1)
+    await asyncio.sleep(1.5)
+    assert next_one.backlog == 0
+    assert lines(tmp_path)[row["call_id"]] == 1
+
+
+async def test_a_database_that_goes_away_refuses_calls_and_loses_none(
+    start: Any, database: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    writer = await start(tmp_path)
+    batch = [intent() for _ in range(100)]
+    await asyncio.gather(*(writer.open(row) for row in batch))
+    await asyncio.to_thread(postgres.stop)
+    try:
+        for row in batch:
+            writer.settle(ended(row))
+        await until(lambda: not writer.writable)
+        with pytest.raises(GovernanceUnavailable):
+            await writer.open(intent())
+        assert writer.backlog == 100
+    finally:
+        await asyncio.to_thread(postgres.start)
+    await until(lambda: writer.backlog == 0)
+    assert set(rows(database).values()) == {"success"}
+    assert lines(tmp_path) == Counter(row["call_id"] for row in batch)
+
+
+async def test_a_full_disk_keeps_lines_until_there_is_room(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await start(tmp_path)
+    row = intent()
+    real = AuditLog.append
+
+    def full(log: AuditLog, records: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(AuditLog, "append", full)
+    writer.settle(ended(row))
+    await asyncio.sleep(0.5)
+    assert writer.backlog == 1
+    monkeypatch.setattr(AuditLog, "append", real)
+    await until(lambda: writer.backlog == 0)
+    assert lines(tmp_path) == Counter([row["call_id"]])
+
+
+async def test_stopping_writes_what_is_left(database: str, tmp_path: Path) -> None:
+    writer = Recorder(database, AuditLog(tmp_path))
+    await writer.start()
+    batch = [intent() for _ in range(20)]
+    for row in batch:
+        writer.settle(ended(row))
+    await writer.stop()
+    assert lines(tmp_path) == Counter(row["call_id"] for row in batch)
+    with psycopg.connect(database) as connection:
+        ended_at = connection.execute("select ended_at from gatehouse.gateways").fetchone()
+    assert ended_at is not None
+    assert ended_at[0] is not None
+
+
+def test_migrations_apply_once_when_gateways_start_together(postgres: Postgres) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    url = postgres.create_database()
+    with ThreadPoolExecutor(8) as pool:
+        applied = list(pool.map(lambda _: apply_migrations(url), range(8)))
+    assert sum(applied) == max(applied) > 0
