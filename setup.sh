@@ -156,10 +156,16 @@ install_packages() {
     options+=(--reinstall)
   fi
   touch "$unfinished"
-  # Without uv's list of every package, which would push the new master key off the screen.
+  # --inexact: what a developer installed beside stays. Without uv's list of every package, which would push the new
+  # master key off the screen.
   "$UV" sync --frozen --no-dev --inexact "${options[@]+"${options[@]}"}" 2> >(grep -v '^ [-+~] ' >&2) ||
     fail "packages: uv could not install them. Check the network and the disk (its words are above), then run this again."
   rm -f "$unfinished"
+}
+
+embedded() {
+  [[ -x $GATEHOUSE ]] || fail "packages: $ROOT/.venv is gone. Run ./setup.sh --local to install them again."
+  "$GATEHOUSE" "$@"
 }
 
 up_embedded() {
@@ -186,7 +192,7 @@ up() {
 down() {
   case $(current_mode) in
     docker) docker compose down --remove-orphans ;;
-    embedded) [[ ! -x $GATEHOUSE ]] || "$GATEHOUSE" down ;;
+    embedded) embedded down ;;
     *) echo "Gatehouse is not running." ;;
   esac
   rm -f "$MODE_FILE"
@@ -198,7 +204,7 @@ status() {
       docker compose ps
       [[ $(docker compose ps gateway --format '{{.Health}}' 2>/dev/null) == healthy ]] || exit 3
       ;;
-    embedded) exec "$GATEHOUSE" status ;;
+    embedded) embedded status ;;
     *)
       echo "Gatehouse is not running. Start it with ./setup.sh."
       exit 3
@@ -209,7 +215,7 @@ status() {
 logs() {
   case $(current_mode) in
     docker) exec docker compose logs -n 20 "$@" ;;
-    embedded) exec "$GATEHOUSE" logs "$@" ;;
+    embedded) embedded logs "$@" ;;
     *) fail "logs: Gatehouse is not running. Start it with ./setup.sh." ;;
   esac
 }
