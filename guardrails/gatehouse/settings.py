@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gatehouse.errors import SetupError
+from gatehouse.home import find_home
 
 _N = TypeVar("_N", int, float)
 
@@ -60,28 +61,13 @@ class Settings:
     settle_grace_s: float
 
 
-def find_home(start: Path | None = None) -> Path:
-    """The project's root: GATEHOUSE_HOME, or the nearest folder upward that holds config.yaml and policy.yaml."""
-    named = os.environ.get("GATEHOUSE_HOME")
-    if named:
-        return Path(named).resolve()
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "config.yaml").is_file() and (folder / "policy.yaml").is_file():
-            return folder
-    raise SetupError(
-        f"project folder: no config.yaml and policy.yaml in {here} or above it. "
-        "Go to the Gatehouse checkout, or set GATEHOUSE_HOME to it."
-    )
-
-
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the gateway's settings.
 
     Raises:
         SetupError: a variable that the gateway cannot do without is missing or malformed.
     """
-    home = find_home()
+    home = find_home(environ, Path.cwd())
     url = environ.get("DATABASE_URL")
     if not url:
         raise SetupError("DATABASE_URL: not set. Start the gateway with ./setup.sh, or name its database there.")

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
-from tests.support.gateway import MASTER_KEY, REPOSITORY, Gateway
+from tests.support.gateway import MASTER_KEY, REPOSITORY, Gateway, query_engine_of
 from tests.support.load import Result, call_many
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
@@ -64,14 +63,6 @@ def check_promises(gateway: Gateway, results: list[Result]) -> None:
     assert answered <= set(lines)
 
 
-def engine_of(gateway: Gateway) -> psutil.Process:
-    """The query engine that LiteLLM started."""
-    for child in psutil.Process(gateway.server.pid).children(recursive=True):
-        if child.name().startswith("query-engine"):
-            return child
-    raise AssertionError("the gateway has no query engine")
-
-
 @pytest.mark.timeout(400)
 async def test_a_gateway_killed_in_the_middle_leaves_no_call_without_an_ending(
     pair: tuple[Gateway, Gateway], upstream: Upstream
@@ -100,7 +91,7 @@ async def test_a_query_engine_killed_in_the_middle_comes_back(
 
     async def kill() -> None:
         await asyncio.sleep(1)
-        engine_of(gateway).kill()
+        query_engine_of(gateway.server.pid).kill()
 
     results = await call_many(gateway.url, MASTER_KEY, BODY, calls=CALLS, concurrent=32, meanwhile=kill)
     check_promises(gateway, results)

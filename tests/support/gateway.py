@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import yaml
 
@@ -131,6 +132,14 @@ class Gateway:
             } >= set(rows)
 
         wait_until(settled, "every call is settled and logged", seconds)
+
+
+def query_engine_of(pid: int) -> psutil.Process:
+    """The query engine that LiteLLM started in the gateway process `pid`."""
+    for child in psutil.Process(pid).children(recursive=True):
+        if child.name().startswith("query-engine"):
+            return child
+    raise LookupError("the gateway has no query engine now")
 
 
 def config_with_upstream(upstream_url: str, folder: Path) -> Path:

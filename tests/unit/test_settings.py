@@ -47,11 +47,11 @@ def test_a_missing_policy_is_no_policy(tmp_path: Path) -> None:
         load_policy(tmp_path / "policy.yaml")
 
 
-def test_settings_name_the_variable_that_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEHOUSE_HOME", str(tmp_path))
+def test_settings_name_the_variable_that_is_wrong(tmp_path: Path) -> None:
+    home = {"GATEHOUSE_HOME": str(tmp_path)}
     with pytest.raises(SetupError, match="DATABASE_URL: not set"):
-        load_settings({})
+        load_settings(home)
     with pytest.raises(SetupError, match="REDIS_PORT: 'x' is not a number"):
-        load_settings({"DATABASE_URL": "postgresql://", "REDIS_PORT": "x"})
+        load_settings(home | {"DATABASE_URL": "postgresql://", "REDIS_PORT": "x"})
     with pytest.raises(SetupError, match="SERVER_ROOT_PATH"):
-        load_settings({"DATABASE_URL": "postgresql://", "SERVER_ROOT_PATH": "/proxy"})
+        load_settings(home | {"DATABASE_URL": "postgresql://", "SERVER_ROOT_PATH": "/proxy"})

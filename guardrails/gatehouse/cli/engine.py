@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gatehouse.cli import app
 from gatehouse.db import prisma_engine
-from gatehouse.settings import find_home
+from gatehouse.home import find_home
 
 engine = typer.Typer(no_args_is_help=True, help="Prisma's query engine, through which LiteLLM reaches its database.")
 app.add_typer(engine, name="engine")
@@ -30,11 +32,11 @@ def install(
 ) -> None:
     """Prepare Prisma for LiteLLM on this machine; quick when that is done already."""
     wanted = None if choice is Choice.AUTO else prisma_engine.Kind(choice.value)
-    prisma_engine.install(find_home(), wanted, typer.echo, dev=dev)
+    prisma_engine.install(find_home(os.environ, Path.cwd()), wanted, typer.echo, dev=dev)
 
 
 @engine.command()
 def check() -> None:
     """Tell which engine is in use and whether it answers."""
-    ready = prisma_engine.current(find_home())
+    ready = prisma_engine.current(find_home(os.environ, Path.cwd()))
     typer.echo(f"prisma engine: {ready.kind}, {prisma_engine.engine_version(ready)}, {ready.engine}")

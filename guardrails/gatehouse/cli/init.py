@@ -9,7 +9,7 @@ import typer
 
 from gatehouse.cli import app
 from gatehouse.embedded.envfile import ensure
-from gatehouse.embedded.home import find_home
+from gatehouse.home import find_home
 
 
 @app.command()
