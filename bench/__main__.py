@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from gatehouse.errors import SetupError
@@ -26,8 +27,8 @@ CONNECTIONS = (1, 16)
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each gateway is measured (5)")
-    parser.add_argument("--seconds", type=float, default=5, help="how long each time (5)")
+    parser.add_argument("--rounds", type=int, default=20, help="how often each gateway is measured (20)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long each time (1.5)")
     parser.add_argument("--only", default=f"{OURS},{BARE},{PIP}", help="gateways to run, with commas (all three)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample there")
     parser.add_argument("--profile", type=Path, metavar="FOLDER", help="also record each gateway with py-spy, as SVG")
@@ -85,7 +86,7 @@ def main() -> None:
         memory = {gateway.name: gateway.process.resident_mb() for gateway in gateways}
     print(report.text(samples, CONNECTIONS, memory))
     if chosen.json:
-        document = {"environment": report.environment(), "samples": [sample.as_dict() for sample in samples]}
+        document = {"environment": report.environment(), "samples": [asdict(sample) for sample in samples]}
         chosen.json.write_text(json.dumps(document, indent=1) + "\n")
 
 

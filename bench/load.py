@@ -1,7 +1,6 @@
 """The load: N keep-alive connections that each send the next request as soon as the last is answered (closed loop).
 
-Run as `python -m bench.load HOST PORT KEY CONNECTIONS SECONDS`, in a process of its own; prints one JSON line. HTTP is
-spoken by hand, because a client library would cost as much time as the gateway.
+HTTP is spoken by hand, because a client library would cost as much time as the gateway.
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ import asyncio
 import itertools
 import json
 import os
-import sys
 import time
+from dataclasses import dataclass
 from typing import cast
 
 import uvloop
+
+_serials = itertools.count()
 
 
 class Connection(asyncio.Protocol):
@@ -48,57 +49,47 @@ class Connection(asyncio.Protocol):
         return await self.answered
 
 
-def request_of(host: str, port: int, key: str, serial: int) -> bytes:
-    """A chat request of its own: a repeated one would be answered from the cache."""
-    body = json.dumps(
-        {
-            "model": "bench",
-            "messages": [
-                {"role": "system", "content": "You are a careful assistant."},
-                {"role": "user", "content": f"Question {os.getpid()}.{serial}: why is the sky blue at noon?"},
-            ],
-        }
-    ).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {key}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+@dataclass(frozen=True)
+class Load:
+    """What came of a load: answers with status 200 and their latencies in milliseconds, and every other answer."""
+
+    seconds: float
+    latencies_ms: list[float]
+    failures: list[str]
 
 
-async def load(host: str, port: int, key: str, connections: int, seconds: float) -> dict[str, object]:
-    """Requests per second and the latency quantiles in milliseconds, of the answers that came with status 200."""
-    serials, latencies, failures = itertools.count(), list[float](), list[str]()
-    end = time.perf_counter() + seconds
+def apply_load(port: int, key: str, connections: int, seconds: float) -> Load:
+    """Load the gateway on 127.0.0.1:`port` and wait for the last answer."""
+    return uvloop.run(_apply(port, key, connections, seconds))
 
-    async def one() -> None:
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
-        while (start := time.perf_counter()) < end:
-            status = await connection.exchange(request_of(host, port, key, next(serials)))
+
+async def _apply(port: int, key: str, connections: int, seconds: float) -> Load:
+    latencies, failures = list[float](), list[str]()
+    loop = asyncio.get_running_loop()
+    opened = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(connections)]
+    start = time.perf_counter()
+    end = start + seconds
+
+    async def one(connection: Connection) -> None:
+        while (sent := time.perf_counter()) < end:
+            status = await connection.exchange(_request(port, key))
             if status == 200:
-                latencies.append(time.perf_counter() - start)
+                latencies.append(1000 * (time.perf_counter() - sent))
             else:
                 failures.append(f"{status}: {connection.body[:300].decode(errors='replace')}")
         connection.transport.close()
 
-    start = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(connections)))
-    elapsed = time.perf_counter() - start
-    latencies.sort()
-
-    def quantile(q: float) -> float:
-        return 1000 * latencies[min(len(latencies) - 1, int(q * len(latencies)))] if latencies else 0.0
-
-    return {
-        "requests": len(latencies),
-        "rps": len(latencies) / elapsed,
-        "p50_ms": quantile(0.5),
-        "p99_ms": quantile(0.99),
-        "failures": len(failures),
-        "first_failure": failures[0] if failures else None,
-    }
+    await asyncio.gather(*map(one, opened))
+    return Load(time.perf_counter() - start, latencies, failures)
 
 
-if __name__ == "__main__":
-    host, port, key, connections, seconds = sys.argv[1:]
-    print(json.dumps(uvloop.run(load(host, int(port), key, int(connections), float(seconds)))))
+def _request(port: int, key: str) -> bytes:
+    """A chat request of its own: a repeated one would be answered from the cache."""
+    question = f"Question {os.getpid()}.{next(_serials)}: why is the sky blue at noon?"
+    messages = [{"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": question}]
+    body = json.dumps({"model": "bench", "messages": messages}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from bench.gateways import BARE, OURS, PIP
-from bench.measure import Sample, by_round
+from bench.measure import Sample, of
 
 # What the gateway promises: how many requests per second it does for each one of the other's.
 WANTED = {BARE: 0.85, PIP: 1.2}
@@ -22,8 +22,14 @@ TITLES = {
 
 def ratios(samples: Sequence[Sample], other: str, connections: int, field: str) -> list[float]:
     """Ours over the other's, one ratio per round."""
-    ours, theirs = by_round(samples, OURS, connections), by_round(samples, other, connections)
+    ours, theirs = of(samples, OURS, connections), of(samples, other, connections)
     return [getattr(ours[number], field) / getattr(theirs[number], field) for number in ours if number in theirs]
+
+
+def quantiles(samples: Iterable[Sample]) -> tuple[float, float]:
+    """Median and 99th percentile of all latencies, in milliseconds."""
+    pooled = sorted(latency for sample in samples for latency in sample.latencies_ms)
+    return pooled[len(pooled) // 2], pooled[min(len(pooled) - 1, len(pooled) * 99 // 100)]
 
 
 def environment() -> dict[str, object]:
@@ -62,11 +68,10 @@ def text(samples: Sequence[Sample], connections: Sequence[int], memory: Mapping[
     lines += ["", "gateway           connections    req/s   p50 ms   p99 ms   cpu ms/request   resident MB"]
     for name in names:
         for count in connections:
-            rounds = by_round(samples, name, count).values()
-            rps, p50, p99, cpu = (
-                statistics.median(getattr(sample, field) for sample in rounds)
-                for field in ("rps", "p50_ms", "p99_ms", "cpu_ms")
-            )
+            found_here = of(samples, name, count).values()
+            rps = statistics.median(sample.rps for sample in found_here)
+            cpu = statistics.median(sample.cpu_ms for sample in found_here)
+            p50, p99 = quantiles(found_here)
             lines.append(f"{name:<18} {count:>10} {rps:8.1f} {p50:8.2f} {p99:8.2f} {cpu:16.2f} {memory[name]:13.0f}")
     lines += ["", "  ".join(f"{name}={value}" for name, value in environment().items())]
     return "\n".join(lines)
