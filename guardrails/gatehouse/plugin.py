@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from datetime import datetime
 from typing import Any
 
@@ -147,10 +148,15 @@ def _success(scope: CallScope, payload: dict[str, Any]) -> Outcome:
         usage=Usage(
             int(payload.get("prompt_tokens") or 0), int(payload.get("completion_tokens") or 0), int(total or 0)
         ),
-        cost_usd=payload.get("response_cost"),
+        cost_usd=_finite(payload.get("response_cost")),
         cache_hit=bool(payload.get("cache_hit")),
         client_gone=scope.client_gone,
     )
+
+
+def _finite(cost: Any) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None
 
 
 def _status_of(error: Exception) -> int | None:

@@ -170,7 +170,8 @@ async def test_a_line_is_written_once_when_the_gateway_dies_around_writing_it(
 
     monkeypatch.setattr(AuditLog, "append", broken)
     victim.settle(ended(row))
-    await until(lambda: rows(database) == {row["call_id"]: "success"})
+    await until(victim._tasks[1].done)
+    assert rows(database) == {row["call_id"]: "success"}
     await die(victim)
     monkeypatch.setattr(AuditLog, "append", real)
     assert lines(tmp_path)[row["call_id"]] == (1 if written else 0)
@@ -220,6 +221,24 @@ async def test_a_full_disk_keeps_lines_until_there_is_room(
     monkeypatch.setattr(AuditLog, "append", real)
     await until(lambda: writer.backlog == 0)
     assert lines(tmp_path) == Counter([row["call_id"]])
+
+
+async def test_a_record_that_postgres_refuses_does_not_hold_up_the_others(
+    start: Any, database: str, tmp_path: Path
+) -> None:
+    """Names are cleaned at the rim; this is what happens should something slip through."""
+    writer = await start(tmp_path)
+    good, bad = intent(), intent()
+    hopeless = intent() | {"request": {"model": "NUL \0"}}
+    opened = await asyncio.gather(*(writer.open(row) for row in (good, hopeless, bad)), return_exceptions=True)
+    assert [type(result) for result in opened] == [type(None), GovernanceUnavailable, type(None)]
+    poisoned = ended(bad)
+    poisoned["record"]["data"]["model"] = "NUL \0 in a name"
+    writer.settle(poisoned)
+    writer.settle(ended(good))
+    await until(lambda: writer.backlog == 0)
+    assert rows(database) == {good["call_id"]: "success", bad["call_id"]: "success"}
+    assert lines(tmp_path) == Counter([good["call_id"], bad["call_id"]])
 
 
 async def test_stopping_writes_what_is_left(database: str, tmp_path: Path) -> None:

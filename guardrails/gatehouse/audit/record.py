@@ -73,6 +73,11 @@ def line(
     }
 
 
+def bare(line: dict[str, Any]) -> dict[str, Any]:
+    """An audit line without anything that came from outside."""
+    return line | {"data": {name: line["data"][name] for name in ("call_id", "status", "decision")}}
+
+
 def _caller(call: GovernedCall) -> dict[str, str]:
     caller = call.caller
     named = {

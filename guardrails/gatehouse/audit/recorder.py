@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from gatehouse import metrics
+from gatehouse.audit import record
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.recovery import Recovery
 from gatehouse.clock import monotonic
@@ -34,6 +35,7 @@ _RETRY_S = 0.5
 _BATCH = 500
 
 Row = dict[str, Any]
+Waiting = tuple[Row, asyncio.Future[None]]
 
 
 class Recorder:
@@ -44,7 +46,7 @@ class Recorder:
         self.writable = False
         self._url = database_url
         self._audit_log = audit_log
-        self._intents: list[tuple[Row, asyncio.Future[None]]] = []
+        self._intents: list[Waiting] = []
         self._settlements: list[Row] = []
         self._unlogged: dict[str, Row] = {}
         self._logged_through = 0
@@ -98,12 +100,12 @@ class Recorder:
         metrics.unsettled.set(self.backlog)
         self._settlement_waiting.set()
 
-    def log_only(self, record: Row) -> None:
+    def log_only(self, line: Row) -> None:
         """Write the line of a call that has no row, because the ledger could not be written when it came."""
         try:
-            self._audit_log.append([record])
+            self._audit_log.append([line])
         except OSError as error:
-            log.error("audit line of call %s not written: %s", record["data"]["call_id"], error.strerror)
+            log.error("audit line of call %s not written: %s", line["data"]["call_id"], error.strerror)
 
     async def stop(self, patience_s: float = 5.0) -> None:
         """Write what is left and say goodbye; what cannot be written in time is left to the next gateway."""
@@ -129,11 +131,15 @@ class Recorder:
                     log.error(
                         "the ledger's database is gone (%s); calls are refused until it is back", type(error).__name__
                     )
-                self.writable = False
-                self._fail_waiting(error)
-                await asyncio.sleep(_RETRY_S)
+                self._lost(error)
+            except Exception as error:
+                log.exception("the ledger's writer failed; calls are refused until it works again")
+                metrics.plugin_errors.labels(stage="ledger").inc()
+                self._lost(error)
+            await asyncio.sleep(_RETRY_S)
 
-    def _fail_waiting(self, error: Exception) -> None:
+    def _lost(self, error: Exception) -> None:
+        self.writable = False
         waiting, self._intents = self._intents, []
         for _, done in waiting:
             if not done.done():
@@ -150,13 +156,23 @@ class Recorder:
                 if not batch:
                     continue
                 try:
-                    await calls.insert_intents(connection, self.gateway_id, [row for row, _ in batch])
+                    await self._commit_intents(connection, batch)
                 except BaseException:
                     self._intents[:0] = batch
                     raise
-                for _, done in batch:
-                    if not done.done():
-                        done.set_result(None)
+
+    async def _commit_intents(self, connection: calls.Connection, batch: list[Waiting]) -> None:
+        try:
+            await calls.insert_intents(connection, self.gateway_id, [row for row, _ in batch])
+        except psycopg.DataError as error:
+            if len(batch) > 1:  # one intent that Postgres does not take must not refuse the others
+                for single in batch:
+                    await self._commit_intents(connection, [single])
+                return
+            batch[0][1].set_exception(error)
+        for _, done in batch:
+            if not done.done():
+                done.set_result(None)
 
     async def _write_settlements(self, connection: calls.Connection) -> None:
         next_beat = 0.0
@@ -179,7 +195,14 @@ class Recorder:
 
     async def _settle_batch(self, connection: calls.Connection) -> None:
         batch = self._settlements[:_BATCH]
-        sequences = await calls.settle(connection, self.gateway_id, batch)
+        try:
+            sequences = await calls.settle(connection, self.gateway_id, batch)
+        except psycopg.DataError:
+            # One row that Postgres does not take must not hold up the others: find it, and keep of it what is sure.
+            log.exception("a call's record was refused by the database; it is kept without its details")
+            sequences = {}
+            for number, settlement in enumerate(batch):
+                batch[number] = await self._settle_doubtful(connection, settlement, sequences)
         del self._settlements[: len(batch)]
         for settlement in batch:
             call_id = settlement["call_id"]
@@ -188,6 +211,14 @@ class Recorder:
             else:
                 log.warning("call %s was settled by another gateway, which took this one for dead", call_id)
         self._write_lines()
+
+    async def _settle_doubtful(self, connection: calls.Connection, settlement: Row, sequences: dict[str, int]) -> Row:
+        try:
+            sequences |= await calls.settle(connection, self.gateway_id, [settlement])
+        except psycopg.DataError:
+            settlement = settlement | {"request": {}, "record": record.bare(settlement["record"])}
+            sequences |= await calls.settle(connection, self.gateway_id, [settlement])
+        return settlement
 
     def _write_lines(self) -> None:
         if not self._unlogged:
