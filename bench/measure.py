@@ -1,7 +1,7 @@
 """Interleaved rounds: every gateway in turn, at every number of connections, while the others stand still.
 
-On a machine that others use too, only a ratio taken within seconds means something; a run is therefore many short rounds
-and a result the median of their ratios. Processor time per request moves less than the clock does, but it moves too:
+On a machine that others use too, only a ratio taken within seconds means something: a run is many short rounds, and a
+result the median of their ratios. Processor time per request moves less than the clock does, but it moves too, because
 two busy hyperthreads share one core.
 """
 
