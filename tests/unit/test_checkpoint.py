@@ -184,6 +184,10 @@ MALFORMED = {
     "URL-safe base64": PETER_NOTE.replace("o/ZJ", "o_ZJ").encode(),
     "a character that is not base64": PETER_NOTE.replace("o/ZJ", "o!ZJ").encode(),
     "a key id alone": (TEXT + "\n— PeterNeumann x08gow==\n").encode(),
+    "another character for the last newline": (PETER_NOTE[:-1] + "X").encode(),
+    "a plus in an unknown key's name": (PETER_NOTE + "— Some+body AAAAAAAA\n").encode(),
+    "a space of Unicode in an unknown key's name": (PETER_NOTE + "— Some\u00a0body AAAAAAAA\n").encode(),
+    "an unknown key's id without a signature": (PETER_NOTE + "— Somebody AAAAAA==\n").encode(),
     "malformed, though of an unknown key": (PETER_NOTE + "— Somebody x08gox==\n").encode(),
     "a signature twice": (PETER_NOTE + PETER_LINE).encode(),
     "a wrong signature": PETER_NOTE.replace("o/ZJ", "o/ZK").encode(),
@@ -217,6 +221,12 @@ def test_signatures_of_witnesses_and_of_keys_that_share_a_name_or_an_id_are_igno
     for others in (same_name, same_id, witness * 16, same_name * 2):
         assert open_note((TEXT + "\n" + others + PETER_LINE).encode(), [peter]) == (TEXT, (peter,))
         assert "no signature of a trusted key" in reason(TEXT + "\n" + others, peter)
+
+
+def test_trusted_keys_that_a_note_cannot_tell_apart_are_refused() -> None:
+    twins = [Verifier(ORIGIN, number.to_bytes(32, "big")) for number in (27644, 32100)]
+    assert twins[0].key_id == twins[1].key_id
+    assert reason(NOTE, LOG, *twins) == "two trusted keys of gatehouse/default have the key id b35cdbb0"
 
 
 def test_text_may_have_empty_lines_and_end_in_them() -> None:

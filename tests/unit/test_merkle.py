@@ -305,6 +305,21 @@ def test_a_changed_consistency_proof_fails(step: tuple[int, int], data: st.DataO
     assert fails(first, second, [*proof[:at], *proof[at + 1 :]], old, new)
 
 
+def test_the_rightmost_path_does_not_pass_for_that_of_a_smaller_tree() -> None:
+    proof = inclusion_proof(7, 8, STORE)  # only left siblings, as the top of every path
+    for index, size in ((0, 1), (1, 2), (3, 4), (2, 3), (15, 16)):
+        assert refused(verify_inclusion, CAPSULES[7], index, size, proof, EVERY_ROOT[8])
+
+
+def test_a_byte_moved_between_two_hashes_is_named() -> None:
+    first, second, *rest = consistency_proof(6, 8, STORE)
+    assert node_hash(first, second) == node_hash(first + second[:1], second[1:])
+    with pytest.raises(InvalidProof, match="not 32 bytes long"):
+        verify_consistency(6, 8, [first + second[:1], second[1:], *rest], EVERY_ROOT[6], EVERY_ROOT[8])
+    with pytest.raises(InvalidProof, match="not 32 bytes long"):
+        verify_inclusion(CAPSULES[6], 6, 8, [first + second[:1], second[1:], *rest], EVERY_ROOT[8])
+
+
 @settings(deadline=None)
 @given(steps, st.data())
 def test_a_rewritten_past_has_no_consistency_proof(step: tuple[int, int], data: st.DataObject) -> None:
