@@ -44,6 +44,14 @@ _OPEN_EXACT = frozenset(
     /credentials /guardrails /policies /audit /lens/activity/available /api/plugins /jwt/key/mapping
     """.split()
 )
+# Lists that LiteLLM's UI shows; what can be done to them stays closed.
+_OPEN_TO_READ = frozenset(
+    """
+    /favicon.ico /coordination_redis/settings /gateway/daily/activity /policy/templates /policy/list /prompts/list
+    /v1/agents /v1/mcp/network/client-ip /v1/mcp/server /v1/mcp/server/submissions /v1/mcp/toolset
+    /v1/mcp/user-env-vars/status /vector_store/list
+    """.split()
+)
 _OPEN_PREFIXES = tuple(
     """
     /governance/ /ui/ /litellm-asset-prefix/ /_next/ /swagger/ /.well-known/ /litellm/.well-known/ /sso/ /onboarding/
@@ -78,6 +86,8 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
         return RouteKind.OPEN
     if method == "WEBSOCKET" or _CLOSED.fullmatch(path):
         return RouteKind.UNGOVERNED
+    if method == "GET" and path in _OPEN_TO_READ:
+        return RouteKind.OPEN
     if method == "OPTIONS" or path in _OPEN_EXACT or path.startswith(_OPEN_PREFIXES):
         return RouteKind.OPEN
     return RouteKind.UNGOVERNED

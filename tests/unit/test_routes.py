@@ -71,6 +71,12 @@ def test_a_websocket_is_refused_even_on_a_governed_path() -> None:
     assert classify("WEBSOCKET", "/v1/realtime") is RouteKind.UNGOVERNED
 
 
+def test_what_the_ui_lists_can_be_read_and_not_changed() -> None:
+    for path in ("/v1/mcp/server", "/v1/agents", "/prompts/list"):
+        assert classify("GET", path) is RouteKind.OPEN
+        assert classify("POST", path) is RouteKind.UNGOVERNED
+
+
 @given(st.text(min_size=1))
 def test_no_suffix_turns_a_governed_route_into_an_open_one(suffix: str) -> None:
     assert classify("POST", "/v1/chat/completions" + suffix) is RouteKind.UNGOVERNED
