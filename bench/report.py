@@ -26,6 +26,14 @@ def ratios(samples: Sequence[Sample], other: str, connections: int, field: str) 
     return [getattr(ours[number], field) / getattr(theirs[number], field) for number in ours if number in theirs]
 
 
+def middle_half(values: Sequence[float]) -> str:
+    """From the first to the third quartile; the outer ones tell of the machine's other users."""
+    if len(values) < 2:
+        return "one round"
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{low:.2f} .. {high:.2f}"
+
+
 def quantiles(samples: Iterable[Sample]) -> tuple[float, float]:
     """Median and 99th percentile of all latencies, in milliseconds."""
     pooled = sorted(latency for sample in samples for latency in sample.latencies_ms)
@@ -53,7 +61,7 @@ def environment() -> dict[str, object]:
 def text(samples: Sequence[Sample], connections: Sequence[int], memory: Mapping[str, float]) -> str:
     """The report, to be read by a person."""
     names = list(dict.fromkeys(sample.gateway for sample in samples))
-    lines = ["", "Requests per second, median of the rounds' ratios [lowest .. highest]"]
+    lines = ["", "Requests per second, median of the rounds' ratios [the middle half of them]"]
     for other in (BARE, PIP):
         if OURS not in names or other not in names:
             continue
@@ -62,7 +70,7 @@ def text(samples: Sequence[Sample], connections: Sequence[int], memory: Mapping[
             found = ratios(samples, other, count, "rps")
             cpu = statistics.median(ratios(samples, other, count, "cpu_ms"))
             lines.append(
-                f"    {count:>2} connections  {statistics.median(found):5.2f} [{min(found):.2f} .. {max(found):.2f}]"
+                f"    {count:>2} connections  {statistics.median(found):5.2f} [{middle_half(found)}]"
                 f"   processor time per request {cpu:.2f}"
             )
     lines += ["", "gateway           connections    req/s   p50 ms   p99 ms   cpu ms/request   resident MB"]
