@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -74,7 +75,9 @@ def serve(
 
 
 def _log_to_stderr(*names: str) -> None:
-    """Our lines and the server's; LiteLLM writes its own, at the level that LITELLM_LOG names."""
+    """Our lines and the server's; LiteLLM writes its own, at the level that LITELLM_LOG names, and prints to stdout."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # or what it printed would come after our last words
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in names:
