@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,8 +58,9 @@ def make_state(state: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         state.chmod(mode)
         (state.parent / "logs").mkdir(exist_ok=True)
-        (state / "run/.writable").touch()
-        (state / "run/.writable").unlink()
+        # A file without a name that another `up` at the same moment could take away.
+        with tempfile.TemporaryFile(dir=state / "run"):
+            pass
     except OSError as error:
         raise SetupError(
             f"{error.filename or state}: {error.strerror}. Make it writable for this user, or run this as its owner."
