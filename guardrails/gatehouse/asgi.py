@@ -13,6 +13,7 @@ from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse.api import health
 from gatehouse.audit.jsonl import AuditLog
+from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
 from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
 from gatehouse.pipeline import Pipeline
@@ -65,9 +66,20 @@ class Gateway:
             await self._stop()
 
     async def _start(self) -> None:
-        self._recorder = Recorder(self._settings.database_url, AuditLog(self._settings.log_dir))
+        settings, audit = self._settings, self._policy.policy.audit
+        log = AuditLog(settings.log_dir, max_bytes=settings.log_max_bytes, keep=settings.log_keep)
+        keys = KeyFolder(settings.key_dir)
+        keys.current()
+        self._recorder = Recorder(
+            settings.database_url,
+            log,
+            keys,
+            settings.spool_dir,
+            spooling=audit.on_error == "spool",
+            by_team=audit.chain == "team",
+        )
         await self._recorder.start()
-        governance.pipeline = Pipeline(self._recorder, self._policy.version)
+        governance.pipeline = Pipeline(self._recorder, self._policy)
         self._middleware.settler = governance.pipeline
         self._middleware.named_routes = self._policy.policy.ungoverned_routes
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from gatehouse.decision import Decision
 from gatehouse.errors import GovernanceError
 
 
@@ -30,6 +31,37 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Agent:
+    """Which agent asks, and in which session: as the key says, else as the caller says."""
+
+    id: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What was asked.
+
+    Attributes:
+        hash: SHA3-256 of `text`, 64 lower-case hex characters; None where there is no text (audio).
+        text: the messages or the input as JSON; None unless policy.yaml's `audit.content` keeps it.
+        tools: names of the tools that the request offers.
+    """
+
+    hash: str | None = None
+    text: str | None = field(default=None, repr=False)
+    tools: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model asked for. `arguments` is JSON text as the model wrote it, which is content."""
+
+    tool: str
+    arguments: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GovernedCall:
     """One call as the pipeline sees it."""
 
@@ -40,6 +72,8 @@ class GovernedCall:
     model: str | None
     stream: bool
     caller: Caller
+    agent: Agent = Agent()
+    prompt: Prompt = Prompt()
 
 
 class Status(StrEnum):
@@ -62,7 +96,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: status, what answered, what it cost (US dollars), and an error's code when there was one."""
+    """How a call ended: status, what answered, what it cost (US dollars), and an error's code when there was one.
+
+    Attributes:
+        tool_calls: of the tools that the request offered, never a name that the model made up.
+        answer: what the model said; None unless policy.yaml's `audit.content` keeps it.
+    """
 
     status: Status
     http_status: int | None = None
@@ -73,6 +112,8 @@ class Outcome:
     cache_hit: bool | None = None
     error: str | None = None
     client_gone: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
+    answer: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +130,7 @@ class CallScope:
     started: float
     exempt: bool = False
     call: GovernedCall | None = None
+    decision: Decision | None = None
     litellm_call_id: str | None = None
     intent: bool = False
     intent_tried: bool = False

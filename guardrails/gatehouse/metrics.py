@@ -23,3 +23,4 @@ ungoverned = Counter("gatehouse_ungoverned_total", "Requests refused because the
 unauthenticated = Counter(
     "gatehouse_unauthenticated_total", "Model calls refused for want of a valid key; they leave no record."
 )
+capsules_sealed = Counter("gatehouse_capsules_sealed_total", "Capsules that this gateway sealed.")

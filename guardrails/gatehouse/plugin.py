@@ -18,7 +18,8 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse import metrics
 from gatehouse.audit.record import clean
-from gatehouse.call import Caller, CallScope, GovernedCall, Outcome, Status, Usage, current_scope
+from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Usage, current_scope
+from gatehouse.content import answer_of, prompt_of, tool_calls_of
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.pipeline import Pipeline
 
@@ -49,7 +50,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             if self.pipeline is None:
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")
-            await self.pipeline.admit(scope, _governed_call(scope, user_api_key_dict, data, call_type))
+            call = _governed_call(scope, user_api_key_dict, data, call_type, keep_text=self.pipeline.keeps_text)
+            await self.pipeline.admit(scope, call)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except Exception:
@@ -81,7 +83,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             return
         if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
             return  # an inner call that LiteLLM made for this one, such as a router's classifier
-        self.pipeline.settle(scope, _success(scope, kwargs.get("standard_logging_object") or {}))
+        payload = kwargs.get("standard_logging_object") or {}
+        self.pipeline.settle(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
 
     async def async_post_call_failure_hook(
         self,
@@ -95,7 +98,9 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            scope.call = _governed_call(scope, user_api_key_dict, request_data, "none")
+            scope.call = _governed_call(
+                scope, user_api_key_dict, request_data, "none", keep_text=self.pipeline.keeps_text
+            )
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
@@ -111,7 +116,10 @@ def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
     return HTTPException(error.status, error.body(str(scope.call_id)))
 
 
-def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+def _governed_call(
+    scope: CallScope, key: Any, data: dict[str, Any], call_type: str, *, keep_text: bool
+) -> GovernedCall:
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     return GovernedCall(
         call_id=scope.call_id,
         started_at=scope.started_at,
@@ -128,6 +136,11 @@ def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: 
             role=clean(getattr(key, "user_role", None)),
             end_user=clean(getattr(key, "end_user_id", None)),
         ),
+        agent=Agent(
+            id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),
+            session=clean(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
+        ),
+        prompt=prompt_of(data, keep_text=keep_text),
     )
 
 
@@ -138,8 +151,9 @@ def _key_hash(key: str | None) -> str | None:
     return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
 
 
-def _success(scope: CallScope, payload: dict[str, Any]) -> Outcome:
+def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_text: bool) -> Outcome:
     total = payload.get("total_tokens")
+    offered = scope.call.prompt.tools if scope.call else frozenset()
     return Outcome(
         Status.SUCCESS if not scope.client_gone else Status.PARTIAL,
         http_status=scope.http_status or 200,
@@ -151,6 +165,8 @@ def _success(scope: CallScope, payload: dict[str, Any]) -> Outcome:
         cost_usd=_finite(payload.get("response_cost")),
         cache_hit=bool(payload.get("cache_hit")),
         client_gone=scope.client_gone,
+        tool_calls=tool_calls_of(response, offered, keep_text=keep_text),
+        answer=answer_of(response) if keep_text else None,
     )
 
 

@@ -18,6 +18,18 @@ from gatehouse.home import find_home
 _N = TypeVar("_N", int, float)
 
 
+class AuditPolicy(BaseModel):
+    """`audit` in policy.yaml: what the ledger keeps, in which chains, and what happens while it cannot be written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: Literal["hash", "full"] = Field(default="hash", description="How much of prompt and answer is kept.")
+    chain: Literal["single", "team"] = Field(default="single", description="One chain, or one for each team.")
+    on_error: Literal["deny", "spool"] = Field(
+        default="deny", description="Refuse calls while the ledger cannot be written, or keep their records in a file."
+    )
+
+
 class Policy(BaseModel):
     """policy.yaml. An unknown key is an error: a rule that is not understood must not look as if it were in force."""
 
@@ -27,6 +39,8 @@ class Policy(BaseModel):
     ungoverned_routes: tuple[str, ...] = Field(
         default=(), description="Routes let through without governance; a trailing `*` stands for all that begin so."
     )
+
+    audit: AuditPolicy = AuditPolicy()
 
     @field_validator("ungoverned_routes")
     @classmethod
@@ -53,12 +67,27 @@ class Settings:
     config_path: Path
     policy_path: Path
     log_dir: Path
+    log_max_bytes: int
+    log_keep: int
+    ledger_dir: Path
     database_url: str
     metrics_token: str | None
     redis_host: str | None
     redis_port: int
     redis_password: str | None
     settle_grace_s: float
+
+    @property
+    def key_dir(self) -> Path:
+        return self.ledger_dir / "keys"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        return self.ledger_dir / "checkpoints"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.ledger_dir / "spool"
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -80,6 +109,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         config_path=Path(environ.get("CONFIG_FILE_PATH") or home / "config.yaml"),
         policy_path=Path(environ.get("GATEHOUSE_POLICY") or home / "policy.yaml"),
         log_dir=Path(environ.get("GATEHOUSE_LOG_DIR") or home / "logs"),
+        log_max_bytes=_number(environ, "GATEHOUSE_LOG_MAX_BYTES", 100_000_000, int),
+        log_keep=_number(environ, "GATEHOUSE_LOG_KEEP", 20, int),
+        ledger_dir=Path(environ.get("GATEHOUSE_LEDGER_DIR") or home / ".gatehouse" / "ledger"),
         database_url=url,
         metrics_token=environ.get("GATEHOUSE_METRICS_TOKEN") or None,
         redis_host=environ.get("REDIS_HOST") or None,

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
-from gatehouse.audit import record, recorder, recovery
+from gatehouse.audit import keys, recovery, settlements
 from gatehouse.audit.jsonl import FILE_NAME, AuditLog
+from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
+from gatehouse.audit.seal import SealedCapsule, verify_chain
+from gatehouse.audit.settlement import Settlement, settlement
 from gatehouse.call import Outcome, Status
 from gatehouse.clock import new_call_id, now
 from gatehouse.db.schema import apply_migrations
@@ -33,16 +39,23 @@ def database(postgres: Postgres) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same behaviour at a quicker pace."""
-    monkeypatch.setattr(recorder, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(settlements, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(recovery, "DEAD_AFTER_S", 1.0)
 
 
 @pytest.fixture
-async def start(database: str) -> AsyncIterator[Callable[[Path], Any]]:
+def key_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ledger") / "keys"
+    keys.create(folder, now())
+    return folder
+
+
+@pytest.fixture
+async def start(database: str, key_dir: Path) -> AsyncIterator[Callable[..., Any]]:
     started: list[Recorder] = []
 
-    async def one(folder: Path) -> Recorder:
-        made = Recorder(database, AuditLog(folder))
+    async def one(folder: Path, **options: Any) -> Recorder:
+        made = Recorder(database, AuditLog(folder), KeyFolder(key_dir), key_dir.parent / "spool", **options)
         await made.start()
         started.append(made)
         return made
@@ -52,16 +65,45 @@ async def start(database: str) -> AsyncIterator[Callable[[Path], Any]]:
         await made.stop(patience_s=1)
 
 
-def intent() -> dict[str, Any]:
+@pytest.fixture(autouse=True)
+def every_settled_row_has_its_capsule(database: str, key_dir: Path) -> Iterator[None]:
+    """Whatever a test does: the chain verifies, and holds each settled call once."""
+    yield
+    keyring = keys.load(key_dir).keyring
+    chain = capsules(database)
+    verify_chain(iter(chain), keyring)
+    with psycopg.connect(database) as connection:
+        settled = connection.execute("select call_id::text from gatehouse.calls where settled_at is not null")
+        assert sorted(row[0] for row in settled) == sorted(capsule.id for capsule in chain)
+
+
+def intent(**request: Any) -> dict[str, Any]:
     return {
         "call_id": str(new_call_id()),
         "started_at": now().isoformat(),
-        "request": {"route": "/v1/chat/completions"},
+        "request": {"route": "/v1/chat/completions", **request},
+        "decision": None,
     }
 
 
-def ended(row: dict[str, Any], status: Status = Status.SUCCESS) -> dict[str, Any]:
-    return row | {"record": record.line(row["call_id"], row["request"], Outcome(status), now(), 1.0)}
+def ended(row: dict[str, Any], status: Status = Status.SUCCESS) -> Settlement:
+    return settlement(
+        call_id=UUID(row["call_id"]),
+        started_at=datetime.fromisoformat(row["started_at"]),
+        request=row["request"],
+        decision=None,
+        outcome=Outcome(status),
+        ended_at=now(),
+        duration_ms=1.0,
+        by_team=False,
+    )
+
+
+def capsules(database: str) -> list[SealedCapsule]:
+    with psycopg.connect(database) as connection:
+        query = """select id::text, sequence, previous_hash, canonical, hash, signature, signed_by, signed_at
+                     from gatehouse.capsules order by chain, sequence"""
+        return [SealedCapsule(*row) for row in connection.execute(query)]
 
 
 def rows(database: str) -> dict[str, str | None]:
@@ -88,6 +130,9 @@ async def die(victim: Recorder) -> None:
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)
     victim._tasks = []
+    if victim._spool._lock is not None:  # as the kernel does
+        os.close(victim._spool._lock)
+        victim._spool._lock = None
 
 
 async def test_an_intent_is_committed_when_open_returns(start: Any, database: str, tmp_path: Path) -> None:
@@ -143,7 +188,7 @@ async def test_a_gateway_taken_for_dead_by_mistake_writes_no_second_line(
     await until(lambda: rows(database) == {row["call_id"]: "partial"})
     await until(lambda: lines(tmp_path / "b")[row["call_id"]] == 1)
 
-    paused._tasks = [asyncio.create_task(paused._keep_connected(paused._write_settlements))]
+    paused._tasks = [asyncio.create_task(paused._settlements.task.run())]
     paused.settle(ended(row))
     fresh = intent()
     paused.settle(ended(fresh))
@@ -233,7 +278,7 @@ async def test_a_record_that_postgres_refuses_does_not_hold_up_the_others(
     opened = await asyncio.gather(*(writer.open(row) for row in (good, hopeless, bad)), return_exceptions=True)
     assert [type(result) for result in opened] == [type(None), GovernanceUnavailable, type(None)]
     poisoned = ended(bad)
-    poisoned["record"]["data"]["model"] = "NUL \0 in a name"
+    poisoned.record["data"]["model"] = "NUL \0 in a name"
     writer.settle(poisoned)
     writer.settle(ended(good))
     await until(lambda: writer.backlog == 0)
@@ -241,9 +286,8 @@ async def test_a_record_that_postgres_refuses_does_not_hold_up_the_others(
     assert lines(tmp_path) == Counter([good["call_id"], bad["call_id"]])
 
 
-async def test_stopping_writes_what_is_left(database: str, tmp_path: Path) -> None:
-    writer = Recorder(database, AuditLog(tmp_path))
-    await writer.start()
+async def test_stopping_writes_what_is_left(start: Any, database: str, tmp_path: Path) -> None:
+    writer = await start(tmp_path)
     batch = [intent() for _ in range(20)]
     for row in batch:
         writer.settle(ended(row))

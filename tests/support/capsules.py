@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gatehouse.audit.capsule import DEFAULT_CHAIN, Approval, Content, ContentMode, ToolCall, call_capsule
+from gatehouse.audit.capsule import DEFAULT_CHAIN, Approval, Content, ContentMode, call_capsule
 from gatehouse.audit.keys import Signer
 from gatehouse.audit.seal import GENESIS, Head, SealedCapsule, seal
-from gatehouse.call import Outcome, Status, Usage
+from gatehouse.call import Outcome, Status, ToolCall, Usage
 from gatehouse.decision import Decision, Verdict
 from hypothesis import strategies as st
 

@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 import qp_capsule
 from gatehouse.audit.canonical import NotCanonical, canonical, parse
-from gatehouse.audit.capsule import Approval, Content, ContentMode, ToolCall
+from gatehouse.audit.capsule import Approval, Content, ContentMode
 from gatehouse.audit.seal import sha3_256
-from gatehouse.call import Outcome, Status
+from gatehouse.call import Outcome, Status, ToolCall
 from gatehouse.decision import Decision, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st

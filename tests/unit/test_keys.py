@@ -87,7 +87,7 @@ def test_each_key_may_sign_in_its_own_epoch_only(tmp_path: Path) -> None:
     ring = keys.rotate(tmp_path, {"gatehouse": 20, "finance": 3}, AT).keyring
     allowed = {
         (chain, number): [sequence for sequence in range(25) if ring.allows(ring.epochs[number], chain, sequence)]
-        for chain in ("gatehouse", "finance", "later")
+        for chain in ("calls", "finance", "later")
         for number in range(3)
     }
     assert allowed == {

@@ -45,7 +45,7 @@ def router(settings: Settings, policy: LoadedPolicy, recorder: Callable[[], Reco
         writer = recorder()
         return {
             "plugin": "up" if governance.armed else "down",
-            "ledger": "up" if writer is not None and writer.writable else "down",
+            "ledger": _ledger(writer),
             "query_engine": engine,
             "cache": cached,
         }
@@ -57,11 +57,18 @@ def router(settings: Settings, policy: LoadedPolicy, recorder: Callable[[], Reco
             if monotonic() - asked_at > _FRESH_S:
                 last, asked_at = await look(), monotonic()
         down = {part for part, state in last.items() if state == "down"}
-        status = "down" if down & _VITAL else "degraded" if down else "ok"
+        spooling = last.get("ledger") == "spooling"
+        status = "down" if down & _VITAL else "degraded" if down or spooling else "ok"
         response.status_code = 503 if status == "down" else 200
         return {"status": status, "parts": last, "policy_version": policy.version}
 
     return api
+
+
+def _ledger(writer: Recorder | None) -> str:
+    if writer is None or not writer.accepting:
+        return "down"
+    return "up" if writer.writable else "spooling"
 
 
 async def _probe(ask: Callable[[], Awaitable[object]] | None) -> str:

@@ -16,10 +16,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from gatehouse.audit.record import clean
-from gatehouse.call import Outcome, Status
+from gatehouse.call import Outcome, Status, ToolCall
 from gatehouse.decision import Decision, Verdict
 
-DEFAULT_CHAIN: Final = "gatehouse"
+DEFAULT_CHAIN: Final = "calls"
 
 # A function name as OpenAI's API allows it, an exception's or an error's name as we write them: no room for a sentence.
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -55,14 +55,6 @@ class Content:
             raise ValueError("content mode hash keeps no text")
         if self.prompt_hash is not None and not _DIGEST.fullmatch(self.prompt_hash):
             raise ValueError("prompt_hash is not a SHA3-256 in lower-case hex")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool the model asked for. `arguments` is JSON text as the model wrote it: content, left out in mode `hash`."""
-
-    tool: str
-    arguments: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """logs/litellm_audit.jsonl: one whole line a call, also when the disk fills up or the writer dies in the middle of one.
 
 Several processes may append to one file: each batch is written under an exclusive lock, and what could not be written
-whole is cut off again.
+whole is cut off again. A file that has grown large moves aside between two batches: `.1` is the newest of the old ones.
 """
 
 from __future__ import annotations
@@ -25,21 +25,27 @@ _CALL_ID = b'"call_id":"'
 class AuditLog:
     """An append-only file of JSON lines.
 
+    Args:
+        max_bytes: the size from which on the file moves aside.
+        keep: how many old files stay; the ledger in the database has everything.
+
     Attributes:
         log_id: names the folder the file lies in, so that a gateway knows which dead gateways wrote to the same file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = 100_000_000, keep: int = 20) -> None:
         """Open the file, and cut off a line that a dying writer left torn.
 
         Raises:
             SetupError: the folder cannot be written.
         """
         self.path = folder / FILE_NAME
+        self._max_bytes = max_bytes
+        self._keep = keep
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.log_id = _folder_id(folder)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = _open(self.path)
         except OSError as error:
             raise SetupError(
                 f"{error.filename or folder}: {error.strerror}. "
@@ -56,6 +62,9 @@ class AuditLog:
         """
         data = b"".join(encode(record) for record in records)
         with self._locked() as size:
+            if size and size + len(data) > self._max_bytes:
+                self._rotate()
+                size = 0
             try:
                 written = 0
                 while written < len(data):
@@ -65,13 +74,16 @@ class AuditLog:
                 raise
 
     def missing(self, call_ids: set[str]) -> set[str]:
-        """Which of these calls have no line yet. Reads the whole file: for recovery only."""
+        """Which of these calls have no line yet. Reads whole files: for recovery only."""
         left = set(call_ids)
-        with self.path.open("rb") as lines:
-            for line in lines:
-                at = line.find(_CALL_ID)
-                if at >= 0:
-                    left.discard(line[at + len(_CALL_ID) : at + len(_CALL_ID) + 36].decode("ascii", "replace"))
+        for path in (self.path, *(self._old(number) for number in range(1, self._keep + 1))):
+            if not left or not path.exists():
+                break
+            with path.open("rb") as lines:
+                for line in lines:
+                    at = line.find(_CALL_ID)
+                    if at >= 0:
+                        left.discard(line[at + len(_CALL_ID) : at + len(_CALL_ID) + 36].decode("ascii", "replace"))
         return left
 
     def close(self) -> None:
@@ -81,10 +93,44 @@ class AuditLog:
     def _locked(self) -> Iterator[int]:
         """Hold the file for this process; yields its size."""
         fcntl.flock(self._fd, fcntl.LOCK_EX)
+        while not self._is_current():  # another process moved it aside
+            fd = _open(self.path)
+            os.close(self._fd)
+            self._fd = fd
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
             yield os.fstat(self._fd).st_size
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _is_current(self) -> bool:
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _old(self, number: int) -> Path:
+        return self.path.with_name(f"{FILE_NAME}.{number}")
+
+    def _rotate(self) -> None:
+        """Move the file aside while it is held, and hold a new one."""
+        for number in range(self._keep - 1, 0, -1):
+            if self._old(number).exists():
+                self._old(number).replace(self._old(number + 1))
+        if self._keep > 0:
+            self.path.replace(self._old(1))
+        else:
+            self.path.unlink()
+        fd = _open(self.path)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.close(self._fd)
+        self._fd = fd
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
 def encode(record: dict[str, Any]) -> bytes:

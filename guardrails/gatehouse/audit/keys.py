@@ -39,10 +39,35 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a gateway needs: every public key, and the private one."""
+    """What a gateway needs: every public key, and the private one, out of `folder`."""
 
     keyring: Keyring
     signer: Signer
+    folder: Path
+
+
+class KeyFolder:
+    """The folder's keys as they are now, read again only when keyring.json was replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self._stamp: tuple[int, int] | None = None
+        self._keys: Keys | None = None
+
+    def current(self) -> Keys:
+        """The keys. Cheap when nothing changed.
+
+        Raises:
+            SetupError: as `load`.
+        """
+        try:
+            found = (self.path / KEYRING_NAME).stat()
+            stamp: tuple[int, int] | None = (found.st_ino, found.st_mtime_ns)
+        except OSError:
+            stamp = None  # `load` says why
+        if self._keys is None or stamp is None or stamp != self._stamp:
+            self._keys, self._stamp = load(self.path), stamp
+        return self._keys
 
 
 def create(folder: Path, at: datetime) -> Keys:
@@ -82,7 +107,7 @@ def load(folder: Path) -> Keys:
         raise SetupError(
             f"{path}: it is not the key that {KEYRING_NAME} says is active. Restore both from the same backup."
         )
-    return Keys(keyring, Signer(key))
+    return Keys(keyring, Signer(key), folder)
 
 
 def rotate(folder: Path, starts: Mapping[str, int], at: datetime) -> Keys:
@@ -150,7 +175,7 @@ def _publish(folder: Path, keyring: Keyring, key: SigningKey) -> Keys:
     _write(draft, keyring.to_json(), 0o644)
     draft.replace(folder / KEYRING_NAME)
     _sync(folder)
-    return Keys(keyring, Signer(key))
+    return Keys(keyring, Signer(key), folder)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -82,6 +82,11 @@ class Frontier:
             size += 1
         return Frontier(size, tuple(stack)), created
 
+    @staticmethod
+    def completed_by(index: int) -> int:
+        """How many complete subtrees above level 0 end with leaf `index`: those on levels 1 to this."""
+        return (~index & (index + 1)).bit_length() - 1
+
     def root(self) -> bytes:
         """The root hash, 32 bytes; that of the empty tree is `EMPTY_ROOT`."""
         return _fold(self.hashes) if self.hashes else EMPTY_ROOT

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from gatehouse.call import CallScope, GovernedCall, Outcome, Status
+from gatehouse.decision import Decision, Verdict
 
 _EVENTS = {
     Status.SUCCESS: "chat_completion_success",
@@ -38,13 +39,20 @@ def request_facts(scope: CallScope) -> dict[str, Any]:
         "model": call.model,
         "stream": call.stream,
         "caller": _caller(call),
+        **({"agent": agent} if (agent := _agent(call)) else {}),
     }
 
 
 def line(
-    call_id: UUID, request: dict[str, Any], outcome: Outcome, at: datetime, response_time_ms: float | None
+    call_id: UUID,
+    request: dict[str, Any],
+    decision: Decision | None,
+    outcome: Outcome,
+    at: datetime,
+    response_time_ms: float | None,
 ) -> dict[str, Any]:
     """The audit line of a call that ended."""
+    verdict = Verdict.DENY if outcome.status is Status.BLOCKED else Verdict.ALLOW
     data: dict[str, Any] = {
         "call_id": str(call_id),
         "status": outcome.status.value,
@@ -62,7 +70,7 @@ def line(
         },
         "cost_usd": outcome.cost_usd,
         "cache_hit": outcome.cache_hit,
-        "decision": "deny" if outcome.status is Status.BLOCKED else "allow",
+        "decision": (decision.verdict if decision else verdict).value,
         "error": outcome.error,
         "client_gone": outcome.client_gone,
     }
@@ -71,6 +79,12 @@ def line(
         "event_type": _EVENTS[outcome.status],
         "data": {key: value for key, value in data.items() if value is not None},
     }
+
+
+def with_capsule(line: dict[str, Any], chain: str, sequence: int, digest: str) -> dict[str, Any]:
+    """The audit line with the place of the call's capsule in the ledger."""
+    capsule = {"chain": chain, "sequence": sequence, "hash": digest}
+    return line | {"data": line["data"] | {"capsule": capsule}}
 
 
 def bare(line: dict[str, Any]) -> dict[str, Any]:
@@ -90,3 +104,7 @@ def _caller(call: GovernedCall) -> dict[str, str]:
         "end_user": caller.end_user,
     }
     return {name: value for name, value in named.items() if value}
+
+
+def _agent(call: GovernedCall) -> dict[str, str]:
+    return {name: value for name, value in (("id", call.agent.id), ("session", call.agent.session)) if value}

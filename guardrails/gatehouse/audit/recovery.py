@@ -14,6 +14,7 @@ from uuid import UUID
 
 from gatehouse.audit import record
 from gatehouse.audit.jsonl import AuditLog
+from gatehouse.audit.settlement import Settlement, decision_of, settlement
 from gatehouse.call import Outcome, Status
 from gatehouse.clock import monotonic, now
 from gatehouse.db import calls
@@ -28,13 +29,14 @@ Row = dict[str, Any]
 class Recovery:
     """One gateway's watch over the others. Used by one task on one connection at a time."""
 
-    def __init__(self, gateway_id: UUID, audit_log: AuditLog) -> None:
+    def __init__(self, gateway_id: UUID, audit_log: AuditLog, *, by_team: bool) -> None:
         self._me = gateway_id
+        self._by_team = by_team
         self._audit_log = audit_log
         self._seen: dict[UUID, tuple[int, float]] = {}
         self._connection: calls.Connection | None = None
 
-    async def orphans(self, connection: calls.Connection) -> list[Row]:
+    async def orphans(self, connection: calls.Connection) -> list[Settlement]:
         """Settlements, as partial, for the calls of gateways found dead; they belong to this gateway from now on."""
         if connection is not self._connection:
             self._seen.clear()
@@ -43,15 +45,17 @@ class Recovery:
         found = await calls.adopt_open_calls(connection, self._me)
         if found:
             log.warning("%d calls of a gateway that died are sealed as partial", len(found))
-        at = now()
-        outcome = Outcome(Status.PARTIAL, error="gateway_died")
         return [
-            {
-                "call_id": str(call.call_id),
-                "started_at": at.isoformat(),
-                "request": call.request,
-                "record": record.line(call.call_id, call.request, outcome, at, None),
-            }
+            settlement(
+                call_id=call.call_id,
+                started_at=call.started_at,
+                request=call.request,
+                decision=decision_of(call.decision),
+                outcome=Outcome(Status.PARTIAL, error="gateway_died"),
+                ended_at=now(),
+                duration_ms=None,
+                by_team=self._by_team,
+            )
             for call in found
         ]
 
@@ -61,7 +65,11 @@ class Recovery:
         if not rows:
             return []
         missing = await asyncio.to_thread(self._audit_log.missing, {row["call_id"] for row in rows})
-        return [row for row in rows if row["call_id"] in missing]
+        return [
+            row | {"record": record.with_capsule(row["record"], *row["capsule"])}
+            for row in rows
+            if row["call_id"] in missing
+        ]
 
     async def _bury(self, connection: calls.Connection) -> None:
         beating = await calls.live_gateways(connection, self._me)

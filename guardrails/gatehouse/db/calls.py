@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,41 +24,66 @@ class OpenCall:
     """An intent whose gateway died: what is known of the call."""
 
     call_id: UUID
+    started_at: datetime
     request: Row
+    decision: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettledCall:
+    """A call that is settled already: its settle sequence, and its capsule's chain, sequence and hash."""
+
+    settle_seq: int
+    chain: str
+    sequence: int
+    hash: str
 
 
 async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequence[Row]) -> None:
-    """Commit one row for each intent: `{call_id, started_at, request}`."""
+    """Commit one row for each intent: `{call_id, started_at, request, decision}`. One that is there already stays."""
     await connection.execute(
-        """insert into gatehouse.calls (call_id, gateway_id, started_at, request)
-           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request' from
-           jsonb_array_elements(%s::jsonb) r""",
+        """insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision)
+           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision' from
+           jsonb_array_elements(%s::jsonb) r
+           on conflict (call_id) do nothing""",
         (gateway_id, json.dumps(intents)),
         prepare=True,
     )
 
 
 async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[Row]) -> dict[str, int]:
-    """Commit how calls ended: `{call_id, started_at, request, record}`.
+    """Write down how calls ended: `{call_id, started_at, request, decision, record}`.
 
-    A call whose intent never arrived gets its whole row. A row that another gateway has taken over is left alone.
-    Saying the same again after a lost connection is harmless, for only the gateway that owns a row may settle it.
+    A call whose intent never arrived gets its whole row. A row that is settled, or that another gateway has taken over,
+    is left alone: each call is settled once.
 
     Returns:
-        call id to settle sequence, for the rows that are ours and now settled.
+        call id to settle sequence, for the rows that this settled.
     """
     cursor = await connection.execute(
-        """insert into gatehouse.calls as c (call_id, gateway_id, started_at, request, settled_at, settle_seq, record)
-           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', now(),
+        """insert into gatehouse.calls as c
+                  (call_id, gateway_id, started_at, request, decision, settled_at, settle_seq, record)
+           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', now(),
                   nextval('gatehouse.settle_seq'), r->'record' from jsonb_array_elements(%s::jsonb) r
            on conflict (call_id) do update
               set settled_at = excluded.settled_at, settle_seq = excluded.settle_seq, record = excluded.record
-            where c.gateway_id = excluded.gateway_id
+            where c.gateway_id = excluded.gateway_id and c.settled_at is null
            returning call_id, settle_seq""",
         (gateway_id, json.dumps(settlements)),
         prepare=True,
     )
     return {str(call_id): seq for call_id, seq in await cursor.fetchall()}
+
+
+async def settled_before(connection: Connection, gateway_id: UUID, call_ids: Sequence[str]) -> dict[str, SettledCall]:
+    """Which of these calls this gateway has settled: a batch is said again when the answer to it was lost."""
+    cursor = await connection.execute(
+        """select c.call_id::text, c.settle_seq, s.chain, s.sequence, s.hash
+             from gatehouse.calls c join gatehouse.capsules s on s.id = c.call_id
+            where c.gateway_id = %s and c.settled_at is not null and c.call_id = any(%s::uuid[])""",
+        (gateway_id, list(call_ids)),
+    )
+    return {call_id: SettledCall(*rest) for call_id, *rest in await cursor.fetchall()}
 
 
 async def beat(connection: Connection, gateway_id: UUID, log_id: UUID, logged_through: int) -> None:
@@ -102,17 +128,17 @@ async def adopt_open_calls(connection: Connection, me: UUID) -> list[OpenCall]:
         """update gatehouse.calls set gateway_id = %s
             where settled_at is null
               and gateway_id in (select gateway_id from gatehouse.gateways where ended_at is not null)
-           returning call_id, request""",
+           returning call_id, started_at, request, decision""",
         (me,),
     )
-    return [OpenCall(call_id, request) for call_id, request in await cursor.fetchall()]
+    return [OpenCall(*row) for row in await cursor.fetchall()]
 
 
 async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list[Row]:
     """Take over settled calls of ended gateways on the same log folder whose lines may not be in the file.
 
     Returns:
-        `{call_id, seq, record}`; seq is this gateway's own from now on.
+        `{call_id, seq, record, capsule}`; seq is this gateway's own from now on.
     """
     cursor = await connection.execute(
         """with ended as (
@@ -120,11 +146,25 @@ async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list
                 where ended_at is not null and not log_complete and log_id = %s and gateway_id <> %s
                returning gateway_id, logged_through)
            update gatehouse.calls c set gateway_id = %s, settle_seq = nextval('gatehouse.settle_seq')
-             from ended where c.gateway_id = ended.gateway_id and c.settle_seq > ended.logged_through
-           returning c.call_id::text, c.settle_seq, c.record""",
+             from ended, gatehouse.capsules s
+            where c.gateway_id = ended.gateway_id and c.settle_seq > ended.logged_through and s.id = c.call_id
+           returning c.call_id::text, c.settle_seq, c.record, s.chain, s.sequence, s.hash""",
         (log_id, me, me),
     )
-    return [{"call_id": call_id, "seq": seq, "record": record} for call_id, seq, record in await cursor.fetchall()]
+    return [
+        {
+            "call_id": call_id,
+            "seq": seq,
+            "record": record,
+            "capsule": (chain, sequence, digest),
+        }
+        for call_id, seq, record, chain, sequence, digest in await cursor.fetchall()
+    ]
+
+
+async def reopen_log(connection: Connection, gateway_id: UUID) -> None:
+    """Say that an ended gateway got settled calls whose lines are still to be written."""
+    await connection.execute("update gatehouse.gateways set log_complete = false where gateway_id = %s", (gateway_id,))
 
 
 async def count_open(connection: Connection) -> int:

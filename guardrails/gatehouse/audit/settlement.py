@@ -1,0 +1,132 @@
+"""How a call ended, as the ledger takes it: the call's row, its audit line and its capsule, made together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from gatehouse.audit import record
+from gatehouse.audit.capsule import DEFAULT_CHAIN, NO_CONTENT, Content, call_capsule
+from gatehouse.call import Outcome, Status, ToolCall
+from gatehouse.decision import Decision, Verdict
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One call's ending; every field can be written as JSON.
+
+    Attributes:
+        record: the audit line, still without the capsule's place.
+        capsule: the document to seal; its `domain` is the chain.
+    """
+
+    call_id: str
+    started_at: str
+    request: Row
+    decision: Row | None
+    record: Row
+    capsule: Row
+
+    def row(self) -> Row:
+        """What goes to `gatehouse.calls`."""
+        return {
+            "call_id": self.call_id,
+            "started_at": self.started_at,
+            "request": self.request,
+            "decision": self.decision,
+            "record": self.record,
+        }
+
+    def to_json(self) -> Row:
+        """For a file; `Settlement(**row)` is the inverse."""
+        return asdict(self)
+
+    def bare(self) -> Settlement:
+        """The same ending without anything that came from outside."""
+        call_id, started_at = UUID(self.call_id), datetime.fromisoformat(self.started_at)
+        return Settlement(
+            call_id=self.call_id,
+            started_at=self.started_at,
+            request={},
+            decision=None,
+            record=record.bare(self.record),
+            capsule=call_capsule(
+                call_id=call_id,
+                started_at=started_at,
+                request={},
+                decision=None,
+                outcome=Outcome(Status(self.record["data"]["status"]), error="details_refused"),
+                duration_ms=None,
+                chain=DEFAULT_CHAIN,
+            ),
+        )
+
+
+def settlement(
+    *,
+    call_id: UUID,
+    started_at: datetime,
+    request: Row,
+    decision: Decision | None,
+    outcome: Outcome,
+    ended_at: datetime,
+    duration_ms: float | None,
+    by_team: bool,
+    content: Content = NO_CONTENT,
+    tool_calls: Sequence[ToolCall] = (),
+) -> Settlement:
+    """Everything that is written of a call that ended.
+
+    Args:
+        request: as `record.request_facts` gives it and the intent's row keeps it.
+        duration_ms: None when nobody lived to see the end.
+        by_team: whether each team has a chain of its own (policy.yaml's `audit.chain`).
+    """
+    return Settlement(
+        call_id=str(call_id),
+        started_at=started_at.isoformat(),
+        request=request,
+        decision=decision_row(decision),
+        record=record.line(call_id, request, decision, outcome, ended_at, duration_ms),
+        capsule=call_capsule(
+            call_id=call_id,
+            started_at=started_at,
+            request=request,
+            decision=decision,
+            outcome=outcome,
+            duration_ms=duration_ms,
+            tool_calls=tool_calls,
+            content=content,
+            chain=chain_of(request, by_team=by_team),
+        ),
+    )
+
+
+def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
+    """The chain that a call's capsule belongs to."""
+    team = (request.get("caller") or {}).get("team") if by_team else None
+    return f"{DEFAULT_CHAIN}/{team}" if team else DEFAULT_CHAIN
+
+
+def decision_row(decision: Decision | None) -> Row | None:
+    """A decision as the intent's row keeps it."""
+    if decision is None:
+        return None
+    return {
+        "verdict": decision.verdict.value,
+        "policies": list(decision.policies),
+        "policy_version": decision.policy_version,
+        "reason": decision.reason,
+    }
+
+
+def decision_of(row: Row | None) -> Decision | None:
+    """The inverse of `decision_row`."""
+    if row is None:
+        return None
+    return Decision(Verdict(row["verdict"]), tuple(row["policies"]), row["policy_version"], row.get("reason"))

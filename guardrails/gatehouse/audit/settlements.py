@@ -1,0 +1,235 @@
+"""Writes how calls ended: the row and the sealed capsule in one transaction, then the line in the audit log.
+
+Promises: each settlement handed in once ends as one settled row, one capsule and one line, in that order, whatever the
+database does in between. On the way it keeps this gateway's heartbeat, drains spools, and takes over from the dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from gatehouse import metrics
+from gatehouse.audit import record, spool
+from gatehouse.audit.canonical import NotCanonical
+from gatehouse.audit.connected import Connected
+from gatehouse.audit.jsonl import AuditLog
+from gatehouse.audit.ledger import Ledger, Place
+from gatehouse.audit.recovery import Recovery
+from gatehouse.audit.settlement import Settlement
+from gatehouse.audit.spool import Spool
+from gatehouse.clock import monotonic, now
+from gatehouse.db import calls
+
+log = logging.getLogger("gatehouse.audit")
+
+HEARTBEAT_S = 5.0
+# Sealing holds the event loop for some 60 microseconds a capsule: enough of them to be worth a transaction, few enough
+# for the calls that wait meanwhile.
+_BATCH = 100
+# Calls that end within this time share a transaction; nobody waits for it.
+_LINGER_S = 0.02
+
+Row = dict[str, Any]
+
+
+class SettlementWriter:
+    """The queue of settlements and the task that writes them.
+
+    Args:
+        spooling: whether settlements go to the spool while the database is away, instead of staying in memory.
+    """
+
+    def __init__(
+        self,
+        gateway_id: UUID,
+        database_url: str,
+        *,
+        ledger: Ledger,
+        audit_log: AuditLog,
+        files: Spool,
+        spooling: bool,
+        recovery: Recovery,
+    ) -> None:
+        self.task = Connected("settlements", database_url, self._work, self._lost)
+        self.stopping = False
+        self._me = gateway_id
+        self._ledger = ledger
+        self._audit_log = audit_log
+        self._spool = files
+        self._spooling = spooling
+        self._recovery = recovery
+        self._queue: list[Settlement] = []
+        self._unlogged: dict[str, Row] = {}
+        self._logged_through = 0
+        self._waiting = asyncio.Event()
+
+    @property
+    def backlog(self) -> int:
+        """Endings that are not yet in the ledger and the file."""
+        return len(self._queue) + len(self._unlogged)
+
+    def add(self, settlement: Settlement) -> None:
+        """Write this down, soon."""
+        self._queue.append(settlement)
+        metrics.unsettled.set(self.backlog)
+        self._waiting.set()
+
+    def wake(self) -> None:
+        """Look whether there is something to do, or a reason to stop."""
+        self._waiting.set()
+
+    async def abandon(self) -> None:
+        """Leave what could not be written to the next gateway."""
+        await self._to_spool()
+
+    async def _lost(self, error: Exception) -> None:
+        await self._to_spool()
+
+    async def _to_spool(self) -> None:
+        while self._spooling and self._queue:
+            batch = self._queue[:_BATCH]
+            try:
+                await asyncio.gather(*(self._spool.add("settlement", settlement.to_json()) for settlement in batch))
+            except OSError as trouble:
+                log.error("the spool cannot be written: %s; endings are kept in memory", trouble.strerror)
+                return
+            del self._queue[: len(batch)]
+
+    async def _work(self, connection: calls.Connection) -> None:
+        next_beat = 0.0
+        while True:
+            if monotonic() >= next_beat:
+                await self._beat(connection)
+                next_beat = monotonic() + HEARTBEAT_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, next_beat - monotonic())):
+                    await self._waiting.wait()
+                    if not self.stopping:
+                        await asyncio.sleep(_LINGER_S)
+            self._waiting.clear()
+            await self._flush(connection)
+            if self.stopping and not self.backlog:
+                await calls.end_gateway(connection, self._me)
+                return
+
+    async def _beat(self, connection: calls.Connection) -> None:
+        await calls.beat(connection, self._me, self._audit_log.log_id, self._logged_through)
+        # Spools first: what a dead gateway wrote there is better than what can be said about its calls from outside.
+        await self._drain_own(connection)
+        await self._drain_orphans(connection)
+        for settlement in await self._recovery.orphans(connection):
+            self.add(settlement)
+        for row in await self._recovery.unlogged(connection):
+            self._unlogged[row["call_id"]] = row
+        await self._flush(connection)
+        self.task.working()
+
+    async def _flush(self, connection: calls.Connection) -> None:
+        while self._queue:
+            batch = self._queue[:_BATCH]
+            await self._settle(connection, self._me, batch)
+            del self._queue[: len(batch)]
+            self._write_lines()
+        self._write_lines()
+        metrics.unsettled.set(self.backlog)
+
+    async def _settle(self, connection: calls.Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
+        """Settle and seal; what the database or the protocol does not take is kept without its details."""
+        try:
+            await self._commit(connection, owner, batch)
+        except (psycopg.DataError, NotCanonical):
+            if len(batch) > 1:  # one that is not taken must not hold up the others
+                for single in batch:
+                    await self._settle(connection, owner, [single])
+                return
+            log.exception("a call's record was refused; it is kept without its details")
+            await self._commit(connection, owner, [batch[0].bare()])
+
+    async def _commit(self, connection: calls.Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
+        async with connection.transaction():
+            sequences = await calls.settle(connection, owner, [settlement.row() for settlement in batch])
+            documents = [settlement.capsule for settlement in batch if settlement.call_id in sequences]
+            places = await self._ledger.append(connection, documents, now())
+        missing = [settlement.call_id for settlement in batch if settlement.call_id not in sequences]
+        if missing:
+            for call_id, found in (await calls.settled_before(connection, owner, missing)).items():
+                sequences[call_id] = found.settle_seq
+                places[call_id] = Place(found.chain, found.sequence, found.hash)
+        if owner != self._me:
+            return  # the lines of the dead are found by `Recovery.unlogged`
+        for settlement in batch:
+            call_id = settlement.call_id
+            if call_id in places:
+                place = places[call_id]
+                line = record.with_capsule(settlement.record, place.chain, place.sequence, place.hash)
+                self._unlogged[call_id] = {"seq": sequences[call_id], "record": line}
+            else:
+                log.warning("call %s was settled by another gateway, which took this one for dead", call_id)
+
+    def _write_lines(self) -> None:
+        if not self._unlogged:
+            return
+        rows = sorted(self._unlogged.values(), key=lambda row: int(row["seq"]))
+        try:
+            self._audit_log.append(row["record"] for row in rows)
+        except OSError as error:
+            log.error(
+                "%s: %s; its lines are kept in memory and in the database until it can be written",
+                self._audit_log.path,
+                error.strerror,
+            )
+            metrics.plugin_errors.labels(stage="audit_log").inc()
+            return
+        self._unlogged.clear()
+        self._logged_through = rows[-1]["seq"]
+
+    async def _drain_own(self, connection: calls.Connection) -> None:
+        """Everything that was spooled while the database was away, also what is added meanwhile."""
+        while files := await self._spool.cut():
+            intents = await self._drain(connection, self._me, files)
+            if intents:  # of calls that are not over yet
+                await calls.insert_intents(connection, self._me, list(intents.values()))
+            _remove(files)
+            self._write_lines()
+
+    async def _drain_orphans(self, connection: calls.Connection) -> None:
+        for owner, files in self._spool.orphans():
+            if not files:
+                continue
+            log.warning("draining the spool of gateway %s, which died", owner)
+            intents = await self._drain(connection, owner, files)
+            if intents:
+                await calls.insert_intents(connection, owner, list(intents.values()))
+            await calls.reopen_log(connection, owner)
+            _remove(files)
+
+    async def _drain(self, connection: calls.Connection, owner: UUID, files: Sequence[Path]) -> dict[str, Row]:
+        """Settle what these files hold, in order; returns the intents of calls that are not settled in them."""
+        intents: dict[str, Row] = {}
+        batch: list[Settlement] = []
+        for path in files:
+            for entry in spool.read(path):
+                if entry.kind == "intent":
+                    intents[entry.row["call_id"]] = entry.row
+                    continue
+                intents.pop(entry.row["call_id"], None)
+                batch.append(Settlement(**entry.row))
+                if len(batch) == _BATCH:
+                    await self._settle(connection, owner, batch)
+                    batch = []
+        if batch:
+            await self._settle(connection, owner, batch)
+        return intents
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for path in files:
+        path.unlink()
