@@ -15,6 +15,8 @@ import httpx
 import psutil
 import psycopg
 import yaml
+from gatehouse.audit import keys
+from gatehouse.clock import now
 
 from tests.support.process import Server, free_port, wait_until
 from tests.support.redis_server import PASSWORD
@@ -48,6 +50,8 @@ class Gateway:
         self.port = free_port()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
         self.output = self.folder / f"gateway-{self.port}.log"
+        if not (self.folder / "ledger" / "keys").exists():
+            keys.create(self.folder / "ledger" / "keys", now())
         env = {
             **os.environ,
             "GATEHOUSE_HOME": str(REPOSITORY),
@@ -61,6 +65,7 @@ class Gateway:
             "UI_PASSWORD": "test-ui-password",
             "GATEHOUSE_METRICS_TOKEN": METRICS_TOKEN,
             "GATEHOUSE_LOG_DIR": str(self.folder / "logs"),
+            "GATEHOUSE_LEDGER_DIR": str(self.folder / "ledger"),
             "CONFIG_FILE_PATH": str(config or REPOSITORY / "config.yaml"),
             "GATEHOUSE_POLICY": str(policy or REPOSITORY / "policy.yaml"),
             "OLLAMA_API_BASE": "http://127.0.0.1:9",

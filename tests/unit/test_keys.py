@@ -83,17 +83,17 @@ def test_rotation_keeps_old_public_keys_and_removes_old_private_ones(tmp_path: P
 
 def test_each_key_may_sign_in_its_own_epoch_only(tmp_path: Path) -> None:
     keys.create(tmp_path, AT)
-    keys.rotate(tmp_path, {"gatehouse": 10}, AT)
-    ring = keys.rotate(tmp_path, {"gatehouse": 20, "finance": 3}, AT).keyring
+    keys.rotate(tmp_path, {"calls": 10}, AT)
+    ring = keys.rotate(tmp_path, {"calls": 20, "finance": 3}, AT).keyring
     allowed = {
         (chain, number): [sequence for sequence in range(25) if ring.allows(ring.epochs[number], chain, sequence)]
         for chain in ("calls", "finance", "later")
         for number in range(3)
     }
     assert allowed == {
-        ("gatehouse", 0): list(range(10)),
-        ("gatehouse", 1): list(range(10, 20)),
-        ("gatehouse", 2): list(range(20, 25)),
+        ("calls", 0): list(range(10)),
+        ("calls", 1): list(range(10, 20)),
+        ("calls", 2): list(range(20, 25)),
         ("finance", 0): [],
         ("finance", 1): [0, 1, 2],
         ("finance", 2): list(range(3, 25)),
