@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
@@ -21,6 +23,7 @@ from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.seal import SealedCapsule, verify_chain
 from gatehouse.audit.settlement import Settlement, settlement
+from gatehouse.audit.settlements import SettlementWriter
 from gatehouse.call import Outcome, Status
 from gatehouse.clock import new_call_id, now
 from gatehouse.db.schema import apply_migrations
@@ -71,7 +74,8 @@ def every_settled_row_has_its_capsule(database: str, key_dir: Path) -> Iterator[
     yield
     keyring = keys.load(key_dir).keyring
     chain = capsules(database)
-    verify_chain(iter(chain), keyring)
+    for name in {json.loads(capsule.canonical)["domain"] for capsule in chain}:
+        verify_chain((row for row in chain if json.loads(row.canonical)["domain"] == name), keyring, chain=name)
     with psycopg.connect(database) as connection:
         settled = connection.execute("select call_id::text from gatehouse.calls where settled_at is not null")
         assert sorted(row[0] for row in settled) == sorted(capsule.id for capsule in chain)
@@ -306,3 +310,112 @@ def test_migrations_apply_once_when_gateways_start_together(postgres: Postgres) 
     with ThreadPoolExecutor(8) as pool:
         applied = list(pool.map(lambda _: apply_migrations(url), range(8)))
     assert sum(applied) == max(applied) > 0
+
+
+async def test_a_batch_whose_answer_was_lost_is_sealed_once(
+    start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed, but the connection broke before the writer knew: it says the batch again."""
+    writer = await start(tmp_path)
+    batch = [intent() for _ in range(5)]
+    real, calls = settlements.calls.settled_before, []
+
+    async def broken(*args: Any) -> Any:
+        calls.append(args)
+        return await real(*args)
+
+    commit = SettlementWriter._commit
+
+    async def twice(self: SettlementWriter, *args: Any) -> None:
+        await commit(self, *args)
+        if not calls:
+            monkeypatch.setattr(settlements.calls, "settled_before", broken)
+            self._unlogged.clear()  # what it would have noted
+            calls.append(())
+            raise psycopg.OperationalError("the answer was lost")
+
+    monkeypatch.setattr(SettlementWriter, "_commit", twice)
+    for row in batch:
+        writer.settle(ended(row))
+    await until(lambda: lines(tmp_path).total() == 5 and writer.backlog == 0)
+    assert len(calls) == 2
+    assert lines(tmp_path) == Counter(row["call_id"] for row in batch)
+
+
+async def test_a_line_says_where_its_capsule_is(start: Any, database: str, tmp_path: Path) -> None:
+    writer = await start(tmp_path)
+    for _ in range(3):
+        writer.settle(ended(intent()))
+    await until(lambda: writer.backlog == 0)
+    said = {
+        line["data"]["call_id"]: (line["data"]["capsule"]["sequence"], line["data"]["capsule"]["hash"])
+        for line in map(json.loads, (tmp_path / FILE_NAME).read_bytes().splitlines())
+    }
+    assert said == {capsule.id: (capsule.sequence, capsule.hash) for capsule in capsules(database)}
+
+
+async def test_each_team_has_a_chain_of_its_own_when_asked_for(
+    start: Any, database: str, key_dir: Path, tmp_path: Path
+) -> None:
+    by_team = await start(tmp_path / "a", by_team=True)
+    rows_of = {team: [intent(caller={"team": team}) for _ in range(4)] for team in ("red", "../blue", None)}
+    for row in itertools.chain(*zip(*rows_of.values(), strict=True)):
+        by_team.settle(
+            settlement(
+                call_id=UUID(row["call_id"]),
+                started_at=now(),
+                request=row["request"],
+                decision=None,
+                outcome=Outcome(Status.SUCCESS),
+                ended_at=now(),
+                duration_ms=1.0,
+                by_team=True,
+            )
+        )
+    await until(lambda: by_team.backlog == 0)
+    keyring = keys.load(key_dir).keyring
+    for team, chain in (("red", "calls/red"), ("../blue", "calls/../blue"), (None, "calls")):
+        with psycopg.connect(database) as connection:
+            query = """select id::text, sequence, previous_hash, canonical, hash, signature, signed_by, signed_at
+                         from gatehouse.capsules where chain = %s order by sequence"""
+            found = [SealedCapsule(*row) for row in connection.execute(query, (chain,))]
+        assert {capsule.id for capsule in found} == {row["call_id"] for row in rows_of[team]}
+        verify_chain(iter(found), keyring, chain=chain)
+
+
+async def test_without_a_usable_key_calls_are_refused_and_nothing_is_lost(
+    start: Any, database: str, key_dir: Path, tmp_path: Path
+) -> None:
+    writer = await start(tmp_path)
+    moved = key_dir.rename(key_dir.with_name("moved"))
+    row = intent()
+    writer.settle(ended(row))
+    await until(lambda: not writer.writable)
+    with pytest.raises(GovernanceUnavailable):
+        await writer.open(intent())
+    moved.rename(key_dir)
+    await until(lambda: writer.writable and writer.backlog == 0)
+    assert lines(tmp_path) == Counter([row["call_id"]])
+
+
+async def test_a_gateway_with_the_keys_of_before_a_rotation_does_not_sign(
+    start: Any, database: str, key_dir: Path, tmp_path: Path
+) -> None:
+    stale = tmp_path / "stale"
+    shutil.copytree(key_dir, stale)
+    first = await start(tmp_path / "a")
+    first.settle(ended(intent()))
+    await until(lambda: first.backlog == 0)
+    with psycopg.connect(database, autocommit=True) as connection:
+        fresh = keys.rotate(key_dir, {"calls": 1}, now())
+        connection.execute("update gatehouse.chains set signed_by = %s", (fresh.signer.signed_by,))
+    row = intent()
+    late = Recorder(database, AuditLog(tmp_path / "b"), KeyFolder(stale), tmp_path / "spool")
+    await late.start()
+    late.settle(ended(row))
+    await until(lambda: not late.writable)
+    assert row["call_id"] not in {capsule.id for capsule in capsules(database)}
+    first.settle(ended(intent()))
+    await until(lambda: first.backlog == 0)
+    assert [capsule.signed_by for capsule in capsules(database)][-1] == fresh.signer.signed_by
+    await late.stop(patience_s=0.1)
