@@ -1,0 +1,97 @@
+"""Three writers, 64 callers, 20,000 calls, random kill -9, two restarts of Postgres: one capsule for every intent."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from gatehouse.audit import keys
+from gatehouse.audit.seal import SealedCapsule, verify_chain
+from gatehouse.clock import now
+from gatehouse.db.schema import apply_migrations
+
+from tests.support.gateway import REPOSITORY
+from tests.support.postgres import Postgres
+from tests.support.process import Server, wait_until
+
+CALLS = 20_000
+CALLERS = (22, 21, 21)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+def count(url: str, query: str) -> int:
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return int(row[0]) if row else 0
+    except psycopg.OperationalError:
+        return -1
+
+
+@pytest.mark.timeout(900)
+def test_one_capsule_for_every_intent(own_postgres: Postgres, tmp_path: Path) -> None:
+    url = own_postgres.create_database()
+    apply_migrations(url)
+    keyring = keys.create(tmp_path / "keys", now()).keyring
+
+    def writer(callers: int) -> Server:
+        command = [sys.executable, "-m", "tests.support.ledger_writer", url, tmp_path, str(callers)]
+        server = Server(command, tmp_path / "output", cwd=REPOSITORY)
+        server.start()
+        return server
+
+    writers = [writer(callers) for callers in CALLERS]
+    dice = random.Random()
+    restarts = [CALLS // 3, 2 * CALLS // 3]
+    kills = sorted(dice.sample(range(CALLS // 20, CALLS), 8))
+    while (seen := count(url, "select count(*) from gatehouse.calls")) < CALLS or kills or restarts:
+        if restarts and seen >= restarts[0]:
+            restarts.pop(0)
+            (own_postgres.kill if restarts else own_postgres.stop)()
+            time.sleep(1)
+            own_postgres.start()
+        if kills and seen >= kills[0]:
+            kills.pop(0)
+            victim = dice.randrange(len(writers))
+            writers[victim].kill()
+            writers[victim] = writer(CALLERS[victim])
+        time.sleep(0.05)
+    for server in writers[1:]:
+        assert server.stop(seconds=120) == 0, server.log.read_text()[-3000:]
+    # The one that is left finds what the dead left, once it has watched them for long enough.
+    wait_until(lambda: count(url, "select count(*) from gatehouse.gateways where ended_at is null") == 1, "buried", 120)
+    assert writers[0].stop(seconds=120) == 0, writers[0].log.read_text()[-3000:]
+
+    with psycopg.connect(url) as connection:
+        calls = dict(connection.execute("select call_id::text, settled_at from gatehouse.calls").fetchall())
+        query = """select id::text, sequence, previous_hash, canonical, hash, signature, signed_by, signed_at
+                     from gatehouse.capsules order by sequence"""
+        capsules = [SealedCapsule(*row) for row in connection.execute(query)]
+    assert all(calls.values())
+    assert Counter(capsule.id for capsule in capsules) == Counter(list(calls))
+    head = verify_chain(iter(capsules), keyring, chain="calls")
+    assert head.sequence == len(calls) - 1 >= CALLS - 1
+    opened = {line for path in tmp_path.glob("opened-*") for line in path.read_text().split("\n")[:-1]}
+    assert opened <= set(calls)
+    lines = [json.loads(line) for path in (tmp_path / "logs").glob("*.jsonl*") for line in path.open()]
+    assert Counter(line["data"]["call_id"] for line in lines) == Counter(list(calls))
+    by_id = {capsule.id: (capsule.sequence, capsule.hash) for capsule in capsules}
+    assert all(
+        by_id[line["data"]["call_id"]] == (line["data"]["capsule"]["sequence"], line["data"]["capsule"]["hash"])
+        for line in lines
+    )
+    statuses = Counter(line["data"]["status"] for line in lines)
+    assert statuses["partial"] > 0
