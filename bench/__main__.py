@@ -1,5 +1,6 @@
 """`python -m bench`: how many requests the gateway does for each one that the same gateway without the plugin, and
-LiteLLM as pip installs it, do beside it on the same machine in the same minutes.
+LiteLLM as pip installs it, do beside it on the same machine in the same minutes. `python -m bench ledger` measures the
+ledger instead.
 """
 
 from __future__ import annotations
@@ -96,7 +97,12 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        if sys.argv[1:2] == ["ledger"]:
+            from bench import ledger
+
+            ledger.main(sys.argv[2:])
+        else:
+            main()
     except SetupError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
