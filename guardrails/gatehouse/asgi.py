@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 
+import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse.api import health
@@ -27,6 +28,11 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 _NOT_LOADED = (
     "config.yaml: LiteLLM did not load the governance plugin. "
     "Keep `gatehouse.plugin.governance` under litellm_settings.callbacks."
+)
+
+_REDACTED = (
+    "policy.yaml: audit.content is full, but config.yaml's turn_off_message_logging hides answers from every callback. "
+    "Set it to false there, which shows prompts and answers to LiteLLM's other callbacks too, or keep content: hash."
 )
 
 
@@ -93,9 +99,9 @@ class Gateway:
 
         async def checked(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                if not governance.armed:
-                    self.start_error = _NOT_LOADED
-                    message = {"type": "lifespan.startup.failed", "message": _NOT_LOADED}
+                self.start_error = self._mistake()
+                if self.start_error:
+                    message = {"type": "lifespan.startup.failed", "message": self.start_error}
                 else:
                     gc.collect()
                     gc.freeze()
@@ -103,6 +109,14 @@ class Gateway:
             await send(message)
 
         return checked
+
+    def _mistake(self) -> str | None:
+        """What LiteLLM made of its configuration that Gatehouse cannot work with."""
+        if not governance.armed:
+            return _NOT_LOADED
+        if self._policy.policy.audit.content == "full" and litellm.turn_off_message_logging:
+            return _REDACTED
+        return None
 
 
 app = Gateway()

@@ -127,6 +127,13 @@ class Gateway:
             ).fetchall()
         return {row[0]: {"request": row[1], "settled_at": row[2], "record": row[3]} for row in rows}
 
+    def capsule(self, call_id: str) -> dict[str, Any]:
+        """What the ledger holds of a call that is settled."""
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute("select canonical from gatehouse.capsules where id = %s", (call_id,)).fetchone()
+        assert row, f"call {call_id} has no capsule"
+        return dict(json.loads(row[0]))
+
     def wait_settled(self, seconds: float = 60.0) -> None:
         """Wait until no call is open, and every row has its line."""
 

@@ -27,6 +27,7 @@ class Upstream:
         delay_s: wait before the first byte of an answer.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
+        tool: name and JSON arguments of a tool that a plain chat answer asks for.
         on_request: called before the answer, in the server's thread.
     """
 
@@ -35,6 +36,7 @@ class Upstream:
         self.delay_s = 0.0
         self.chunk_delay_s = 0.0
         self.status = 200
+        self.tool: tuple[str, str] | None = None
         self.on_request: Callable[[], None] | None = None
         self.port = free_port()
         routes = [Route("/{path:path}", self._answer, methods=["POST", "GET"])]
@@ -54,6 +56,7 @@ class Upstream:
         self.requests.clear()
         self.delay_s = self.chunk_delay_s = 0.0
         self.status = 200
+        self.tool = None
         self.on_request = None
 
     def close(self) -> None:
@@ -77,7 +80,15 @@ class Upstream:
         if asked.get("stream"):
             events = _response_events() if path.endswith("/responses") else _chat_events(path)
             return StreamingResponse(self._paced(events), media_type="text/event-stream")
-        return JSONResponse(_answer_to(path))
+        answer = _answer_to(path)
+        if self.tool is not None and path.endswith("/chat/completions"):
+            name, arguments = self.tool
+            call = {"id": "t1", "type": "function", "function": {"name": name, "arguments": arguments}}
+            answer["choices"][0] |= {
+                "finish_reason": "tool_calls",
+                "message": {"role": "assistant", "tool_calls": [call]},
+            }
+        return JSONResponse(answer)
 
     async def _paced(self, events: list[str]) -> AsyncIterator[str]:
         for event in events:

@@ -99,3 +99,47 @@ def test_any_text_a_caller_sends_is_made_fit_for_the_ledger(text: str) -> None:
     assert len(cleaned) <= 256
     (line,) = encode(record("a", model=cleaned)).splitlines()
     assert json.loads(line)["data"]["model"] == cleaned
+
+
+def test_a_file_grown_large_moves_aside_between_lines_and_old_ones_go(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, max_bytes=1000, keep=3)
+    for number in range(60):
+        log.append([record(f"{number:036}", padding="x" * 50)])
+    names = sorted(path.name for path in tmp_path.glob(f"{FILE_NAME}*"))
+    assert names == [FILE_NAME, *(f"{FILE_NAME}.{number}" for number in (1, 2, 3))]
+    kept = [
+        json.loads(line)["data"]["call_id"]
+        for name in (*reversed(names[1:]), FILE_NAME)
+        for line in (tmp_path / name).read_text().splitlines()
+    ]
+    assert kept == [f"{number:036}" for number in range(60 - len(kept), 60)]
+    assert all((tmp_path / name).stat().st_size <= 1000 for name in names)
+    assert log.missing({kept[0], kept[-1], "0" * 36}) == {"0" * 36}
+
+
+def test_a_batch_larger_than_a_file_is_written_whole(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, max_bytes=100, keep=2)
+    log.append([record("a")])
+    log.append([record(str(number)) for number in range(50)])
+    assert ids(tmp_path) == [str(number) for number in range(50)]
+
+
+def test_writers_of_one_folder_follow_when_another_moves_the_file_aside(tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        log = AuditLog(tmp_path, max_bytes=5000, keep=1000)
+        for number in range(100):
+            log.append([record(f"{name}-{number}")])
+        log.close()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    written = [
+        json.loads(line)["data"]["call_id"]
+        for path in tmp_path.glob(f"{FILE_NAME}*")
+        for line in path.read_text().splitlines()
+    ]
+    assert sorted(written) == sorted(f"{name}-{number}" for name in "abcd" for number in range(100))
+    assert len(list(tmp_path.glob(f"{FILE_NAME}.*"))) > 3

@@ -1,0 +1,91 @@
+"""What a capsule of a real call says: who asked, what was decided, what answered; and in mode `full`, what was said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from gatehouse.content import prompt_of
+
+from tests.support.gateway import Gateway
+from tests.support.postgres import Postgres
+from tests.support.process import wait_until
+from tests.support.redis_server import Redis
+from tests.support.upstream import Upstream
+
+MESSAGES = [{"role": "user", "content": "send the lighthouse report"}]
+TOOLS = [{"type": "function", "function": {"name": "send_mail", "parameters": {"type": "object", "properties": {}}}}]
+CHAT = {"model": "up-chat", "messages": MESSAGES, "tools": TOOLS}
+
+
+def capsule_of(
+    gateway: Gateway, key: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    with gateway.client(key) as client:
+        answer = client.post("/v1/chat/completions", json=body, headers=headers)
+    call_id = answer.headers["x-gatehouse-call-id"]
+    wait_until(lambda: gateway.lines_of(call_id) != [], "the call's line")
+    return gateway.capsule(call_id)
+
+
+def test_a_capsule_says_who_asked_what_answered_and_what_it_cost(upstream_gateway: Gateway, upstream: Upstream) -> None:
+    upstream.tool = ("send_mail", '{"to": "the harbour"}')
+    key = upstream_gateway.new_key(key_alias="mailer", user_id="u-17")
+    said = {"x-gatehouse-agent": "postman", "x-gatehouse-session": "s-1"}
+    capsule = capsule_of(upstream_gateway, key, CHAT, said)
+    assert capsule["trigger"]["source"] == "mailer"
+    assert capsule["trigger"]["user_id"] == "u-17"
+    assert (capsule["context"]["agent_id"], capsule["context"]["session_id"]) == ("postman", "s-1")
+    assert capsule["reasoning"]["model"] == "up-chat"
+    assert capsule["reasoning"]["selected_option"] == "allow"
+    assert len(capsule["context"]["environment"]["policy_version"]) == 64
+    assert capsule["execution"]["resources_used"]["tokens_total"] == 5
+    assert float(capsule["execution"]["resources_used"]["cost_usd"]) == pytest.approx(7e-6)
+    assert [call["tool"] for call in capsule["execution"]["tool_calls"]] == ["send_mail"]
+    assert capsule["outcome"]["status"] == "success"
+
+
+def test_in_mode_hash_it_holds_the_prompts_hash_and_no_word_of_it(
+    upstream_gateway: Gateway, upstream: Upstream
+) -> None:
+    upstream.tool = ("send_mail", '{"to": "the harbour"}')
+    capsule = capsule_of(upstream_gateway, upstream_gateway.new_key(), CHAT)
+    assert capsule["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
+    text = json.dumps(capsule)
+    assert "lighthouse" not in text
+    assert "harbour" not in text
+    assert capsule["context"]["environment"]["content"] == "hash"
+
+
+def test_a_refused_call_is_sealed_as_blocked(upstream_gateway: Gateway, upstream: Upstream) -> None:
+    capsule = capsule_of(upstream_gateway, upstream_gateway.new_key(models=["demo"]), CHAT)
+    assert capsule["outcome"]["status"] == "blocked"
+    assert upstream.requests == []
+
+
+@pytest.fixture
+def full_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Any:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\naudit: {content: full}\n")
+    config = tmp_path / "config.yaml"
+    document = yaml.safe_load(upstream_config.read_text())
+    document["litellm_settings"]["turn_off_message_logging"] = False
+    config.write_text(yaml.safe_dump(document))
+    server = Gateway(postgres.create_database(), redis_server.port, config=config, policy=policy).start(180)
+    yield server
+    server.close()
+
+
+@pytest.mark.timeout(300)
+def test_in_mode_full_it_holds_what_was_said(full_gateway: Gateway, upstream: Upstream) -> None:
+    capsule = capsule_of(full_gateway, full_gateway.new_key(), CHAT)
+    assert json.loads(capsule["trigger"]["request"]) == {"messages": MESSAGES}
+    assert "Hello from upstream" in capsule["outcome"]["result"]
+    streamed = capsule_of(full_gateway, full_gateway.new_key(), CHAT | {"stream": True})
+    assert "Hello from upstream" in streamed["outcome"]["result"]
+    upstream.tool = ("send_mail", '{"to": "the harbour"}')
+    asked = capsule_of(full_gateway, full_gateway.new_key(), CHAT)
+    assert asked["execution"]["tool_calls"][0]["arguments"] == {"json": '{"to": "the harbour"}'}

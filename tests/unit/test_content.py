@@ -1,0 +1,72 @@
+"""What a request asks and what an answer says, in the shapes of the APIs that are governed."""
+
+from __future__ import annotations
+
+import io
+import json
+from hashlib import sha3_256
+from typing import Any
+
+import pytest
+from gatehouse.call import Prompt, ToolCall
+from gatehouse.content import answer_of, prompt_of, tool_calls_of
+from litellm.types.utils import Choices, Message, ModelResponse
+
+ASKED: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "hi"}]},
+    {"prompt": ["one", "two"]},
+    {"input": "embed me"},
+    {"system": "be brief", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+    {"instructions": "be brief", "input": [{"role": "user", "content": "hi"}]},
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_the_hash_is_of_everything_the_model_reads_and_of_nothing_else(asked: dict[str, Any]) -> None:
+    prompt = prompt_of(asked | {"model": "demo", "temperature": 0.3, "metadata": {"secret": 1}}, keep_text=True)
+    assert prompt.text is not None
+    assert json.loads(prompt.text) == asked
+    assert prompt.hash == sha3_256(prompt.text.encode()).hexdigest()
+    assert prompt_of(asked, keep_text=False) == Prompt(hash=prompt.hash)
+
+
+def test_what_is_no_text_has_no_hash() -> None:
+    assert prompt_of({"file": io.BytesIO(b"audio")}, keep_text=True) == Prompt()
+    assert prompt_of({"input": io.BytesIO(b"audio")}, keep_text=True) == Prompt()
+
+
+def test_a_lone_surrogate_and_nonsense_do_no_harm() -> None:
+    assert prompt_of({"messages": "\ud800"}, keep_text=False).hash
+    assert (
+        prompt_of({"messages": [{"role": "user"}], "tools": "nonsense", "functions": [3]}, keep_text=True).tools
+        == set()
+    )
+    assert tool_calls_of(object(), frozenset({"a"}), keep_text=True) == ()
+    assert answer_of(None) is None
+
+
+TOOLS = [{"type": "function", "function": {"name": "mail"}}, {"name": "search"}]
+ANSWERS = [
+    {"choices": [{"message": {"tool_calls": [{"function": {"name": "mail", "arguments": '{"to":"a"}'}}]}}]},
+    {"choices": [{"message": {"function_call": {"name": "mail", "arguments": '{"to":"a"}'}}}]},
+    {"output": [{"type": "message"}, {"type": "function_call", "name": "mail", "arguments": '{"to":"a"}'}]},
+    {"content": [{"type": "text", "text": "x"}, {"type": "tool_use", "name": "mail", "input": {"to": "a"}}]},
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_tool_calls_are_found_in_every_shape_and_arguments_kept_only_when_asked_for(answer: dict[str, Any]) -> None:
+    offered = prompt_of({"tools": TOOLS}, keep_text=False).tools
+    assert offered == {"mail", "search"}
+    assert tool_calls_of(answer, offered, keep_text=False) == (ToolCall("mail"),)
+    assert tool_calls_of(answer, offered, keep_text=True) == (ToolCall("mail", '{"to":"a"}'),)
+
+
+def test_a_tool_that_nobody_offered_is_left_out() -> None:
+    """Its name is the model's own text."""
+    assert tool_calls_of(ANSWERS[0], frozenset({"search"}), keep_text=True) == ()
+
+
+def test_litellms_own_answers_are_read() -> None:
+    answer = ModelResponse(choices=[Choices(message=Message(content="forty-two"))])
+    assert "forty-two" in (answer_of(answer) or "")
