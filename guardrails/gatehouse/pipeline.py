@@ -38,7 +38,8 @@ class Pipeline:
         if scope.decision is None:
             scope.decision = Decision(Verdict.ALLOW, (), self._policy_version)
         if not scope.intent:
-            scope.intent_tried = True
+            # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
+            scope.intent_tried = self._recorder.accepting
             with metrics.intent_seconds.time():
                 await self._recorder.open(
                     {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -41,8 +42,16 @@ def count(url: str, query: str) -> int:
         return -1
 
 
+@pytest.fixture
+def started() -> Iterator[list[Server]]:
+    servers: list[Server] = []
+    yield servers
+    for server in servers:
+        server.stop(signal.SIGKILL)
+
+
 @pytest.mark.timeout(900)
-def test_one_capsule_for_every_intent(own_postgres: Postgres, tmp_path: Path) -> None:
+def test_one_capsule_for_every_intent(own_postgres: Postgres, started: list[Server], tmp_path: Path) -> None:
     url = own_postgres.create_database()
     apply_migrations(url)
     keyring = keys.create(tmp_path / "keys", now()).keyring
@@ -51,6 +60,7 @@ def test_one_capsule_for_every_intent(own_postgres: Postgres, tmp_path: Path) ->
         command = [sys.executable, "-m", "tests.support.ledger_writer", url, tmp_path, str(callers)]
         server = Server(command, tmp_path / "output", cwd=REPOSITORY)
         server.start()
+        started.append(server)
         return server
 
     writers = [writer(callers) for callers in CALLERS]

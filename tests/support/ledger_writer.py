@@ -35,6 +35,9 @@ REQUEST = {
 
 async def caller(recorder: Recorder, opened: int, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
+        if not recorder.accepting:  # the pipeline refuses the call
+            await asyncio.sleep(0.1)
+            continue
         call_id, started_at = new_call_id(), now()
         with contextlib.suppress(GovernanceUnavailable):
             await recorder.open(
@@ -59,7 +62,7 @@ async def caller(recorder: Recorder, opened: int, stopping: asyncio.Event) -> No
                 by_team=False,
             )
         )
-        if recorder.backlog > 500 or not recorder.writable:
+        if recorder.backlog > 500:
             await asyncio.sleep(0.1)  # a model is slower than this loop
 
 
