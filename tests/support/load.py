@@ -12,11 +12,15 @@ import httpx
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`status` is None where the connection broke; `call_id` is None where no header arrived."""
+    """`status` is None where the connection broke; `call_id` is None where no header arrived.
+
+    `said` is the answer's text where the status is not 200, so that a failed assertion shows why.
+    """
 
     status: int | None
     call_id: str | None
     complete: bool
+    said: str = ""
 
 
 async def call_many(
@@ -41,7 +45,8 @@ async def call_many(
                     text = (await answer.aread()).decode()
             except httpx.HTTPError:
                 return Result(status, call_id, complete=False)
-            return Result(status, call_id, complete=not request["stream"] or "[DONE]" in text)
+            complete = not request["stream"] or "[DONE]" in text
+            return Result(status, call_id, complete, said="" if status == 200 else text)
 
     limits = httpx.Limits(max_connections=concurrent, max_keepalive_connections=0)
     headers = {"authorization": f"Bearer {key}"}

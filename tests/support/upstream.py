@@ -41,7 +41,14 @@ class Upstream:
         self.port = free_port()
         routes = [Route("/{path:path}", self._answer, methods=["POST", "GET"])]
         config = uvicorn.Config(
-            Starlette(routes=routes), host="127.0.0.1", port=self.port, log_level="error", lifespan="off"
+            Starlette(routes=routes),
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            lifespan="off",
+            # Or it hangs up on a connection after 5 idle seconds, now and then just as the gateway uses that again; and
+            # the gateways of these tests do not try a call twice.
+            timeout_keep_alive=3600,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
