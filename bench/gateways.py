@@ -19,8 +19,9 @@ import yaml
 from gatehouse.db.prisma_engine import engine_environment
 
 from bench.measure import Gateway
-from bench.processes import Process, free_port, wait_for_http
+from bench.processes import Process, wait_for_http
 from bench.services import ROOT, Services
+from tests.support.process import free_port
 
 MASTER_KEY = "sk-gatehouse-bench-master-key"
 OURS, BARE, PIP = "gatehouse", "without-plugin", "litellm-from-pip"

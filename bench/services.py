@@ -13,7 +13,8 @@ from pathlib import Path
 from gatehouse.embedded import postgres
 from gatehouse.embedded.settings import Settings
 
-from bench.processes import Process, free_port, wait_for_port
+from bench.processes import Process, wait_for_port
+from tests.support.process import free_port
 
 ROOT = Path(__file__).parent.parent
 

@@ -126,9 +126,11 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_up_works(project: Pro
 
 
 def test_up_works_after_everything_was_killed_at_once(project: Project) -> None:
-    for process in project.processes():
+    processes = project.processes()
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    assert gone(processes) == []
     # As after a reboot: the pid that Postgres wrote down is now somebody else's.
     lock = project.home / ".gatehouse/postgres/postmaster.pid"
     lines = lock.read_text().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,11 +12,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port where nobody listens, and that nobody is likely to take before its server does.
+
+    The kernel's own choice (port 0) is from the range out of which every outgoing connection of the machine gets its
+    port too, so that one may hold it when the server starts, or starts again; this is from below that range.
+    """
+    ports = range(10_000, _first_ephemeral_port())
+    while True:
+        port = secrets.choice(ports)
+        if port in _given:
+            continue
+        _given.add(port)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _first_ephemeral_port() -> int:
+    """Linux's; on other systems, and where little is left below it, Linux's default, which is below theirs."""
+    with contextlib.suppress(OSError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        if first > 12_000:
+            return first
+    return 32_768
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:

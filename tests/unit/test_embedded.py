@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.postgres import Place
 from gatehouse.embedded.settings import gateway_environment, read_settings
 from gatehouse.errors import SetupError
+
+from tests.support.process import free_port
 
 SECRETS = {
     "LITELLM_MASTER_KEY": "secret-master",
@@ -138,6 +141,12 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 def test_an_address_of_another_machine_is_told() -> None:
     with pytest.raises(SetupError, match=r"GATEHOUSE_BIND: 192\.0\.2\.1 is no address of this machine"):
         check_port("Gateway", "GATEHOUSE_PORT", "192.0.2.1", 4000)
+
+
+def test_a_port_that_a_dying_program_still_holds_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as dying:
+        threading.Timer(0.3, dying.close).start()
+        check_port("Prometheus", "PROMETHEUS_PORT", "127.0.0.1", dying.getsockname()[1])
 
 
 def test_tail_reads_the_last_lines(tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from gatehouse.errors import SetupError
 
+# A killed program shows as ended some milliseconds before its listeners are closed: Prometheus with its many threads
+# was seen to hold its port for 40 ms as a zombie. An `up` right after a kill must not stumble over that.
+_PATIENCE_S = 2.0
 LISTENABLE = "Set it to 127.0.0.1 or 0.0.0.0 in .env."
 
 
 def check_port(title: str, variable: str, host: str, port: int) -> None:
     """Raises `SetupError` when nobody could listen there now; `variable` is the one of `.env` that moves it."""
     try:
-        _listen(host, port)
+        _listen_soon(host, port)
     except socket.gaierror as error:
         raise SetupError(f"GATEHOUSE_BIND: {host!r} is not an address. {LISTENABLE}") from error
     except OSError as error:
@@ -29,6 +33,17 @@ def check_port(title: str, variable: str, host: str, port: int) -> None:
         else:
             reason = f"cannot be opened: {error.strerror}. Set {variable} to another port in .env."
         raise SetupError(f"{title}: port {port} {reason}") from error
+
+
+def _listen_soon(host: str, port: int) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _listen(host: str, port: int) -> None:
