@@ -35,7 +35,7 @@ HEARTBEAT_S = 5.0
 # for the calls that wait meanwhile.
 _BATCH = 100
 # Calls that end within this time share a transaction; nobody waits for it.
-_LINGER_S = 0.02
+_LINGER_S = 0.05
 
 Row = dict[str, Any]
 
