@@ -66,6 +66,7 @@ class BrokenChain(Exception):
         fault: what is wrong.
         sequence: where in the chain; every record before it verified.
         capsule_id: what the record found there calls itself.
+        detail: one clause that says what was found and what belongs there.
     """
 
     def __init__(self, fault: Fault, sequence: int, capsule_id: str | None, detail: str) -> None:
@@ -73,6 +74,7 @@ class BrokenChain(Exception):
         self.fault = fault
         self.sequence = sequence
         self.capsule_id = capsule_id
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +177,13 @@ def _verify_record(row: SealedCapsule, expected: int) -> dict[str, Any]:
         document = parse(row.canonical)
     except NotCanonical as error:
         _fail(Fault.NOT_CANONICAL, row, str(error), expected)
-    sealed_at = document["context"]["environment"].get(SEALED_AT, row.signed_at.isoformat())
+    environment = document["context"]["environment"]
+    sealed_at = _time(environment[SEALED_AT]) if SEALED_AT in environment else row.signed_at
     for name, stored, said in (
         ("id", row.id, document["id"]),
         ("sequence", row.sequence, document["sequence"]),
         ("previous_hash", row.previous_hash, document["previous_hash"]),
-        ("signed_at", row.signed_at, _time(sealed_at)),
+        ("signed_at", row.signed_at, sealed_at),
     ):
         if stored != said:
             _fail(Fault.COLUMN_MISMATCH, row, f"{name} is stored as {stored}, the signed bytes say {said}", expected)

@@ -1,0 +1,107 @@
+"""A ledger on a real Postgres, written as a gateway writes it, without a gateway: for tests of what reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import psycopg
+from gatehouse.audit import keys
+from gatehouse.audit.checkpoint import Checkpoint, origin_of, sign_checkpoint
+from gatehouse.audit.keys import KeyFolder, Keys
+from gatehouse.audit.ledger import Ledger
+from gatehouse.audit.merkle import Frontier
+from gatehouse.clock import new_call_id, now
+from gatehouse.db import calls, ledger
+from gatehouse.db.connection import connect
+from gatehouse.db.schema import apply_migrations
+
+from tests.support.capsules import capsule
+
+GATEWAY = UUID(int=7)
+
+
+class WrittenLedger:
+    """Schema, keys and folder of a ledger; its database's URL."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        apply_migrations(url)
+        keys.create(self.key_dir, now())
+
+    @property
+    def key_dir(self) -> Path:
+        return self.folder / "keys"
+
+    @property
+    def keyring(self) -> Path:
+        return self.key_dir / "keyring.json"
+
+    def keys(self) -> Keys:
+        return keys.load(self.key_dir)
+
+    def write(self, count: int, chain: str = "calls", **changes: Any) -> list[str]:
+        """So many settled calls with their capsules; their ids."""
+        documents = [capsule(call_id=new_call_id(), chain=chain, started_at=now(), **changes) for _ in range(count)]
+        asyncio.run(self._write(documents))
+        return [document["id"] for document in documents]
+
+    async def _write(self, documents: list[dict[str, Any]]) -> None:
+        writer = Ledger(KeyFolder(self.key_dir))
+        async with await connect(self.url) as connection:
+            for first in range(0, len(documents), 500):
+                batch = documents[first : first + 500]
+                async with connection.transaction():
+                    rows = [
+                        {
+                            "call_id": document["id"],
+                            "started_at": now().isoformat(),
+                            "request": {},
+                            "decision": None,
+                            "record": {},
+                        }
+                        for document in batch
+                    ]
+                    await calls.settle(connection, GATEWAY, rows)
+                    await writer.append(connection, batch, now())
+
+    def rotate(self) -> Keys:
+        async def rotate() -> Keys:
+            async with await connect(self.url) as connection, connection.transaction():
+                held = keys.rotate(self.key_dir, await ledger.lock_all_heads(connection), now())
+                await ledger.rotate_heads(connection, held.keyring.active.name)
+            return held
+
+        return asyncio.run(rotate())
+
+    def checkpoint(self, chain: str = "calls") -> bytes:
+        """Sign one over what is there, for table and folder."""
+        row = self.query("select size, frontier from gatehouse.chains where chain = %s", chain)[0]
+        signed = Checkpoint(origin_of(chain), row[0], Frontier.from_bytes(row[1]).root())
+        held = self.keys()
+        note = sign_checkpoint(signed, held.keyring.active.public_key, held.signer.sign)
+        self.tamper("insert into gatehouse.checkpoints (chain, size, note) values (%s, %s, %s)", chain, row[0], note)
+        folder = self.folder / "checkpoints" / quote(chain, safe="")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row[0]:020}.checkpoint").write_bytes(note)
+        (folder / "latest").write_bytes(note)
+        return note
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+    def tamper(self, statement: str, *values: object) -> None:
+        """Change what the table refuses to change, as the database's owner can."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(statement.encode(), values)
+
+    def tamper_all(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self.tamper(statement)
