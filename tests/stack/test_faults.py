@@ -52,6 +52,12 @@ def pair(own_postgres: Postgres, own_redis: Redis, upstream_config: Path) -> Ite
     first.close()
 
 
+def in_the_middle(gateway: Gateway) -> None:
+    """Wait until a good part of a test's calls have been taken down, and some of them are not over."""
+    before = len(gateway.calls())
+    wait_until(lambda: len(gateway.calls()) >= before + CALLS // 5, "calls are under way", 90)
+
+
 def check_promises(gateway: Gateway, results: list[Result]) -> None:
     gateway.wait_settled(90)
     lines = Counter(line["data"]["call_id"] for line in gateway.lines())
@@ -71,7 +77,7 @@ async def test_a_gateway_killed_in_the_middle_leaves_no_call_without_an_ending(
     upstream.delay_s = 0.3
 
     async def kill() -> None:
-        await asyncio.sleep(2)
+        await asyncio.to_thread(in_the_middle, survivor)
         await asyncio.to_thread(victim.server.kill)
 
     results = await call_many(victim.url, MASTER_KEY, BODY, calls=CALLS, concurrent=64, meanwhile=kill)
@@ -90,7 +96,7 @@ async def test_a_query_engine_killed_in_the_middle_comes_back(
     upstream.delay_s = 0.2
 
     async def kill() -> None:
-        await asyncio.sleep(1)
+        await asyncio.to_thread(in_the_middle, gateway)
         query_engine_of(gateway.server.pid).kill()
 
     results = await call_many(gateway.url, MASTER_KEY, BODY, calls=CALLS, concurrent=32, meanwhile=kill)
@@ -108,7 +114,7 @@ async def test_postgres_killed_in_the_middle_refuses_calls_until_it_is_back(
     upstream.delay_s = 0.2
 
     async def kill() -> None:
-        await asyncio.sleep(1)
+        await asyncio.to_thread(in_the_middle, gateway)
         await asyncio.to_thread(own_postgres.kill)
         await asyncio.sleep(2)
         sent = len(upstream.requests)
@@ -143,7 +149,7 @@ async def test_redis_killed_in_the_middle_costs_no_answer(
     gateway, _ = pair
 
     async def kill() -> None:
-        await asyncio.sleep(1)
+        await asyncio.to_thread(in_the_middle, gateway)
         await asyncio.to_thread(own_redis.kill)
 
     results = await call_many(gateway.url, MASTER_KEY, BODY, calls=CALLS, concurrent=32, meanwhile=kill)
