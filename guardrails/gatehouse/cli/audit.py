@@ -1,0 +1,223 @@
+"""`gatehouse audit`: the auditor's commands. Here those that prove or verify; `records` has those that show."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+from uuid import UUID
+
+import typer
+
+from gatehouse.audit.capsule import DEFAULT_CHAIN
+from gatehouse.audit.checkpoint import InvalidNote, Verifier, origin_of
+from gatehouse.audit.inspection import CallsReport, Progress, read_note, verify_export, verify_ledger
+from gatehouse.audit.keyring import Keyring, read_keyring
+from gatehouse.audit.keys import KEYRING_NAME
+from gatehouse.audit.proof import check_proof
+from gatehouse.audit.proving import check, prove
+from gatehouse.audit.verification import ChainReport, Finding
+from gatehouse.cli import app
+from gatehouse.cli.output import exit_2_if_not_checked, printable, write
+from gatehouse.cli.where import gateway_settings
+from gatehouse.db.capsules import reading
+from gatehouse.errors import SetupError
+
+audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove what was recorded.")
+app.add_typer(audit, name="audit")
+
+ChainOption = Annotated[str, typer.Option("--chain", help="The chain; with policy.yaml's chain: team, calls/<team>.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")]
+KeyringOption = Annotated[
+    Path | None, typer.Option("--keyring", help="The ledger's public keys; the gateway's own when left out.")
+]
+
+
+@audit.command()
+def verify(
+    chain: Annotated[str | None, typer.Option(help="Only this chain; all of them when left out.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint kept outside, to be compared too; may be repeated.")
+    ] = None,
+    keyring: KeyringOption = None,
+    file: Annotated[
+        str | None, typer.Option(help="An export instead of the ledger; `-` is standard input. Needs --keyring.")
+    ] = None,
+    first: Annotated[int, typer.Option("--from", min=0, help="The sequence that the export begins with.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Verify every record, every checkpoint and every chain's end. Exit code 0: verified, 1: broken, 2: not checked."""
+    begin = time.monotonic()
+    chains: list[ChainReport] = []
+    findings: list[Finding] = []
+    with exit_2_if_not_checked(), _bar() as bar:
+        given = [read_note(path) for path in checkpoint or ()]
+        if file is not None:
+            if keyring is None:
+                raise SetupError("keyring: an export is verified with public keys. Name their file with --keyring.")
+            with _opened(file) as opened:
+                chains.append(
+                    verify_export(opened, read_keyring(keyring), chain=chain, given=given, first=first, progress=bar)
+                )
+        elif first:
+            raise SetupError("--from: the ledger is verified from its first record. It is for exports.")
+        else:
+            settings = gateway_settings()
+            for report in verify_ledger(
+                settings.database_url,
+                settings.checkpoint_dir,
+                read_keyring(keyring or settings.key_dir / KEYRING_NAME),
+                chain=chain,
+                given=given,
+                progress=bar,
+            ):
+                if isinstance(report, CallsReport):
+                    findings += report.findings
+                else:
+                    chains.append(report)
+    ok = not findings and all(report.finding is None for report in chains)
+    if as_json:
+        typer.echo(json.dumps(_document(ok, chains, findings), indent=2))
+    else:
+        for line in _lines(ok, chains, findings, first, time.monotonic() - begin):
+            typer.echo(line)
+    if not ok:
+        raise typer.Exit(1)
+
+
+@audit.command("prove")
+def prove_call(call_id: Annotated[UUID, typer.Argument()], output: OutputOption = None) -> None:
+    """Write a proof file: the call's capsule, its place in the ledger, and the checkpoint that covers it."""
+    settings = gateway_settings()
+    keyring = read_keyring(settings.key_dir / KEYRING_NAME)
+    with reading(settings.database_url) as connection:
+        write([prove(connection, keyring, call_id).to_bytes()], output)
+
+
+@audit.command("check-proof")
+def check_proof_file(
+    file: Annotated[str, typer.Argument(help="The proof file; `-` is standard input.")],
+    key: Annotated[
+        list[str] | None, typer.Option(help="The ledger's verifier key, <name>+<hex>+<base64>; may be repeated.")
+    ] = None,
+    keyring: Annotated[Path | None, typer.Option(help="The ledger's keyring, instead of keys.")] = None,
+) -> None:
+    """Check a proof file with public keys alone. Exit code 0: it proves the record, 1: it does not, 2: not checked."""
+    with exit_2_if_not_checked():
+        if bool(key) == (keyring is not None):
+            raise SetupError("keys: a proof is checked with public keys. Give --keyring, or --key once or more.")
+        with _opened(file) as opened:
+            data = opened.read()
+        try:
+            verifiers = [Verifier.parse(text) for text in key or ()]
+        except InvalidNote as error:
+            raise SetupError(f"--key: {error}. `gatehouse audit keys` prints verifier keys.") from None
+        finding = check(data, read_keyring(keyring)) if keyring is not None else check_proof(data, verifiers)
+    if finding is not None:
+        typer.echo(f"not proven: {printable(finding)}")
+        raise typer.Exit(1)
+    proof = json.loads(data)
+    name = proof["checkpoint"].split("\n", 2)
+    typer.echo(
+        f"proven: record {proof['inclusion']['index']}, hash {proof['capsule']['hash']}, "
+        f"is in the log {printable(name[0])} of {name[1]} records"
+    )
+
+
+@audit.command()
+def keys(chain: ChainOption = DEFAULT_CHAIN, keyring: KeyringOption = None) -> None:
+    """Print the ledger's public keys: their fingerprints, and verifier keys for witnesses and `check-proof`."""
+    print_keyring(read_keyring(keyring or gateway_settings().key_dir / KEYRING_NAME), chain)
+
+
+def print_keyring(keyring: Keyring, chain: str) -> None:
+    """Every epoch, the oldest first."""
+    for epoch in keyring.epochs:
+        until = f"retired {epoch.retired_at:%Y-%m-%d %H:%M:%S}Z" if epoch.retired_at else "active"
+        typer.echo(f"epoch {epoch.number}  made {epoch.created_at:%Y-%m-%d %H:%M:%S}Z, {until}")
+        typer.echo(f"  fingerprint   {epoch.name}")
+        typer.echo(f"  verifier key  {Verifier(origin_of(chain), epoch.public_key)}")
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(name).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise SetupError(f"{name}: {error.strerror}. Name a file that can be read.") from None
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress bar on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("verifying"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+
+        class Bar(Progress):
+            def expect(self, records: int) -> None:
+                shown.update(task, total=records)
+
+            def advance(self, records: int) -> None:
+                shown.advance(task, records)
+
+        yield Bar()
+
+
+def _lines(ok: bool, chains: list[ChainReport], findings: list[Finding], first: int, seconds: float) -> Iterator[str]:
+    for report in chains:
+        name = f"chain {printable(report.chain)}" if report.chain is not None else "export"
+        if report.finding is not None:
+            yield f"{name}: BROKEN: {printable(report.finding)}"
+            continue
+        head = f", head {report.head.sequence} {report.head.hash}" if report.head.hash else ""
+        yield f"{name}: {report.records:,} records, {report.checkpoints:,} checkpoints{head}"
+    for finding in findings:
+        yield f"calls: BROKEN: {printable(finding)}"
+    total = f"{sum(report.records for report in chains):,} records in {seconds:.1f} s"
+    trusted = f"; what came before record {first} is taken on trust" if first else ""
+    yield f"verified: {total}{trusted}" if ok else f"not verified: {total} were right"
+
+
+def _document(ok: bool, chains: list[ChainReport], findings: list[Finding]) -> dict[str, Any]:
+    def of(finding: Finding) -> dict[str, Any]:
+        return {
+            "problem": finding.problem.value,
+            "sequence": finding.sequence,
+            "capsule_id": finding.capsule_id,
+            "detail": finding.detail,
+        }
+
+    return {
+        "verified": ok,
+        "chains": [
+            {
+                "chain": report.chain,
+                "records": report.records,
+                "head": {"sequence": report.head.sequence, "hash": report.head.hash} if report.head.hash else None,
+                "checkpoints": report.checkpoints,
+                "finding": of(report.finding) if report.finding else None,
+            }
+            for report in chains
+        ],
+        "findings": [of(finding) for finding in findings],
+    }

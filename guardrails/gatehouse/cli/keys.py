@@ -1,0 +1,53 @@
+"""`gatehouse keys`: the ledger's signing keys."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+from gatehouse.audit import keys as folder_of_keys
+from gatehouse.audit.capsule import DEFAULT_CHAIN
+from gatehouse.audit.keyring import read_keyring
+from gatehouse.audit.keys import KEYRING_NAME, Keys
+from gatehouse.cli import app
+from gatehouse.cli.audit import ChainOption, print_keyring
+from gatehouse.cli.where import gateway_settings
+from gatehouse.clock import now
+
+keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def show(chain: ChainOption = DEFAULT_CHAIN) -> None:
+    """Print the public keys of every epoch."""
+    print_keyring(read_keyring(gateway_settings().key_dir / KEYRING_NAME), chain)
+
+
+@keys.command()
+def rotate() -> None:
+    """Make a new key that signs from now on, in all running gateways; what the old one signed stays verifiable."""
+    settings = gateway_settings()
+    before = folder_of_keys.load(settings.key_dir).keyring
+    after = asyncio.run(_rotate(settings.database_url, settings.key_dir, now())).keyring
+    typer.echo(f"old key  epoch {before.active.number}  {before.active.name}")
+    typer.echo(f"new key  epoch {after.active.number}  {after.active.name}")
+    typer.echo(f"{settings.key_dir / KEYRING_NAME} has both public keys: give it to your auditors.")
+
+
+async def _rotate(database_url: str, folder: Path, at: datetime) -> Keys:
+    """Hold every chain, so that each record is of before or after.
+
+    When the transaction is lost behind the new keyring, nothing is: the heads only repeat what the keyring says.
+    """
+    from gatehouse.db import ledger
+    from gatehouse.db.connection import connect
+
+    async with await connect(database_url) as connection, connection.transaction():
+        sizes = await ledger.lock_all_heads(connection)
+        held = folder_of_keys.rotate(folder, {chain: size for chain, size in sizes.items() if size}, at)
+        await ledger.rotate_heads(connection, held.keyring.active.name)
+    return held

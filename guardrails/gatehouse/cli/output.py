@@ -1,0 +1,58 @@
+"""What commands print and write: whole files, and text that cannot move a terminal's cursor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import typer
+
+from gatehouse.errors import SetupError
+
+
+def printable(text: object) -> str:
+    """The text, with everything escaped that a terminal would not show as a character."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def write(pieces: Iterable[bytes], path: Path | None) -> None:
+    """Write to a file, which gets all of it or keeps what it held, or to standard output.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
+    if path is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise SetupError(f"{path}: it is not a file. Name one, or leave out -o.")
+    try:
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:40]}.", delete=False) as file:
+            draft = Path(file.name)
+            try:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+                draft.replace(target)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror}. Name a file that can be written.") from None
+
+
+@contextmanager
+def exit_2_if_not_checked() -> Iterator[None]:
+    """For commands whose exit code is their answer: 1 is "it is wrong", so what kept them from looking is 2."""
+    try:
+        yield
+    except SetupError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None

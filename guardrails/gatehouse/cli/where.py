@@ -1,0 +1,25 @@
+"""Where commands that read the ledger find the gateway's database and folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gatehouse.embedded.envfile import load
+from gatehouse.embedded.settings import gateway_environment
+from gatehouse.home import find_home
+from gatehouse.settings import Settings, load_settings
+
+
+def gateway_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The gateway's own settings: from the environment where that names a database (a container, a service), else the
+    embedded stack's.
+
+    Raises:
+        SetupError: there is neither.
+    """
+    if not environ.get("DATABASE_URL"):
+        home = find_home(environ, Path.cwd())
+        environ = {**environ, **gateway_environment(home, load(home))}
+    return load_settings(environ)
