@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 from gatehouse.embedded.envfile import ensure, load
 
-from tests.support.process import free_port, wait_until
+from tests.support.lines import audit_lines
+from tests.support.process import PATIENCE_S, free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "postgres", "redis", "prometheus")
@@ -74,7 +75,7 @@ class Stack:
         return done
 
     def up(self) -> None:
-        done = self.compose("up", "--detach", "--wait", "--wait-timeout", "300", check=False)
+        done = self.compose("up", "--detach", "--wait", "--wait-timeout", "600", check=False)
         if done.returncode != 0:
             logs = self.compose("logs", "--tail", "60", check=False).stdout
             raise RuntimeError(f"the stack did not come up:\n{done.stderr}\n{logs}")
@@ -103,7 +104,7 @@ class Stack:
         kill = f"import os; os.kill({pid}, 9)"
         docker("run", "--rm", "--pid=host", "--user=0:0", "--entrypoint=python", IMAGE, "-c", kill)
 
-    def wait_healthy(self, service: str, other_than: int, seconds: float = 120.0) -> None:
+    def wait_healthy(self, service: str, other_than: int, seconds: float = PATIENCE_S) -> None:
         """Until the service is healthy again in a process other than the one that was killed."""
 
         def again() -> bool:
@@ -115,7 +116,7 @@ class Stack:
 
     def client(self, key: str | None = None) -> httpx.Client:
         bearer = key or self.env["LITELLM_MASTER_KEY"]
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {bearer}"}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {bearer}"}, timeout=PATIENCE_S)
 
     def chat(self, key: str, text: str) -> httpx.Response:
         body = {"model": "demo", "messages": [{"role": "user", "content": text}]}
@@ -129,8 +130,7 @@ class Stack:
         return str(answer.json()["key"])
 
     def audit_lines(self, call_id: str) -> list[dict[str, Any]]:
-        path = self.folder / "logs" / "litellm_audit.jsonl"
-        lines = map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
+        lines = audit_lines(self.folder / "logs" / "litellm_audit.jsonl")
         return [line for line in lines if line["data"]["call_id"] == call_id]
 
 

@@ -29,7 +29,9 @@ from gatehouse.clock import new_call_id, now
 from gatehouse.db.schema import apply_migrations
 from gatehouse.errors import GovernanceUnavailable
 
+from tests.support.lines import audit_lines
 from tests.support.postgres import Postgres
+from tests.support.process import PATIENCE_S
 
 
 @pytest.fixture
@@ -118,11 +120,10 @@ def rows(database: str) -> dict[str, str | None]:
 
 
 def lines(folder: Path) -> Counter[str]:
-    path = folder / FILE_NAME
-    return Counter(json.loads(line)["data"]["call_id"] for line in path.read_bytes().splitlines())
+    return Counter(line["data"]["call_id"] for line in audit_lines(folder / FILE_NAME))
 
 
-async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110  # what is awaited happens in Postgres and on disk
             await asyncio.sleep(0.05)
@@ -349,7 +350,7 @@ async def test_a_line_says_where_its_capsule_is(start: Any, database: str, tmp_p
     await until(lambda: writer.backlog == 0)
     said = {
         line["data"]["call_id"]: (line["data"]["capsule"]["sequence"], line["data"]["capsule"]["hash"])
-        for line in map(json.loads, (tmp_path / FILE_NAME).read_bytes().splitlines())
+        for line in audit_lines(tmp_path / FILE_NAME)
     }
     assert said == {capsule.id: (capsule.sequence, capsule.hash) for capsule in capsules(database)}
 

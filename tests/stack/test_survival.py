@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from gatehouse.embedded.stack import Stack
 
 from tests.support.embedded import REPOSITORY, Project, gone
 from tests.support.gateway import query_engine_of
+from tests.support.lines import audit_lines
 from tests.support.load import Result, call_many
 from tests.support.process import wait_until
 
@@ -61,8 +61,7 @@ class Shipped(Project):
             return False
 
     def logged(self) -> Counter[str]:
-        path = self.home / "logs" / "litellm_audit.jsonl"
-        return Counter(json.loads(line)["data"]["call_id"] for line in path.read_bytes().splitlines())
+        return Counter(line["data"]["call_id"] for line in audit_lines(self.home / "logs" / "litellm_audit.jsonl"))
 
     def rows(self) -> dict[str, bool]:
         """Call id to whether it is settled."""

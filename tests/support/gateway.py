@@ -18,7 +18,8 @@ import yaml
 from gatehouse.audit import keys
 from gatehouse.clock import now
 
-from tests.support.process import Server, free_port, wait_until
+from tests.support.lines import audit_lines
+from tests.support.process import PATIENCE_S, START_S, Server, free_port, wait_until
 from tests.support.redis_server import PASSWORD
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,8 +83,10 @@ class Gateway:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, seconds: float = 90.0) -> Gateway:
-        self.server.start()
+    def start(self, seconds: float = START_S) -> Gateway:
+        """Start it, unless it runs, and wait until it answers."""
+        if not self.server.running:
+            self.server.start()
         wait_until(self.ready, f"gateway answers (its output: {self.output})", seconds)
         return self
 
@@ -92,7 +95,7 @@ class Gateway:
         if self.server.process.poll() is not None:
             raise RuntimeError(f"the gateway ended:\n{self.output.read_text()[-4000:]}")
         try:
-            return httpx.get(f"{self.url}/health/readiness", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health/readiness", timeout=10).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -102,7 +105,7 @@ class Gateway:
 
     def client(self, key: str | None = MASTER_KEY, **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, **options)
 
     def new_key(self, **fields: Any) -> str:
         """A virtual key."""
@@ -112,9 +115,7 @@ class Gateway:
             return str(answer.json()["key"])
 
     def lines(self) -> list[dict[str, Any]]:
-        """The audit log; a torn line is an error."""
-        path = self.folder / "logs" / "litellm_audit.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        return audit_lines(self.folder / "logs" / "litellm_audit.jsonl")
 
     def lines_of(self, call_id: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line["data"]["call_id"] == call_id]
@@ -134,7 +135,7 @@ class Gateway:
         assert row, f"call {call_id} has no capsule"
         return dict(json.loads(row[0]))
 
-    def wait_settled(self, seconds: float = 60.0) -> None:
+    def wait_settled(self, seconds: float = PATIENCE_S) -> None:
         """Wait until no call is open, and every row has its line."""
 
         def settled() -> bool:

@@ -70,7 +70,9 @@ class Postgres:
         return self.url_of(name)
 
     def start(self) -> None:
-        self.server.start()
+        """Start it, unless it runs."""
+        if not self.server.running:
+            self.server.start()
         wait_until(self._answers, "Postgres answers")
 
     def stop(self) -> None:

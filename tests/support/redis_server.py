@@ -40,7 +40,9 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        self.server.start()
+        """Start it, unless it runs."""
+        if not self.server.running:
+            self.server.start()
         wait_until(self._answers, "Redis answers")
 
     def kill(self) -> None:
