@@ -186,8 +186,33 @@ def test_no_error_shows_the_password(url: str) -> None:
         assert "ses" not in str(caught.value)
 
 
-def test_the_indexes_that_litellm_builds_after_its_migrations_are_built(url: str) -> None:
+INDEXES = """select i.relname, pg_get_indexdef(i.oid) from pg_index x join pg_class i on i.oid = x.indexrelid
+    where x.indisvalid and i.relname like 'LiteLLM_SpendLogs_%' order by 1"""
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_the_indexes_that_litellm_builds_after_its_migrations_are_built_as_it_builds_them(
+    url: str, postgres: Postgres, rows: int
+) -> None:
+    from litellm_proxy_extras.request_log_indexes import ensure_request_log_indexes
+
+    theirs = postgres.create_database()
+    for database in (url, theirs):
+        apply_litellm_migrations(database)
+    assert ensure_request_log_indexes(theirs, "public")
+    if rows:
+        run(url, """insert into "LiteLLM_SpendLogs" (request_id, call_type, "startTime", "endTime")
+                    values ('r', 'c', now(), now())""")  # fmt: skip
+    missing = query(url, INDEXES)
+    assert build_request_log_indexes(url) is True
+    assert query(url, INDEXES) == query(theirs, INDEXES) != missing
+    assert build_request_log_indexes(url) is False
+
+
+def test_an_index_whose_building_was_broken_off_is_built_again(url: str) -> None:
     apply_litellm_migrations(url)
-    build_request_log_indexes(url).join(60)
-    for index in ("LiteLLM_SpendLogs_api_key_startTime_idx", "LiteLLM_SpendLogs_litellm_call_id_idx"):
-        assert exists(url, f'"{index}"')
+    build_request_log_indexes(url)
+    run(url, """update pg_index set indisvalid = false
+                 where indexrelid = '"LiteLLM_SpendLogs_litellm_call_id_idx"'::regclass""")  # fmt: skip
+    assert build_request_log_indexes(url) is True
+    assert build_request_log_indexes(url) is False

@@ -1,4 +1,6 @@
-"""`gatehouse serve`: the gateway process. Waits for its database, brings both schemas up to date, then serves.
+"""`gatehouse serve`: the gateway process. Waits until what it stands on is prepared, then serves.
+
+Where its role may prepare the database (one role for everything: development, tests) it does that itself.
 
 What serving needs is imported where it is used, so that the other commands start fast.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
+import threading
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated
@@ -19,15 +21,20 @@ from gatehouse.cli import app
 from gatehouse.errors import SetupError
 from gatehouse.settings import Settings, load_policy, load_settings
 
-# LiteLLM fetches these from the internet at start-up unless told that its packaged copies will do.
-_OFFLINE = {
+# First what LiteLLM fetches from the internet at start-up unless told that its packaged copies will do.
+_LITELLM = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOCAL_BLOG_POSTS": "True",
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
     "DISABLE_SCHEMA_UPDATE": "True",
+    # Else LiteLLM reads the .env of a checkout around it, and with it secrets that are not the gateway's.
+    "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
+    # How long it leaves a Redis that failed alone; meanwhile keys with a budget or a rate limit are refused. Its own
+    # minute would be the outage that a restart of Redis costs them.
+    "REDIS_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "2",
 }
 
 
@@ -35,7 +42,7 @@ _OFFLINE = {
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4000,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the database.")] = 60.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the database, and until it is prepared.")] = 60.0,
 ) -> None:
     """Run the gateway in the foreground: the LiteLLM proxy with Gatehouse's governance inside."""
     _log_to_stderr("gatehouse", "uvicorn")
@@ -45,18 +52,17 @@ def serve(
         raise SetupError(
             f"{settings.config_path}: not found. Restore LiteLLM's configuration or point CONFIG_FILE_PATH to it."
         )
-    _prepare_database(settings, wait)
+    prepared_itself = _prepare(settings, wait)
     _prepare_environment(settings)
 
     import uvicorn
-
-    from gatehouse.db.litellm_schema import build_request_log_indexes
 
     # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
     gateway = import_module("gatehouse.asgi").app
     # LiteLLM's threads interrupt the event loop less often (docs/performance.md has what this is worth).
     sys.setswitchinterval(0.02)
-    build_request_log_indexes(settings.database_url)
+    if prepared_itself:
+        threading.Thread(target=_build_indexes, args=(settings.database_url,), daemon=True).start()
     try:
         uvicorn.run(
             gateway,
@@ -71,6 +77,7 @@ def serve(
         )
     except SystemExit:
         # What LiteLLM had running ends noisily; the reason shall be the last line.
+        logging.disable()
         raise SetupError(gateway.start_error or f"gateway: it could not serve on {host}:{port}. See above.") from None
 
 
@@ -87,33 +94,34 @@ def _log_to_stderr(*names: str) -> None:
         logger.propagate = False
 
 
-def _prepare_database(settings: Settings, wait: float) -> None:
-    import psycopg
+def _prepare(settings: Settings, wait: float) -> bool:
+    """Have prepared what the gateway stands on. Returns whether its own role did it, because it may."""
+    from gatehouse import preparation
+    from gatehouse.db.prepare import may_prepare, wait_for
 
-    from gatehouse.db.litellm_schema import apply_litellm_migrations
-    from gatehouse.db.schema import apply_migrations
+    wait_for(settings.database_url, wait)
+    if not may_prepare(settings.database_url):
+        preparation.wait_until_prepared(settings.database_url, settings.key_dir, wait)
+        return False
+    for line in (preparation.ONE_ROLE, *preparation.prepare(settings.database_url, None, settings.key_dir)):
+        print(line, file=sys.stderr, flush=True)
+    return True
 
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            with psycopg.connect(settings.database_url, connect_timeout=5):
-                break
-        except psycopg.OperationalError as error:
-            if time.monotonic() >= deadline:
-                reason = str(error).strip().splitlines()[-1]
-                raise SetupError(
-                    f"database: not reachable for {wait:.0f} s ({reason}). Start Postgres, or correct DATABASE_URL."
-                ) from None
-            time.sleep(0.5)
-    applied = apply_litellm_migrations(settings.database_url) + apply_migrations(settings.database_url)
-    if applied:
-        print(f"database: {applied} migrations applied", file=sys.stderr, flush=True)
+
+def _build_indexes(database_url: str) -> None:
+    """What takes long on a table with rows, beside serving; the next start tries again."""
+    from gatehouse.db.litellm_schema import build_request_log_indexes
+
+    try:
+        build_request_log_indexes(database_url)
+    except SetupError as error:
+        logging.getLogger("gatehouse").warning("request-log indexes: %s", error)
 
 
 def _prepare_environment(settings: Settings) -> None:
     from gatehouse.db.prisma_engine import engine_environment
 
-    for name, value in _OFFLINE.items():
+    for name, value in _LITELLM.items():
         os.environ.setdefault(name, value)
     os.environ.update(engine_environment(settings.home))
     os.environ["CONFIG_FILE_PATH"] = str(settings.config_path)

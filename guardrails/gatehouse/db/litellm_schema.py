@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ExecStatus
 
+from gatehouse.db.schema import lock
 from gatehouse.errors import SetupError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -43,6 +43,12 @@ MIGRATIONS_TABLE = """create table if not exists _prisma_migrations (
     id varchar(36) primary key not null, checksum varchar(64) not null, finished_at timestamptz,
     migration_name varchar(255) not null, logs text, rolled_back_at timestamptz,
     started_at timestamptz not null default now(), applied_steps_count integer not null default 0)"""
+
+# As litellm_proxy_extras.request_log_indexes has them; a test compares.
+REQUEST_LOG_INDEXES = {
+    "LiteLLM_SpendLogs_api_key_startTime_idx": ("api_key", "startTime"),
+    "LiteLLM_SpendLogs_litellm_call_id_idx": ("litellm_call_id",),
+}
 
 # Errors that say nothing about a script: lock not available, deadlock, serialization, and Postgres going down.
 TRANSIENT = ("55P03", "40P01", "40001", "57P01", "57P02", "57P03")
@@ -113,22 +119,59 @@ def apply_litellm_migrations(
         raise SetupError(f"LiteLLM's database: {_first_line(error)}. Check DATABASE_URL and Postgres.") from error
 
 
-def build_request_log_indexes(database_url: str) -> threading.Thread:
-    """Build, in the background, the indexes that LiteLLM keeps out of its migrations because they may take long.
+def pending_migrations(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """Those of `migrations` that were not applied yet; one that failed counts as pending.
 
-    LiteLLM does this itself only when it runs its own migrations. Idempotent; LiteLLM logs a failure and leaves it for
-    the next start.
+    Raises:
+        psycopg.errors.InsufficientPrivilege: this role may not read which ones were.
     """
+    row = connection.execute("select to_regclass('public._prisma_migrations') is not null").fetchone()
+    if row is None or not row[0]:
+        return list(migrations)
+    recorded = connection.execute(
+        "select migration_name from public._prisma_migrations where rolled_back_at is null and finished_at is not null"
+    )
+    known = {name for (name,) in recorded}
+    return [migration for migration in migrations if migration.name not in known]
 
-    def build() -> None:
-        from litellm_proxy_extras.request_log_indexes import ensure_request_log_indexes
 
-        address, schema = _without_prisma_parameters(database_url)
-        ensure_request_log_indexes(address, schema)
+def build_request_log_indexes(database_url: str) -> bool:
+    """Build the indexes that LiteLLM keeps out of its migrations because they may take long on a table with rows.
 
-    thread = threading.Thread(target=build, name="litellm-request-log-indexes", daemon=True)
-    thread.start()
-    return thread
+    LiteLLM does this itself only when it runs its own migrations. Idempotent; what cannot be built LiteLLM logs, and
+    it is left for the next start. Only where there is something to build beside rows is LiteLLM loaded, which takes
+    seconds.
+
+    Returns:
+        whether any was missing.
+
+    Raises:
+        SetupError: the database cannot be reached.
+    """
+    try:
+        with _connect(database_url) as connection:
+            found = connection.execute(
+                """select count(*) from pg_index x join pg_class i on i.oid = x.indexrelid
+                    where x.indrelid = to_regclass('"LiteLLM_SpendLogs"') and x.indisvalid and i.relname = any(%s)""",
+                (list(REQUEST_LOG_INDEXES),),
+            ).fetchone()
+            if found == (len(REQUEST_LOG_INDEXES),):
+                return False
+            if connection.execute('select exists (select from "LiteLLM_SpendLogs")').fetchone() == (False,):
+                with connection.transaction():
+                    lock(connection)
+                    for name, columns in REQUEST_LOG_INDEXES.items():
+                        index, listed = sql.Identifier(name), sql.SQL(", ").join(map(sql.Identifier, columns))
+                        connection.execute(sql.SQL("drop index if exists {}").format(index))
+                        connection.execute(sql.SQL('create index {} on "LiteLLM_SpendLogs" ({})').format(index, listed))
+                return True
+    except psycopg.Error as error:
+        raise SetupError(f"LiteLLM's database: {_first_line(error)}. Check DATABASE_URL and Postgres.") from error
+    from litellm_proxy_extras.request_log_indexes import ensure_request_log_indexes
+
+    address, schema = _without_prisma_parameters(database_url)
+    ensure_request_log_indexes(address, schema)
+    return True
 
 
 def _connect(database_url: str) -> Connection:
