@@ -67,7 +67,7 @@ def verify_ledger(
         if chain not in (None, chain_of(note)):
             raise SetupError(f"{note.source}: it is of chain {chain_of(note)!r}. Leave out --chain, or this file.")
         kept.setdefault(chain_of(note), []).append(note)
-    folders = {unquote(folder.name): CheckpointFolder(folder) for folder in _folders(checkpoint_dir)}
+    folders = {name: CheckpointFolder(folder) for name, folder in _folders(checkpoint_dir).items()}
     with db.reading(database_url) as connection:
         names = sorted({*db.chain_names(connection), *folders, *kept})
         if chain is not None:
@@ -136,6 +136,16 @@ def verify_export(
             progress=progress.advance,
         )
     )
+
+
+def knows(database_url: str, checkpoint_dir: Path, chain: str) -> bool:
+    """Whether anything speaks of that chain.
+
+    Raises:
+        SetupError: as `verify_ledger`.
+    """
+    with db.reading(database_url) as connection:
+        return chain in _folders(checkpoint_dir) or chain in db.chain_names(connection)
 
 
 def read_note(path: Path) -> Note:
@@ -251,11 +261,12 @@ def _unverified(data: bytes) -> Checkpoint:
     return Checkpoint.parse(text + "\n")
 
 
-def _folders(checkpoint_dir: Path) -> list[Path]:
+def _folders(checkpoint_dir: Path) -> dict[str, Path]:
+    """The chains that have a folder there."""
     try:
-        return [folder for folder in checkpoint_dir.iterdir() if folder.is_dir()]
+        return {unquote(folder.name): folder for folder in checkpoint_dir.iterdir() if folder.is_dir()}
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise SetupError(f"{checkpoint_dir}: {error.strerror}. Let this user read the checkpoints.") from None
 

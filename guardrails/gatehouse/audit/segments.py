@@ -11,10 +11,9 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from gatehouse.audit.keyring import Keyring
 from gatehouse.audit.seal import BrokenChain, Fault, Head, SealedCapsule, verify_next
@@ -22,8 +21,10 @@ from gatehouse.db.capsules import StoredCapsule
 from gatehouse.errors import SetupError
 
 # Enough to pay for sending them to another process; and what that may need in memory, in mode `full` too.
-_RECORDS = 500
-_BYTES = 4_000_000
+_RECORDS = 100
+_BYTES = 2_000_000
+# Segments given to each worker: one to work on, one to go on with.
+_AHEAD = 2
 # One process reads and hands out; it cannot feed more than this.
 _MOST_WORKERS = 4
 
@@ -47,6 +48,10 @@ class Verified:
     broken: Broken | None
 
 
+# How many records of a segment verify, the head they lead to, and what is wrong with the next.
+_Result = tuple[int, Head, Broken | None]
+
+
 def verified(
     records: Iterable[StoredCapsule], keyring: Keyring, chain: str | None, start: Head, *, workers: int | None = None
 ) -> Iterator[Verified]:
@@ -55,7 +60,7 @@ def verified(
     Args:
         chain: as `seal.verify_chain` takes it.
         start: what the first record follows.
-        workers: processes beside this one; 0 does all the work here. As many as there are cores when not given.
+        workers: processes to share the work; as many as there are cores when not given. Below 2, all is done here.
 
     Raises:
         SetupError: somebody ended one of the processes.
@@ -64,51 +69,94 @@ def verified(
         workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
     head = start
     with ExitStack() as stack:
-        pool: ProcessPoolExecutor | None = None
-        pending: deque[tuple[list[StoredCapsule], Future[tuple[int, Head, Broken | None]]]] = deque()
+        crew: _Crew | None = None
+        pending: deque[tuple[list[StoredCapsule], _Result | None]] = deque()
         for segment, following in _segments(records):
             sealed = [record.sealed for record in segment]
-            if pool is None and following is not None and workers > 1:
+            if crew is None and following is not None and workers > 1:
                 # A chain of one segment is done before a process has started.
-                pool = _pool(workers)
-                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            arguments = (sealed, None if following is None else following.sealed, keyring, chain, head)
-            future: Future[tuple[int, Head, Broken | None]]
-            if pool is None:
-                future = Future()
-                future.set_result(_verify(*arguments))
+                crew = _Crew(workers, keyring, chain)
+                stack.callback(crew.close)
+            after = None if following is None else following.sealed
+            if crew is None:
+                pending.append((segment, _verify(sealed, after, keyring, chain, head)))
             else:
-                future = pool.submit(_verify, *arguments)
-            pending.append((segment, future))
+                crew.give(sealed, after, head)
+                pending.append((segment, None))
             head = _claimed(sealed[-1], keyring)
-            while pending and (len(pending) > workers or following is None):
+            while pending and (crew is None or following is None or len(pending) >= _AHEAD * workers):
                 done, result = pending.popleft()
-                try:
-                    good, reached, broken = result.result()
-                except BrokenProcessPool:
-                    raise SetupError(
-                        "verification: one of its processes was ended, for want of memory perhaps. Run it again."
-                    ) from None
+                if result is None and crew is not None:
+                    result = crew.take()
+                assert result is not None
+                good, reached, broken = result
                 yield Verified(done[:good], reached, broken)
                 if broken is not None:
                     return
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not forked from here: a copy of the database's connection has no place in another process.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
+class _Crew:
+    """Processes that verify segments in turn. Each ends when the pipe to it does, however this process ended."""
+
+    def __init__(self, workers: int, keyring: Keyring, chain: str | None) -> None:
+        # Not forked from here: a copy of the database's connection has no place in another process.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._pipes: deque[Connection] = deque()
+        self._processes = []
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, keyring, chain), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+        self._given: deque[Connection] = deque()
+
+    def give(self, rows: list[SealedCapsule], following: SealedCapsule | None, head: Head) -> None:
+        """Have the next one verify a segment."""
+        pipe = self._pipes[0]
+        self._pipes.rotate(-1)
+        try:
+            pipe.send((rows, following, head))
+        except OSError:
+            raise _ended() from None
+        self._given.append(pipe)
+
+    def take(self) -> _Result:
+        """The result of the segment that was given first."""
+        try:
+            result: _Result = self._given.popleft().recv()
+        except (EOFError, OSError):
+            raise _ended() from None
+        return result
+
+    def close(self) -> None:
+        """End them, whatever they are at."""
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.terminate()
+            process.join()
 
 
-def _ignore_interrupt() -> None:
+def _ended() -> SetupError:
+    return SetupError("verification: one of its processes was ended, for want of memory perhaps. Run it again.")
+
+
+def _work(pipe: Connection, keyring: Keyring, chain: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that hands out the work
+    try:
+        while True:
+            rows, following, head = pipe.recv()
+            pipe.send(_verify(rows, following, keyring, chain, head))
+    except (EOFError, OSError):
+        return
 
 
 def _verify(
     rows: list[SealedCapsule], following: SealedCapsule | None, keyring: Keyring, chain: str | None, head: Head
-) -> tuple[int, Head, Broken | None]:
-    """How many of the rows verify, the head they lead to, and what is wrong with the next."""
+) -> _Result:
     for number, row in enumerate(rows):
         after = rows[number + 1] if number + 1 < len(rows) else following
         try:

@@ -81,7 +81,7 @@ class ChainReport:
         chain: its name; None for an export whose records were not asked to be of one.
         records: how many verified.
         head: where they lead.
-        checkpoints: how many were compared and right.
+        checkpoints: at how many sizes there was one, which was right.
         finding: what is wrong first; None when all of it verified.
     """
 
@@ -150,7 +150,7 @@ class Walk:
         self._verifiers = [Verifier(origin_of(chain), epoch.public_key) for epoch in keyring.epochs] if chain else []
         self._has_tree = start == GENESIS
         self._stored_tree = stored_tree
-        self._compared_through = 0
+        self._compared_through = -1
         self._last: Note | None = None
         self._note: Note | None = next(notes, None)
 
@@ -201,18 +201,16 @@ class Walk:
 
     def _compare(self, note: Note) -> None:
         if self._last is not None and (note.size, note.data) == (self._last.size, self._last.data):
-            self.checkpoints += 1
-            return
+            return  # in the table, in the folder, kept by somebody: the same
         size, root = self._open(note)
         if root != self.frontier.root():
             raise Broken(
                 Problem.WRONG_CHECKPOINT,
-                f"{note.source}, over {size} records, has root {root.hex()}; the records there make "
-                f"{self.frontier.root().hex()}: one of records {self._compared_through} to {size - 1} is not the one "
-                "that was there when it was signed",
+                f"{note.source} has root {root.hex()}; the records there make {self.frontier.root().hex()}: "
+                f"from {max(self._compared_through, 0)} to {size - 1} they are not what they were when it was signed",
             )
+        self.checkpoints += size != self._compared_through
         self._compared_through = size
-        self.checkpoints += 1
 
     def _open(self, note: Note) -> tuple[int, bytes]:
         try:

@@ -190,7 +190,8 @@ def _lines(ok: bool, chains: list[ChainReport], findings: list[Finding], first: 
             yield f"{name}: BROKEN: {printable(report.finding)}"
             continue
         head = f", head {report.head.sequence} {report.head.hash}" if report.head.hash else ""
-        yield f"{name}: {report.records:,} records, {report.checkpoints:,} checkpoints{head}"
+        checkpoints = f"{report.checkpoints:,} checkpoint{'' if report.checkpoints == 1 else 's'}"
+        yield f"{name}: {report.records:,} records, {checkpoints}{head}"
     for finding in findings:
         yield f"calls: BROKEN: {printable(finding)}"
     total = f"{sum(report.records for report in chains):,} records in {seconds:.1f} s"
