@@ -12,7 +12,7 @@ import gc
 import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
-from gatehouse.api import health
+from gatehouse.api import audit, health
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
@@ -55,6 +55,7 @@ class Gateway:
             grace_s=self._settings.settle_grace_s,
         )
         litellm_app.include_router(health.router(self._settings, self._policy, lambda: self._recorder))
+        litellm_app.include_router(audit.router(self._settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

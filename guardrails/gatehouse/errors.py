@@ -1,9 +1,14 @@
 """Every error that Gatehouse shows: to a caller over HTTP, and to an operator at the command line.
 
 SetupError              the gateway cannot start, or a command cannot do its work
-GovernanceError         a call is refused; shaped like an OpenAI error, so that every OpenAI client raises it
+GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
-`-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
+|-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
+`-- of /governance alone:
+    |-- InvalidRequest  400  a parameter is not what it should be
+    |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
+    |-- NotFound        404  there is nothing by that name
+    `-- Conflict        409  not now
 """
 
 from __future__ import annotations
@@ -66,3 +71,33 @@ class GovernanceUnavailable(GovernanceError):
     code = "governance_unavailable"
     kind = "service_unavailable_error"
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
+
+
+class InvalidRequest(GovernanceError):
+    """A parameter is not what it should be."""
+
+    status = 400
+    code = "invalid_request"
+    kind = "invalid_request_error"
+
+
+class AccessDenied(GovernanceError):
+    """LiteLLM knows the caller, whose role may not do this."""
+
+    code = "access_denied"
+
+
+class NotFound(GovernanceError):
+    """There is nothing by that name."""
+
+    status = 404
+    code = "not_found"
+    kind = "invalid_request_error"
+
+
+class Conflict(GovernanceError):
+    """It cannot be done now, and may be later."""
+
+    status = 409
+    code = "conflict"
+    kind = "invalid_request_error"
