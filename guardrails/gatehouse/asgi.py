@@ -7,12 +7,14 @@ without an ending.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse.api import audit, health
+from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
@@ -48,6 +50,7 @@ class Gateway:
         self._policy = load_policy(self._settings.policy_path)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
+        self._checkpoints: asyncio.Task[None] | None = None
         self._middleware = GovernanceMiddleware(
             litellm_app,
             armed=lambda: governance.armed,
@@ -86,11 +89,15 @@ class Gateway:
             by_team=audit.chain == "team",
         )
         await self._recorder.start()
+        checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
+        self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
         governance.pipeline = Pipeline(self._recorder, self._policy)
         self._middleware.settler = governance.pipeline
         self._middleware.named_routes = self._policy.policy.ungoverned_routes
 
     async def _stop(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.cancel()
         self._middleware.conclude_all()
         if self._recorder is not None:
             await self._recorder.stop()

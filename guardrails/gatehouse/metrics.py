@@ -24,3 +24,8 @@ unauthenticated = Counter(
     "gatehouse_unauthenticated_total", "Model calls refused for want of a valid key; they leave no record."
 )
 capsules_sealed = Counter("gatehouse_capsules_sealed_total", "Capsules that this gateway sealed.")
+checkpoints_signed = Counter("gatehouse_checkpoints_signed_total", "Checkpoints that this gateway signed.")
+checkpoint_errors = Counter(
+    "gatehouse_checkpoint_errors_total",
+    "Looks at a chain that does not continue what was signed before; nothing is signed for it.",
+)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from gatehouse.audit import record
@@ -14,6 +16,9 @@ from gatehouse.call import Outcome, Status, ToolCall
 from gatehouse.decision import Decision, Verdict
 
 Row = dict[str, Any]
+
+# A chain's name, percent-encoded, is a folder's name too.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,11 @@ def settlement(
 def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
     """The chain that a call's capsule belongs to."""
     team = (request.get("caller") or {}).get("team") if by_team else None
-    return f"{DEFAULT_CHAIN}/{team}" if team else DEFAULT_CHAIN
+    if not team:
+        return DEFAULT_CHAIN
+    if len(quote(team, safe="")) > _LONGEST_NAME:
+        team = f"sha256:{sha256(team.encode()).hexdigest()}"
+    return f"{DEFAULT_CHAIN}/{team}"
 
 
 def decision_row(decision: Decision | None) -> Row | None:
