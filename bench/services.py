@@ -38,13 +38,14 @@ def start_services(stack: ExitStack, folder: Path) -> Services:
         prometheus_port=0,
         master_key="",
         postgres_password=secrets.token_urlsafe(16),
+        gateway_db_password=secrets.token_urlsafe(16),
         redis_password=secrets.token_urlsafe(16),
         metrics_token="",
     )
     settings.state.mkdir(mode=0o711)
     folder.chmod(0o711)
     place = postgres.find_place(settings)
-    postgres.prepare(settings, place)
+    postgres.prepare_cluster(settings, place)
     database = Process(
         stack,
         place.argv(settings),

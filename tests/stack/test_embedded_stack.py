@@ -24,6 +24,7 @@ from gatehouse.embedded.supervisor import Supervisor
 from gatehouse.errors import SetupError
 
 from tests.support.embedded import REPOSITORY, Project, gone
+from tests.support.gateway import query_engine_of
 from tests.support.process import accepts, wait_until
 
 DRIVER = """
@@ -63,7 +64,8 @@ def project(shared: Project) -> Project:
 
 def secrets_of(project: Project) -> list[str]:
     settings = project.stack.settings()
-    return [settings.master_key, settings.postgres_password, settings.redis_password, settings.metrics_token]
+    passwords = [settings.postgres_password, settings.gateway_db_password, settings.redis_password]
+    return [settings.master_key, *passwords, settings.metrics_token]
 
 
 def test_up_starts_everything_and_a_second_up_changes_nothing(project: Project) -> None:
@@ -158,7 +160,10 @@ def test_each_part_gets_only_the_environment_it_needs(project: Project, monkeypa
     got = json.loads((project.home / "environment.json").read_text())
     settings = project.stack.settings()
     assert got["SOME_PROVIDER_KEY"] == "from the shell"
-    assert got["DATABASE_URL"] == settings.database_url
+    assert got["DATABASE_URL"] == settings.gateway_database_url
+    assert "POSTGRES_PASSWORD" not in got
+    assert settings.postgres_password not in " ".join(got.values())
+    assert got["GATEHOUSE_LEDGER_DIR"] == str(project.home / ".gatehouse/ledger")
     assert got["REDIS_PORT"] == str(settings.redis_port)
     assert got["GATEHOUSE_HOME"] == str(project.home)
     assert "OPENAI_API_KEY" not in got or got["OPENAI_API_KEY"]
@@ -175,19 +180,76 @@ def test_files_are_closed_to_other_users(project: Project) -> None:
 
 
 def test_a_changed_password_is_taken_over(project: Project) -> None:
-    old = project.stack.settings().database_url
+    before = project.stack.settings()
     project.down()
     project.set("POSTGRES_PASSWORD", "it's-another_one")
+    project.set("GATEHOUSE_DB_PASSWORD", "and'another")
     project.up()
-    psycopg.connect(project.stack.settings().database_url).close()
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(old)
+    after = project.stack.settings()
+    for old, new in (
+        (before.database_url, after.database_url),
+        (before.gateway_database_url, after.gateway_database_url),
+    ):
+        psycopg.connect(new).close()
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(old)
 
 
-def test_the_gateway_role_is_no_superuser(project: Project) -> None:
-    with psycopg.connect(project.stack.settings().database_url) as connection:
-        row = connection.execute("select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = user")
-        assert row.fetchone() == (False, False, False)
+def test_no_role_that_logs_in_is_a_superuser(project: Project) -> None:
+    settings = project.stack.settings()
+    for url in (settings.database_url, settings.gateway_database_url):
+        with psycopg.connect(url) as connection:
+            row = connection.execute("select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = user")
+            assert row.fetchone() == (False, False, False)
+
+
+def test_the_gateways_role_adds_to_the_ledger_and_cannot_change_it(project: Project) -> None:
+    url = project.stack.settings().gateway_database_url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("insert into gatehouse.checkpoints (chain, size, note) values ('test', 1, '')")
+        for statement in (
+            "update gatehouse.checkpoints set note = 'forged'",
+            "delete from gatehouse.capsules",
+            "truncate gatehouse.capsules",
+            "drop trigger append_only on gatehouse.capsules",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+def test_the_ledgers_key_is_made_once_for_this_user_alone(project: Project) -> None:
+    folder = project.home / ".gatehouse/ledger/keys"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "epoch-0.key").stat().st_mode & 0o777 == 0o600
+    before = (folder / "keyring.json").read_bytes()
+    project.down()
+    project.up()
+    assert (folder / "keyring.json").read_bytes() == before
+
+
+def test_a_cluster_of_before_there_were_two_roles_is_taken_over(project: Project) -> None:
+    settings = project.stack.settings()
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("drop owned by gatehouse_gateway")
+    project.down()
+    (project.home / ".gatehouse/postgres/pg_hba.conf").write_text("host all gatehouse 127.0.0.1/32 scram-sha-256\n")
+    project.up()
+    with psycopg.connect(settings.gateway_database_url) as connection:
+        connection.execute("select * from gatehouse.calls")
+
+
+def test_what_cannot_be_prepared_fails_the_start_and_stops_everything(folder: Path) -> None:
+    project = Project(folder / "newer")
+    try:
+        project.up()
+        with psycopg.connect(project.stack.settings().database_url) as connection:
+            connection.execute("insert into gatehouse.migrations (name) values ('9999_newer.sql')")
+        project.down()
+        with pytest.raises(SetupError, match=r"^database: it has migration 9999_newer\.sql, which"):
+            project.up()
+        assert Supervisor(project.home / ".gatehouse").survivors() == {}
+    finally:
+        project.remove()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -283,6 +345,8 @@ def test_the_real_gateway_runs_in_it(folder: Path) -> None:
         project.up()
         assert "Hello" in first_call(project.stack.settings())
         before = project.processes()
+        # The query engine has LiteLLM's environment as it is by now.
+        assert project.stack.settings().postgres_password not in str(query_engine_of(project.pid("gateway")).environ())
         assert sum(p.memory_info().rss - p.memory_info().shared for p in before) < 1.5 * 2**30
         os.kill(project.pid("gateway"), signal.SIGKILL)
         wait_until(project.all_running, "the gateway is back", 150)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gatehouse.embedded import preflight
-from gatehouse.embedded.child import Launch
+from gatehouse.embedded.child import Launch, environment
 from gatehouse.embedded.logs import follow, tail
 from gatehouse.embedded.parts import all_parts, prometheus_part, prometheus_yml, redis_conf, supervisord_conf
 from gatehouse.embedded.pids import living
@@ -24,6 +24,7 @@ from tests.support.process import free_port
 SECRETS = {
     "LITELLM_MASTER_KEY": "secret-master",
     "POSTGRES_PASSWORD": "secret-postgres/ü",
+    "GATEHOUSE_DB_PASSWORD": "secret-gateway/ü",
     "REDIS_PASSWORD": "secret-redis",
     "GATEHOUSE_METRICS_TOKEN": "secret-metrics",
 }
@@ -34,6 +35,9 @@ def test_ports_have_defaults_and_everything_listens_locally() -> None:
     settings = read_settings(HOME, SECRETS)
     assert settings.gateway_url == "http://127.0.0.1:4000"
     assert settings.database_url == "postgresql://gatehouse:secret-postgres%2F%C3%BC@127.0.0.1:15432/gatehouse"
+    assert settings.gateway_database_url == (
+        "postgresql://gatehouse_gateway:secret-gateway%2F%C3%BC@127.0.0.1:15432/gatehouse"
+    )
     assert "secret" not in repr(settings)
 
 
@@ -63,6 +67,18 @@ def test_an_empty_value_does_not_hide_the_shells() -> None:
     assert "OPENAI_API_KEY" not in got
     assert got["ANTHROPIC_API_KEY"] == "x"
     assert got["REDIS_HOST"] == "127.0.0.1"
+
+
+def test_the_gateway_is_not_told_what_opens_the_database_as_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
+    monkeypatch.setenv("POSTGRES_PASSWORD", "secret-postgres/ü")
+    monkeypatch.setenv("GATEHOUSE_OWNER_DATABASE_URL", read_settings(HOME, SECRETS).database_url)
+    launch = Launch(("/bin/true",), "/", "/run/x.pid", 2, gateway_home=str(tmp_path), inherit=True)
+    told = environment(launch)
+    assert told["DATABASE_URL"].startswith("postgresql://gatehouse_gateway:")
+    assert not [name for name, value in told.items() if "secret-postgres" in value]
 
 
 def test_the_supervisors_configuration_holds_no_secret_and_no_path() -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gatehouse.embedded.envfile import load
-from gatehouse.embedded.settings import gateway_environment
+from gatehouse.embedded.settings import NOT_FOR_THE_GATEWAY, gateway_environment
 from gatehouse.errors import SetupError
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -53,6 +53,8 @@ def environment(launch: Launch) -> dict[str, str]:
     if launch.gateway_home:
         home = Path(launch.gateway_home)
         env |= gateway_environment(home, load(home))
+        for name in NOT_FOR_THE_GATEWAY:
+            env.pop(name, None)
     env[PARENT] = str(os.getpid())
     return env
 

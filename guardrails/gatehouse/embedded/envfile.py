@@ -21,6 +21,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "LITELLM_SALT_KEY": lambda: secrets.token_urlsafe(32),
     "UI_PASSWORD": lambda: secrets.token_urlsafe(18),
     "POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "GATEHOUSE_DB_PASSWORD": lambda: secrets.token_urlsafe(32),
     "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
     "GATEHOUSE_METRICS_TOKEN": lambda: secrets.token_urlsafe(32),
     # Whose files the container writes; never root's, as whom it does not run.

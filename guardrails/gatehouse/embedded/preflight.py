@@ -54,7 +54,7 @@ def make_state(state: Path) -> None:
     """
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
-        for folder in (state, *(state / name for name in ("run", "logs", "redis", "prometheus"))):
+        for folder in (state, *(state / name for name in ("run", "logs", "redis", "prometheus", "ledger"))):
             folder.mkdir(mode=0o700, exist_ok=True)
         state.chmod(mode)
         (state.parent / "logs").mkdir(exist_ok=True)

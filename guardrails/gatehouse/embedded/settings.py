@@ -14,6 +14,9 @@ from gatehouse.errors import SetupError
 
 PORTS = {"GATEHOUSE_PORT": 4000, "POSTGRES_PORT": 15432, "REDIS_PORT": 16379, "PROMETHEUS_PORT": 9090}
 LOCAL = "127.0.0.1"
+OWNER, GATEWAY_ROLE = "gatehouse", "gatehouse_gateway"
+# What opens the database as its owner is kept from the gateway, also when the person who ran `up` has it.
+NOT_FOR_THE_GATEWAY = ("POSTGRES_PASSWORD", "GATEHOUSE_OWNER_DATABASE_URL")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Settings:
     prometheus_port: int
     master_key: str = field(repr=False)
     postgres_password: str = field(repr=False)
+    gateway_db_password: str = field(repr=False)
     redis_password: str = field(repr=False)
     metrics_token: str = field(repr=False)
 
@@ -55,9 +59,21 @@ class Settings:
         }[part]
 
     @property
+    def ledger_dir(self) -> Path:
+        return self.state / "ledger"
+
+    @property
     def database_url(self) -> str:
-        password = quote(self.postgres_password, safe="")
-        return f"postgresql://gatehouse:{password}@{LOCAL}:{self.postgres_port}/gatehouse"
+        """The database as its owner."""
+        return self._database_url(OWNER, self.postgres_password)
+
+    @property
+    def gateway_database_url(self) -> str:
+        """The database as the gateway may use it."""
+        return self._database_url(GATEWAY_ROLE, self.gateway_db_password)
+
+    def _database_url(self, role: str, password: str) -> str:
+        return f"postgresql://{role}:{quote(password, safe='')}@{LOCAL}:{self.postgres_port}/gatehouse"
 
 
 def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
@@ -86,6 +102,7 @@ def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
         prometheus_port=port["PROMETHEUS_PORT"],
         master_key=secret("LITELLM_MASTER_KEY"),
         postgres_password=secret("POSTGRES_PASSWORD"),
+        gateway_db_password=secret("GATEHOUSE_DB_PASSWORD"),
         redis_password=secret("REDIS_PASSWORD"),
         metrics_token=secret("GATEHOUSE_METRICS_TOKEN"),
     )
@@ -98,13 +115,14 @@ def gateway_environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
     """
     settings = read_settings(home, env)
     return {
-        **{name: value for name, value in env.items() if value},
-        "DATABASE_URL": settings.database_url,
+        **{name: value for name, value in env.items() if value and name not in NOT_FOR_THE_GATEWAY},
+        "DATABASE_URL": settings.gateway_database_url,
         "REDIS_HOST": LOCAL,
         "REDIS_PORT": str(settings.redis_port),
         "REDIS_PASSWORD": settings.redis_password,
         "GATEHOUSE_HOME": str(home),
         "GATEHOUSE_LOG_DIR": env.get("GATEHOUSE_LOG_DIR") or str(home / "logs"),
+        "GATEHOUSE_LEDGER_DIR": str(settings.ledger_dir),
         "CONFIG_FILE_PATH": str(home / "config.yaml"),
         "GATEHOUSE_POLICY": str(home / "policy.yaml"),
     }

@@ -20,7 +20,7 @@ from gatehouse.embedded import preflight
 from gatehouse.embedded.envfile import load
 from gatehouse.embedded.logs import tail
 from gatehouse.embedded.parts import Part, all_parts, prometheus_yml, redis_conf, supervisord_conf, write_private
-from gatehouse.embedded.postgres import find_place, prepare
+from gatehouse.embedded.postgres import find_place, prepare_cluster
 from gatehouse.embedded.probes import answers
 from gatehouse.embedded.settings import Settings, read_settings
 from gatehouse.embedded.supervisor import CONF, Process, Supervisor
@@ -49,7 +49,8 @@ class Row:
 
 def default_gateway_command(settings: Settings) -> list[str]:
     script = Path(sys.executable).with_name("gatehouse")
-    return [sys.executable, str(script), "serve", "--host", settings.bind, "--port", str(settings.gateway_port)]
+    address = ["--host", settings.bind, "--port", str(settings.gateway_port)]
+    return [sys.executable, str(script), "serve", *address, "--wait", f"{PATIENCE:.0f}"]
 
 
 class Stack:
@@ -100,7 +101,7 @@ class Stack:
         preflight.check_ports(parts, settings)
         if not (place.data / "PG_VERSION").exists():
             report("making the database")
-        prepare(settings, place)
+        prepare_cluster(settings, place)
         self._configure(settings, supervisor, parts)
         report(f"starting {', '.join(part.name for part in parts)}")
         child = supervisor.start(attached=attached)
@@ -121,8 +122,12 @@ class Stack:
     def _wait(
         self, settings: Settings, supervisor: Supervisor, report: Report, tries: Mapping[str, int] | None
     ) -> None:
-        """Wait until every part answers. Raises `SetupError` with the log's end for one that dies `tries` times."""
+        """Wait until every part answers; Postgres is prepared as soon as it does, which the gateway waits for.
+
+        Raises `SetupError` with the log's end for a part that dies `tries` times.
+        """
         begun = said = time.monotonic()
+        prepared = False
         ready: set[str] = set()
         last: dict[str, Process] = {}
         deaths: dict[str, set[int]] = {}  # by part, when those began that have ended
@@ -143,6 +148,9 @@ class Stack:
                 if name not in ready and process.pid and answers(name, settings):
                     ready.add(name)
                     report(f"{name} is ready")
+                    if name == "postgres" and not prepared:
+                        self._prepare(settings, report)
+                        prepared = True
             missing = [process.name for process in processes if process.name not in ready]
             if not missing:
                 return
@@ -154,6 +162,15 @@ class Stack:
                 said = now
                 report(f"still waiting for {', '.join(missing)} ({now - begun:.0f} s)")
             time.sleep(0.2)
+
+    def _prepare(self, settings: Settings, report: Report) -> None:
+        from gatehouse.db.litellm_schema import build_request_log_indexes
+        from gatehouse.preparation import prepare
+
+        key_dir = settings.ledger_dir / "keys"
+        for line in prepare(settings.database_url, settings.gateway_database_url, key_dir):
+            report(line)
+        build_request_log_indexes(settings.database_url)
 
     def _last_words(self, part: str) -> str:
         lines = tail(self.state / f"logs/{part}.log", 15)
