@@ -1,0 +1,252 @@
+"""Checkpoints on a real Postgres: signed once for each size, followed by a witness, never over a rewritten ledger."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from gatehouse import metrics
+from gatehouse.audit import checkpoints
+from gatehouse.audit.checkpoint import Checkpoint, Verifier, open_checkpoint, origin_of
+from gatehouse.audit.checkpoints import Checkpointer, Inconsistent, sign_now
+from gatehouse.audit.keys import KeyFolder
+from gatehouse.audit.merkle import consistency_nodes, consistency_proof, verify_consistency
+from gatehouse.db import capsules as db
+from gatehouse.errors import SetupError
+
+from tests.support.ledger import WrittenLedger
+from tests.support.postgres import Postgres
+
+
+@pytest.fixture
+def ledger(postgres: Postgres, tmp_path: Path) -> WrittenLedger:
+    return WrittenLedger(postgres.create_database(), tmp_path)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def checkpointer(ledger: WrittenLedger, directory: Path) -> Checkpointer:
+    return Checkpointer(ledger.url, KeyFolder(ledger.key_dir), directory)
+
+
+@pytest.fixture(autouse=True)
+def at_every_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
+
+
+def now_for(ledger: WrittenLedger, directory: Path, chain: str = "calls") -> bytes:
+    with checkpoints.connect(ledger.url) as connection:
+        return sign_now(connection, KeyFolder(ledger.key_dir), directory, chain)
+
+
+def stored(ledger: WrittenLedger) -> list[tuple[str, int, bytes]]:
+    with psycopg.connect(ledger.url) as connection:
+        query = "select chain, size, note from gatehouse.checkpoints order by chain, size"
+        return connection.execute(query).fetchall()
+
+
+def opened(note: bytes, directory: Path, chain: str = "calls") -> Checkpoint:
+    """As a witness opens it: with nothing but the folder."""
+    (folder,) = (path.parent for path in directory.glob("*/verifier-keys") if origin_of(chain) in path.read_text())
+    verifiers = [Verifier.parse(line) for line in (folder / "verifier-keys").read_text().splitlines()]
+    return open_checkpoint(note, verifiers)
+
+
+def damage(ledger: WrittenLedger, *statements: str) -> None:
+    with psycopg.connect(ledger.url) as connection:
+        connection.execute("alter table gatehouse.capsules disable trigger all")
+        connection.execute("alter table gatehouse.checkpoints disable trigger all")
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def test_a_chain_that_grew_is_signed_and_laid_out(
+    ledger: WrittenLedger, checkpointer: Checkpointer, directory: Path
+) -> None:
+    ledger.write(5)
+    checkpointer.tick()
+    checkpointer.tick()
+    ledger.write(3)
+    checkpointer.tick()
+    assert [(chain, size) for chain, size, _ in stored(ledger)] == [("calls", 5), ("calls", 8)]
+    folder = directory / "calls"
+    notes = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert notes[f"{5:020}.checkpoint"] == stored(ledger)[0][2]
+    assert notes[f"{8:020}.checkpoint"] == notes["latest"] == stored(ledger)[1][2]
+    assert opened(notes["latest"], directory).size == 8
+    assert (directory / "keyring.json").read_text() == ledger.keyring.read_text()
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_a_checkpoint_waits_for_a_thousand_capsules_or_a_minute(
+    ledger: WrittenLedger, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY_S", 60.0)
+    ledger.write(1)
+    checkpointer.tick()  # the first is signed at once
+    ledger.write(999)
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1]
+    ledger.write(1)
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1, 1001]
+    ledger.write(1)
+    damage(ledger, "update gatehouse.checkpoints set signed_at = signed_at - interval '61 seconds'")
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1, 1001, 1002]
+
+
+def test_a_witness_follows_from_each_checkpoint_to_the_next(
+    ledger: WrittenLedger, checkpointer: Checkpointer, directory: Path
+) -> None:
+    for count in (1, 6, 9, 16, 1, 30):
+        ledger.write(count)
+        checkpointer.tick()
+    seen = [opened(note, directory) for _, _, note in stored(ledger)]
+    assert [checkpoint.size for checkpoint in seen] == [1, 7, 16, 32, 33, 63]
+    with db.reading(ledger.url) as connection:
+        for first, second in itertools.pairwise(seen):
+            nodes = db.tree_nodes(connection, "calls", consistency_nodes(first.size, second.size))
+            proof = consistency_proof(first.size, second.size, nodes)
+            verify_consistency(first.size, second.size, proof, first.root, second.root)
+
+
+def test_several_gateways_sign_each_size_once(ledger: WrittenLedger, directory: Path) -> None:
+    several = [Checkpointer(ledger.url, KeyFolder(ledger.key_dir), directory) for _ in range(4)]
+    for _ in range(5):
+        ledger.write(3)
+        threads = [threading.Thread(target=one.tick) for one in several]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [size for _, size, _ in stored(ledger)] == [3, 6, 9, 12, 15]
+    assert len(list((directory / "calls").glob("*.checkpoint"))) == 5
+
+
+def test_the_folder_catches_up_with_the_table(
+    ledger: WrittenLedger, checkpointer: Checkpointer, directory: Path, tmp_path: Path
+) -> None:
+    elsewhere = Checkpointer(ledger.url, KeyFolder(ledger.key_dir), tmp_path / "elsewhere")
+    for _ in range(3):
+        ledger.write(2)
+        elsewhere.tick()
+    checkpointer.tick()
+    assert sorted(path.name for path in (directory / "calls").glob("*.checkpoint")) == [
+        f"{size:020}.checkpoint" for size in (2, 4, 6)
+    ]
+    assert opened((directory / "calls" / "latest").read_bytes(), directory).size == 6
+
+
+def test_after_a_rotation_the_new_key_signs_and_both_keys_are_laid_out(
+    ledger: WrittenLedger, checkpointer: Checkpointer, directory: Path
+) -> None:
+    ledger.write(2)
+    checkpointer.tick()
+    ledger.rotate()
+    ledger.write(2)
+    checkpointer.tick()
+    keys = (directory / "calls" / "verifier-keys").read_text().splitlines()
+    assert len(keys) == 2
+    assert [opened(note, directory).size for _, _, note in stored(ledger)] == [2, 4]
+    with pytest.raises(ValueError, match="no signature of a trusted key"):
+        open_checkpoint(stored(ledger)[1][2], [Verifier.parse(keys[0])])
+
+
+CUT = (
+    "delete from gatehouse.capsules where sequence >= 8",
+    "update gatehouse.chains set size = 8, head_hash = (select hash from gatehouse.capsules where sequence = 7)",
+)
+ROLLED_BACK = [
+    pytest.param(CUT, "rolled back or cut", id="tail-cut"),
+    pytest.param(
+        (*CUT, "delete from gatehouse.checkpoints"), "the folder's last checkpoint is over 12", id="table-cut-too"
+    ),
+    pytest.param(
+        ("update gatehouse.capsules set hash = repeat('a', 64) where sequence = 12",), "not what its", id="leaf-changed"
+    ),
+    pytest.param(
+        ("update gatehouse.capsules set subtrees = decode(repeat('ab', length(subtrees)), 'hex')",),
+        "not what its",
+        id="tree-changed",
+    ),
+    pytest.param(
+        ("update gatehouse.chains set frontier = decode('000000000000000d' || repeat('ab', 96), 'hex')",),
+        "not what its",
+        id="head-changed",
+    ),
+    pytest.param(
+        ("update gatehouse.checkpoints set note = decode('00', 'hex')",), "the table's last checkpoint", id="note-gone"
+    ),
+]
+
+
+@pytest.mark.parametrize(("statements", "reason"), ROLLED_BACK)
+def test_a_ledger_that_was_rolled_back_or_rewritten_is_not_signed_for(
+    ledger: WrittenLedger,
+    checkpointer: Checkpointer,
+    directory: Path,
+    caplog: pytest.LogCaptureFixture,
+    statements: tuple[str, ...],
+    reason: str,
+) -> None:
+    ledger.write(12)
+    checkpointer.tick()
+    if not statements[0].startswith("delete"):
+        ledger.write(1)
+    before, errors = stored(ledger), metrics.checkpoint_errors._value.get()
+    damage(ledger, *statements)
+    with caplog.at_level(logging.ERROR, logger="gatehouse.audit"):
+        for _ in range(3):
+            checkpointer.tick()
+        with pytest.raises(Inconsistent, match=reason):
+            now_for(ledger, directory)
+    assert len(stored(ledger)) <= len(before)
+    assert metrics.checkpoint_errors._value.get() == errors + 3
+    said = [record.getMessage() for record in caplog.records if reason in record.getMessage()]
+    assert len(said) == 1, caplog.text  # once, not each second
+    assert "gatehouse audit verify" in said[0]
+    assert opened((directory / "calls" / "latest").read_bytes(), directory).size == 12
+
+
+def test_the_database_going_away_is_said_once_and_got_over(
+    ledger: WrittenLedger, checkpointer: Checkpointer, postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.write(1)
+    checkpointer.tick()
+    postgres.stop()
+    try:
+        for _ in range(3):
+            checkpointer.tick()
+    finally:
+        postgres.start()
+    assert len(caplog.records) <= 2  # the connection that broke, and the one that was not to be had
+    ledger.write(1)
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1, 2]
+
+
+def test_a_checkpoint_on_demand_is_the_one_that_is_there_or_a_new_one(ledger: WrittenLedger, directory: Path) -> None:
+    with pytest.raises(SetupError, match="no capsule"):
+        now_for(ledger, directory)
+    ledger.write(4)
+    first = now_for(ledger, directory)
+    assert now_for(ledger, directory) == first
+    ledger.write(1, chain="calls/../red")
+    assert opened(now_for(ledger, directory, "calls/../red"), directory, "calls/../red").size == 1
+    assert {path.name for path in directory.iterdir()} == {"keyring.json", "calls", "calls%2F..%2Fred"}
+
+
+@pytest.fixture(autouse=True)
+def closed(checkpointer: Checkpointer) -> Iterator[None]:
+    yield
+    checkpointer._disconnect()
