@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -148,11 +149,21 @@ class Gateway:
 
 
 def query_engine_of(pid: int) -> psutil.Process:
-    """The query engine that LiteLLM started in the gateway process `pid`."""
-    for child in psutil.Process(pid).children(recursive=True):
-        if child.name().startswith("query-engine"):
-            return child
-    raise LookupError("the gateway has no query engine now")
+    """The query engine that LiteLLM started in the gateway process `pid`, once there is one."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found[:] = [child for child in psutil.Process(pid).children(recursive=True) if _is_engine(child)]
+        return found != []
+
+    wait_until(look, "the gateway has a query engine")
+    return found[0]
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.name().startswith("query-engine") and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def config_with_upstream(upstream_url: str, folder: Path) -> Path:
