@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,15 +14,55 @@ class Verdict(StrEnum):
     REQUIRE_APPROVAL = "require_approval"
     DENY = "deny"
 
+    @property
+    def strictness(self) -> int:
+        """0 for the most lenient."""
+        return list(Verdict).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What must be done to a call before it is sent; the default asks for nothing.
+
+    Attributes:
+        mask: personal data is masked, whatever policy.yaml's `pii` says.
+        downgrade_to: the model that answers instead of the one asked for.
+        max_tokens: the most output tokens that the call may ask for.
+        tags: names recorded with the call.
+    """
+
+    mask: bool = False
+    downgrade_to: str | None = None
+    max_tokens: int | None = None
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def merged(cls, obligations: Iterable[Obligation]) -> Obligation:
+        """All of them as one: the smallest `max_tokens`, the first `downgrade_to`, every tag once in order."""
+        all_of = tuple(obligations)
+        return cls(
+            mask=any(each.mask for each in all_of),
+            downgrade_to=next((each.downgrade_to for each in all_of if each.downgrade_to is not None), None),
+            max_tokens=min((each.max_tokens for each in all_of if each.max_tokens is not None), default=None),
+            tags=tuple(dict.fromkeys(tag for each in all_of for tag in each.tags)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The verdict on one call, the ids of the rules behind it, and the policy it was made under.
 
-    `policy_version` is the SHA-256 of policy.yaml as lower-case hex.
+    Attributes:
+        policies: ids of the rules that matched, in the file's order.
+        policy_version: the SHA-256 of policy.yaml as lower-case hex.
+        reason: what the caller is told.
+        observed: ids of the rules in `mode: observe` that matched; they changed nothing.
+        obligation: what must be done to the call before it is sent.
     """
 
     verdict: Verdict
     policies: tuple[str, ...]
     policy_version: str
     reason: str | None = None
+    observed: tuple[str, ...] = ()
+    obligation: Obligation = Obligation()

@@ -1,0 +1,195 @@
+"""What a rule's `when` may ask about a call: typed values on our side, plain maps on CEL's.
+
+Every fact is always there. One that is not known has a neutral value ("", 0, false, an empty list), so that a rule does
+not fail because a caller left something out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, Self
+
+from gatehouse.errors import SetupError
+from gatehouse.policy.document import did_you_mean
+
+# Presidio's predefined recognizers (presidio-analyzer 2.2.366, docs/supported_entities.md). Names of your own come with
+# policy.yaml's `pii.recognizers` and `pii.entities`.
+KNOWN_ENTITIES = frozenset(
+    """
+    AU_ABN AU_ACN AU_MEDICARE AU_TFN CREDIT_CARD CRYPTO DATE_TIME EMAIL_ADDRESS ES_NIE ES_NIF FI_PERSONAL_IDENTITY_CODE
+    IBAN_CODE IN_AADHAAR IN_PAN IN_PASSPORT IN_VEHICLE_REGISTRATION IN_VOTER IP_ADDRESS IT_DRIVER_LICENSE IT_FISCAL_CODE
+    IT_IDENTITY_CARD IT_PASSPORT IT_VAT_CODE KR_RRN LOCATION MAC_ADDRESS MEDICAL_LICENSE NRP ORGANIZATION PERSON
+    PHONE_NUMBER PL_PESEL SG_NRIC_FIN SG_UEN TH_TNIN UK_NHS UK_NINO URL US_BANK_NUMBER US_DRIVER_LICENSE US_ITIN
+    US_PASSPORT US_SSN
+    """.split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What is asked for. `temperature` is 1.0 where the request does not say: the default of OpenAI and Anthropic."""
+
+    model: str = ""
+    route: str = ""
+    call_type: str = ""
+    stream: bool = False
+    max_tokens: int = 0
+    tools: tuple[str, ...] = ()
+    temperature: float = 1.0
+    text_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFacts:
+    """Who asks, as LiteLLM authenticated them; only `end_user` is what the caller says."""
+
+    key_alias: str = ""
+    key_hash: str = ""
+    user: str = ""
+    team: str = ""
+    org: str = ""
+    role: str = ""
+    end_user: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """Which agent asks, in which session."""
+
+    id: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CostFacts:
+    """What the call would cost at most: US dollars and tokens."""
+
+    estimated_usd: float = 0.0
+    input_tokens: int = 0
+    max_output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScreensFacts:
+    """Which screens hit: `secrets`, `prompt_injection`, `blocked_content/<category>`."""
+
+    hits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpendFacts:
+    """What the key has spent, in US dollars; its budget is 0.0 where it has none."""
+
+    key_usd: float = 0.0
+    key_budget_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NowFacts:
+    """The hour (0 to 23) and the ISO weekday (1 is Monday, 7 is Sunday), in UTC."""
+
+    hour: int = 0
+    weekday: int = 1
+
+    @classmethod
+    def at(cls, moment: datetime) -> Self:
+        """The facts of a moment, which is in UTC."""
+        return cls(moment.hour, moment.isoweekday())
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a `when` may ask about one call. `pii` counts findings by entity; those that are not named are 0."""
+
+    request: RequestFacts = RequestFacts()
+    caller: CallerFacts = CallerFacts()
+    agent: AgentFacts = AgentFacts()
+    cost: CostFacts = CostFacts()
+    pii: Mapping[str, int] = field(default_factory=dict)
+    screens: ScreensFacts = ScreensFacts()
+    spend: SpendFacts = SpendFacts()
+    now: NowFacts = NowFacts()
+
+    def as_dict(
+        self, entities: Iterable[str] = KNOWN_ENTITIES, only: Iterable[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """As CEL sees them: `pii` has `total` and a count for each of `entities`. `only` names the parts to give."""
+        values: dict[str, dict[str, Any]] = {}
+        for name in PARTS if only is None else only:
+            if name == "pii":
+                values[name] = {**dict.fromkeys(entities, 0), **self.pii, "total": sum(self.pii.values())}
+            else:
+                values[name] = _plain(getattr(self, name))
+        return values
+
+    @classmethod
+    def from_mapping(cls, values: Any, *, strict: bool = True, entities: Iterable[str] = KNOWN_ENTITIES) -> Self:
+        """Facts with the given ones set and the others neutral.
+
+        Args:
+            values: `{"request": {"model": ...}, "pii": {"EMAIL_ADDRESS": 1}, ...}`; `pii.total` is a sum and ignored.
+            strict: refuse what this version does not know; False leaves it out, for what another version recorded.
+
+        Raises:
+            SetupError: an unknown fact, or one of the wrong type.
+        """
+        if not isinstance(values, Mapping):
+            raise SetupError("facts: not a mapping. Write them as {request: {model: ...}, caller: {team: ...}}.")
+        parts = {part.name: getattr(cls(), part.name) for part in fields(cls)}
+        found: dict[str, Any] = {}
+        for name, given in values.items():
+            if name not in parts:
+                if strict:
+                    raise SetupError(f"facts: {name} is not a fact{did_you_mean(name, parts)}.")
+                continue
+            if not isinstance(given, Mapping):
+                raise SetupError(f"facts: {name} should be a mapping, as in {name}: {{...}}.")
+            if name == "pii":
+                known = {**dict.fromkeys(entities, 0), "total": 0}
+                counts = _checked(name, known, given, strict=strict)
+                found[name] = {entity: count for entity, count in counts.items() if entity != "total"}
+            else:
+                found[name] = replace(parts[name], **_checked(name, _plain(parts[name]), given, strict=strict))
+        return cls(**found)
+
+
+PARTS = tuple(part.name for part in fields(Facts))
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    values = {name: getattr(part, name) for name in part.__slots__}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _checked(part: str, neutral: Mapping[str, Any], given: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
+    """The known ones among the given values, each of its neutral value's type."""
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in neutral:
+            if strict:
+                raise SetupError(f"facts: {part}.{name} is not a fact{did_you_mean(name, neutral)}.")
+            continue
+        expected = type(neutral[name])
+        if expected is float and type(value) is int:
+            value = float(value)
+        if type(value) is not expected or (expected is list and not all(isinstance(item, str) for item in value)):
+            kind = "list of strings" if expected is list else expected.__name__
+            raise SetupError(f"facts: {part}.{name} should be a {kind}, not {value!r}.")
+        checked[name] = tuple(value) if expected is list else value
+    return checked
+
+
+SAMPLE = Facts(
+    RequestFacts("demo", "/v1/chat/completions", "acompletion", True, 1_000, ("search", "shell"), 0.7, 2_000),
+    CallerFacts("my-agent", "0" * 64, "ada", "research", "acme", "internal_user", "customer-7", ("batch",)),
+    AgentFacts("planner", "session-1"),
+    CostFacts(0.02, 500, 1_000),
+    {"EMAIL_ADDRESS": 1, "PHONE_NUMBER": 2},
+    ScreensFacts(("secrets", "blocked_content/illegal")),
+    SpendFacts(12.5, 100.0),
+    NowFacts(14, 3),
+)
+"""A call of which everything is known: what `when` conditions are tried on when they are loaded."""

@@ -1,0 +1,98 @@
+"""Reads policy.yaml, in two ways: as a file that makes sense, and as one that this gateway can enforce.
+
+What the file says must happen. A section whose machinery this version does not have is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatehouse.policy.check import WhenError, condition
+from gatehouse.policy.document import Document, DocumentError, Problem, parse_document, read_document
+from gatehouse.policy.facts import KNOWN_ENTITIES
+from gatehouse.policy.model import Policy
+from gatehouse.policy.rules import Rule, RuleSet
+
+NOT_YET_ENFORCED = frozenset(
+    {
+        "limits",
+        "screens",
+        "pii",
+        "deciders",
+        # By what a rule may say: its verdict, its mode and its obligations.
+        "then: deny",
+        "then: require_approval",
+        "then: allow",
+        "mode: observe",
+        "obligations: mask",
+        "obligations: downgrade_to",
+        "obligations: max_tokens",
+        "obligations: tag",
+    }
+)
+"""What the model understands and the pipeline does not do yet. Whoever builds it takes it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy with its version, the SHA-256 of the file's bytes in lower-case hex, and its rules, compiled."""
+
+    policy: Policy
+    version: str
+    rules: RuleSet
+
+
+def load_policy(path: Path, raw: bytes | None = None) -> LoadedPolicy:
+    """The policy that the gateway enforces; `raw` are the file's bytes where they were read already.
+
+    Raises:
+        SetupError: with file, line and what was expected; also where the gateway could not do what the file says.
+    """
+    loaded, refused = read_policy(path, raw)
+    if refused:
+        raise DocumentError(path, refused)
+    return loaded
+
+
+def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, list[Problem]]:
+    """The policy, and what this version of the gateway would refuse in it.
+
+    Raises:
+        SetupError: with file, line and what was expected.
+    """
+    document = read_document(path) if raw is None else parse_document(path, raw)
+    policy = document.validated(Policy)
+    entities = KNOWN_ENTITIES
+    if policy.pii is not None:
+        entities |= {*policy.pii.entities, *(each.entity for each in policy.pii.recognizers)}
+    rules, problems = [], []
+    for index, rule in enumerate(policy.rules):
+        try:
+            rules.append(Rule(rule, condition(rule.when, entities)))
+        except WhenError as error:
+            line = document.line_of(("rules", index, "when"))
+            problems.append(Problem(line, f"rule {rule.id}: `when` {error}"))
+    if problems:
+        raise DocumentError(path, problems)
+    loaded = LoadedPolicy(policy, hashlib.sha256(document.raw).hexdigest(), RuleSet(rules, entities))
+    return loaded, [
+        Problem(document.line_of(where), f"{what} is not available in this version; take it out until it is")
+        for what, where in _not_yet_enforced(document, policy)
+    ]
+
+
+def _not_yet_enforced(document: Document, policy: Policy) -> Iterator[tuple[str, tuple[int | str, ...]]]:
+    sections = document.value or {}
+    for name in ("limits", "screens", "pii", "deciders"):
+        if name in NOT_YET_ENFORCED and sections.get(name):
+            yield name, (name,)
+    for index, rule in enumerate(policy.rules):
+        said = [("then", f"then: {rule.then}"), ("mode", f"mode: {rule.mode}")]
+        said += [("obligations", f"obligations: {name}") for name, asked in rule.obligations or () if asked]
+        missing = [(key, what) for key, what in said if what in NOT_YET_ENFORCED]
+        if missing:
+            key, what = missing[0]
+            yield f"rule {rule.id}: `{what}`", ("rules", index, key)

@@ -1,0 +1,238 @@
+"""policy.yaml as values: every section, every key, every limit on what a key may say.
+
+An unknown key is an error: a rule that is not understood must not look as if it were in force. Whether the gateway that
+runs can already enforce a section is `load.py`'s matter, and whether a rule's `when` makes sense is `check.py`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
+
+from gatehouse.decision import Obligation, Verdict
+
+MAX_WHEN = 2_000
+"""Characters of one `when`: about thirty lines, and far below what CEL's parser needs to be slow."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _route(route: str) -> str:
+    if not route.startswith("/") or route.rstrip("*") == "/":
+        raise ValueError(f"{route!r} is not a route; write a path such as /v1/rerank or /vertex_ai/*")
+    return route
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{value!r} is not a duration; write one such as 30s, 2m or 500ms")
+        return float(match[1]) * _UNITS[match[2]]
+    return value
+
+
+def _modes(value: Any) -> Any:
+    """A plain list of entities gives each the section's own mode."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value)
+    return value
+
+
+def _url(url: str) -> str:
+    if not re.match(r"https?://[^/\s]", url):
+        raise ValueError(f"{url!r} is not an address; write one such as https://opa.example/v1/data/gatehouse/allow")
+    return url
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=64)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Route = Annotated[str, AfterValidator(_route)]
+PositiveInt = Annotated[StrictInt, Field(gt=0)]
+Dollars = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=1, strict=True)]
+# A held connection is answered or given up within ten minutes, the time-out of OpenAI's own clients.
+Hold = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=600, strict=True)]
+Timeout = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10, strict=True)]
+OnError = Literal["deny", "allow"]
+PiiMode = Literal["mask", "block", "observe", "off"]
+ScreenMode = Literal["block", "observe", "off"]
+
+
+class Section(BaseModel):
+    """What every part of the file has in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AuditPolicy(Section):
+    """`audit`: what the ledger keeps, in which chains, and what happens while it cannot be written."""
+
+    content: Literal["hash", "full"] = Field(default="hash", description="How much of prompt and answer is kept.")
+    chain: Literal["single", "team"] = Field(default="single", description="One chain, or one for each team.")
+    on_error: Literal["deny", "spool"] = Field(
+        default="deny", description="Refuse calls while the ledger cannot be written, or keep their records in a file."
+    )
+
+
+class LimitsPolicy(Section):
+    """`limits`: the most that one request may use. A caller may lower them, never raise them."""
+
+    max_tokens_per_request: PositiveInt | None = Field(default=None, description="Input and output tokens together.")
+    max_cost_per_request_usd: Dollars | None = Field(default=None, description="Estimated before the call is sent.")
+    allow_unpriced_models: tuple[Text, ...] = Field(
+        default=(), description="Models without a known price that may be called although their cost is not known."
+    )
+
+
+class ScreensPolicy(Section):
+    """`screens`: what is looked for in prompts and answers. A hit blocks, or is only a fact for the rules."""
+
+    blocked_content: dict[Name, tuple[Text, ...]] = Field(
+        default={}, description="Words and phrases by category; any of them blocks."
+    )
+    secrets: ScreenMode = "off"
+    prompt_injection: ScreenMode = "off"
+    on_error: OnError = Field(default="deny", description="What happens to a call that could not be screened.")
+
+
+class PatternPolicy(Section):
+    """One pattern of a recognizer of your own."""
+
+    regex: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+    score: Score = 0.5
+
+
+class RecognizerPolicy(Section):
+    """A recognizer of your own: patterns or a list of words that stand for one entity."""
+
+    entity: EntityName
+    patterns: tuple[PatternPolicy, ...] = ()
+    deny_list: tuple[Text, ...] = Field(default=(), description="Words that are always this entity.")
+    context: tuple[Text, ...] = Field(default=(), description="Words close by that raise the score.")
+
+    @model_validator(mode="after")
+    def _finds_something(self) -> RecognizerPolicy:
+        if not self.patterns and not self.deny_list:
+            raise ValueError(f"the recognizer of {self.entity} finds nothing; give it patterns or a deny_list")
+        return self
+
+
+class PiiPolicy(Section):
+    """`pii`: personal data, and what becomes of it."""
+
+    mode: PiiMode = "mask"
+    entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
+        default={}, description="What to look for: a list, or a mode for each. Empty means all that are known."
+    )
+    languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = Field(
+        default=("en",), min_length=1
+    )
+    recognizers: tuple[RecognizerPolicy, ...] = ()
+    on_error: OnError = Field(default="deny", description="What happens to text that could not be scanned.")
+
+
+class ApproversPolicy(Section):
+    """Who may approve a call: anyone who is named by user, or has one of the roles, or is in one of the teams."""
+
+    roles: tuple[Text, ...] = ()
+    users: tuple[Text, ...] = ()
+    teams: tuple[Text, ...] = ()
+    count: Annotated[StrictInt, Field(ge=1, le=10)] = Field(default=1, description="How many different people.")
+    hold: Hold = Field(default=0.0, description="How long the connection waits for them, in seconds.")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> ApproversPolicy:
+        if self.users and not self.roles and not self.teams and self.count > len(set(self.users)):
+            raise ValueError(f"count: {self.count} people must approve, but only {len(set(self.users))} may")
+        return self
+
+
+class ObligationsPolicy(Section):
+    """What must be done to a call that a rule lets through."""
+
+    mask: StrictBool = Field(default=False, description="Mask personal data, whatever `pii` says.")
+    downgrade_to: Text | None = Field(default=None, description="Send it to this model instead.")
+    max_tokens: PositiveInt | None = Field(default=None, description="The most output tokens it may ask for.")
+    tag: Name | None = Field(default=None, description="Record this tag with the call.")
+
+    @model_validator(mode="after")
+    def _obliges(self) -> ObligationsPolicy:
+        if self.obligation == Obligation():
+            raise ValueError("nothing is asked for; write mask, downgrade_to, max_tokens or tag, or leave it out")
+        return self
+
+    @property
+    def obligation(self) -> Obligation:
+        return Obligation(self.mask, self.downgrade_to, self.max_tokens, (self.tag,) if self.tag else ())
+
+
+class RulePolicy(Section):
+    """One rule: `when` its condition holds, `then` is its verdict."""
+
+    id: Name
+    when: Annotated[str, StringConstraints(min_length=1, max_length=MAX_WHEN)]
+    then: Literal["deny", "require_approval", "allow"]
+    reason: Text | None = Field(default=None, description="What the caller is told.")
+    mode: Literal["enforce", "observe"] = "enforce"
+    approvers: ApproversPolicy | None = Field(default=None, description="Without them, an administrator approves.")
+    obligations: ObligationsPolicy | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RulePolicy:
+        if self.approvers is not None and self.then != "require_approval":
+            raise ValueError(f"approvers belong to `then: require_approval`, but rule {self.id} says {self.then}")
+        if self.obligations is not None and self.then == "deny":
+            raise ValueError(f"rule {self.id} denies, so its obligations would never be carried out; leave them out")
+        return self
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(self.then)
+
+
+class DeciderPolicy(Section):
+    """An outside policy decision point, asked after the rules."""
+
+    id: Name
+    url: Annotated[str, AfterValidator(_url)]
+    timeout: Timeout = Field(default=1.0, description="Seconds until its silence counts as an error.")
+    on_error: OnError = Field(default="deny", description="What happens to a call that it could not decide on.")
+
+
+def _unique_ids(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise ValueError(f"the id {item.id!r} is given twice; give each its own")
+        seen.add(item.id)
+    return items
+
+
+class Policy(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    ungoverned_routes: tuple[Route, ...] = Field(
+        default=(), description="Routes let through without governance; a trailing `*` stands for all that begin so."
+    )
+    limits: LimitsPolicy | None = None
+    screens: ScreensPolicy | None = None
+    pii: PiiPolicy | None = None
+    rules: Annotated[tuple[RulePolicy, ...], AfterValidator(_unique_ids)] = Field(default=(), max_length=1_000)
+    deciders: Annotated[tuple[DeciderPolicy, ...], AfterValidator(_unique_ids)] = Field(default=(), max_length=10)
+    audit: AuditPolicy = AuditPolicy()

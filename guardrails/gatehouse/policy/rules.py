@@ -1,0 +1,141 @@
+"""The rule engine: which rules match a call, and what follows from all of them together.
+
+The strictest verdict wins. A rule that cannot be evaluated denies, because nobody knows what it would have said. A rule
+in `mode: observe` is recorded and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import cel
+
+from gatehouse.decision import Decision, Obligation, Verdict
+from gatehouse.policy.check import Condition, reason_of
+from gatehouse.policy.facts import KNOWN_ENTITIES, Facts
+from gatehouse.policy.model import RulePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of policy.yaml with its condition compiled."""
+
+    policy: RulePolicy
+    condition: Condition
+
+    @property
+    def id(self) -> str:
+        return self.policy.id
+
+    @property
+    def enforced(self) -> bool:
+        return self.policy.mode == "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one rule said about one call: `matched`, or an `error` where it could say nothing."""
+
+    rule: Rule
+    matched: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What all rules together say about one call.
+
+    Attributes:
+        matched: rules in force that matched or failed, in the file's order; they also name who approves.
+        observed: ids of rules in `mode: observe` that matched.
+        errors: rule id and what went wrong; of rules in force and of observed ones.
+    """
+
+    verdict: Verdict
+    matched: tuple[Rule, ...]
+    observed: tuple[str, ...]
+    obligation: Obligation
+    reason: str | None
+    errors: tuple[tuple[str, str], ...]
+
+    def decision(self, policy_version: str) -> Decision:
+        """As the pipeline hands it on."""
+        return Decision(
+            self.verdict,
+            tuple(rule.id for rule in self.matched),
+            policy_version,
+            self.reason,
+            self.observed,
+            self.obligation,
+        )
+
+
+class RuleSet:
+    """The rules of one policy, compiled."""
+
+    def __init__(self, rules: Iterable[Rule] = (), entities: frozenset[str] = KNOWN_ENTITIES) -> None:
+        self.rules = tuple(rules)
+        self.entities = entities
+        # CEL converts each value that it is given: only the parts that some rule names are handed over.
+        self._parts = frozenset(part for rule in self.rules for part in rule.condition.parts)
+
+    def evaluate(self, facts: Facts) -> Ruling:
+        """Decide on one call. Never raises: what cannot be evaluated denies."""
+        return ruling(self.results(facts))
+
+    def results(self, facts: Facts) -> list[Result]:
+        """What each rule says, in the file's order."""
+        if not self.rules:
+            return []
+        try:
+            context = cel.Context(variables=facts.as_dict(self.entities, self._parts))
+        except Exception as error:  # a number or a text that CEL cannot hold
+            return [Result(rule, False, f"the facts cannot be read: {reason_of(error)}") for rule in self.rules]
+        return [_result(rule, context) for rule in self.rules]
+
+
+def ruling(results: Iterable[Result]) -> Ruling:
+    """What follows from what each rule said."""
+    verdict, reason = Verdict.ALLOW, None
+    matched: list[Rule] = []
+    observed: list[str] = []
+    errors: list[tuple[str, str]] = []
+    for result in results:
+        rule = result.rule
+        if result.error is not None:
+            errors.append((rule.id, result.error))
+        if not rule.enforced:
+            if result.matched:
+                observed.append(rule.id)
+            continue
+        if not result.matched and result.error is None:
+            continue
+        matched.append(rule)
+        said = rule.policy.verdict if result.error is None else Verdict.DENY
+        because = rule.policy.reason if result.error is None else f"Rule {rule.id} could not be evaluated."
+        if said.strictness > verdict.strictness:
+            verdict, reason = said, because
+        elif said is verdict and reason is None:
+            reason = because
+    asked = (rule.policy.obligations for rule in matched)
+    obligation = Obligation.merged(each.obligation for each in asked if each is not None)
+    return Ruling(
+        verdict,
+        tuple(matched),
+        tuple(observed),
+        Obligation() if verdict is Verdict.DENY else obligation,
+        reason,
+        tuple(errors),
+    )
+
+
+def _result(rule: Rule, context: cel.Context) -> Result:
+    try:
+        value: Any = rule.condition.program.execute(context)
+    except Exception as error:  # the library raises what Python would: KeyError, TypeError, ZeroDivisionError, ...
+        return Result(rule, False, reason_of(error))
+    if value is True or value is False:
+        return Result(rule, value)
+    return Result(rule, False, f"the result is {type(value).__name__}, not true or false")
