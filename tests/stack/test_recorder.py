@@ -33,6 +33,9 @@ from tests.support.lines import audit_lines
 from tests.support.postgres import Postgres
 from tests.support.process import PATIENCE_S
 
+# Longer than a busy machine lets a process of a test stand still.
+DEAD_AFTER_S = 2.5
+
 
 @pytest.fixture
 def database(postgres: Postgres) -> str:
@@ -45,7 +48,7 @@ def database(postgres: Postgres) -> str:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same behaviour at a quicker pace."""
     monkeypatch.setattr(settlements, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(recovery, "DEAD_AFTER_S", 1.0)
+    monkeypatch.setattr(recovery, "DEAD_AFTER_S", DEAD_AFTER_S)
 
 
 @pytest.fixture
@@ -178,7 +181,7 @@ async def test_a_living_gateways_calls_are_left_alone(start: Any, database: str,
     row = intent()
     await living.open(row)
     await start(tmp_path / "b")
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.5 * DEAD_AFTER_S)
     assert rows(database) == {row["call_id"]: None}
 
 
@@ -201,6 +204,30 @@ async def test_a_gateway_taken_for_dead_by_mistake_writes_no_second_line(
     assert lines(tmp_path / "a") == Counter([fresh["call_id"]])
     assert rows(database)[row["call_id"]] == "partial"
     paused._tasks.insert(0, asyncio.create_task(asyncio.sleep(0)))
+
+
+async def test_a_gateway_that_is_stuck_between_row_and_line_until_it_is_taken_for_dead_writes_no_second_line(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = await start(tmp_path)
+    row = intent()
+    await stuck.open(row)
+    commit, go_on = SettlementWriter._commit, asyncio.Event()
+
+    async def commit_and_hang(writer: SettlementWriter, *arguments: Any) -> None:
+        await commit(writer, *arguments)
+        if writer is stuck._settlements:
+            await go_on.wait()
+
+    monkeypatch.setattr(SettlementWriter, "_commit", commit_and_hang)
+    stuck.settle(ended(row))
+    await start(tmp_path)
+    await until(lambda: lines(tmp_path)[row["call_id"]] == 1)
+    go_on.set()
+    fresh = intent()
+    stuck.settle(ended(fresh))
+    await until(lambda: stuck.backlog == 0)
+    assert lines(tmp_path) == Counter([row["call_id"], fresh["call_id"]])
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["line-missing", "line-there"])

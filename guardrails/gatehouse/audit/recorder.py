@@ -67,7 +67,7 @@ class Recorder:
             audit_log=audit_log,
             files=self._spool,
             spooling=spooling,
-            recovery=Recovery(self.gateway_id, audit_log, by_team=by_team),
+            watch=Recovery(self.gateway_id, audit_log, by_team=by_team),
         )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 
 from gatehouse import metrics
-from gatehouse.audit import record, spool
+from gatehouse.audit import record, recovery, spool
 from gatehouse.audit.canonical import NotCanonical
 from gatehouse.audit.connected import Connected
 from gatehouse.audit.jsonl import AuditLog
@@ -56,7 +56,7 @@ class SettlementWriter:
         audit_log: AuditLog,
         files: Spool,
         spooling: bool,
-        recovery: Recovery,
+        watch: Recovery,
     ) -> None:
         self.task = Connected("settlements", database_url, self._work, self._lost)
         self.stopping = False
@@ -65,10 +65,11 @@ class SettlementWriter:
         self._audit_log = audit_log
         self._spool = files
         self._spooling = spooling
-        self._recovery = recovery
+        self._watch = watch
         self._queue: list[Settlement] = []
         self._unlogged: dict[str, Row] = {}
         self._logged_through = 0
+        self._lives_until = 0.0
         self._waiting = asyncio.Event()
 
     @property
@@ -121,24 +122,36 @@ class SettlementWriter:
                 return
 
     async def _beat(self, connection: calls.Connection) -> None:
-        await calls.beat(connection, self._me, self._audit_log.log_id, self._logged_through)
+        await self._show_life(connection)
         # Spools first: what a dead gateway wrote there is better than what can be said about its calls from outside.
         await self._drain_own(connection)
         await self._drain_orphans(connection)
-        for settlement in await self._recovery.orphans(connection):
+        for settlement in await self._watch.orphans(connection):
             self.add(settlement)
-        for row in await self._recovery.unlogged(connection):
+        for row in await self._watch.unlogged(connection):
             self._unlogged[row["call_id"]] = row
         await self._flush(connection)
         self.task.working()
+
+    async def _show_life(self, connection: calls.Connection) -> None:
+        """Move the heartbeat. Where it stood still for long, give up the lines that another gateway now writes."""
+        begun, doubtful = monotonic(), monotonic() >= self._lives_until
+        await calls.beat(connection, self._me, self._audit_log.log_id, self._logged_through)
+        if doubtful and self._unlogged:
+            mine = await calls.owned(connection, self._me, list(self._unlogged))
+            for call_id in self._unlogged.keys() - mine:
+                log.warning("call %s is logged by another gateway, which took this one for dead", call_id)
+                del self._unlogged[call_id]
+        # Nobody declares this gateway dead sooner than twice that; what it writes until then, the others find written.
+        self._lives_until = begun + recovery.DEAD_AFTER_S / 2
 
     async def _flush(self, connection: calls.Connection) -> None:
         while self._queue:
             batch = self._queue[:_BATCH]
             await self._settle(connection, self._me, batch)
             del self._queue[: len(batch)]
-            self._write_lines()
-        self._write_lines()
+            await self._write_lines(connection)
+        await self._write_lines(connection)
         metrics.unsettled.set(self.backlog)
 
     async def _settle(self, connection: calls.Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
@@ -174,7 +187,9 @@ class SettlementWriter:
             else:
                 log.warning("call %s was settled by another gateway, which took this one for dead", call_id)
 
-    def _write_lines(self) -> None:
+    async def _write_lines(self, connection: calls.Connection) -> None:
+        if self._unlogged and monotonic() >= self._lives_until:
+            await self._show_life(connection)
         if not self._unlogged:
             return
         rows = sorted(self._unlogged.values(), key=lambda row: int(row["seq"]))
@@ -198,7 +213,7 @@ class SettlementWriter:
             if intents:  # of calls that are not over yet
                 await calls.insert_intents(connection, self._me, list(intents.values()))
             _remove(files)
-            self._write_lines()
+            await self._write_lines(connection)
 
     async def _drain_orphans(self, connection: calls.Connection) -> None:
         for owner, files in self._spool.orphans():

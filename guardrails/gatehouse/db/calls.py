@@ -162,6 +162,15 @@ async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list
     ]
 
 
+async def owned(connection: Connection, gateway_id: UUID, call_ids: Sequence[str]) -> set[str]:
+    """Which of these calls belong to this gateway and were not taken over by another."""
+    cursor = await connection.execute(
+        "select call_id::text from gatehouse.calls where gateway_id = %s and call_id = any(%s::uuid[])",
+        (gateway_id, list(call_ids)),
+    )
+    return {call_id for (call_id,) in await cursor.fetchall()}
+
+
 async def reopen_log(connection: Connection, gateway_id: UUID) -> None:
     """Say that an ended gateway got settled calls whose lines are still to be written."""
     await connection.execute("update gatehouse.gateways set log_complete = false where gateway_id = %s", (gateway_id,))
