@@ -91,18 +91,22 @@ def test_a_checkpoint_waits_for_a_thousand_capsules_or_a_minute(
     ledger: WrittenLedger, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "EVERY_S", 60.0)
-    ledger.write(1)
-    checkpointer.tick()  # the first is signed at once
+    time = 1000.0
+    monkeypatch.setattr(checkpoints, "monotonic", lambda: time)
     ledger.write(999)
     checkpointer.tick()
-    assert [size for _, size, _ in stored(ledger)] == [1]
+    assert not stored(ledger)
     ledger.write(1)
     checkpointer.tick()
-    assert [size for _, size, _ in stored(ledger)] == [1, 1001]
+    assert [size for _, size, _ in stored(ledger)] == [1000]
     ledger.write(1)
-    damage(ledger, "update gatehouse.checkpoints set signed_at = signed_at - interval '61 seconds'")
     checkpointer.tick()
-    assert [size for _, size, _ in stored(ledger)] == [1, 1001, 1002]
+    time += 59.9
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1000]
+    time += 0.2
+    checkpointer.tick()
+    assert [size for _, size, _ in stored(ledger)] == [1000, 1001]
 
 
 def test_a_witness_follows_from_each_checkpoint_to_the_next(

@@ -20,6 +20,7 @@ from gatehouse.audit.keyring import Keyring
 from gatehouse.audit.keys import KeyFolder, Keys
 from gatehouse.audit.merkle import Frontier, frontier_nodes
 from gatehouse.audit.witness import WitnessFolder
+from gatehouse.clock import monotonic
 from gatehouse.db import capsules, checkpoints
 from gatehouse.db.capsules import Connection
 from gatehouse.db.checkpoints import ChainState
@@ -58,6 +59,7 @@ class Checkpointer:
         self._keys = keys
         self._folder = WitnessFolder(directory)
         self._connection: Connection | None = None
+        self._growing: dict[str, float] = {}
         self._said: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -85,11 +87,15 @@ class Checkpointer:
         keys = self._keys.current()
         self._folder.publish(state.chain, keys.keyring)
         grown = state.size - state.signed_size
-        due = grown >= EVERY_CAPSULES or (grown > 0 and state.age_s >= EVERY_S)
+        if grown == 0:
+            self._growing.pop(state.chain, None)
+        since = self._growing.setdefault(state.chain, monotonic()) if grown else monotonic()
+        due = grown >= EVERY_CAPSULES or (grown > 0 and monotonic() - since >= EVERY_S)
         # A head behind its checkpoint is looked at too, for that is what a rolled back database looks like.
         try:
             if due or grown < 0:
                 sign(connection, keys, self._folder, state)
+                self._growing.pop(state.chain, None)
                 metrics.checkpoints_signed.inc()
             else:
                 catch_up(connection, self._folder, state)

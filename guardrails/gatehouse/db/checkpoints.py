@@ -14,7 +14,6 @@ class ChainState:
     Attributes:
         frontier: bytes of the Merkle tree's edge.
         signed_size: leaves under the last checkpoint; 0 when there is none.
-        age_s: seconds since that was signed, by the database's clock.
     """
 
     chain: str
@@ -22,16 +21,14 @@ class ChainState:
     frontier: bytes
     signed_size: int
     note: bytes | None
-    age_s: float
 
 
 def chain_states(connection: Connection, chain: str | None = None) -> list[ChainState]:
     """Every chain, or one."""
     rows = connection.execute(
-        """select c.chain, c.size, c.frontier, coalesce(k.size, 0), k.note,
-                  coalesce(extract(epoch from now() - k.signed_at), 'infinity')::float8
+        """select c.chain, c.size, c.frontier, coalesce(k.size, 0), k.note
              from gatehouse.chains c left join lateral (
-                  select size, note, signed_at from gatehouse.checkpoints
+                  select size, note from gatehouse.checkpoints
                    where chain = c.chain order by size desc limit 1) k on true
             where c.chain = coalesce(%s, c.chain)
             order by c.chain""",

@@ -26,7 +26,6 @@ create table gatehouse.checkpoints (
     chain     text not null,
     size      bigint not null,                        -- leaves of the tree
     note      bytea not null,                         -- a signed C2SP tlog-checkpoint
-    signed_at timestamptz not null default now(),
     primary key (chain, size)
 );
 
