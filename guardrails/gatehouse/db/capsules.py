@@ -76,7 +76,7 @@ def reading(database_url: str) -> Iterator[Connection]:
     except errors.InsufficientPrivilege as error:
         raise SetupError(f"database: {error.diag.message_primary}. Use a role that may read the ledger.") from None
     except psycopg.OperationalError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SetupError(f"database: {reason}. Start Postgres, or correct DATABASE_URL.") from None
 
 
