@@ -17,7 +17,10 @@ class Verdict(StrEnum):
     @property
     def strictness(self) -> int:
         """0 for the most lenient."""
-        return list(Verdict).index(self)
+        return _STRICTNESS[self]
+
+
+_STRICTNESS = {verdict: strictness for strictness, verdict in enumerate(Verdict)}
 
 
 @dataclass(frozen=True, slots=True)

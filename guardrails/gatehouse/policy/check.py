@@ -15,7 +15,7 @@ import cel
 
 from gatehouse.policy.document import did_you_mean
 from gatehouse.policy.expression import Binding, NotUnderstood, Piece, Structure, structure_of
-from gatehouse.policy.facts import SAMPLE, Facts
+from gatehouse.policy.facts import SAMPLE, Facts, wanted_by
 
 
 class WhenError(ValueError):
@@ -33,11 +33,6 @@ class Condition:
     source: str
     program: cel.Program
     paths: tuple[tuple[str, ...], ...]
-
-    @property
-    def parts(self) -> frozenset[str]:
-        """The parts of the facts that it needs."""
-        return frozenset(path[0] for path in self.paths)
 
 
 # Most rules of a changed file are the old ones: what was tried once is not tried again.
@@ -58,9 +53,11 @@ def condition(source: str, entities: frozenset[str]) -> Condition:
         raise WhenError(f"cannot be read: {error}") from None
     except ValueError as error:
         raise WhenError(f"cannot be read: {_syntax(error)}") from None
-    sample, neutral = SAMPLE.as_dict(entities), Facts().as_dict(entities)
+    everything = SAMPLE.as_dict(entities)
     for path in structure.paths:
-        _exists(path, sample)
+        _exists(path, everything)
+    wanted = wanted_by(structure.paths)  # as the gateway will: a fact that was not recognised as one shows here
+    sample, neutral = SAMPLE.as_dict(entities, wanted), Facts().as_dict(entities, wanted)
     _try_pieces(structure, sample)
     _true_or_false(source, _value(Piece(source), sample))
     try:

@@ -114,15 +114,17 @@ class Facts:
     now: NowFacts = NowFacts()
 
     def as_dict(
-        self, entities: Iterable[str] = KNOWN_ENTITIES, only: Iterable[str] | None = None
+        self, entities: Iterable[str] = KNOWN_ENTITIES, wanted: Wanted | None = None
     ) -> dict[str, dict[str, Any]]:
-        """As CEL sees them: `pii` has `total` and a count for each of `entities`. `only` names the parts to give."""
+        """As CEL sees them: `pii` has `total` and a count for each of `entities`. `wanted` are the facts to give."""
         values: dict[str, dict[str, Any]] = {}
-        for name in PARTS if only is None else only:
-            if name == "pii":
-                values[name] = {**dict.fromkeys(entities, 0), **self.pii, "total": sum(self.pii.values())}
-            else:
-                values[name] = _plain(getattr(self, name))
+        for name, keys in (ALL_FACTS if wanted is None else wanted).items():
+            if name != "pii":
+                values[name] = _plain(getattr(self, name), keys)
+                continue
+            values[name] = {key: self.pii.get(key, 0) for key in (entities if keys is None else keys)}
+            if keys is None or "total" in keys:
+                values[name]["total"] = sum(self.pii.values())
         return values
 
     @classmethod
@@ -156,11 +158,23 @@ class Facts:
         return cls(**found)
 
 
-PARTS = tuple(part.name for part in fields(Facts))
+Wanted = Mapping[str, frozenset[str] | None]
+"""Facts by part; None stands for all of a part."""
+
+ALL_FACTS: Wanted = {part.name: None for part in fields(Facts)}
 
 
-def _plain(part: Any) -> dict[str, Any]:
-    values = {name: getattr(part, name) for name in part.__slots__}
+def wanted_by(paths: Iterable[tuple[str, ...]]) -> Wanted:
+    """The facts that paths such as `("caller", "team")` name; a bare `("caller",)` names all of its part."""
+    wanted: dict[str, frozenset[str] | None] = {}
+    for part, *rest in paths:
+        known = wanted.get(part, frozenset())
+        wanted[part] = known | {rest[0]} if rest and known is not None else None
+    return wanted
+
+
+def _plain(part: Any, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    values = {name: getattr(part, name) for name in (part.__slots__ if keys is None else keys)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -14,7 +14,7 @@ import cel
 
 from gatehouse.decision import Decision, Obligation, Verdict
 from gatehouse.policy.check import Condition, reason_of
-from gatehouse.policy.facts import KNOWN_ENTITIES, Facts
+from gatehouse.policy.facts import KNOWN_ENTITIES, Facts, wanted_by
 from gatehouse.policy.model import RulePolicy
 
 
@@ -78,8 +78,8 @@ class RuleSet:
     def __init__(self, rules: Iterable[Rule] = (), entities: frozenset[str] = KNOWN_ENTITIES) -> None:
         self.rules = tuple(rules)
         self.entities = entities
-        # CEL converts each value that it is given: only the parts that some rule names are handed over.
-        self._parts = frozenset(part for rule in self.rules for part in rule.condition.parts)
+        # Handing a value to CEL costs twenty times what a condition does: it gets those that some rule names, once.
+        self._wanted = wanted_by(path for rule in self.rules for path in rule.condition.paths)
 
     def evaluate(self, facts: Facts) -> Ruling:
         """Decide on one call. Never raises: what cannot be evaluated denies."""
@@ -90,7 +90,7 @@ class RuleSet:
         if not self.rules:
             return []
         try:
-            context = cel.Context(variables=facts.as_dict(self.entities, self._parts))
+            context = cel.Context(variables=facts.as_dict(self.entities, self._wanted))
         except Exception as error:  # a number or a text that CEL cannot hold
             return [Result(rule, False, f"the facts cannot be read: {reason_of(error)}") for rule in self.rules]
         return [_result(rule, context) for rule in self.rules]

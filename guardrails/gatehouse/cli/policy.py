@@ -1,0 +1,164 @@
+"""gatehouse policy: is this file right, does it decide as it should, and why did it decide so?
+
+All three work on the whole of policy.yaml, also where this version of the gateway cannot enforce it yet, and say so.
+Exit codes: 0 yes; 1 a file cannot be used; 3 the answer is no (a case fails, or the gateway would refuse the policy).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gatehouse.cli import app
+from gatehouse.errors import SetupError
+from gatehouse.home import find_home
+from gatehouse.policy.cases import prepared, read_cases
+from gatehouse.policy.document import DocumentError, Problem, parse_document
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.load import LoadedPolicy, read_policy
+from gatehouse.policy.rules import Result, ruling
+
+NO = 3
+
+policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain policy.yaml.")
+app.add_typer(policy_app, name="policy")
+
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy; otherwise the gateway's own.")]
+
+
+@policy_app.command()
+def check(file: Annotated[Path | None, typer.Argument(help="The policy; otherwise the gateway's own.")] = None) -> None:
+    """Say every mistake in a policy, with its line."""
+    path = file or _own_policy()
+    loaded, refused = _read(path)
+    rules = loaded.rules.rules
+    observed = sum(not rule.enforced for rule in rules)
+    print(f"{path}: valid, version {loaded.version[:12]}, {len(rules)} rules ({observed} of them only observe)")
+    if refused:
+        print("\nThis gateway would refuse it:")
+        _print_problems(path, refused)
+        raise typer.Exit(NO)
+
+
+@policy_app.command("test")
+def run_cases(
+    file: Annotated[Path, typer.Argument(help="YAML with cases: facts, and what they should lead to.")],
+    policy: PolicyFile = None,
+) -> None:
+    """Run a file of cases against a policy."""
+    named = read_cases(file).policy
+    path = policy or (file.parent / named if named else _own_policy())
+    loaded, refused = _read(path)
+    failed = 0
+    tried = prepared(file, loaded.rules)
+    for each in tried:
+        differences = each.differences(loaded.rules)
+        failed += bool(differences)
+        print(
+            f"{'FAIL' if differences else 'ok  '}  {each.case.name}" + (f"  ({file}:{each.line})" * bool(differences))
+        )
+        for difference in differences:
+            print(f"        {difference.what}: expected {_shown(difference.expected)}, got {_shown(difference.got)}")
+    print(f"\n{len(tried) - failed} passed, {failed} failed")
+    _note(refused)
+    if failed:
+        raise typer.Exit(NO)
+
+
+@policy_app.command()
+def explain(
+    facts: Annotated[
+        str | None, typer.Option("--facts", help="YAML or JSON with the facts that matter; - reads standard input.")
+    ] = None,
+    policy: PolicyFile = None,
+) -> None:
+    """Show which rules fire for a request, and why."""
+    loaded, refused = _read(policy or _own_policy())
+    known = _facts(facts, loaded)
+    results = loaded.rules.results(known)
+    values = known.as_dict(loaded.rules.entities)
+    for result in results:
+        print(f"{_said(result)}  {result.rule.id}")
+        print(f"    when  {' '.join(result.rule.condition.source.split())}")
+        for path in result.rule.condition.paths:
+            print(f"          {'.'.join(path)} = {_shown(_at(values, path))}")
+        if result.error:
+            print(f"    error {result.error}")
+    outcome = ruling(results)
+    print(f"\nverdict      {outcome.verdict.value}")
+    print(f"rules        {', '.join(rule.id for rule in outcome.matched) or '-'}")
+    if outcome.observed:
+        print(f"observed     {', '.join(outcome.observed)}")
+    if outcome.reason:
+        print(f"reason       {outcome.reason}")
+    for name in outcome.obligation.__slots__:
+        if value := getattr(outcome.obligation, name):
+            print(f"obligation   {name}: {_shown(value)}")
+    _note(refused)
+
+
+def _own_policy() -> Path:
+    given = os.environ.get("GATEHOUSE_POLICY")
+    return Path(given) if given else find_home(os.environ, Path.cwd()) / "policy.yaml"
+
+
+def _read(path: Path) -> tuple[LoadedPolicy, list[Problem]]:
+    try:
+        return read_policy(path)
+    except DocumentError as error:
+        _refuse(error)
+
+
+def _refuse(error: DocumentError) -> NoReturn:
+    """Every mistake on a line of its own, where one sentence would tell only the first."""
+    if len(error.problems) == 1:
+        raise error
+    _print_problems(error.path, error.problems, err=True)
+    raise SetupError(f"{error.path}: {len(error.problems)} mistakes. Correct them and check again.") from None
+
+
+def _print_problems(path: Path, problems: Any, *, err: bool = False) -> None:
+    for problem in problems:
+        print(f"{path}:{problem.line}: {problem.message}", file=sys.stderr if err else sys.stdout)
+
+
+def _note(refused: list[Problem]) -> None:
+    if refused:
+        print("\nThis gateway would refuse the policy: `gatehouse policy check` says why.")
+
+
+def _facts(source: str | None, loaded: LoadedPolicy) -> Facts:
+    if source is None:
+        return Facts()
+    path = Path("/dev/stdin" if source == "-" else source)
+    try:
+        raw = sys.stdin.buffer.read() if source == "-" else path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror}. Name a file with facts, or - for standard input.") from None
+    return Facts.from_mapping(parse_document(path, raw).value or {}, entities=loaded.rules.entities)
+
+
+def _said(result: Result) -> str:
+    if result.error:
+        said = "error, so deny"
+    elif not result.matched:
+        return "-              "
+    else:
+        said = result.rule.policy.then
+    return f"{said if result.rule.enforced else f'({said})':<15}"
+
+
+def _at(values: dict[str, dict[str, Any]], path: tuple[str, ...]) -> Any:
+    return values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(str(each) for each in value)}]"
+    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)

@@ -1,0 +1,125 @@
+"""Tests of a policy, written by whoever writes the policy: facts in, verdict and rules out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from gatehouse.errors import SetupError
+from gatehouse.policy.document import DocumentError, Problem, read_document
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.model import Section, Text
+from gatehouse.policy.rules import RuleSet, Ruling
+
+
+class ExpectedObligation(Section):
+    """What must be done to the call; every key left out must not be asked for."""
+
+    mask: bool = False
+    downgrade_to: str | None = None
+    max_tokens: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Expected(Section):
+    """What must come out. What is left out is not looked at."""
+
+    verdict: str = Field(pattern="^(allow|require_approval|deny)$")
+    rules: tuple[str, ...] | None = Field(default=None, description="Ids of all rules that match, in the file's order.")
+    observed: tuple[str, ...] | None = Field(default=None, description="Those of them in `mode: observe`.")
+    reason: str | None = None
+    obligations: ExpectedObligation | None = None
+
+
+class Case(Section):
+    """One call."""
+
+    name: Text
+    facts: dict[str, Any] = Field(default={}, description="Those that matter; all others are neutral.")
+    expect: Expected
+
+
+class Cases(Section):
+    """The whole file. `policy` is the file under test, from the folder of this one."""
+
+    policy: Text | None = None
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a case expected, and what came out instead."""
+
+    what: str
+    expected: Any
+    got: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A case with its facts and the line where it stands."""
+
+    case: Case
+    facts: Facts
+    line: int
+
+    def differences(self, rules: RuleSet) -> list[Difference]:
+        """Where the rules decide otherwise than expected; empty when the case passes."""
+        return list(_differences(self.case.expect, rules.evaluate(self.facts)))
+
+
+def read_cases(path: Path) -> Cases:
+    """Read a file of cases.
+
+    Raises:
+        SetupError: with file, line and what was expected.
+    """
+    return read_document(path).validated(Cases)
+
+
+def prepared(path: Path, rules: RuleSet) -> list[Tried]:
+    """The file's cases with their facts checked against what the policy knows.
+
+    Raises:
+        SetupError: with file, line and what was expected.
+    """
+    document = read_document(path)
+    tried, problems = [], []
+    for index, case in enumerate(document.validated(Cases).cases):
+        line = document.line_of(("cases", index, "facts"))
+        known = {rule.id for rule in rules.rules}
+        unknown = [name for name in (*(case.expect.rules or ()), *(case.expect.observed or ())) if name not in known]
+        if unknown:
+            where = document.line_of(("cases", index, "expect", "rules"))
+            problems.append(Problem(where, f"{case.name}: the policy has no rule {unknown[0]!r}"))
+        try:
+            facts = Facts.from_mapping(case.facts, entities=rules.entities)
+        except SetupError as error:
+            problems.append(Problem(line, f"{case.name}: {str(error).rstrip('.')}"))
+        else:
+            tried.append(Tried(case, facts, document.line_of(("cases", index))))
+    if problems:
+        raise DocumentError(path, problems)
+    return tried
+
+
+def _differences(expected: Expected, ruling: Ruling) -> Iterator[Difference]:
+    got = tuple(rule.id for rule in ruling.matched)
+    if expected.verdict != ruling.verdict.value:
+        yield Difference("verdict", expected.verdict, ruling.verdict.value)
+    if expected.rules is not None and expected.rules != got:
+        yield Difference("rules", list(expected.rules), list(got))
+    if expected.observed is not None and expected.observed != ruling.observed:
+        yield Difference("observed", list(expected.observed), list(ruling.observed))
+    if expected.reason is not None and expected.reason != ruling.reason:
+        yield Difference("reason", expected.reason, ruling.reason)
+    if expected.obligations is not None:
+        for name, value in expected.obligations:
+            if value != getattr(ruling.obligation, name):
+                yield Difference(f"obligations.{name}", value, getattr(ruling.obligation, name))
+    for rule, error in ruling.errors:
+        yield Difference(f"rule {rule}", "true or false", error)

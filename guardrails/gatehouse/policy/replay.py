@@ -1,0 +1,88 @@
+"""What would another policy have decided on calls that were decided already? The caller brings what was recorded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatehouse.decision import Verdict
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.rules import RuleSet
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision as it was made, and the facts it was made on."""
+
+    call_id: str
+    verdict: Verdict
+    policies: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Calls that went from one verdict to another; `examples` are ids of the first few."""
+
+    before: Verdict
+    after: Verdict
+    calls: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What would change.
+
+    Attributes:
+        calls: how many were looked at.
+        changes: by verdict, most calls first.
+        gained: how many more calls each rule would match, by rule id; `lost` how many fewer.
+        errors: on how many calls each rule would fail.
+    """
+
+    calls: int
+    changes: tuple[Change, ...]
+    gained: Mapping[str, int]
+    lost: Mapping[str, int]
+    errors: Mapping[str, int]
+
+    @property
+    def changed(self) -> int:
+        """How many calls would get another verdict."""
+        return sum(change.calls for change in self.changes)
+
+
+def replay(records: Iterable[Recorded], rules: RuleSet) -> Replay:
+    """Decide again on each recorded call.
+
+    Facts that an earlier version recorded and this one does not know are left out; those it did not record are neutral.
+
+    Raises:
+        SetupError: recorded facts of the wrong type.
+    """
+    calls = 0
+    moved: dict[tuple[Verdict, Verdict], list[str]] = {}
+    counts: Counter[tuple[Verdict, Verdict]] = Counter()
+    gained: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for record in records:
+        calls += 1
+        ruling = rules.evaluate(Facts.from_mapping(record.facts, strict=False, entities=rules.entities))
+        matched = {rule.id for rule in ruling.matched}
+        gained.update(matched.difference(record.policies))
+        lost.update(set(record.policies).difference(matched))
+        errors.update(rule for rule, _ in ruling.errors)
+        if ruling.verdict is not record.verdict:
+            move = (record.verdict, ruling.verdict)
+            counts[move] += 1
+            examples = moved.setdefault(move, [])
+            if len(examples) < _EXAMPLES:
+                examples.append(record.call_id)
+    changes = tuple(Change(*move, number, tuple(moved[move])) for move, number in counts.most_common())
+    return Replay(calls, changes, dict(gained), dict(lost), dict(errors))
