@@ -21,16 +21,14 @@ from gatehouse.cli import app
 from gatehouse.errors import SetupError
 from gatehouse.settings import Settings, load_policy, load_settings
 
-# First what LiteLLM fetches from the internet at start-up unless told that its packaged copies will do.
-_LITELLM = {
+# LiteLLM fetches these from the internet at start-up unless told that its packaged copies will do.
+_OFFLINE = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOCAL_BLOG_POSTS": "True",
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
     "DISABLE_SCHEMA_UPDATE": "True",
-    # Else LiteLLM reads the .env of a checkout around it, and with it secrets that are not the gateway's.
-    "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
     # How long it leaves a Redis that failed alone; meanwhile keys with a budget or a rate limit are refused. Its own
     # minute would be the outage that a restart of Redis costs them.
@@ -121,7 +119,9 @@ def _build_indexes(database_url: str) -> None:
 def _prepare_environment(settings: Settings) -> None:
     from gatehouse.db.prisma_engine import engine_environment
 
-    for name, value in _LITELLM.items():
+    for name, value in _OFFLINE.items():
         os.environ.setdefault(name, value)
     os.environ.update(engine_environment(settings.home))
+    # Else LiteLLM and Prisma's client read a .env around them, and with it the database owner's password.
+    os.environ["PYTHON_DOTENV_DISABLED"] = "true"
     os.environ["CONFIG_FILE_PATH"] = str(settings.config_path)
