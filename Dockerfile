@@ -1,5 +1,6 @@
 # The gateway's image: built with uv from uv.lock, with hashes, and run by a user who can write nothing in it.
-# Built and started by docker-compose.yml; GATEHOUSE_HOME is /app, where compose mounts config.yaml, policy.yaml and logs/.
+# Built and started by docker-compose.yml; GATEHOUSE_HOME is /app, where compose mounts config.yaml, policy.yaml, logs/ and
+# ledger/.
 
 FROM python:3.11-slim-bookworm AS build
 ENV UV_PYTHON_DOWNLOADS=never \
@@ -40,7 +41,7 @@ LABEL org.opencontainers.image.title=gatehouse \
       org.opencontainers.image.licenses=Apache-2.0
 RUN groupadd --gid 1000 gatehouse \
     && useradd --uid 1000 --gid 1000 --home-dir /app --no-create-home --shell /usr/sbin/nologin gatehouse \
-    && install -d -o gatehouse -g gatehouse /app/logs
+    && install -d -o gatehouse -g gatehouse -m 0700 /app/logs /app/ledger
 ENV PATH=/app/.venv/bin:$PATH \
     HOME=/app \
     GATEHOUSE_HOME=/app \

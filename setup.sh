@@ -133,6 +133,7 @@ up_docker() {
   fi
   echo docker >"$MODE_FILE"
   mkdir -p logs
+  mkdir -p -m 0700 ledger
   logged docker compose build || explain_docker "the build"
   logged docker compose up --detach --wait || explain_docker "the start"
   setup_py welcome --addresses

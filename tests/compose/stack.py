@@ -20,12 +20,14 @@ from tests.support.process import PATIENCE_S, free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "postgres", "redis", "prometheus")
+ONCE = ("logs", "prepare")  # run at each start and end
 IMAGE = "gatehouse:local"
 SECRETS = (
     "LITELLM_MASTER_KEY",
     "LITELLM_SALT_KEY",
     "UI_PASSWORD",
     "POSTGRES_PASSWORD",
+    "GATEHOUSE_DB_PASSWORD",
     "REDIS_PASSWORD",
     "GATEHOUSE_METRICS_TOKEN",
 )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import IMAGE, SECRETS, SERVICES, Stack, docker
+from tests.compose.stack import IMAGE, ONCE, SECRETS, SERVICES, Stack, docker
 
 # Which service is told which secret; every other one must not know it.
 TOLD = {
-    "gateway": set(SECRETS),
+    # Never what opens the database as its owner, who could rewrite the ledger.
+    "gateway": set(SECRETS) - {"POSTGRES_PASSWORD"},
+    "prepare": {"POSTGRES_PASSWORD", "GATEHOUSE_DB_PASSWORD"},
     "postgres": {"POSTGRES_PASSWORD"},
     "redis": {"REDIS_PASSWORD"},
     "prometheus": {"GATEHOUSE_METRICS_TOKEN"},
@@ -36,7 +40,7 @@ def test_only_loopback_is_published(stack: Stack) -> None:
     }
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", [*SERVICES, "prepare"])
 def test_a_container_is_confined_and_bounded(stack: Stack, service: str) -> None:
     host = stack.container(service)["HostConfig"]
 
@@ -67,9 +71,54 @@ def test_a_running_process_has_no_privilege_left(stack: Stack, service: str) -> 
 def test_the_helper_that_owns_logs_may_only_change_owners(stack: Stack) -> None:
     helper = stack.container("logs")
 
-    assert helper["State"]["ExitCode"] == 0
+    assert {name: stack.container(name)["State"]["ExitCode"] for name in ONCE} == dict.fromkeys(ONCE, 0)
     assert [name.removeprefix("CAP_") for name in helper["HostConfig"]["CapAdd"]] == ["CHOWN"]
     assert helper["HostConfig"]["NetworkMode"] == "none"
+
+
+def test_the_gateways_role_adds_to_the_ledger_and_cannot_change_it(stack: Stack) -> None:
+    ask = "import os, sys, psycopg\nwith psycopg.connect(os.environ['DATABASE_URL']) as c:\n    c.execute(sys.argv[1])"
+    for statement in (
+        "update gatehouse.capsules set hash = ''",
+        "delete from gatehouse.capsules",
+        "truncate gatehouse.checkpoints",
+        "drop trigger append_only on gatehouse.capsules",
+        "set role gatehouse",
+    ):
+        done = stack.inside("gateway", "python", "-c", ask, statement)
+        assert "InsufficientPrivilege" in done.stderr, (statement, done)
+    assert stack.inside("gateway", "python", "-c", ask, "select * from gatehouse.capsules").returncode == 0
+
+
+def test_even_the_databases_superuser_is_refused_a_plain_change(stack: Stack) -> None:
+    psql = ["psql", "-U", "gatehouse", "-c"]
+    done = stack.inside("postgres", *psql, "update gatehouse.capsules set hash = ''")
+    assert "gatehouse.capsules is append-only" in done.stderr, done
+
+
+def test_the_ledgers_key_lies_in_the_checkout_for_one_user_alone(stack: Stack) -> None:
+    ledger = stack.folder / "ledger"
+    owner = (int(stack.env["GATEHOUSE_UID"]), int(stack.env["GATEHOUSE_GID"]))
+    for path, mode in ((ledger, 0o700), (ledger / "keys", 0o700), (ledger / "keys/epoch-0.key", 0o600)):
+        found = path.stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (mode, *owner), path
+
+
+def test_a_ledger_of_another_user_is_handed_over(stack: Stack, tmp_path: Path) -> None:
+    """As after a restored backup, or a change of GATEHOUSE_UID."""
+    key = tmp_path / "ledger/keys/epoch-0.key"
+    key.parent.mkdir(parents=True, mode=0o700)
+    key.touch(0o600)
+    (tmp_path / "logs").mkdir()
+    for path in (key, key.parent, key.parent.parent):
+        os.chown(path, 4711, 4711)
+    volumes = [f"--volume={tmp_path}/{name}:/app/{name}" for name in ("logs", "ledger")]
+    script, owner = stack.container("logs")["Config"]["Entrypoint"][2:]
+    confined = ["--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--cap-add=CHOWN", "--user=0:0"]
+    docker("run", *confined, *volumes, "--entrypoint=sh", IMAGE, "-ec", script, owner)
+    for path, mode in ((tmp_path / "ledger", 0o700), (key.parent, 0o700), (key, 0o600)):
+        found = path.stat()
+        assert (found.st_mode & 0o777, f"{found.st_uid}:{found.st_gid}") == (mode, owner)
 
 
 def test_database_and_cache_have_no_way_out(stack: Stack) -> None:
@@ -97,7 +146,7 @@ def test_the_image_holds_no_secret_and_nothing_its_user_can_write(stack: Stack) 
     assert not [name for name in SECRETS if stack.env[name] in image]
     assert not [name for name in SECRETS if f"{name}=" in image]
 
-    look = "find / -xdev -name .env; find /app -xdev -writable ! -type l ! -path /app/logs"
+    look = "find / -xdev -name .env; find /app -xdev -writable ! -type l ! -path /app/logs ! -path /app/ledger"
     assert docker("run", "--rm", "--network=none", "--entrypoint=sh", IMAGE, "-c", look) == ""
 
 
