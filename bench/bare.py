@@ -10,11 +10,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gatehouse.pages import use_huge_pages
+
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)  # as gatehouse.asgi sets them, which cannot be imported without its plugin
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """LiteLLM's app, with the collector set after start-up."""
+    """LiteLLM's app, with the collector and the memory set after start-up."""
     from litellm.proxy.proxy_server import app as litellm_app
 
     async def tuned(message: dict[str, Any]) -> None:
@@ -22,6 +24,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Callable[[dict[str, Any
             gc.collect()
             gc.freeze()
             gc.set_threshold(*COLLECTOR_THRESHOLDS)
+            use_huge_pages()
         await send(message)
 
     await litellm_app(scope, receive, tuned if scope["type"] == "lifespan" else send)

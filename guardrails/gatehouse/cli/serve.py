@@ -55,6 +55,8 @@ def serve(
 
     import uvicorn
 
+    from gatehouse.pages import in_huge_pages
+
     # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
     gateway = import_module("gatehouse.asgi").app
     # LiteLLM's threads interrupt the event loop less often (docs/performance.md has what this is worth).
@@ -63,7 +65,7 @@ def serve(
         threading.Thread(target=_build_indexes, args=(settings.database_url,), daemon=True).start()
     try:
         uvicorn.run(
-            gateway,
+            in_huge_pages(gateway),
             host=host,
             port=port,
             loop="uvloop",
