@@ -115,6 +115,9 @@ def parse_document(path: Path, raw: bytes) -> Document:
     if len(raw) > MAX_BYTES:
         raise DocumentError(path, [Problem(1, f"{len(raw):,} bytes are too many; at most {MAX_BYTES:,} are read")])
     try:
+        # libyaml's composer recurses on the machine's stack, and a deep enough file kills the process.
+        if (line := _too_deep(raw)) is not None:
+            raise DocumentError(path, [Problem(line, f"more than {MAX_DEPTH} levels; write it out flat")])
         root = yaml.compose(raw, Loader=yaml.CSafeLoader)
         if problems := list(_structural_problems(root)):
             raise DocumentError(path, problems)
@@ -135,6 +138,16 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     return f"; known are {', '.join(names)}" if 0 < len(names) <= 12 else ""
+
+
+def _too_deep(raw: bytes) -> int | None:
+    """The line where the nesting goes over `MAX_DEPTH`."""
+    depth = 0
+    for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return int(event.start_mark.line) + 1
+    return None
 
 
 def _structural_problems(root: yaml.Node | None) -> Iterator[Problem]:

@@ -68,7 +68,8 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
     entities = KNOWN_ENTITIES
     if policy.pii is not None:
         entities |= {*policy.pii.entities, *(each.entity for each in policy.pii.recognizers)}
-    rules, problems = [], []
+    rules: list[Rule] = []
+    problems = list(_repeated_ids(document, policy))
     for index, rule in enumerate(policy.rules):
         try:
             rules.append(Rule(rule, condition(rule.when, entities)))
@@ -82,6 +83,19 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
         Problem(document.line_of(where), f"{what} is not available in this version; take it out until it is")
         for what, where in _not_yet_enforced(document, policy)
     ]
+
+
+def _repeated_ids(document: Document, policy: Policy) -> Iterator[Problem]:
+    """Rules and deciders share one set of ids: a decision names both."""
+    lines: dict[str, int] = {}
+    for section, items in (("rules", policy.rules), ("deciders", policy.deciders)):
+        for index, item in enumerate(items):
+            line = document.line_of((section, index, "id"))
+            if item.id in lines:
+                yield Problem(
+                    line, f"the id {item.id!r} is given twice, first in line {lines[item.id]}; give each its own"
+                )
+            lines.setdefault(item.id, line)
 
 
 def _not_yet_enforced(document: Document, policy: Policy) -> Iterator[tuple[str, tuple[int | str, ...]]]:

@@ -214,17 +214,8 @@ class DeciderPolicy(Section):
     on_error: OnError = Field(default="deny", description="What happens to a call that it could not decide on.")
 
 
-def _unique_ids(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise ValueError(f"the id {item.id!r} is given twice; give each its own")
-        seen.add(item.id)
-    return items
-
-
 class Policy(Section):
-    """The whole file."""
+    """The whole file. That no id is given twice is checked where its line is known, in `load.py`."""
 
     version: Literal[1]
     ungoverned_routes: tuple[Route, ...] = Field(
@@ -233,6 +224,6 @@ class Policy(Section):
     limits: LimitsPolicy | None = None
     screens: ScreensPolicy | None = None
     pii: PiiPolicy | None = None
-    rules: Annotated[tuple[RulePolicy, ...], AfterValidator(_unique_ids)] = Field(default=(), max_length=1_000)
-    deciders: Annotated[tuple[DeciderPolicy, ...], AfterValidator(_unique_ids)] = Field(default=(), max_length=10)
+    rules: tuple[RulePolicy, ...] = Field(default=(), max_length=1_000)
+    deciders: tuple[DeciderPolicy, ...] = Field(default=(), max_length=10)
     audit: AuditPolicy = AuditPolicy()
