@@ -18,6 +18,7 @@ from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
+from gatehouse.litellm_logs import keep_content_out
 from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
 from gatehouse.pipeline import Pipeline
 from gatehouse.plugin import governance
@@ -57,6 +58,7 @@ class Gateway:
             metrics_token=self._settings.metrics_token,
             grace_s=self._settings.settle_grace_s,
         )
+        keep_content_out()
         litellm_app.include_router(health.router(self._settings, self._policy, lambda: self._recorder))
         litellm_app.include_router(audit.router(self._settings))
 
