@@ -26,7 +26,7 @@ from tests.support.process import wait_until
 from tests.unit.test_seal import _reference_chain, capsule_command
 
 BIN = Path(sys.executable).parent
-HOSTILE = "calls/../../etc/pass wd\n☃+" + "x" * 200
+HOSTILE = "calls/../../etc/pass wd\n☃+" + "x" * 230  # longer than a file may be called
 
 
 @pytest.fixture
@@ -463,6 +463,22 @@ def test_a_capsule_that_no_checkpoint_covers_is_not_proven_yet(sound: WrittenLed
     (call_id,) = sound.query("select id::text from gatehouse.capsules where chain = 'calls' and sequence = 284")[0]
     said = gatehouse(sound, "audit", "prove", call_id, code=1)
     assert "no checkpoint covers its capsule yet. `gatehouse audit checkpoint` signs one now." in said
+
+
+def test_a_checkpoint_is_signed_when_asked_for(ledger: WrittenLedger) -> None:
+    assert "no capsule in it" in gatehouse(ledger, "audit", "checkpoint", code=1)
+    *_, call_id = ledger.write(3, HOSTILE)
+    for _ in range(2):
+        note = gatehouse(ledger, "audit", "checkpoint", "--chain", HOSTILE)
+        assert note.split("\n")[1] == "3"
+    assert '"index": 2' in gatehouse(ledger, "audit", "prove", call_id)
+    assert findings(ledger) == []
+    ledger.tamper("delete from gatehouse.capsules")
+    assert "gatehouse audit verify" in gatehouse(ledger, "audit", "checkpoint", "--chain", HOSTILE, code=1)
+    ledger.tamper("delete from gatehouse.chains; delete from gatehouse.checkpoints")
+    said = gatehouse(ledger, "audit", "verify", code=1)
+    assert "tail cut off: " in said
+    assert "x" * 200 in said, "the chain is named, though its name is too long for a folder"
 
 
 # --- keys

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 import psycopg
@@ -15,6 +14,7 @@ from gatehouse.audit.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from gatehouse.audit.keys import KeyFolder, Keys
 from gatehouse.audit.ledger import Ledger
 from gatehouse.audit.merkle import Frontier
+from gatehouse.audit.witness import WitnessFolder
 from gatehouse.clock import new_call_id, now
 from gatehouse.db import calls, ledger
 from gatehouse.db.connection import connect
@@ -86,10 +86,7 @@ class WrittenLedger:
         held = self.keys()
         note = sign_checkpoint(signed, held.keyring.active.public_key, held.signer.sign)
         self.tamper("insert into gatehouse.checkpoints (chain, size, note) values (%s, %s, %s)", chain, row[0], note)
-        folder = self.folder / "checkpoints" / quote(chain, safe="")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{row[0]:020}.checkpoint").write_bytes(note)
-        (folder / "latest").write_bytes(note)
+        WitnessFolder(self.folder / "checkpoints").write(chain, row[0], note)
         return note
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -17,11 +17,10 @@ from gatehouse.audit.export import read_json
 from gatehouse.audit.keyring import Keyring
 from gatehouse.audit.seal import GENESIS, BrokenChain, Head, SealedCapsule
 from gatehouse.audit.verification import ChainReport, Finding, Note, Problem, Walk, compare_head, verify
+from gatehouse.audit.witness import LATEST, SUFFIX, WitnessFolder
 from gatehouse.db import capsules as db
 from gatehouse.errors import SetupError
 
-_SUFFIX = ".checkpoint"
-_LATEST = "latest"
 _ORIGIN = origin_of("")
 
 
@@ -67,8 +66,9 @@ def verify_ledger(
         if chain not in (None, chain_of(note)):
             raise SetupError(f"{note.source}: it is of chain {chain_of(note)!r}. Leave out --chain, or this file.")
         kept.setdefault(chain_of(note), []).append(note)
-    folders = {name: CheckpointFolder(folder) for name, folder in _folders(checkpoint_dir).items()}
+    listed = _folders(checkpoint_dir)
     with db.reading(database_url) as connection:
+        folders = _by_chain(listed, checkpoint_dir, {*db.chain_names(connection), *kept})
         names = sorted({*db.chain_names(connection), *folders, *kept})
         if chain is not None:
             if chain not in names:
@@ -91,7 +91,7 @@ def verify_ledger(
                         Note(size, f"the stored checkpoint of {size}", data)
                         for size, data in db.checkpoints(connection, name)
                     ),
-                    folders[name].notes() if name in folders else (),
+                    *(folder.notes() for folder in folders.get(name, ())),
                     sorted(kept.get(name, []), key=lambda note: note.size),
                 ],
                 end=end,
@@ -144,8 +144,10 @@ def knows(database_url: str, checkpoint_dir: Path, chain: str) -> bool:
     Raises:
         SetupError: as `verify_ledger`.
     """
+    listed = _folders(checkpoint_dir)
     with db.reading(database_url) as connection:
-        return chain in _folders(checkpoint_dir) or chain in db.chain_names(connection)
+        names = db.chain_names(connection)
+    return chain in names or chain in _by_chain(listed, checkpoint_dir, set(names))
 
 
 def read_note(path: Path) -> Note:
@@ -176,16 +178,20 @@ def chain_of(note: Note) -> str:
 
 
 class CheckpointFolder:
-    """The checkpoints of one chain in the folder that witnesses collect, as they are now."""
+    """The checkpoints of one chain in the folder that witnesses collect, as they are now.
+
+    Attributes:
+        path: of the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.path = folder
         self._sizes = array("q")
         for path in folder.iterdir():
-            if path.suffix == _SUFFIX and path.stem.isdecimal() and len(path.stem) == 20:
+            if path.suffix == SUFFIX and path.stem.isdecimal() and len(path.stem) == 20:
                 self._sizes.append(min(int(path.stem), db.LAST))
         self._sizes = array("q", sorted(self._sizes))
-        latest = folder / _LATEST
+        latest = folder / LATEST
         self._latest = latest.read_bytes() if latest.exists() else None
 
     def notes(self) -> Iterator[Note]:
@@ -195,7 +201,7 @@ class CheckpointFolder:
             if latest is not None and latest.size <= size:
                 yield latest
                 latest = None
-            path = self._folder / f"{size:020}{_SUFFIX}"
+            path = self.path / f"{size:020}{SUFFIX}"
             try:
                 yield Note(size, str(path), path.read_bytes())
             except OSError as error:
@@ -210,7 +216,7 @@ class CheckpointFolder:
             size = _unverified(self._latest).size
         except InvalidNote:
             size = 0  # the walk opens it first of all, and says what is wrong
-        return Note(size, str(self._folder / _LATEST), self._latest)
+        return Note(size, str(self.path / LATEST), self._latest)
 
 
 class _Reader:
@@ -261,14 +267,31 @@ def _unverified(data: bytes) -> Checkpoint:
     return Checkpoint.parse(text + "\n")
 
 
-def _folders(checkpoint_dir: Path) -> dict[str, Path]:
-    """The chains that have a folder there."""
+def _folders(checkpoint_dir: Path) -> list[CheckpointFolder]:
     try:
-        return {unquote(folder.name): folder for folder in checkpoint_dir.iterdir() if folder.is_dir()}
+        return [CheckpointFolder(folder) for folder in sorted(checkpoint_dir.iterdir()) if folder.is_dir()]
     except FileNotFoundError:
-        return {}
+        return []
     except OSError as error:
-        raise SetupError(f"{checkpoint_dir}: {error.strerror}. Let this user read the checkpoints.") from None
+        raise SetupError(f"{error.filename}: {error.strerror}. Let this user read the checkpoints.") from None
+
+
+def _by_chain(folders: list[CheckpointFolder], directory: Path, known: set[str]) -> dict[str, list[CheckpointFolder]]:
+    """Whose checkpoints lie in which folder: as the folder is called, or else as the first that can be read says."""
+    witness = WitnessFolder(directory)
+    names = {witness.folder(chain): chain for chain in known}
+    found: dict[str, list[CheckpointFolder]] = {}
+    for folder in folders:
+        chain = names.get(folder.path)
+        for note in folder.notes() if chain is None else ():
+            try:
+                chain = chain_of(note)
+                break
+            except (SetupError, InvalidNote):
+                chain = unquote(folder.path.name)
+        if chain is not None:
+            found.setdefault(chain, []).append(folder)
+    return found
 
 
 def _calls(connection: db.Connection) -> CallsReport:

@@ -7,6 +7,7 @@ Promises: every file is whole, readable by everybody, and on the disk before it 
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,9 @@ from gatehouse.audit.keyring import Keyring
 
 LATEST = "latest"
 SUFFIX = ".checkpoint"
+
+# Of a file, in bytes, on every file system that is in use.
+_LONGEST_NAME = 255
 
 
 class WitnessFolder:
@@ -27,7 +31,10 @@ class WitnessFolder:
 
     def folder(self, chain: str) -> Path:
         """Where a chain's checkpoints lie. A chain's name is never `.` or `..`: it begins with a word."""
-        return self.path / quote(chain, safe="")
+        name = quote(chain, safe="")
+        if len(name) > _LONGEST_NAME:  # `=` is in no quoted name, so this is no other chain's
+            name = f"{name[:100]}={sha256(chain.encode()).hexdigest()}"
+        return self.path / name
 
     def publish(self, chain: str, keyring: Keyring) -> None:
         """Lay out the public keys, when they are new or were rotated."""

@@ -17,14 +17,14 @@ from gatehouse.audit.capsule import DEFAULT_CHAIN
 from gatehouse.audit.checkpoint import InvalidNote, Verifier, origin_of
 from gatehouse.audit.inspection import CallsReport, Progress, read_note, verify_export, verify_ledger
 from gatehouse.audit.keyring import Keyring, read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
+from gatehouse.audit.keys import KEYRING_NAME, KeyFolder
 from gatehouse.audit.proof import check_proof
 from gatehouse.audit.proving import check, prove
 from gatehouse.audit.verification import ChainReport, Finding
 from gatehouse.cli import app
 from gatehouse.cli.output import exit_2_if_not_checked, printable, write
 from gatehouse.cli.where import gateway_settings
-from gatehouse.db.capsules import reading
+from gatehouse.db.capsules import reachable, reading
 from gatehouse.errors import SetupError
 
 audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove what was recorded.")
@@ -126,6 +126,20 @@ def check_proof_file(
         f"proven: record {proof['inclusion']['index']}, hash {proof['capsule']['hash']}, "
         f"is in the log {printable(name[0])} of {name[1]} records"
     )
+
+
+@audit.command()
+def checkpoint(chain: ChainOption = DEFAULT_CHAIN) -> None:
+    """Sign a checkpoint over all of a chain's records, unless there is one, and print it: give it to a witness."""
+    from gatehouse.audit.checkpoints import Inconsistent, connect, sign_now
+
+    settings = gateway_settings()
+    with reachable(), connect(settings.database_url) as connection:
+        try:
+            note = sign_now(connection, KeyFolder(settings.key_dir), settings.checkpoint_dir, chain)
+        except Inconsistent as error:
+            raise SetupError(str(error)) from None
+    write([note], None)
 
 
 @audit.command()

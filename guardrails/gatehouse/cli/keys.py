@@ -16,6 +16,7 @@ from gatehouse.cli import app
 from gatehouse.cli.audit import ChainOption, print_keyring
 from gatehouse.cli.where import gateway_settings
 from gatehouse.clock import now
+from gatehouse.db.capsules import reachable
 
 keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger.")
 app.add_typer(keys, name="keys")
@@ -32,7 +33,8 @@ def rotate() -> None:
     """Make a new key that signs from now on, in all running gateways; what the old one signed stays verifiable."""
     settings = gateway_settings()
     before = folder_of_keys.load(settings.key_dir).keyring
-    after = asyncio.run(_rotate(settings.database_url, settings.key_dir, now())).keyring
+    with reachable():
+        after = asyncio.run(_rotate(settings.database_url, settings.key_dir, now())).keyring
     typer.echo(f"old key  epoch {before.active.number}  {before.active.name}")
     typer.echo(f"new key  epoch {after.active.number}  {after.active.name}")
     typer.echo(f"{settings.key_dir / KEYRING_NAME} has both public keys: give it to your auditors.")

@@ -59,9 +59,9 @@ def reading(database_url: str) -> Iterator[Connection]:
     """A connection that sees the ledger as it is at its first query, until `rollback` lets it see a later one.
 
     Raises:
-        SetupError: there is no database, no ledger in it, or no right to read it.
+        SetupError: as `reachable`.
     """
-    try:
+    with reachable():
         connection = psycopg.connect(
             database_url, connect_timeout=5, application_name="gatehouse audit", options="-c timezone=UTC"
         )
@@ -71,10 +71,21 @@ def reading(database_url: str) -> Iterator[Connection]:
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Says what is wrong with the database as a person wants to hear it.
+
+    Raises:
+        SetupError: it is not there, has no ledger, or this role may not do that.
+    """
+    try:
+        yield
     except (errors.UndefinedTable, errors.InvalidSchemaName):
         raise SetupError("database: there is no ledger in it yet. Start the gateway once.") from None
     except errors.InsufficientPrivilege as error:
-        raise SetupError(f"database: {error.diag.message_primary}. Use a role that may read the ledger.") from None
+        raise SetupError(f"database: {error.diag.message_primary}. Use the gateway's role.") from None
     except psycopg.OperationalError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SetupError(f"database: {reason}. Start Postgres, or correct DATABASE_URL.") from None
