@@ -206,6 +206,7 @@ def test_docker_mode_makes_env_starts_calls_and_remembers(containers: Checkout) 
     assert "out of a container" in done.stdout
     assert "compose build" in containers.calls("docker")
     assert "compose up --detach --wait" in containers.calls("docker")
+    assert (containers.home / "ledger").stat().st_mode & 0o777 == 0o700
     assert containers.calls("uv") == []
     assert not (containers.home / ".venv").exists()
     assert containers.run("status").returncode == 0
