@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, TypeVar
 
 import typer
 
 from gatehouse.cli import app
 from gatehouse.errors import SetupError
 from gatehouse.home import find_home
-from gatehouse.policy.cases import prepared, read_cases
+from gatehouse.policy.cases import read_cases
 from gatehouse.policy.document import DocumentError, Problem, parse_document
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.load import LoadedPolicy, read_policy
 from gatehouse.policy.rules import Result, ruling
 
 NO = 3
+_T = TypeVar("_T")
 
 policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain policy.yaml.")
 app.add_typer(policy_app, name="policy")
@@ -50,11 +52,10 @@ def run_cases(
     policy: PolicyFile = None,
 ) -> None:
     """Run a file of cases against a policy."""
-    named = read_cases(file).policy
-    path = policy or (file.parent / named if named else _own_policy())
-    loaded, refused = _read(path)
+    cases = _all_mistakes(lambda: read_cases(file))
+    loaded, refused = _read(policy or (file.parent / cases.policy if cases.policy else _own_policy()))
+    tried = _all_mistakes(lambda: cases.prepared(loaded.rules))
     failed = 0
-    tried = prepared(file, loaded.rules)
     for each in tried:
         differences = each.differences(loaded.rules)
         failed += bool(differences)
@@ -107,21 +108,21 @@ def _own_policy() -> Path:
 
 
 def _read(path: Path) -> tuple[LoadedPolicy, list[Problem]]:
+    return _all_mistakes(lambda: read_policy(path))
+
+
+def _all_mistakes(read: Callable[[], _T]) -> _T:
+    """What `read` returns; on failure every mistake on a line of its own, where one sentence tells only the first."""
     try:
-        return read_policy(path)
+        return read()
     except DocumentError as error:
-        _refuse(error)
+        if len(error.problems) == 1:
+            raise
+        _print_problems(error.path, error.problems, err=True)
+        raise SetupError(f"{error.path}: {len(error.problems)} mistakes. Correct them and check again.") from None
 
 
-def _refuse(error: DocumentError) -> NoReturn:
-    """Every mistake on a line of its own, where one sentence would tell only the first."""
-    if len(error.problems) == 1:
-        raise error
-    _print_problems(error.path, error.problems, err=True)
-    raise SetupError(f"{error.path}: {len(error.problems)} mistakes. Correct them and check again.") from None
-
-
-def _print_problems(path: Path, problems: Any, *, err: bool = False) -> None:
+def _print_problems(path: Path, problems: Iterable[Problem], *, err: bool = False) -> None:
     for problem in problems:
         print(f"{path}:{problem.line}: {problem.message}", file=sys.stderr if err else sys.stdout)
 
@@ -152,11 +153,11 @@ def _said(result: Result) -> str:
     return f"{said if result.rule.enforced else f'({said})':<15}"
 
 
-def _at(values: dict[str, dict[str, Any]], path: tuple[str, ...]) -> Any:
+def _at(values: dict[str, dict[str, object]], path: tuple[str, ...]) -> object:
     return values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from gatehouse.errors import SetupError
-from gatehouse.policy.document import DocumentError, Problem, read_document
+from gatehouse.policy.document import Document, DocumentError, Problem, did_you_mean, read_document
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.model import Section, Text
 from gatehouse.policy.rules import RuleSet, Ruling
@@ -72,39 +72,51 @@ class Tried:
         return list(_differences(self.case.expect, rules.evaluate(self.facts)))
 
 
-def read_cases(path: Path) -> Cases:
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """A file of cases that was read; `policy` is the file under test, when it names one."""
+
+    document: Document
+    cases: Cases
+
+    @property
+    def policy(self) -> str | None:
+        return self.cases.policy
+
+    def prepared(self, rules: RuleSet) -> list[Tried]:
+        """The cases with their facts and rule ids checked against what the policy knows.
+
+        Raises:
+            DocumentError: with every mistake.
+        """
+        known = {rule.id for rule in rules.rules}
+        tried: list[Tried] = []
+        problems: list[Problem] = []
+        for index, case in enumerate(self.cases.cases):
+            for key in ("rules", "observed"):
+                for name in set(getattr(case.expect, key) or ()) - known:
+                    line = self.document.line_of(("cases", index, "expect", key))
+                    problems.append(Problem(line, f"{case.name}: {name} is not a rule{did_you_mean(name, known)}"))
+            try:
+                facts = Facts.from_mapping(case.facts, entities=rules.entities)
+            except SetupError as error:
+                line = self.document.line_of(("cases", index, "facts"))
+                problems.append(Problem(line, f"{case.name}: {str(error).rstrip('.')}"))
+            else:
+                tried.append(Tried(case, facts, self.document.line_of(("cases", index))))
+        if problems:
+            raise DocumentError(self.document.path, problems)
+        return tried
+
+
+def read_cases(path: Path) -> CaseFile:
     """Read a file of cases.
 
     Raises:
         SetupError: with file, line and what was expected.
     """
-    return read_document(path).validated(Cases)
-
-
-def prepared(path: Path, rules: RuleSet) -> list[Tried]:
-    """The file's cases with their facts checked against what the policy knows.
-
-    Raises:
-        SetupError: with file, line and what was expected.
-    """
     document = read_document(path)
-    tried, problems = [], []
-    for index, case in enumerate(document.validated(Cases).cases):
-        line = document.line_of(("cases", index, "facts"))
-        known = {rule.id for rule in rules.rules}
-        unknown = [name for name in (*(case.expect.rules or ()), *(case.expect.observed or ())) if name not in known]
-        if unknown:
-            where = document.line_of(("cases", index, "expect", "rules"))
-            problems.append(Problem(where, f"{case.name}: the policy has no rule {unknown[0]!r}"))
-        try:
-            facts = Facts.from_mapping(case.facts, entities=rules.entities)
-        except SetupError as error:
-            problems.append(Problem(line, f"{case.name}: {str(error).rstrip('.')}"))
-        else:
-            tried.append(Tried(case, facts, document.line_of(("cases", index))))
-    if problems:
-        raise DocumentError(path, problems)
-    return tried
+    return CaseFile(document, document.validated(Cases))
 
 
 def _differences(expected: Expected, ruling: Ruling) -> Iterator[Difference]:

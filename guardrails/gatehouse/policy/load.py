@@ -87,15 +87,14 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
 
 def _repeated_ids(document: Document, policy: Policy) -> Iterator[Problem]:
     """Rules and deciders share one set of ids: a decision names both."""
+    named = [("rules", index, rule.id) for index, rule in enumerate(policy.rules)]
+    named += [("deciders", index, decider.id) for index, decider in enumerate(policy.deciders)]
     lines: dict[str, int] = {}
-    for section, items in (("rules", policy.rules), ("deciders", policy.deciders)):
-        for index, item in enumerate(items):
-            line = document.line_of((section, index, "id"))
-            if item.id in lines:
-                yield Problem(
-                    line, f"the id {item.id!r} is given twice, first in line {lines[item.id]}; give each its own"
-                )
-            lines.setdefault(item.id, line)
+    for section, index, name in named:
+        line = document.line_of((section, index, "id"))
+        if name in lines:
+            yield Problem(line, f"the id {name!r} is given twice, first in line {lines[name]}; give each its own")
+        lines.setdefault(name, line)
 
 
 def _not_yet_enforced(document: Document, policy: Policy) -> Iterator[tuple[str, tuple[int | str, ...]]]:
