@@ -27,5 +27,5 @@ capsules_sealed = Counter("gatehouse_capsules_sealed_total", "Capsules that this
 checkpoints_signed = Counter("gatehouse_checkpoints_signed_total", "Checkpoints that this gateway signed.")
 checkpoint_errors = Counter(
     "gatehouse_checkpoint_errors_total",
-    "Looks at a chain that does not continue what was signed before; nothing is signed for it.",
+    "Looks at a chain that could not be signed for, or does not continue what was signed before; the log says why.",
 )

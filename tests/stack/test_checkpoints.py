@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -220,6 +225,172 @@ def test_a_ledger_that_was_rolled_back_or_rewritten_is_not_signed_for(
     assert len(said) == 1, caplog.text  # once, not each second
     assert "gatehouse audit verify" in said[0]
     assert opened((directory / "calls" / "latest").read_bytes(), directory).size == 12
+
+
+@pytest.fixture
+def head_of_eight(ledger: WrittenLedger, checkpointer: Checkpointer) -> tuple[str, ...]:
+    """A checkpoint of 8 and one of 12; the statements that take the database back to where it was at the first."""
+    ledger.write(8)
+    checkpointer.tick()
+    ((head, signer, frontier),) = ledger.query("select head_hash, signed_by, frontier from gatehouse.chains")
+    ledger.write(4)
+    checkpointer.tick()
+    return (
+        "delete from gatehouse.capsules where sequence >= 8",
+        "delete from gatehouse.checkpoints where size > 8",
+        f"update gatehouse.chains set size = 8, head_hash = '{head}', signed_by = '{signer}',"
+        f" frontier = decode('{frontier.hex()}', 'hex')",
+    )
+
+
+@pytest.fixture
+def errors() -> Callable[[], float]:
+    """How many were counted since."""
+    before = metrics.checkpoint_errors._value.get()
+    return lambda: metrics.checkpoint_errors._value.get() - before
+
+
+def test_a_backup_from_the_moment_of_a_checkpoint_is_noticed_at_once(
+    ledger: WrittenLedger, checkpointer: Checkpointer, head_of_eight: tuple[str, ...], errors: Callable[[], float]
+) -> None:
+    checkpointer.tick()
+    assert errors() == 0
+    damage(ledger, *head_of_eight)
+    checkpointer.tick()
+    assert errors() == 1
+    ledger.write(4)
+    checkpointer.tick()
+    assert errors() == 2
+    assert [size for _, size, _ in stored(ledger)] == [8]
+
+
+def test_what_only_the_folder_remembers_is_not_outvoted_by_the_table(
+    ledger: WrittenLedger,
+    checkpointer: Checkpointer,
+    head_of_eight: tuple[str, ...],
+    errors: Callable[[], float],
+    tmp_path: Path,
+) -> None:
+    """A gateway that has lost its folder signs for another history; one that has not does not go along with it."""
+    damage(ledger, *head_of_eight)
+    ledger.write(5)
+    Checkpointer(ledger.url, KeyFolder(ledger.key_dir), tmp_path / "elsewhere").tick()
+    assert [size for _, size, _ in stored(ledger)] == [8, 13]
+    ledger.write(1)
+    assert errors() == 0
+    checkpointer.tick()
+    assert errors() == 1
+    assert [size for _, size, _ in stored(ledger)] == [8, 13]
+
+
+def test_checkpoints_that_the_table_lost_come_back_with_the_next(
+    ledger: WrittenLedger, checkpointer: Checkpointer, errors: Callable[[], float]
+) -> None:
+    ledger.write(3)
+    checkpointer.tick()
+    before = stored(ledger)
+    damage(ledger, "delete from gatehouse.checkpoints")
+    checkpointer.tick()
+    assert (stored(ledger), errors()) == (before, 0)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_gateway_that_was_overtaken_raises_no_alarm(
+    ledger: WrittenLedger,
+    checkpointer: Checkpointer,
+    directory: Path,
+    errors: Callable[[], float],
+    monkeypatch: pytest.MonkeyPatch,
+    rotated: bool,
+) -> None:
+    """Between its look at the chains and its signature another one signed for more, and with a new key."""
+    other = Checkpointer(ledger.url, KeyFolder(ledger.key_dir), directory)
+    look = Checkpointer._look
+
+    def overtaken(self: Checkpointer, *arguments: Any) -> None:
+        if self is checkpointer:
+            if rotated:
+                ledger.rotate()
+            ledger.write(2)
+            other.tick()
+        look(self, *arguments)
+
+    monkeypatch.setattr(Checkpointer, "_look", overtaken)
+    ledger.write(1)
+    checkpointer.tick()
+    other._disconnect()
+    assert [size for _, size, _ in stored(ledger)] == [3]
+    assert errors() == 0
+
+
+@pytest.mark.parametrize("forged", ["garbage", "another place"])
+def test_what_no_gateway_signed_is_not_laid_out(
+    ledger: WrittenLedger, checkpointer: Checkpointer, directory: Path, errors: Callable[[], float], forged: str
+) -> None:
+    ledger.write(2)
+    checkpointer.tick()
+    note = b"garbage" if forged == "garbage" else stored(ledger)[0][2]
+    ledger.write(3)
+    with psycopg.connect(ledger.url) as connection:
+        connection.execute("insert into gatehouse.checkpoints values ('calls', 5, %s)", (note,))
+    checkpointer.tick()
+    assert errors() == 1
+    assert [path.name for path in (directory / "calls").glob("*.checkpoint")] == [f"{2:020}.checkpoint"]
+    assert opened((directory / "calls" / "latest").read_bytes(), directory).size == 2
+
+
+@pytest.mark.parametrize("size", [-1, 2**63 - 1])
+def test_a_head_of_impossible_size_is_refused(
+    ledger: WrittenLedger, checkpointer: Checkpointer, errors: Callable[[], float], size: int
+) -> None:
+    ledger.write(2)
+    damage(ledger, f"update gatehouse.chains set size = {size}")
+    checkpointer.tick()
+    assert errors() == 1
+    assert not stored(ledger)
+
+
+def test_one_chains_trouble_does_not_keep_the_others_from_being_signed(
+    ledger: WrittenLedger,
+    checkpointer: Checkpointer,
+    directory: Path,
+    errors: Callable[[], float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger.write(1)
+    ledger.write(1, chain="calls/\U0001f980" + "\u00e9" * 250)
+    directory.mkdir()
+    (directory / "calls").write_text("in the way")
+    for _ in range(2):
+        checkpointer.tick()
+    assert [chain for chain, _, _ in stored(ledger)] == ["calls/\U0001f980" + "\u00e9" * 250]
+    assert len(list(directory.glob("*/*.checkpoint"))) == 1
+    assert errors() == 2
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert str(directory / "calls") in said
+
+
+async def test_a_gateway_stops_while_the_database_stands_still(
+    ledger: WrittenLedger, checkpointer: Checkpointer, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "TICK_S", 0.01)
+    with ThreadPoolExecutor(1) as looking:
+        asyncio.get_running_loop().set_default_executor(looking)
+        running = asyncio.create_task(checkpointer.run())
+        await asyncio.sleep(0.5)
+        assert checkpointer._connection is not None
+        backend = checkpointer._connection.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(0.5)
+            assert not running.done()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            # The interpreter waits for its threads when it ends.
+            await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 10)
+        finally:
+            os.kill(backend, signal.SIGCONT)
 
 
 def test_the_database_going_away_is_said_once_and_got_over(

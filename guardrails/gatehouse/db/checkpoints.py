@@ -38,16 +38,13 @@ def chain_states(connection: Connection, chain: str | None = None) -> list[Chain
     return [ChainState(*row) for row in rows]
 
 
-def add(connection: Connection, chain: str, size: int, note: bytes) -> bytes:
-    """Store a checkpoint, unless another gateway was quicker; returns the one that is stored."""
-    connection.execute(
+def add(connection: Connection, chain: str, size: int, note: bytes) -> bool:
+    """Store a checkpoint; false when another gateway was quicker, whose checkpoint stays."""
+    inserted = connection.execute(
         "insert into gatehouse.checkpoints (chain, size, note) values (%s, %s, %s) on conflict do nothing",
         (chain, size, note),
     )
-    row = connection.execute(
-        "select note from gatehouse.checkpoints where chain = %s and size = %s", (chain, size)
-    ).fetchone()
-    return bytes(row[0]) if row else note
+    return inserted.rowcount == 1
 
 
 def checkpoints_after(connection: Connection, chain: str, size: int) -> list[tuple[int, bytes]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import psycopg
 
 from gatehouse.db.calls import Connection
 
 # A dead peer is noticed by keep-alives within half a minute, a paused one by the statement's own time-out.
-_OPTIONS = {
+OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -22,4 +24,4 @@ async def connect(database_url: str) -> Connection:
     Raises:
         psycopg.OperationalError: the database is not there.
     """
-    return await psycopg.AsyncConnection.connect(database_url, autocommit=True, **_OPTIONS)  # type: ignore[arg-type]
+    return await psycopg.AsyncConnection.connect(database_url, autocommit=True, **OPTIONS)
