@@ -21,6 +21,7 @@ from gatehouse.audit.checkpoint import Checkpoint, Verifier, open_checkpoint, or
 from gatehouse.audit.checkpoints import Checkpointer, Inconsistent, sign_now
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.merkle import consistency_nodes, consistency_proof, verify_consistency
+from gatehouse.audit.witness import WitnessFolder
 from gatehouse.db import capsules as db
 from gatehouse.errors import SetupError
 
@@ -321,6 +322,22 @@ def test_a_gateway_that_was_overtaken_raises_no_alarm(
     other._disconnect()
     assert [size for _, size, _ in stored(ledger)] == [3]
     assert errors() == 0
+
+
+def test_gateways_that_write_the_same_file_do_not_get_in_each_others_way(directory: Path) -> None:
+    """In containers they share the folder, and each is process 1."""
+    sizes = range(1, 61)
+
+    def write(_: int) -> None:
+        folder = WitnessFolder(directory)
+        for size in sizes:
+            folder.write("calls", size, b"gatehouse/calls\n%d\n" % size + b"x" * size * 1000)
+
+    with ThreadPoolExecutor(4) as gateways:
+        list(gateways.map(write, range(4)))
+    names = {f"{size:020}.checkpoint" for size in sizes}
+    assert {path.name for path in (directory / "calls").iterdir()} == names | {"latest"}
+    assert all((directory / "calls" / f"{size:020}.checkpoint").stat().st_size > size * 1000 for size in sizes)
 
 
 @pytest.mark.parametrize("forged", ["garbage", "another place"])

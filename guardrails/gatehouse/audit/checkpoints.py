@@ -245,6 +245,7 @@ def _sentence(chain: str, error: Exception) -> str:
     if isinstance(error, Inconsistent):
         return str(error)
     if isinstance(error, OSError):
-        where = error.filename or "the checkpoints' folder"
+        # The folder: a draft's name is another one each second, and the log would say each.
+        where = Path(error.filename).parent if error.filename else "the checkpoints' folder"
         return f"chain {chain!r}: {where}: {error.strerror}. Let the gateway's user write there."
     return f"chain {chain!r}: {type(error).__name__}: {error}. {_NEXT_STEP}"
