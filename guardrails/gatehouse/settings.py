@@ -29,6 +29,7 @@ class Settings:
     log_max_bytes: int
     log_keep: int
     ledger_dir: Path
+    checkpoint_dir: Path
     database_url: str
     metrics_token: str | None
     redis_host: str | None
@@ -39,10 +40,6 @@ class Settings:
     @property
     def key_dir(self) -> Path:
         return self.ledger_dir / "keys"
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        return self.ledger_dir / "checkpoints"
 
     @property
     def spool_dir(self) -> Path:
@@ -63,6 +60,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SetupError(
             "SERVER_ROOT_PATH: routes are governed by their full path. Serve the gateway at the root instead."
         )
+    ledger_dir = Path(environ.get("GATEHOUSE_LEDGER_DIR") or home / ".gatehouse" / "ledger")
     return Settings(
         home=home,
         config_path=Path(environ.get("CONFIG_FILE_PATH") or home / "config.yaml"),
@@ -70,7 +68,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         log_dir=Path(environ.get("GATEHOUSE_LOG_DIR") or home / "logs"),
         log_max_bytes=_number(environ, "GATEHOUSE_LOG_MAX_BYTES", 100_000_000, int),
         log_keep=_number(environ, "GATEHOUSE_LOG_KEEP", 20, int),
-        ledger_dir=Path(environ.get("GATEHOUSE_LEDGER_DIR") or home / ".gatehouse" / "ledger"),
+        ledger_dir=ledger_dir,
+        checkpoint_dir=Path(environ.get("GATEHOUSE_CHECKPOINT_DIR") or ledger_dir / "checkpoints"),
         database_url=url,
         metrics_token=environ.get("GATEHOUSE_METRICS_TOKEN") or None,
         redis_host=environ.get("REDIS_HOST") or None,

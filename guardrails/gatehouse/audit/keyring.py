@@ -105,7 +105,7 @@ def read_keyring(path: Path) -> Keyring:
         if any(epoch.retired_at is None for epoch in epochs[:-1]) or data["active_epoch"] != epochs[-1].number:
             raise ValueError("its last key is not the only active one")
     except FileNotFoundError:
-        raise SetupError(f"{path}: there is no keyring. Run `gatehouse init`, or name the one you have.") from None
+        raise SetupError(f"{path}: there is no keyring. Run `gatehouse prepare`, or name the one you have.") from None
     except OSError as error:
         raise SetupError(f"{path}: {error.strerror}. Let this user read it.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
