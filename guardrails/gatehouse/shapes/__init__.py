@@ -1,0 +1,91 @@
+"""One view of every API shape, so that every text that a model sees or says can be scanned, and written back in place.
+
+Tables say what each dialect looks like; one that is not understood is refused with `UnknownShape`, and nothing else is
+ever raised. Writing back what was read changes nothing. The call types are LiteLLM's `CallTypes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatehouse.shapes import chat, media, messages, responses
+from gatehouse.shapes.fields import Reader
+from gatehouse.shapes.parts import JSON, KEY, DeltaPart, FilePart, Path, TextPart, UnknownShape, View, plain, unknown
+from gatehouse.shapes.writing import write_back
+
+__all__ = [
+    "JSON",
+    "KEY",
+    "DeltaPart",
+    "FilePart",
+    "Path",
+    "TextPart",
+    "UnknownShape",
+    "View",
+    "answer_parts",
+    "answer_view",
+    "request_parts",
+    "request_view",
+    "write_back",
+]
+
+# By LiteLLM's names: the hook gets the asynchronous one for most calls, and the other for some older routes.
+_DIALECTS: dict[str, tuple[Reader, Reader]] = {
+    "completion": (chat.chat_request, chat.chat_answer),
+    "text_completion": (chat.completions_request, chat.completions_answer),
+    "embedding": (media.embeddings_request, media.numbers_answer),
+    "moderation": (media.moderations_request, media.numbers_answer),
+    "image_generation": (media.images_request, media.images_answer),
+    "speech": (media.speech_request, media.numbers_answer),
+    "transcription": (media.transcription_request, media.transcription_answer),
+    "anthropic_messages": (messages.messages_request, messages.messages_answer),
+    "responses": (responses.responses_request, responses.responses_answer),
+}
+_BY_CALL_TYPE = {
+    **_DIALECTS,
+    **{f"a{name}": readers for name, readers in _DIALECTS.items()},
+    "call_mcp_tool": (media.mcp_request, media.mcp_answer),
+}
+
+
+def request_view(call_type: str, body: Mapping[str, Any]) -> View:
+    """Everything that a model will read of a request: its texts and its files.
+
+    Raises:
+        UnknownShape: the call type or the body is not understood.
+    """
+    return _view(call_type, body, 0)
+
+
+def request_parts(call_type: str, body: Mapping[str, Any]) -> list[TextPart]:
+    """Every text of a request; see `request_view`."""
+    return _view(call_type, body, 0).texts
+
+
+def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
+    """Everything that a whole answer says. Fields that are not known are read as free JSON.
+
+    Raises:
+        UnknownShape: the call type or the answer is not understood.
+    """
+    return _view(call_type, answer, 1)
+
+
+def answer_parts(call_type: str, answer: Mapping[str, Any]) -> list[TextPart]:
+    """Every text of an answer; see `answer_view`."""
+    return _view(call_type, answer, 1).texts
+
+
+def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
+    readers = _BY_CALL_TYPE.get(call_type) if isinstance(call_type, str) else None
+    if readers is None:
+        raise UnknownShape(f"no shape is known for call type {plain(call_type) or '…'}")
+    if not isinstance(body, Mapping):
+        raise unknown((), "an object was expected")
+    view = View()
+    try:
+        readers[side](view, body if isinstance(body, dict) else dict(body), (), "user")
+    except RecursionError:
+        raise unknown((), "nested too deep") from None
+    return view

@@ -1,0 +1,173 @@
+"""/v1/chat/completions and /v1/completions: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatehouse.shapes.content import (
+    audio_data,
+    content,
+    function,
+    function_call,
+    json_schema,
+    names,
+    other_free,
+    other_text,
+    result_content,
+    thinking,
+    thinking_settings,
+    tool_choice,
+    tools,
+)
+from gatehouse.shapes.fields import (
+    Reader,
+    as_role,
+    each,
+    either,
+    fields,
+    kind_only,
+    opaque,
+    skip,
+    tagged,
+    text,
+    token,
+)
+from gatehouse.shapes.freejson import free
+from gatehouse.shapes.parts import Path, View, unknown
+from gatehouse.shapes.proxy import request
+
+_tool_call = fields(
+    {
+        "id": token,
+        "type": token,
+        "index": token,
+        "function": function_call,
+        "custom": fields({"name": other_text, "input": text}),
+        "cache_control": kind_only,
+        "provider_specific_fields": free,
+        "extra_content": free,
+    }
+)
+_reasoning_item = fields(
+    {
+        "type": token,
+        "id": token,
+        "status": token,
+        "encrypted_content": opaque,
+        "summary": each(fields({"type": token, "text": text})),
+        "content": each(fields({"type": token, "text": text})),
+    }
+)
+_message: dict[str, Reader] = {
+    "role": token,
+    "content": content,
+    "name": other_text,
+    "refusal": text,
+    "cache_control": kind_only,
+    "tool_calls": each(_tool_call),
+    "function_call": function_call,
+    "tool_call_id": token,
+    "audio": audio_data,
+    "reasoning_content": text,
+    "reasoning": text,
+    "thinking_blocks": each(tagged(thinking)),
+    "reasoning_items": each(_reasoning_item),
+    "reasoning_details": free,
+    "annotations": free,
+    "provider_specific_fields": free,
+    "images": free,
+    "parsed": free,
+    "prefix": token,
+}
+_said = fields(_message)
+_ROLES: dict[str, tuple[str, Reader]] = {
+    **{role: (role, _said) for role in ("system", "developer", "user", "assistant")},
+    **{role: ("tool", fields({**_message, "content": result_content})) for role in ("tool", "function")},
+}
+
+
+def message(view: View, value: Any, path: Path, role: str) -> None:
+    """One message; its role says whose text it is."""
+    said_by = value.get("role") if isinstance(value, dict) else None
+    known = _ROLES.get(said_by) if isinstance(said_by, str) else None
+    if known is None:
+        raise unknown((*path, "role"), "this role is not known")
+    known[1](view, value, path, known[0])
+
+
+_moderation = fields({"model": token, "policy": free})
+_SETTINGS = """
+    frequency_penalty presence_penalty temperature top_p top_k min_p n seed logprobs top_logprobs max_tokens
+    max_completion_tokens parallel_tool_calls reasoning_effort verbosity modalities store repetition_penalty
+""".split()
+_response_format = tagged(
+    {
+        "text": fields({"type": token}),
+        "json_object": fields({"type": token, "response_schema": other_free, "schema": other_free}),
+        "json_schema": fields({"type": token, "json_schema": json_schema}),
+        "grammar": as_role("other", fields({"type": token, "grammar": text})),
+    }
+)
+chat_request = request(
+    {
+        "messages": each(message),
+        "system": as_role("system", content),
+        "tools": tools,
+        "functions": each(function),
+        "tool_choice": tool_choice,
+        "function_call": tool_choice,
+        "response_format": _response_format,
+        "stop": names,
+        "prediction": as_role("assistant", fields({"type": token, "content": content})),
+        "audio": fields({"format": token, "voice": either(string=token, mapping=fields({"id": token}))}),
+        "logit_bias": other_free,
+        "web_search_options": other_free,
+        "thinking": thinking_settings,
+        "context_management": other_free,
+        "output_config": other_free,
+        "moderation": _moderation,
+    },
+    _SETTINGS,
+)
+
+_answered = fields({**_message, "role": token}, otherwise=free)
+_ANSWER: dict[str, Reader] = {
+    "id": skip,
+    "object": skip,
+    "created": skip,
+    "model": skip,
+    "system_fingerprint": skip,
+    "service_tier": skip,
+    "usage": skip,
+}
+# Log probabilities repeat the text token by token; they are not text to be read.
+_choice: dict[str, Reader] = {"index": token, "finish_reason": token, "stop_reason": skip, "logprobs": skip}
+chat_answer = as_role(
+    "assistant",
+    fields({**_ANSWER, "choices": each(fields({**_choice, "message": _answered}, otherwise=free))}, otherwise=free),
+)
+
+_prompts = either(string=text, items=text)
+
+
+def _prompt(view: View, value: Any, path: Path, role: str) -> None:
+    """A text or several; an array of tokens cannot be read."""
+    if isinstance(value, list) and any(isinstance(inner, int | list) for inner in value):
+        raise unknown(path, "an array of tokens cannot be read; send the text")
+    _prompts(view, value, path, role)
+
+
+prompt = as_role("user", _prompt)
+completions_request = request(
+    {
+        "prompt": prompt,
+        "suffix": as_role("user", text),
+        "stop": names,
+        "logit_bias": other_free,
+        "messages": each(message),
+    },
+    [*_SETTINGS, "best_of", "echo"],
+)
+completions_answer = as_role(
+    "assistant", fields({**_ANSWER, "choices": each(fields({**_choice, "text": text}, otherwise=free))}, otherwise=free)
+)

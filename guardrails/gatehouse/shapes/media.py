@@ -1,0 +1,111 @@
+"""Embeddings, moderations, images, speech, transcription, and MCP tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatehouse.shapes.chat import prompt
+from gatehouse.shapes.content import one_part, other_free, other_text
+from gatehouse.shapes.fields import (
+    as_role,
+    blob,
+    each,
+    either,
+    fields,
+    link,
+    present,
+    skip,
+    tagged,
+    text,
+    token,
+)
+from gatehouse.shapes.freejson import free, schema, written_result
+from gatehouse.shapes.parts import Path, View, unknown
+from gatehouse.shapes.proxy import request
+
+embeddings_request = request({"input": prompt}, "dimensions encoding_format input_type".split())
+
+
+def _moderated(view: View, value: Any, path: Path, role: str) -> None:
+    if isinstance(value, list) and any(isinstance(inner, int | list) for inner in value):
+        raise unknown(path, "an array of tokens cannot be read; send the text")
+    _moderated_input(view, value, path, "user")
+
+
+_moderated_input = either(string=text, items=either(string=text, mapping=one_part))
+moderations_request = request({"input": _moderated})
+
+images_request = request(
+    {"prompt": as_role("user", text), "image": either(string=link("image"), items=link("image"))},
+    """background moderation n output_compression output_format partial_images quality response_format size style
+    input_fidelity seed aspect_ratio""".split(),
+)
+_voice = either(string=token, mapping=fields({"id": token}))
+speech_request = request(
+    {"input": as_role("user", text), "instructions": as_role("system", text), "voice": _voice},
+    "response_format speed stream_format".split(),
+)
+transcription_request = request(
+    {
+        "file": present("audio", skip),
+        "prompt": as_role("user", text),
+        "keywords": as_role("user", either(string=text, items=text)),
+        "known_speaker_names": as_role("user", either(string=text, items=text)),
+        "known_speaker_references": either(string=link("audio"), items=link("audio")),
+        "chunking_strategy": other_free,
+        "file_checksum": skip,
+    },
+    "include language languages response_format temperature timestamp_granularities".split(),
+)
+
+# Answers. Numbers (vectors, scores) say nothing; everything else is read.
+_ENVELOPE = dict.fromkeys("id object created model usage".split(), skip)
+numbers_answer = as_role("assistant", fields({**_ENVELOPE, "data": skip, "results": skip}, otherwise=free))
+_picture = fields({"url": link("image"), "b64_json": blob("image"), "revised_prompt": text}, otherwise=free)
+images_answer = as_role("assistant", fields({**_ENVELOPE, "data": each(_picture)}, otherwise=free))
+transcription_answer = as_role(
+    "assistant", fields({**_ENVELOPE, "text": text, "duration": skip, "logprobs": skip}, otherwise=free)
+)
+
+# LiteLLM shows a tool call as a message too, which it writes from the two fields here and does not send.
+_mcp_arguments = as_role("assistant", free)
+mcp_request = request(
+    {
+        "messages": skip,
+        "name": other_text,
+        "arguments": _mcp_arguments,
+        "mcp_tool_name": other_text,
+        "mcp_arguments": _mcp_arguments,
+        "mcp_tool_description": other_text,
+        "mcp_input_schema": as_role("other", schema),
+        "modified_arguments": _mcp_arguments,
+        "mcp_server_name": skip,
+        "server_name": skip,
+        "incoming_bearer_token": skip,
+        "_meta": other_free,
+    }
+)
+_MCP_PART: dict[str, Any] = {"type": token, "annotations": free, "_meta": free, "meta": free}
+_resource = {"uri": text, "name": text, "title": text, "description": text, "mimeType": token, "mime_type": token}
+_mcp_part = tagged(
+    {
+        "text": fields({**_MCP_PART, "text": written_result}, otherwise=free),
+        "image": fields({**_MCP_PART, "data": blob("image"), "mimeType": token, "mime_type": token}, otherwise=free),
+        "audio": fields({**_MCP_PART, "data": blob("audio"), "mimeType": token, "mime_type": token}, otherwise=free),
+        "resource_link": fields({**_MCP_PART, **_resource, "size": token}, otherwise=free),
+        "resource": fields(
+            {
+                **_MCP_PART,
+                "resource": fields({**_resource, "text": written_result, "blob": blob("file")}, otherwise=free),
+            },
+            otherwise=free,
+        ),
+    },
+    otherwise=free,
+)
+mcp_answer = as_role(
+    "tool",
+    fields(
+        {"content": each(_mcp_part), "isError": token, "is_error": token, "structuredContent": free}, otherwise=free
+    ),
+)
