@@ -12,19 +12,26 @@ from typing import Any
 from gatehouse.shapes import chat, media, messages, responses
 from gatehouse.shapes.fields import Reader
 from gatehouse.shapes.parts import JSON, KEY, DeltaPart, FilePart, Path, TextPart, UnknownShape, View, plain, unknown
+from gatehouse.shapes.stream import DIALECTS as _STREAMS
+from gatehouse.shapes.stream import Carrier, EventView, Source, StreamReader
 from gatehouse.shapes.writing import write_back
 
 __all__ = [
     "JSON",
     "KEY",
     "DeltaPart",
+    "EventView",
     "FilePart",
     "Path",
+    "Source",
     "TextPart",
     "UnknownShape",
     "View",
     "answer_parts",
     "answer_view",
+    "carrier",
+    "delta_parts",
+    "event_view",
     "request_parts",
     "request_view",
     "write_back",
@@ -89,3 +96,43 @@ def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
     except RecursionError:
         raise unknown((), "nested too deep") from None
     return view
+
+
+def event_view(call_type: str, event: Mapping[str, Any]) -> EventView:
+    """What one event of a stream says; `write_back` writes to its paths too.
+
+    Raises:
+        UnknownShape: no stream is known for the call type, or the event is not understood.
+    """
+    reader = _stream(call_type)[0]
+    if not isinstance(event, Mapping):
+        raise unknown((), "an object was expected")
+    try:
+        return reader(event if isinstance(event, dict) else dict(event))
+    except RecursionError:
+        raise unknown((), "nested too deep") from None
+
+
+def delta_parts(call_type: str, event: Mapping[str, Any]) -> list[DeltaPart]:
+    """The pieces of running texts in one event; see `event_view`."""
+    return event_view(call_type, event).deltas
+
+
+def carrier(call_type: str, like: Mapping[str, Any], source: Source, text: str) -> dict[str, Any]:
+    """An event that brings `text` as more of a running text, and says nothing else.
+
+    Args:
+        call_type: LiteLLM's.
+        like: an event that brought a piece of it before; its identifiers are kept.
+        source: the running text, from a `DeltaPart` of that event.
+        text: the piece.
+    """
+    return _stream(call_type)[1](like, source, text)
+
+
+def _stream(call_type: str) -> tuple[StreamReader, Carrier]:
+    name = call_type if isinstance(call_type, str) else ""
+    known = _STREAMS.get(name) or _STREAMS.get(name.removeprefix("a"))
+    if known is None:
+        raise UnknownShape(f"no stream is known for call type {plain(call_type) or '…'}")
+    return known
