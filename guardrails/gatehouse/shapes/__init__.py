@@ -6,14 +6,16 @@ ever raised. Writing back what was read changes nothing. The call types are Lite
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from gatehouse.shapes import chat, media, messages, responses
+from gatehouse.shapes.chat_events import chat_carrier, chat_event
+from gatehouse.shapes.events import EventView, Source
 from gatehouse.shapes.fields import Reader
+from gatehouse.shapes.messages_events import messages_carrier, messages_event
 from gatehouse.shapes.parts import JSON, KEY, DeltaPart, FilePart, Path, TextPart, UnknownShape, View, plain, unknown
-from gatehouse.shapes.stream import DIALECTS as _STREAMS
-from gatehouse.shapes.stream import Carrier, EventView, Source, StreamReader
+from gatehouse.shapes.responses_events import responses_carrier, responses_event
 from gatehouse.shapes.writing import write_back
 
 __all__ = [
@@ -53,6 +55,16 @@ _BY_CALL_TYPE = {
     **_DIALECTS,
     **{f"a{name}": readers for name, readers in _DIALECTS.items()},
     "call_mcp_tool": (media.mcp_request, media.mcp_answer),
+}
+
+_StreamReader: TypeAlias = Callable[[dict[str, Any]], EventView]
+_Carrier: TypeAlias = Callable[[Mapping[str, Any], Source, str], dict[str, Any]]
+_STREAMS: dict[str, tuple[_StreamReader, _Carrier]] = {
+    "completion": (chat_event, chat_carrier),
+    "text_completion": (chat_event, chat_carrier),
+    "anthropic_messages": (messages_event, messages_carrier),
+    "responses": (responses_event, responses_carrier),
+    "transcription": (responses_event, responses_carrier),
 }
 
 
@@ -130,7 +142,7 @@ def carrier(call_type: str, like: Mapping[str, Any], source: Source, text: str) 
     return _stream(call_type)[1](like, source, text)
 
 
-def _stream(call_type: str) -> tuple[StreamReader, Carrier]:
+def _stream(call_type: str) -> tuple[_StreamReader, _Carrier]:
     name = call_type if isinstance(call_type, str) else ""
     known = _STREAMS.get(name) or _STREAMS.get(name.removeprefix("a"))
     if known is None:

@@ -141,7 +141,7 @@ def input_item(view: View, value: Any, path: Path, role: str) -> None:
             _said(view, value, path, said_by)
         else:
             message(view, value, path, role)  # LiteLLM takes chat's messages here too
-    elif isinstance(kind, str) and kind in PARTS:
+    elif isinstance(kind, str) and kind in PARTS and kind not in _KNOWN:
         one_part(view, value, path, role)
     else:
         _other_item(view, value, path, role)
