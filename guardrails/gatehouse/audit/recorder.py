@@ -140,8 +140,7 @@ class Recorder:
 
     async def stop(self, patience_s: float = 5.0) -> None:
         """Write what is left and say goodbye; what cannot be written in time is left to the next gateway."""
-        self._settlements.stopping = True
-        self._settlements.wake()
+        self._settlements.stop()
         if self._tasks:
             await asyncio.wait([self._tasks[1]], timeout=patience_s)
         for task in self._tasks:
