@@ -13,6 +13,7 @@ import pytest
 from gatehouse.shapes import UnknownShape, answer_parts, event_view, request_parts, write_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litellm.types.utils import CallTypes
 from openai.types import (
     completion_create_params,
     embedding_create_params,
@@ -114,6 +115,11 @@ def test_every_string_in_arguments_is_found_and_can_be_masked(arguments: dict[st
     left = [part.text for part in request_parts("acompletion", body) if "arguments" in part.path]
     assert all(text.startswith("\ue000") for text in left)
     assert len(left) == len(parts)
+
+
+def test_the_call_types_are_litellms() -> None:
+    named = {member.value for member in CallTypes}
+    assert {*CALL_TYPES, *(call_type for call_type, _ in ANSWERS.values())} <= named | {"responses"}
 
 
 def test_a_wrong_call_type_is_refused() -> None:

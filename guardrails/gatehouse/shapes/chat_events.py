@@ -85,6 +85,7 @@ def _named_call(view: EventView, value: Any, path: Path, source: Source, running
 
 
 def chat_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
+    """A chunk that brings more of one text."""
     index, name, *rest = source
     envelope = {key: value for key, value in like.items() if key not in ("choices", "usage")}
     if name == "text":

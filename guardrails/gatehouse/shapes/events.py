@@ -46,6 +46,7 @@ class EventView:
 
 
 def type_of(event: dict[str, Any]) -> str:
+    """The event's `type`; empty when it has none."""
     kind = event.get("type")
     if not isinstance(kind, str):
         return ""
@@ -53,11 +54,13 @@ def type_of(event: dict[str, Any]) -> str:
 
 
 def index_of(event: dict[str, Any], name: str, otherwise: int) -> int:
+    """A position in the answer, `otherwise` where the event does not say."""
     index = event.get(name)
     return index if isinstance(index, int) else otherwise
 
 
 def objects(items: Any, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """A list of objects with their positions; None is empty."""
     if items is None:
         return []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -66,6 +69,7 @@ def objects(items: Any, path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def without_type(event: dict[str, Any]) -> dict[str, Any]:
+    """Everything else that an event says."""
     return {name: value for name, value in event.items() if name != "type"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatehouse.shapes.chat import prompt
+from gatehouse.shapes.chat import message, prompt
 from gatehouse.shapes.content import one_part, other_free, other_text
 from gatehouse.shapes.fields import (
     as_role,
@@ -36,7 +36,12 @@ _moderated_input = either(string=text, items=either(string=text, mapping=one_par
 moderations_request = request({"input": _moderated})
 
 images_request = request(
-    {"prompt": as_role("user", text), "image": either(string=link("image"), items=link("image"))},
+    # LiteLLM shows the prompt to its hooks as a message too, and sends what the message then says.
+    {
+        "prompt": as_role("user", text),
+        "messages": each(message),
+        "image": either(string=link("image"), items=link("image")),
+    },
     """background moderation n output_compression output_format partial_images quality response_format size style
     input_fidelity seed aspect_ratio""".split(),
 )

@@ -9,6 +9,7 @@ from gatehouse.shapes.content import (
     json_schema,
     names,
     other_free,
+    other_text,
     thinking_settings,
     tool_choice,
     tools,
@@ -34,7 +35,7 @@ messages_request = request(
         "tool_choice": tool_choice,
         "stop_sequences": names,
         # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
-        "metadata": other_free,
+        "metadata": fields({"user_id": other_text}, otherwise=other_free),
         "thinking": thinking_settings,
         "mcp_servers": each(as_role("other", _server)),
         "context_management": other_free,

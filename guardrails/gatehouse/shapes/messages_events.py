@@ -75,6 +75,7 @@ _MESSAGE_EVENTS: dict[str, Callable[[EventView, dict[str, Any]], None]] = {
 
 
 def messages_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
+    """A delta that brings more of one block."""
     index, name = source
     kind = next(kind for kind, (field_name, _) in _BLOCK_DELTAS.items() if field_name == name)
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, name: more}}

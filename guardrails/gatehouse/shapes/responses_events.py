@@ -71,5 +71,6 @@ def _response_source(event: dict[str, Any], name: str) -> Source:
 
 
 def responses_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
+    """A delta that brings more of one item."""
     place = {name: value for name, value in like.items() if name in _PLACE and name not in ("logprobs", "usage")}
     return {**place, "type": f"{source[1]}.delta", "delta": more}
