@@ -98,7 +98,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
             prediction={"type": "content", "content": [{"type": "text", "text": "#17"}]},
             web_search_options={"user_location": {"type": "approximate", "approximate": {"city": "#18"}}},
             extra_body={"user": "#19", "messages": [{"role": "user", "content": "#20"}], "metadata": {"a": "#21"}},
-            reasoning_effort="low",
+            reasoning_effort={"effort": "low"},
+            chat_template_kwargs={"system": "#22"},
             seed=7,
             thinking={"type": "enabled", "budget_tokens": 1024},
             metadata={"not": "read"},
@@ -409,6 +410,14 @@ def test_files_are_noted_and_their_content_is_no_text() -> None:
         ("file", None),
     ]
     assert not any("base64" in part.text or "AAAA" in part.text for part in view.texts)
+
+
+def test_a_file_inside_a_result_is_noted_and_words_that_look_like_one_are_read() -> None:
+    real, words = "data:image/png;base64," + "iVBO" * 200, "data:image/png;base64," + "my\nname\n" * 200
+    for text, is_file in ((real, True), (words, False), (real[:100], False)):
+        view = request_view("acompletion", chat({"role": "tool", "tool_call_id": "c", "content": text}))
+        assert [file.media_type for file in view.files] == (["image/png"] if is_file else [])
+        assert [part.text for part in view.texts] == ([] if is_file else [text])
 
 
 def test_escapes_in_json_are_read_as_a_model_reads_them() -> None:

@@ -11,6 +11,7 @@ from gatehouse.shapes.content import (
     function_call,
     json_schema,
     names,
+    one_part,
     other_free,
     other_text,
     result_content,
@@ -75,7 +76,7 @@ _message: dict[str, Reader] = {
     "reasoning_details": free,
     "annotations": free,
     "provider_specific_fields": free,
-    "images": free,
+    "images": each(one_part),
     "parsed": free,
     "prefix": token,
 }
@@ -98,8 +99,14 @@ def message(view: View, value: Any, path: Path, role: str) -> None:
 _moderation = fields({"model": token, "policy": free})
 _SETTINGS = """
     frequency_penalty presence_penalty temperature top_p top_k min_p n seed logprobs top_logprobs max_tokens
-    max_completion_tokens parallel_tool_calls reasoning_effort verbosity modalities store repetition_penalty
+    max_completion_tokens parallel_tool_calls verbosity num_ctx keep_alive modalities store repetition_penalty
 """.split()
+# What other providers take beside OpenAI's fields, and may show a model; all of it is read.
+_OF_PROVIDERS = """
+    chat_template_kwargs documents generation_config guided_choice guided_grammar guided_json guided_regex plugins
+    provider reasoning safety_settings search_parameters
+""".split()
+_effort = either(string=token, mapping=fields(dict.fromkeys("effort summary generate_summary".split(), token)))
 _response_format = tagged(
     {
         "text": fields({"type": token}),
@@ -110,6 +117,8 @@ _response_format = tagged(
 )
 chat_request = request(
     {
+        **dict.fromkeys(_OF_PROVIDERS, other_free),
+        "reasoning_effort": _effort,
         "messages": each(message),
         "system": as_role("system", content),
         "tools": tools,

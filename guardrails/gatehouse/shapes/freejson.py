@@ -6,6 +6,7 @@ JSON inside a string is read decoded where that shows more than the string does:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -108,7 +109,15 @@ def number_text(value: float) -> str | None:
     return repr(value) if not isinstance(value, bool) and abs(value) >= _LONG_NUMBER else None
 
 
+# A file inside free JSON. A model sees the string itself, so a short one, or one with separators, is read as text.
+_FILE = re.compile(r"data:([\w.+-]+)/[\w.+-]+;base64,[A-Za-z0-9+/]{512,}={0,2}", re.ASCII)
+_FILE_KINDS = frozenset({"image", "audio", "video"})
+
+
 def _string(view: View, value: str, path: Path, role: str) -> None:
+    if value.startswith("data:") and (file := _FILE.fullmatch(value)):
+        view.file(path, file[1] if file[1] in _FILE_KINDS else "file", value[5 : value.index(";")])
+        return
     # Without a backslash, JSON text shows literally all that it says.
     if "\\" in value and value.lstrip()[:1] in ("{", "["):
         _decoded_or_raw(view, value, path, role)
