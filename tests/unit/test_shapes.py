@@ -319,8 +319,14 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
                         "audio": {"id": "a", "data": "AAAA", "transcript": "#3", "expires_at": 1},
                         "annotations": [{"type": "url_citation", "url_citation": {"title": "#4", "url": "u"}}],
                         "tool_calls": [
-                            {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": "#5"}'}}
+                            {
+                                "id": "c",
+                                "type": "function",
+                                "function": {"name": "f", "arguments": '{"a": "#5"}', "new": "#8"},
+                                "new": "#9",
+                            }
                         ],
+                        "images": [{"type": "image_url", "image_url": {"url": PNG}, "new": "#10"}],
                         "provider_specific_fields": {"citations": ["#6"]},
                         "something_new": {"said": "#7"},
                     },
@@ -334,7 +340,7 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "content": [
                 {"type": "thinking", "thinking": "#1", "signature": "c2ln"},
-                {"type": "text", "text": "#2"},
+                {"type": "text", "text": "#2", "new": "#6"},
                 {"type": "tool_use", "id": "t", "name": "f", "input": {"a": "#3"}},
                 {"type": "something_new", "said": "#4"},
             ],

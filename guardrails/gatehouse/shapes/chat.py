@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatehouse.shapes.content import (
+    ANSWERED_PARTS,
     audio_data,
     content,
     function,
@@ -37,18 +38,16 @@ from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import Path, View, unknown
 from gatehouse.shapes.proxy import request
 
-_tool_call = fields(
-    {
-        "id": token,
-        "type": token,
-        "index": token,
-        "function": function_call,
-        "custom": fields({"name": other_text, "input": text}),
-        "cache_control": kind_only,
-        "provider_specific_fields": free,
-        "extra_content": free,
-    }
-)
+_TOOL_CALL: dict[str, Reader] = {
+    "id": token,
+    "type": token,
+    "index": token,
+    "function": function_call,
+    "custom": fields({"name": other_text, "input": text}),
+    "cache_control": kind_only,
+    "provider_specific_fields": free,
+    "extra_content": free,
+}
 _reasoning_item = fields(
     {
         "type": token,
@@ -65,7 +64,7 @@ _message: dict[str, Reader] = {
     "name": other_text,
     "refusal": text,
     "cache_control": kind_only,
-    "tool_calls": each(_tool_call),
+    "tool_calls": each(fields(_TOOL_CALL)),
     "function_call": function_call,
     "tool_call_id": token,
     "audio": audio_data,
@@ -139,7 +138,16 @@ chat_request = request(
     _SETTINGS,
 )
 
-_answered = fields({**_message, "role": token}, otherwise=free)
+_answered = fields(
+    {
+        **_message,
+        "tool_calls": each(fields(_TOOL_CALL, otherwise=free)),
+        "thinking_blocks": each(tagged(ANSWERED_PARTS, otherwise=free)),
+        "images": each(tagged(ANSWERED_PARTS, otherwise=free)),
+        "content": either(string=text, items=tagged(ANSWERED_PARTS, otherwise=free)),
+    },
+    otherwise=free,
+)
 _ANSWER: dict[str, Reader] = {
     "id": skip,
     "object": skip,

@@ -18,6 +18,7 @@ from gatehouse.shapes.fields import (
     link,
     opaque,
     present,
+    refuse,
     tagged,
     text,
     token,
@@ -92,72 +93,81 @@ def _result(view: View, value: Any, path: Path, role: str) -> None:
 caller = fields({"type": token, "tool_id": token, "caller_id": token})
 _server_tool_result = part(tool_use_id=token, content=as_role("tool", free), is_error=token, caller=caller)
 
-thinking = {
-    "thinking": part(thinking=text, signature=opaque),
-    "redacted_thinking": part(data=opaque),
-}
 _input_image = part(image_url=_image("image"), file_id=uploaded("image"), detail=token)
 
-PARTS: dict[str, Reader] = {
-    # OpenAI's chat completions
-    "text": part(text=text, citations=citations, annotations=free),
-    "image_url": part(image_url=_image("image"), detail=token, text=text, caption=text),
-    "video_url": part(video_url=_image("video"), detail=token),
-    "audio_url": part(audio_url=_image("audio")),
-    "input_audio": part(input_audio=audio_data),
-    "file": part(
-        file=fields(
-            {
-                "file_data": link("file"),
-                "file_id": uploaded("file"),
-                "filename": text,
-                "format": token,
-                "detail": token,
-                "video_metadata": free,
-            }
-        )
-    ),
-    "refusal": part(refusal=text),
-    # LiteLLM's
-    "guarded_text": part(text=text),
-    "grounding_source": part(text=text),
-    "query": part(text=text),
-    "tool_reference": part(tool_name=text),
-    # Anthropic's
-    "image": part(source=_source("image", _nested)),
-    "document": part(source=_source("file", _nested), title=text, context=text, citations=citations),
-    "search_result": part(source=text, title=text, content=_nested, citations=citations),
-    "container_upload": part(file_id=uploaded("file")),
-    "tool_use": part(id=token, name=other_text, input=free, caller=caller),
-    "server_tool_use": part(id=token, name=other_text, input=free, caller=caller),
-    "mcp_tool_use": part(id=token, name=other_text, server_name=other_text, input=free),
-    "tool_result": part(tool_use_id=token, is_error=token, content=_result),
-    "mcp_tool_result": part(tool_use_id=token, is_error=token, content=_result),
-    "compaction": part(content=text, signature=opaque, encrypted_content=opaque),
-    **dict.fromkeys(
-        """web_search_tool_result web_fetch_tool_result code_execution_tool_result bash_code_execution_tool_result
-        text_editor_code_execution_tool_result tool_search_tool_result advisor_tool_result""".split(),
-        _server_tool_result,
-    ),
-    **thinking,
-    # OpenAI's responses
-    "input_text": part(text=text),
-    "output_text": part(text=text, annotations=free, logprobs=other_free),
-    "summary_text": part(text=text),
-    "reasoning_text": part(text=text),
-    "input_image": _input_image,
-    "computer_screenshot": _input_image,
-    "input_file": part(
-        file_data=link("file"), file_id=uploaded("file"), file_url=link("file"), filename=text, detail=token
-    ),
-    "output_audio": part(data=blob("audio"), transcript=text, format=token),
-}
+
+def _parts(otherwise: Reader) -> dict[str, Reader]:
+    """Readers of every content part by its type; `otherwise` reads fields that are not known."""
+
+    def part(**own: Reader) -> Reader:
+        return fields({**CACHE, **own}, otherwise)
+
+    return {
+        # OpenAI's chat completions
+        "text": part(text=text, citations=citations, annotations=free),
+        "image_url": part(image_url=_image("image"), detail=token, text=text, caption=text),
+        "video_url": part(video_url=_image("video"), detail=token),
+        "audio_url": part(audio_url=_image("audio")),
+        "input_audio": part(input_audio=audio_data),
+        "file": part(
+            file=fields(
+                {
+                    "file_data": link("file"),
+                    "file_id": uploaded("file"),
+                    "filename": text,
+                    "format": token,
+                    "detail": token,
+                    "video_metadata": free,
+                }
+            )
+        ),
+        "refusal": part(refusal=text),
+        # LiteLLM's
+        "guarded_text": part(text=text),
+        "grounding_source": part(text=text),
+        "query": part(text=text),
+        "tool_reference": part(tool_name=text),
+        # Anthropic's
+        "image": part(source=_source("image", _nested)),
+        "document": part(source=_source("file", _nested), title=text, context=text, citations=citations),
+        "search_result": part(source=text, title=text, content=_nested, citations=citations),
+        "container_upload": part(file_id=uploaded("file")),
+        "tool_use": part(id=token, name=other_text, input=free, caller=caller),
+        "server_tool_use": part(id=token, name=other_text, input=free, caller=caller),
+        "mcp_tool_use": part(id=token, name=other_text, server_name=other_text, input=free),
+        "tool_result": part(tool_use_id=token, is_error=token, content=_result),
+        "mcp_tool_result": part(tool_use_id=token, is_error=token, content=_result),
+        "compaction": part(content=text, signature=opaque, encrypted_content=opaque),
+        **dict.fromkeys(
+            """web_search_tool_result web_fetch_tool_result code_execution_tool_result bash_code_execution_tool_result
+            text_editor_code_execution_tool_result tool_search_tool_result advisor_tool_result""".split(),
+            _server_tool_result,
+        ),
+        "thinking": part(thinking=text, signature=opaque),
+        "redacted_thinking": part(data=opaque),
+        # OpenAI's responses
+        "input_text": part(text=text),
+        "output_text": part(text=text, annotations=free, logprobs=other_free),
+        "summary_text": part(text=text),
+        "reasoning_text": part(text=text),
+        "input_image": _input_image,
+        "computer_screenshot": _input_image,
+        "input_file": part(
+            file_data=link("file"), file_id=uploaded("file"), file_url=link("file"), filename=text, detail=token
+        ),
+        "output_audio": part(data=blob("audio"), transcript=text, format=token),
+    }
+
+
+PARTS = _parts(refuse)
+ANSWERED_PARTS = _parts(free)
+thinking = {kind: PARTS[kind] for kind in ("thinking", "redacted_thinking")}
 
 one_part = tagged(PARTS)
 content = either(string=text, items=either(string=text, mapping=one_part), mapping=one_part)
 result_content = either(string=written_result, items=either(string=written_result, mapping=one_part), mapping=one_part)
 
-function_call = fields({"name": other_text, "arguments": json_text})
+function_call = fields({"name": other_text, "arguments": json_text}, otherwise=free)
 function = as_role(
     "other",
     fields(

@@ -50,9 +50,11 @@ def is_base64(value: str) -> bool:
 
 
 def opaque(view: View, value: Any, path: Path, role: str) -> None:
-    """Bytes that only the provider can read: a signature, an encrypted state."""
-    if not isinstance(value, str) or not is_base64(value):
+    """Bytes that only the provider can read: a signature, an encrypted state. What is no base64 is read as text."""
+    if not isinstance(value, str):
         raise unknown(path, "base64 was expected")
+    if not is_base64(value):
+        view.text(path, value, "other")
 
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", re.ASCII | re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatehouse.shapes.chat import message
 from gatehouse.shapes.content import (
-    PARTS,
+    ANSWERED_PARTS,
     content,
     json_schema,
     names,
@@ -54,7 +54,7 @@ messages_request = request(
     "max_tokens temperature top_k top_p speed reasoning_effort parallel_tool_calls".split(),
 )
 
-block = tagged(PARTS, otherwise=free)
+block = tagged(ANSWERED_PARTS, otherwise=free)
 MESSAGE_ENVELOPE = dict.fromkeys("id type role model usage stop_reason".split(), skip)
 messages_answer = as_role(
     "assistant",

@@ -6,6 +6,7 @@ from typing import Any
 
 from gatehouse.shapes.chat import message
 from gatehouse.shapes.content import (
+    ANSWERED_PARTS,
     PARTS,
     content,
     json_schema,
@@ -203,7 +204,7 @@ RESPONSE_ENVELOPE: dict[str, Reader] = dict.fromkeys(
     incomplete_details moderation""".split(),
     skip,
 )
-_answered_part = tagged(PARTS, otherwise=free)
+_answered_part = tagged(ANSWERED_PARTS, otherwise=free)
 answered_item = tagged(
     {
         **_items(free),
