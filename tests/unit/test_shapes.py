@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import timeit
 from typing import Any
 
 import pytest
@@ -547,3 +548,10 @@ def test_two_names_never_become_one() -> None:
     body = {"mcp_arguments": {"a": 1, "b": 2}}
     with pytest.raises(UnknownShape):
         write_back(body, {("mcp_arguments", "a", KEY): "same", ("mcp_arguments", "b", KEY): "same"})
+
+
+def test_a_long_conversation_is_read_in_a_fraction_of_a_millisecond() -> None:
+    turn = "the quick brown fox jumps over the lazy dog " * 18
+    body = chat(*({"role": role, "content": turn} for _ in range(10) for role in ("user", "assistant")))
+    # Measured: 0.03 ms. The bound leaves room for a machine much slower than usual.
+    assert min(timeit.repeat(lambda: request_parts("acompletion", body), number=1, repeat=50)) < 0.001
