@@ -29,6 +29,14 @@ from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server that is stopped on the way, so not the one that everybody shares."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def ledger(postgres: Postgres, tmp_path: Path) -> WrittenLedger:
     return WrittenLedger(postgres.create_database(), tmp_path)

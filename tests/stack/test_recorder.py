@@ -37,6 +37,14 @@ from tests.support.process import PATIENCE_S
 DEAD_AFTER_S = 2.5
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server that is stopped on the way, so not the one that everybody shares."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def database(postgres: Postgres) -> str:
     url = postgres.create_database()
@@ -447,3 +455,17 @@ async def test_a_gateway_with_the_keys_of_before_a_rotation_does_not_sign(
     await until(lambda: first.backlog == 0)
     assert [capsule.signed_by for capsule in capsules(database)][-1] == fresh.signer.signed_by
     await late.stop(patience_s=0.1)
+
+
+async def test_a_restart_of_the_database_costs_no_call(start: Any, postgres: Postgres, tmp_path: Path) -> None:
+    """Its connections were idle, and broke: the next intent finds another."""
+    writer = await start(tmp_path)
+    await writer.open(intent())
+    await asyncio.to_thread(postgres.stop)
+    await asyncio.to_thread(postgres.start)
+    await until(lambda: writer.writable)
+    batch = [intent() for _ in range(20)]
+    await asyncio.gather(*(writer.open(row) for row in batch))
+    for row in batch:
+        writer.settle(ended(row))
+    await until(lambda: writer.backlog == 0)

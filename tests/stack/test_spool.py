@@ -18,6 +18,7 @@ from tests.stack.test_recorder import (  # the same fixtures: a recorder on a re
     intent,
     key_dir,
     lines,
+    postgres,
     quick,
     rows,
     start,
@@ -25,7 +26,7 @@ from tests.stack.test_recorder import (  # the same fixtures: a recorder on a re
 )
 from tests.support.postgres import Postgres
 
-__all__ = ["database", "every_settled_row_has_its_capsule", "key_dir", "quick", "start"]
+__all__ = ["database", "every_settled_row_has_its_capsule", "key_dir", "postgres", "quick", "start"]
 
 
 def spooled(key_dir: Path) -> list[Path]:

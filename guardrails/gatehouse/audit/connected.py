@@ -23,7 +23,7 @@ class Connected:
 
     Args:
         work: does everything on the connection it is given; says `up()` once it could write.
-        lost: called, and awaited, after each failure.
+        lost: called, and awaited, after a failure that another connection, tried at once, did not mend.
 
     Attributes:
         up: whether the last thing known is that writing works.
@@ -51,8 +51,10 @@ class Connected:
                     await self._work(connection)
                     return
             except Exception as error:
-                self.up = False
+                was_up, self.up = self.up, False
                 self._say(error)
+                if was_up and isinstance(error, psycopg.OperationalError):
+                    continue  # a restart breaks connections, and may be over: who waits need not hear of it
                 await self._lost(error)
             await asyncio.sleep(RETRY_S)
 

@@ -47,6 +47,7 @@ class IntentWriter:
     async def _work(self, connection: calls.Connection) -> None:
         await calls.count_open(connection)  # a database without our schema is not up
         self.task.working()
+        self._waiting.set()  # for those who waited while there was no connection
         while True:
             await self._waiting.wait()
             self._waiting.clear()
