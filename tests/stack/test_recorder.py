@@ -469,3 +469,28 @@ async def test_a_restart_of_the_database_costs_no_call(start: Any, postgres: Pos
     for row in batch:
         writer.settle(ended(row))
     await until(lambda: writer.backlog == 0)
+
+
+async def test_a_gateway_under_more_load_than_it_can_write_still_shows_life(
+    start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endings come in faster than they are written: the heart beats on, and the dead are still found."""
+    victim = await start(tmp_path / "victim")
+    row = intent()
+    await victim.open(row)
+    await die(victim)
+    writer = await start(tmp_path / "a")
+    commit = SettlementWriter._commit
+
+    async def slow(self: SettlementWriter, *args: Any) -> None:
+        await commit(self, *args)
+        await asyncio.sleep(0.05)
+        for _ in range(settlements._BATCH):
+            writer.settle(ended(intent()))
+
+    monkeypatch.setattr(SettlementWriter, "_commit", slow)
+    writer.settle(ended(intent()))
+    await until(lambda: rows(database).get(row["call_id"]) == "partial", 30)
+    assert writer.backlog > 0
+    monkeypatch.setattr(SettlementWriter, "_commit", commit)
+    await until(lambda: writer.backlog == 0, 30)

@@ -116,7 +116,7 @@ class SettlementWriter:
             if monotonic() >= next_beat:
                 await self._beat(connection)
                 next_beat = monotonic() + HEARTBEAT_S
-            if not self.stopping:
+            if not self.stopping and not self._queue:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, next_beat - monotonic())):
                         await self._waiting.wait()
@@ -124,7 +124,7 @@ class SettlementWriter:
                             await self._enough.wait()
             self._waiting.clear()
             self._enough.clear()
-            await self._flush(connection)
+            await self._flush(connection, next_beat)
             if self.stopping and not self.backlog:
                 await calls.end_gateway(connection, self._me)
                 return
@@ -138,7 +138,7 @@ class SettlementWriter:
             self.add(settlement)
         for row in await self._watch.unlogged(connection):
             self._unlogged[row["call_id"]] = row
-        await self._flush(connection)
+        await self._flush(connection, monotonic() + HEARTBEAT_S)
         self.task.working()
 
     async def _show_life(self, connection: calls.Connection) -> None:
@@ -153,8 +153,9 @@ class SettlementWriter:
         # Nobody declares this gateway dead sooner than twice that; what it writes until then, the others find written.
         self._lives_until = begun + recovery.DEAD_AFTER_S / 2
 
-    async def _flush(self, connection: calls.Connection) -> None:
-        while self._queue:
+    async def _flush(self, connection: calls.Connection, until: float) -> None:
+        """Write what there is; no longer than until the next heartbeat, however fast more comes in."""
+        while self._queue and monotonic() < until:
             batch = self._queue[:_BATCH]
             await self._settle(connection, self._me, batch)
             del self._queue[: len(batch)]
