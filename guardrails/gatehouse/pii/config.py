@@ -112,7 +112,7 @@ class PiiConfig:
     recognizers: tuple[CustomRecognizer, ...] = ()
     allow_list: tuple[str, ...] = field(default=(), repr=False)
     max_chars: int = 200_000
-    timeout_s: float = 2.0
+    timeout_s: float = 5.0
 
     def mode_of(self, entity: str) -> Mode:
         """How a finding of this entity is treated."""

@@ -1,0 +1,272 @@
+"""Detectors whose time grows with the length of the text and nothing else.
+
+Presidio's recognizers bring patterns, check digits and context words. They are run here and not through its
+AnalyzerEngine, because there a pattern that runs out of time is skipped with a log line; here that ends the scan.
+E-mail, URL, IBAN and telephone are replaced: Presidio's take seconds to minutes on hostile text (docs/pii.md has the
+figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic
+from typing import Any
+
+import phonenumbers
+import regex  # type: ignore[import-untyped]
+import tldextract
+from phonenumbers import PhoneNumberMatcher
+from presidio_analyzer import PatternRecognizer
+from presidio_analyzer import predefined_recognizers as presidio
+
+from gatehouse.errors import SetupError
+from gatehouse.pii.config import CustomRecognizer
+from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.unicode_fold import fold
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock by which the scan of one text must have ended."""
+
+    at: float
+
+    def left(self) -> float:
+        """Seconds left.
+
+        Raises:
+            ScanFailed: none are.
+        """
+        seconds = self.at - monotonic()
+        if seconds <= 0:
+            raise ScanFailed("timeout")
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Finds one entity; `context` are words that raise the score when one stands shortly before."""
+
+    entity: str
+    find: Callable[[str, Deadline], Iterator[Finding]]
+    context: tuple[str, ...] = ()
+
+
+def matches(pattern: Any, text: str, deadline: Deadline) -> Iterator[Any]:
+    """The pattern's matches.
+
+    Raises:
+        ScanFailed: the time is over before the end of the text was reached.
+    """
+    try:
+        yield from pattern.finditer(text, timeout=deadline.left())
+    except TimeoutError:
+        raise ScanFailed("timeout") from None
+
+
+# -- e-mail ---------------------------------------------------------------------------------------------------------
+# From each @ outwards: a domain to its right (labels of RFC 1035, letters of any script), the local part to its left.
+# Of what RFC 5322 allows there, characters that are as a rule the text around the address (/ ? = & # { | } `) end it.
+_DOMAIN = regex.compile(r"@((?:[\w-]{1,63}+\.){1,10}(?:xn--[a-z0-9-]{1,59}+|[^\W\d_]{2,63}+))", regex.I)
+_LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!$%'*+^_~-")
+# RFC 5321 allows 64; what is longer is no address, but what it hides in front of is taken with it.
+_MAX_LOCAL = 256
+
+
+@cache
+def _suffixes() -> tldextract.TLDExtract:
+    """The public suffix list out of the package: no network, no cache folder."""
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, fallback_to_snapshot=True)
+
+
+def _emails(text: str, deadline: Deadline) -> Iterator[Finding]:
+    if "@" not in text:
+        return
+    for match in matches(_DOMAIN, text, deadline):
+        start = _local_start(text, match.start())
+        if start < match.start():
+            # A suffix that is not public (corp.internal) still names a mailbox, with less certainty.
+            known = bool(_suffixes()(match[1]).suffix)
+            yield Finding("EMAIL_ADDRESS", start, match.end(), 1.0 if known else 0.5)
+
+
+def _local_start(text: str, at: int) -> int:
+    if at and text[at - 1] == '"':
+        quote = text.rfind('"', max(0, at - 1 - _MAX_LOCAL), at - 1)
+        return at if quote < 0 else quote
+    start = at
+    while start > max(0, at - _MAX_LOCAL) and _is_local(text[start - 1]):
+        start -= 1
+    while start < at and text[start] in "'.":  # quotes and brackets of the sentence, not of the address
+        start += 1
+    return start
+
+
+def _is_local(char: str) -> bool:
+    return char in _LOCAL or (char > "\x7f" and char.isalnum())
+
+
+# -- URL ------------------------------------------------------------------------------------------------------------
+_URL = regex.compile(r"\b(?:https?|ftp)://[^\s<>\"'`]{1,2048}+|\bwww\d{0,3}\.[^\s<>\"'`]{1,2048}+", regex.I)
+
+
+def _urls(text: str, deadline: Deadline) -> Iterator[Finding]:
+    for match in matches(_URL, text, deadline):
+        yield Finding("URL", match.start(), match.start() + len(match[0].rstrip(".,;:!?)]}")), 0.6)
+
+
+# -- IBAN -----------------------------------------------------------------------------------------------------------
+_IBAN = regex.compile(r"(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}+", regex.I)
+
+
+def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
+    check = presidio.IbanRecognizer().validate_result
+    for match in matches(_IBAN, text, deadline):
+        # The words after the number look like more of it: the longest beginning with the right length for its country
+        # and the right check digits is the number.
+        value = match[0].upper()
+        for end in range(len(value), 14, -1):
+            if value[end - 1] not in " -" and check(value[:end]):
+                yield Finding("IBAN_CODE", match.start(), match.start() + end, 1.0)
+                break
+
+
+# -- telephone ------------------------------------------------------------------------------------------------------
+_DIGITS = regex.compile(r"\d")
+# libphonenumber joins blocks of digits over at most four other characters; a number has at least seven digits.
+_GAP = 4
+_LEAST_DIGITS = 7
+# No number with its extension is longer; runs of digits beyond it are tables and dumps, taken in overlapping pieces.
+_WINDOW, _OVERLAP = 250, 60
+_REGIONS_BY_LANGUAGE = {"en": ("US", "GB", "IN"), "de": ("DE", "AT", "CH"), "fr": ("FR",), "es": ("ES", "MX"),
+                        "it": ("IT",), "pl": ("PL",), "pt": ("BR", "PT"), "nl": ("NL",), "sv": ("SE",), "fi": ("FI",),
+                        "ko": ("KR",), "tr": ("TR",), "th": ("TH",), "he": ("IL",)}  # fmt: skip
+
+
+def _digit_runs(text: str, deadline: Deadline) -> Iterator[tuple[int, int]]:
+    start = last = count = -1
+    for match in matches(_DIGITS, text, deadline):
+        at = match.start()
+        if start < 0 or at - last > _GAP + 1:
+            if count >= _LEAST_DIGITS:
+                yield start, last + 1
+            start, count = at, 0
+        last, count = at, count + 1
+    if count >= _LEAST_DIGITS:
+        yield start, last + 1
+
+
+def _phones(regions: tuple[str, ...]) -> Callable[[str, Deadline], Iterator[Finding]]:
+    def find(text: str, deadline: Deadline) -> Iterator[Finding]:
+        seen: set[tuple[int, int]] = set()
+        for first, last in _digit_runs(text, deadline):
+            for begin in range(first, last, _WINDOW - _OVERLAP):
+                low, high = max(0, begin - 10), min(len(text), min(begin + _WINDOW, last) + 20)
+                piece = text[low:high]
+                for region in regions:
+                    deadline.left()
+                    # max_tries: by default the matcher gives up after 65,535 candidates and says nothing.
+                    for match in PhoneNumberMatcher(piece, region, leniency=1, max_tries=len(piece) + 1):
+                        span = (low + match.start, low + match.end)
+                        if span not in seen:
+                            seen.add(span)
+                            yield Finding("PHONE_NUMBER", *span, 0.4)
+
+    return find
+
+
+# -- Presidio's own -------------------------------------------------------------------------------------------------
+# Entity: the recognizer and the languages it is for; "" is all. Every pattern of these was measured on hostile text.
+_PRESIDIO: dict[str, tuple[Callable[[], PatternRecognizer], str]] = {
+    "ABA_ROUTING_NUMBER": (presidio.AbaRoutingRecognizer, "en"),
+    "AU_ABN": (presidio.AuAbnRecognizer, "en"),
+    "AU_ACN": (presidio.AuAcnRecognizer, "en"),
+    "AU_MEDICARE": (presidio.AuMedicareRecognizer, "en"),
+    "AU_TFN": (presidio.AuTfnRecognizer, "en"),
+    "CREDIT_CARD": (presidio.CreditCardRecognizer, ""),
+    "CRYPTO": (presidio.CryptoRecognizer, ""),
+    "DATE_TIME": (presidio.DateRecognizer, ""),
+    "ES_NIE": (presidio.EsNieRecognizer, "es"),
+    "ES_NIF": (presidio.EsNifRecognizer, "es"),
+    "IN_AADHAAR": (presidio.InAadhaarRecognizer, "en"),
+    "IP_ADDRESS": (presidio.IpRecognizer, ""),
+    "IT_FISCAL_CODE": (presidio.ItFiscalCodeRecognizer, "it"),
+    "MAC_ADDRESS": (presidio.MacAddressRecognizer, ""),
+    "PL_PESEL": (presidio.PlPeselRecognizer, "pl"),
+    "SG_NRIC_FIN": (presidio.SgFinRecognizer, "en"),
+    "UK_NHS": (presidio.NhsRecognizer, "en"),
+    "UK_NINO": (presidio.UkNinoRecognizer, "en"),
+    "US_BANK_NUMBER": (presidio.UsBankRecognizer, "en"),
+    "US_DRIVER_LICENSE": (presidio.UsLicenseRecognizer, "en"),
+    "US_ITIN": (presidio.UsItinRecognizer, "en"),
+    "US_PASSPORT": (presidio.UsPassportRecognizer, "en"),
+    "US_SSN": (presidio.UsSsnRecognizer, "en"),
+}
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "EMAIL_ADDRESS": (),
+    "IBAN_CODE": (),
+    "PHONE_NUMBER": tuple(presidio.PhoneRecognizer.CONTEXT),
+    "URL": (),
+}
+KNOWN_ENTITIES = frozenset(_PRESIDIO) | frozenset(_OWN)
+
+
+def _by_presidio(entity: str, recognizer: PatternRecognizer) -> Detector:
+    patterns: list[Any] = recognizer.patterns  # type: ignore[has-type]
+    compiled = [(regex.compile(each.regex, recognizer.global_regex_flags), each.score) for each in patterns]
+
+    def find(text: str, deadline: Deadline) -> Iterator[Finding]:
+        for pattern, score in compiled:
+            for match in matches(pattern, text, deadline):
+                value = match[0]
+                valid = recognizer.validate_result(value) if value else False
+                if valid is not False and not recognizer.invalidate_result(value):
+                    yield Finding(entity, match.start(), match.end(), 1.0 if valid else score)
+
+    return Detector(entity, find, tuple(recognizer.context or ()))
+
+
+def built_in(entity: str, languages: tuple[str, ...]) -> Detector | None:
+    """The detector of an entity; None where it is for none of the languages.
+
+    Raises:
+        SetupError: no such entity.
+    """
+    if entity in _PRESIDIO:
+        kind, language = _PRESIDIO[entity]
+        return _by_presidio(entity, kind()) if not language or language in languages else None
+    if entity == "PHONE_NUMBER":
+        regions = tuple(dict.fromkeys(each for code in languages for each in _REGIONS_BY_LANGUAGE.get(code, ())))
+        return Detector(entity, _phones(regions or ("US",)), _OWN[entity])
+    if entity in _OWN:
+        return Detector(entity, {"EMAIL_ADDRESS": _emails, "IBAN_CODE": _ibans, "URL": _urls}[entity])
+    raise SetupError(f"pii.entities: {entity} is not known. Choose from {', '.join(sorted(KNOWN_ENTITIES))}.")
+
+
+def custom(recognizer: CustomRecognizer) -> Detector:
+    """The detector of a recognizer out of the configuration.
+
+    Raises:
+        SetupError: a pattern is not within bounds.
+    """
+    compiled = [(pattern.compiled(), pattern.score) for pattern in recognizer.patterns]
+    if recognizer.deny_list:
+        words = {each for word in recognizer.deny_list for each in (word.strip(), fold(word.strip()).text) if each}
+        longest_first = "|".join(regex.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
+        compiled.append((regex.compile(rf"(?<!\w)(?:{longest_first})(?!\w)", regex.I), 1.0))
+
+    def find(text: str, deadline: Deadline) -> Iterator[Finding]:
+        for pattern, score in compiled:
+            for match in matches(pattern, text, deadline):
+                if match.end() > match.start():
+                    yield Finding(recognizer.entity, match.start(), match.end(), score)
+
+    return Detector(recognizer.entity, find, recognizer.context)
+
+
+def warm() -> None:
+    """Load the tables that the first call would wait for."""
+    _suffixes()("example.com")
+    phonenumbers.parse("+12015550123")
