@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 from gatehouse.errors import SetupError
 from gatehouse.policy import load
+from gatehouse.policy.cases import read_cases
 from gatehouse.policy.document import DocumentError
 from gatehouse.policy.load import NOT_YET_ENFORCED, load_policy, read_policy
 
@@ -180,3 +182,12 @@ def test_an_empty_section_asks_for_nothing(tmp_path: Path) -> None:
 
 def test_the_shipped_policy_is_one_that_the_gateway_enforces() -> None:
     load_policy(Path(__file__).parents[2] / "policy.yaml")
+
+
+def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    policy, cases = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    loaded, _ = read_policy(written(tmp_path, policy))
+    (tmp_path / "cases.yaml").write_text(cases)
+    tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.rules)
+    assert [case.differences(loaded.rules) for case in tried] == [[]]

@@ -35,7 +35,18 @@ def test_a_file_written_in_place_is_noticed(path: Path) -> None:
     assert not holder.refresh()
 
 
-def test_a_file_that_was_replaced_is_noticed(path: Path) -> None:
+def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = path.stat()
+    monkeypatch.setattr(holder_module.os, "stat", lambda path: frozen)
+    holder = PolicyHolder(path)
+    path.write_text(TWO)
+    assert holder.refresh()
+
+
+def test_a_file_that_was_replaced_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holder_module, "_RACY_S", -1.0)  # as if the last change were long ago
     holder = PolicyHolder(path)
     new = path.with_suffix(".new")
     new.write_text(TWO)
