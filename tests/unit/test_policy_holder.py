@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gatehouse.errors import SetupError
@@ -39,7 +40,7 @@ def test_a_change_within_the_same_tick_of_the_file_systems_clock_is_noticed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = path.stat()
-    monkeypatch.setattr(holder_module.os, "stat", lambda path: frozen)
+    monkeypatch.setattr(holder_module, "os", SimpleNamespace(stat=lambda path: frozen))
     holder = PolicyHolder(path)
     path.write_text(TWO)
     assert holder.refresh()
