@@ -29,7 +29,7 @@ _BATCH_CHARS = 8_000
 _BATCH_TEXTS = 32
 _START_S = 60.0
 # Over the time that the worker gives itself, before the process is taken for stuck.
-_GRACE_S = 0.5
+_GRACE_S = 2.0
 # How long a text waits for a free worker before the caller is told to come back.
 _WAIT_S = 10.0
 _RESTART_S = 1.0

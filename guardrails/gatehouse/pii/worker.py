@@ -18,7 +18,7 @@ from gatehouse.errors import SetupError
 
 HEADER = struct.Struct(">I")
 # Beyond the time of its texts: by then the parent has ended the process, or is no more.
-_ALARM_AFTER_S = 2.0
+_ALARM_AFTER_S = 4.0
 
 
 def read_frame(stream: BinaryIO) -> Any:
