@@ -18,6 +18,7 @@ from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
+from gatehouse.garbage import guard_contexts
 from gatehouse.litellm_logs import keep_content_out
 from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
 from gatehouse.pipeline import Pipeline
@@ -59,6 +60,7 @@ class Gateway:
             grace_s=self._settings.settle_grace_s,
         )
         keep_content_out()
+        guard_contexts()
         litellm_app.include_router(health.router(self._settings, self._policy, lambda: self._recorder))
         litellm_app.include_router(audit.router(self._settings))
 

@@ -58,7 +58,7 @@ def test_one_capsule_for_every_intent(own_postgres: Postgres, started: list[Serv
 
     def writer(callers: int) -> Server:
         command = [sys.executable, "-m", "tests.support.ledger_writer", url, tmp_path, str(callers)]
-        server = Server(command, tmp_path / "output", cwd=REPOSITORY)
+        server = Server(command, tmp_path / f"output-{len(started)}", cwd=REPOSITORY)
         server.start()
         started.append(server)
         return server

@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psycopg
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
@@ -68,7 +69,12 @@ async def caller(recorder: Recorder, opened: int, stopping: asyncio.Event) -> No
 
 async def main(database_url: str, folder: Path, callers: int) -> None:
     recorder = Recorder(database_url, AuditLog(folder / "logs"), KeyFolder(folder / "keys"), folder / "spool")
-    await recorder.start(120)
+    while True:
+        try:
+            await recorder.start(120)
+            break
+        except psycopg.OperationalError:  # Postgres is away; what runs a gateway would start it again
+            await asyncio.sleep(0.5)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     opened = os.open(folder / f"opened-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
