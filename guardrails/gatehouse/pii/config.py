@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import regex  # type: ignore[import-untyped]  # it ships no types; what comes out of it is typed here
@@ -35,6 +36,58 @@ DEFAULT_ENTITIES = (
     "PHONE_NUMBER",
     "US_ITIN",
     "US_SSN",
+)
+
+# Every entity that has a detector, with the languages whose texts hold it; "" is all.
+KNOWN_ENTITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ABA_ROUTING_NUMBER": "en",
+        "AU_ABN": "en",
+        "AU_ACN": "en",
+        "AU_MEDICARE": "en",
+        "AU_TFN": "en",
+        "CREDIT_CARD": "",
+        "CRYPTO": "",
+        "DATE_TIME": "",
+        "EMAIL_ADDRESS": "",
+        "ES_NIE": "es",
+        "ES_NIF": "es",
+        "IBAN_CODE": "",
+        "IN_AADHAAR": "en",
+        "IP_ADDRESS": "",
+        "IT_FISCAL_CODE": "it",
+        "MAC_ADDRESS": "",
+        "PHONE_NUMBER": "",
+        "PL_PESEL": "pl",
+        "SG_NRIC_FIN": "en",
+        "UK_NHS": "en",
+        "UK_NINO": "en",
+        "URL": "",
+        "US_BANK_NUMBER": "en",
+        "US_DRIVER_LICENSE": "en",
+        "US_ITIN": "en",
+        "US_PASSPORT": "en",
+        "US_SSN": "en",
+    }
+)
+# Where a telephone number without a country code is dialled. A language that is not here has nothing of its own.
+REGIONS_BY_LANGUAGE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "en": ("US", "GB", "IN"),
+        "de": ("DE", "AT", "CH"),
+        "fr": ("FR",),
+        "es": ("ES", "MX"),
+        "it": ("IT",),
+        "pl": ("PL",),
+        "pt": ("BR", "PT"),
+        "nl": ("NL",),
+        "sv": ("SE",),
+        "fi": ("FI",),
+        "ko": ("KR",),
+        "tr": ("TR",),
+        "th": ("TH",),
+        "he": ("IL",),
+    }
 )
 
 _FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "s": regex.DOTALL, "x": regex.VERBOSE}

@@ -22,7 +22,7 @@ from presidio_analyzer import PatternRecognizer
 from presidio_analyzer import predefined_recognizers as presidio
 
 from gatehouse.errors import SetupError
-from gatehouse.pii.config import CustomRecognizer
+from gatehouse.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.unicode_fold import fold
 
@@ -140,9 +140,6 @@ _GAP = 4
 _LEAST_DIGITS = 7
 # No number with its extension is longer; runs of digits beyond it are tables and dumps, taken in overlapping pieces.
 _WINDOW, _OVERLAP = 250, 60
-_REGIONS_BY_LANGUAGE = {"en": ("US", "GB", "IN"), "de": ("DE", "AT", "CH"), "fr": ("FR",), "es": ("ES", "MX"),
-                        "it": ("IT",), "pl": ("PL",), "pt": ("BR", "PT"), "nl": ("NL",), "sv": ("SE",), "fi": ("FI",),
-                        "ko": ("KR",), "tr": ("TR",), "th": ("TH",), "he": ("IL",)}  # fmt: skip
 
 
 def _digit_runs(text: str, deadline: Deadline) -> Iterator[tuple[int, int]]:
@@ -178,31 +175,31 @@ def _phones(regions: tuple[str, ...]) -> Callable[[str, Deadline], Iterator[Find
 
 
 # -- Presidio's own -------------------------------------------------------------------------------------------------
-# Entity: the recognizer and the languages it is for; "" is all. Every pattern of these was measured on hostile text.
-_PRESIDIO: dict[str, tuple[Callable[[], PatternRecognizer], str]] = {
-    "ABA_ROUTING_NUMBER": (presidio.AbaRoutingRecognizer, "en"),
-    "AU_ABN": (presidio.AuAbnRecognizer, "en"),
-    "AU_ACN": (presidio.AuAcnRecognizer, "en"),
-    "AU_MEDICARE": (presidio.AuMedicareRecognizer, "en"),
-    "AU_TFN": (presidio.AuTfnRecognizer, "en"),
-    "CREDIT_CARD": (presidio.CreditCardRecognizer, ""),
-    "CRYPTO": (presidio.CryptoRecognizer, ""),
-    "DATE_TIME": (presidio.DateRecognizer, ""),
-    "ES_NIE": (presidio.EsNieRecognizer, "es"),
-    "ES_NIF": (presidio.EsNifRecognizer, "es"),
-    "IN_AADHAAR": (presidio.InAadhaarRecognizer, "en"),
-    "IP_ADDRESS": (presidio.IpRecognizer, ""),
-    "IT_FISCAL_CODE": (presidio.ItFiscalCodeRecognizer, "it"),
-    "MAC_ADDRESS": (presidio.MacAddressRecognizer, ""),
-    "PL_PESEL": (presidio.PlPeselRecognizer, "pl"),
-    "SG_NRIC_FIN": (presidio.SgFinRecognizer, "en"),
-    "UK_NHS": (presidio.NhsRecognizer, "en"),
-    "UK_NINO": (presidio.UkNinoRecognizer, "en"),
-    "US_BANK_NUMBER": (presidio.UsBankRecognizer, "en"),
-    "US_DRIVER_LICENSE": (presidio.UsLicenseRecognizer, "en"),
-    "US_ITIN": (presidio.UsItinRecognizer, "en"),
-    "US_PASSPORT": (presidio.UsPassportRecognizer, "en"),
-    "US_SSN": (presidio.UsSsnRecognizer, "en"),
+# Every pattern of these was measured on hostile text.
+_PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
+    "ABA_ROUTING_NUMBER": presidio.AbaRoutingRecognizer,
+    "AU_ABN": presidio.AuAbnRecognizer,
+    "AU_ACN": presidio.AuAcnRecognizer,
+    "AU_MEDICARE": presidio.AuMedicareRecognizer,
+    "AU_TFN": presidio.AuTfnRecognizer,
+    "CREDIT_CARD": presidio.CreditCardRecognizer,
+    "CRYPTO": presidio.CryptoRecognizer,
+    "DATE_TIME": presidio.DateRecognizer,
+    "ES_NIE": presidio.EsNieRecognizer,
+    "ES_NIF": presidio.EsNifRecognizer,
+    "IN_AADHAAR": presidio.InAadhaarRecognizer,
+    "IP_ADDRESS": presidio.IpRecognizer,
+    "IT_FISCAL_CODE": presidio.ItFiscalCodeRecognizer,
+    "MAC_ADDRESS": presidio.MacAddressRecognizer,
+    "PL_PESEL": presidio.PlPeselRecognizer,
+    "SG_NRIC_FIN": presidio.SgFinRecognizer,
+    "UK_NHS": presidio.NhsRecognizer,
+    "UK_NINO": presidio.UkNinoRecognizer,
+    "US_BANK_NUMBER": presidio.UsBankRecognizer,
+    "US_DRIVER_LICENSE": presidio.UsLicenseRecognizer,
+    "US_ITIN": presidio.UsItinRecognizer,
+    "US_PASSPORT": presidio.UsPassportRecognizer,
+    "US_SSN": presidio.UsSsnRecognizer,
 }
 _OWN: Mapping[str, tuple[str, ...]] = {
     "EMAIL_ADDRESS": (),
@@ -210,7 +207,6 @@ _OWN: Mapping[str, tuple[str, ...]] = {
     "PHONE_NUMBER": tuple(presidio.PhoneRecognizer.CONTEXT),
     "URL": (),
 }
-KNOWN_ENTITIES = frozenset(_PRESIDIO) | frozenset(_OWN)
 
 
 def _by_presidio(entity: str, recognizer: PatternRecognizer) -> Detector:
@@ -234,11 +230,12 @@ def built_in(entity: str, languages: tuple[str, ...]) -> Detector | None:
     Raises:
         SetupError: no such entity.
     """
+    if (language := KNOWN_ENTITIES.get(entity)) and language not in languages:
+        return None
     if entity in _PRESIDIO:
-        kind, language = _PRESIDIO[entity]
-        return _by_presidio(entity, kind()) if not language or language in languages else None
+        return _by_presidio(entity, _PRESIDIO[entity]())
     if entity == "PHONE_NUMBER":
-        regions = tuple(dict.fromkeys(each for code in languages for each in _REGIONS_BY_LANGUAGE.get(code, ())))
+        regions = tuple(dict.fromkeys(each for code in languages for each in REGIONS_BY_LANGUAGE.get(code, ())))
         return Detector(entity, _phones(regions or ("US",)), _OWN[entity])
     if entity in _OWN:
         return Detector(entity, {"EMAIL_ADDRESS": _emails, "IBAN_CODE": _ibans, "URL": _urls}[entity])
