@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from gatehouse.errors import SetupError
@@ -12,7 +13,8 @@ from gatehouse.pii import detectors
 from gatehouse.pii.config import KNOWN_ENTITIES, CustomPattern, CustomRecognizer, Mode, PiiConfig
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.from_policy import pii_config, pii_problems
-from gatehouse.policy.model import PatternPolicy, PiiPolicy, RecognizerPolicy
+from gatehouse.policy.document import parse_document
+from gatehouse.policy.model import PatternPolicy, PiiPolicy, Policy, RecognizerPolicy
 
 WHOLE = {
     "mode": "block",
@@ -92,6 +94,16 @@ def test_an_entity_of_ones_own_is_known_also_in_a_suggestion() -> None:
 
 def test_what_is_switched_off_may_be_of_another_language() -> None:
     assert not list(pii_problems(policy(entities={"ES_NIF": "off"})))
+
+
+def test_off_needs_no_quotes() -> None:
+    text = b"version: 1\npii: {mode: off, entities: {URL: off, CRYPTO: mask}}\nscreens: {secrets: off}\n"
+    read = parse_document(Path("policy.yaml"), text).validated(Policy)
+    assert read.pii is not None
+    config = pii_config(read.pii)
+    assert (config.mode, config.mode_of("URL"), config.mode_of("CRYPTO")) == (Mode.OFF, Mode.OFF, Mode.MASK)
+    assert read.screens is not None
+    assert read.screens.secrets == "off"
 
 
 def test_every_known_entity_has_a_detector_and_every_detector_is_known() -> None:

@@ -52,6 +52,11 @@ def _modes(value: Any) -> Any:
     return value
 
 
+def _off(value: Any) -> Any:
+    """YAML 1.1 reads the bare word `off` as false."""
+    return "off" if value is False else value
+
+
 def _url(url: str) -> str:
     if not re.match(r"https?://[^/\s]", url):
         raise ValueError(f"{url!r} is not an address; write one such as https://opa.example/v1/data/gatehouse/allow")
@@ -69,8 +74,8 @@ Score = Annotated[float, Field(ge=0, le=1, strict=True)]
 Hold = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=600, strict=True)]
 Timeout = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10, strict=True)]
 OnError = Literal["deny", "allow"]
-PiiMode = Literal["mask", "block", "observe", "off"]
-ScreenMode = Literal["block", "observe", "off"]
+PiiMode = Annotated[Literal["mask", "block", "observe", "off"], BeforeValidator(_off)]
+ScreenMode = Annotated[Literal["block", "observe", "off"], BeforeValidator(_off)]
 
 
 class Section(BaseModel):
