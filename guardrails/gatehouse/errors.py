@@ -3,6 +3,7 @@
 SetupError              the gateway cannot start, or a command cannot do its work
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
+|-- LimitExceeded       413  it may use more than one request of this caller may
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 `-- of /governance alone:
     |-- InvalidRequest  400  a parameter is not what it should be
@@ -62,6 +63,14 @@ class UngovernedRoute(GovernanceError):
     """The route could reach a model without passing the pipeline."""
 
     code = "ungoverned_route"
+
+
+class LimitExceeded(GovernanceError):
+    """The request may use more tokens, or cost more, than one request of this caller may."""
+
+    status = 413
+    code = "limit_exceeded"
+    kind = "invalid_request_error"
 
 
 class GovernanceUnavailable(GovernanceError):
