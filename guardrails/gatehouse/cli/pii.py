@@ -1,0 +1,251 @@
+"""`gatehouse pii`: what the scanner finds in a file, before it is in a prompt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from gatehouse.cli import app
+from gatehouse.cli.output import printable
+from gatehouse.errors import SetupError
+from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.pii.from_policy import pii_config, pii_problems
+from gatehouse.pii.masking import Mask
+from gatehouse.pii.pieces import PIECE, TextFile, pieces
+from gatehouse.policy.load import read_policy
+from gatehouse.policy.model import PiiPolicy
+
+FOUND = 3
+Scanned = Iterator[tuple[str, list[Finding]]]
+# Smaller ones are scanned before a bar could be read.
+_BAR_FROM_BYTES = 500_000
+
+pii_app = typer.Typer(no_args_is_help=True, help="Personal data: what the scanner finds in a text.")
+app.add_typer(pii_app, name="pii")
+
+
+@pii_app.callback()
+def _group() -> None:
+    """Keeps `scan` a word of its own: a Typer group of one command would swallow it."""
+
+
+@pii_app.command()
+def scan(
+    file: Annotated[str, typer.Argument(help="A text file; `-` is standard input.")] = "-",
+    policy: Annotated[
+        Path | None, typer.Option(help="Look for what the `pii` section of this policy.yaml names.")
+    ] = None,
+    entities: Annotated[
+        list[str] | None,
+        typer.Option(help="Look for these instead, such as EMAIL_ADDRESS,PHONE_NUMBER; may be repeated."),
+    ] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option(help="Two-letter codes, such as en,de, instead of the policy's; en by default.")
+    ] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="Print the text with placeholders, as a model would see it.")] = (
+        False
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each finding.")] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Print what was found and not only its first character and length.")
+    ] = False,
+) -> None:
+    """Find personal data in a text, as the gateway would.
+
+    Prints each finding's entity, line:column, score and mode. Nothing is sent anywhere, and no gateway need run.
+
+    Exit code 0: nothing found, 3: something found, 1: the text could not be scanned to its end.
+    """
+    if mask and (as_json or show_values):
+        raise SetupError("--mask: prints the text, not findings. Leave out --json and --show-values.")
+    config = _config(policy, _words(entities), _words(languages))
+    with _opened(file) as opened, _bar(file, shown=not (mask and sys.stdout.isatty())) as advance:
+        text = TextFile(opened, advance)
+        scanned = _scanned(file, text, config)
+        if mask:
+            counts = _print_masked(scanned, text, config)
+        else:
+            counts = Counter()
+            for each in _located(scanned, config):
+                counts[each.entity] += 1
+                typer.echo(each.as_json(show_values) if as_json else each.as_row(show_values))
+    if not mask and not as_json:
+        typer.echo(_summary(counts))
+    if text.strange:
+        typer.echo(f"note: bytes that are not UTF-8: {text.strange:,}. A value with one may not be found.", err=True)
+    if counts:
+        raise typer.Exit(FOUND)
+
+
+def _words(given: list[str] | None) -> list[str]:
+    return [word.strip() for each in given or () for word in each.split(",") if word.strip()]
+
+
+def _config(path: Path | None, entities: list[str], languages: list[str]) -> PiiConfig:
+    section = PiiPolicy()
+    if path is not None:
+        loaded, _ = read_policy(path)
+        if loaded.policy.pii is None:
+            raise SetupError(f"{path}: has no section `pii`. Add one, or leave out --policy.")
+        section = loaded.policy.pii
+    if entities:
+        # With the policy's own mode and recognizer, where it has them.
+        section = section.model_copy(
+            update={
+                "entities": {name: section.entities.get(name) for name in entities},
+                "recognizers": tuple(each for each in section.recognizers if each.entity in entities),
+            }
+        )
+    if languages:
+        section = section.model_copy(update={"languages": tuple(languages)})
+    for where, what in pii_problems(section):
+        if (where[0] == "entities" and entities) or (where[0] == "languages" and languages):
+            raise SetupError(f"--{where[0]}: {what}" + "." * (not what.endswith("?")))
+    config = pii_config(section)
+    if not config.wanted:
+        raise SetupError("pii: everything is off, so nothing is looked for. Name what to look for with --entities.")
+    return config
+
+
+def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
+    try:
+        from gatehouse.pii.engine import Engine  # it loads Presidio, for which --help need not wait
+    except ModuleNotFoundError as error:
+        raise SetupError(f"{error.name}: not installed. Install gatehouse with its dependencies.") from None
+    engine = Engine(config)
+    line = 1
+    try:
+        for piece, findings in pieces(text, engine.scan, PIECE):
+            yield piece, findings
+            line += piece.count("\n")
+    except ScanFailed as failed:
+        raise SetupError(
+            f"{name}: from line {line} on it could not be scanned ({failed.reason}); the gateway would block it. "
+            "Look for a pattern of yours that is slow there."
+        ) from None
+    except OSError as error:
+        raise SetupError(f"{name}: {error.strerror}. Name a text file that can be read.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A finding with its line and column, both from 1, and its place from the text's beginning, in characters."""
+
+    entity: str
+    line: int
+    column: int
+    start: int
+    end: int
+    score: float
+    mode: str
+    value: str = field(repr=False)
+
+    def as_json(self, show_value: bool) -> str:
+        said = asdict(self)
+        value = said.pop("value")
+        said |= {"value": value} if show_value else {"first": value[0], "length": len(value)}
+        return json.dumps(said)
+
+    def as_row(self, show_value: bool) -> str:
+        many = f"{len(self.value)} character{'s' * (len(self.value) > 1)}"
+        value = printable(self.value if show_value else self.value[0]) + ("" if show_value else f"...  {many}")
+        return f"{self.entity:<20} {f'{self.line}:{self.column}':>10}  {self.score:.2f}  {self.mode:<7}  {value}"
+
+
+def _located(scanned: Scanned, config: PiiConfig) -> Iterator[_Found]:
+    offset, line, line_start = 0, 1, 0
+    for piece, findings in scanned:
+        at = 0
+        for each in findings:
+            if breaks := piece.count("\n", at, each.start):
+                line, line_start = line + breaks, offset + piece.rfind("\n", at, each.start) + 1
+            at, start = each.start, offset + each.start
+            yield _Found(
+                each.entity,
+                line,
+                start - line_start + 1,
+                start,
+                offset + each.end,
+                round(each.score, 2),
+                config.mode_of(each.entity).value,
+                piece[each.start : each.end],
+            )
+        if breaks := piece.count("\n", at):
+            line, line_start = line + breaks, offset + piece.rfind("\n", at) + 1
+        offset += len(piece)
+
+
+def _print_masked(scanned: Scanned, text: TextFile, config: PiiConfig) -> Counter[str]:
+    """As a model would see it; what is in mode `block`, which no model would see, has a placeholder too."""
+    stricter = replace(
+        config,
+        mode=_masked(config.mode),
+        entities={name: mode and _masked(mode) for name, mode in config.entities.items()},
+    )
+    counts: Counter[str] = Counter()
+    mask = Mask()
+    for piece, findings in scanned:
+        sys.stdout.buffer.write(text.encode(mask.mask(piece, findings, stricter)))
+        counts.update(each.entity for each in findings)
+    sys.stdout.buffer.flush()
+    return counts
+
+
+def _masked(mode: Mode) -> Mode:
+    return Mode.MASK if mode is Mode.BLOCK else mode
+
+
+def _summary(counts: Counter[str]) -> str:
+    if not counts:
+        return "nothing found"
+    total = sum(counts.values())
+    kinds = ", ".join(f"{count} {entity}" for entity, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return f"\n{total} finding{'s' * (total > 1)}: {kinds}"
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        if sys.stdin.isatty():
+            typer.echo("reading standard input; Ctrl-D ends it", err=True)
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115 - closed below; the body's own errors are none of opening it
+    except OSError as error:
+        raise SetupError(f"{name}: {error.strerror}. Name a text file that can be read.") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _bar(name: str, *, shown: bool) -> Iterator[Callable[[int], object]]:
+    """A progress bar for a big file on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
+    size = 0 if name == "-" else Path(name).stat().st_size
+    if not shown or size < _BAR_FROM_BYTES or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("scanning"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    # Findings that go to the same terminal are printed above the bar; those that go to a file stay out of it.
+    redirect = sys.stdout.isatty()
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:
+        task = bar.add_task("", total=size)
+        yield lambda count: bar.advance(task, count)
