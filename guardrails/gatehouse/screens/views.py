@@ -1,0 +1,64 @@
+"""The ways in which one text can be read: folded, as it stands, and what is encoded in it.
+
+Every screen looks at every view, so that a disguise is undone in one place. A view knows where it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gatehouse.pii.detectors import Deadline
+from gatehouse.pii.encoded import decoded_runs
+from gatehouse.unicode_fold import Folded, fold
+
+# Base64 in base64 is read twice; whoever goes deeper loses the model as well.
+_DEPTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One reading of `source`.
+
+    Attributes:
+        text: what the screens look at.
+        source: what it is a reading of, the whole text or what a run in it stands for.
+        folded: how `text` lies on `source`; None where character lies on character.
+        run: the run of the whole text that this was read out of; None for a reading of the whole text.
+    """
+
+    text: str = field(repr=False)
+    source: str = field(repr=False)
+    folded: Folded | None = field(default=None, repr=False)
+    run: tuple[int, int] | None = None
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where `text[start:end]` (not empty) stands in the whole text."""
+        if self.run is not None:
+            return self.run
+        return (start, end) if self.folded is None else self.folded.span(start, end)
+
+    def written(self, start: int, end: int) -> str:
+        """What stands in the source where `text[start:end]` (not empty) is read."""
+        first, last = (start, end) if self.folded is None else self.folded.span(start, end)
+        return self.source[first:last]
+
+
+def views(text: str, deadline: Deadline) -> Iterator[View]:
+    """Every reading of a text.
+
+    Raises:
+        ScanFailed: the time is over.
+    """
+    yield from _views(text, deadline, _DEPTH, None)
+
+
+def _views(text: str, deadline: Deadline, depth: int, run: tuple[int, int] | None) -> Iterator[View]:
+    folded = fold(text, homoglyphs=True)
+    yield View(folded.text, text, folded, run)
+    if folded.text != text:
+        # A character that is drawn as nothing may stand between two words: there the folded text has one.
+        yield View(text, text, None, run)
+    if depth:
+        for start, end, inner in decoded_runs(folded.text, deadline):
+            yield from _views(inner, deadline, depth - 1, run or folded.span(start, end))
