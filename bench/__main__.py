@@ -1,6 +1,6 @@
 """`python -m bench`: how many requests the gateway does for each one that the same gateway without the plugin, and
 LiteLLM as pip installs it, do beside it on the same machine in the same minutes. `python -m bench ledger` measures the
-ledger instead.
+ledger instead, `python -m bench pipeline` the policy, the screens and the masking of personal data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from gatehouse.errors import SetupError
 
 from bench import report
-from bench.gateways import BARE, OURS, PIP, make_key, start_gateways
+from bench.gateways import BARE, OURS, PIP, Variant, make_key, start_gateways
 from bench.measure import Gateway, run_rounds
 from bench.services import start_services
 
@@ -73,7 +73,7 @@ def main() -> None:
         say = _say
         say("starting Postgres, Redis and the constant upstream ...")
         services = start_services(stack, folder)
-        gateways = start_gateways(stack, folder, services, chosen.only, say)
+        gateways = start_gateways(stack, folder, services, [Variant(name, name) for name in chosen.only], say)
         profiler = Profiler(stack, chosen.profile, chosen.seconds) if chosen.profile else None
         samples = run_rounds(
             gateways,
@@ -101,6 +101,10 @@ if __name__ == "__main__":
             from bench import ledger
 
             ledger.main(sys.argv[2:])
+        elif sys.argv[1:2] == ["pipeline"]:
+            from bench import pipeline
+
+            pipeline.main(sys.argv[2:])
         else:
             main()
     except SetupError as error:

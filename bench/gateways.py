@@ -1,4 +1,4 @@
-"""The three gateways that are compared, and how each is started on the same database, cache and configuration."""
+"""The gateways that are compared, and how each is started on the same database, cache and configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ MASTER_KEY = "sk-gatehouse-bench-master-key"
 OURS, BARE, PIP = "gatehouse", "without-plugin", "litellm-from-pip"
 PIP_VENV = ROOT / ".gatehouse" / "bench-venv"
 
+
+@dataclass(frozen=True)
+class Variant:
+    """One gateway of a run.
+
+    Attributes:
+        served_by: OURS, BARE or PIP.
+        policy: its policy.yaml; only OURS reads one.
+        guardrails: LiteLLM's own, as config.yaml lists them.
+    """
+
+    name: str
+    served_by: str
+    policy: Path = ROOT / "policy.yaml"
+    guardrails: tuple[dict[str, Any], ...] = ()
+
+
 # Keeps LiteLLM from downloading at start-up; nothing a request notices.
 OFFLINE = {
     f"LITELLM_LOCAL_{what}": "True"
@@ -34,7 +52,7 @@ OFFLINE = {
 }
 
 
-def configuration(services: Services, *, governed: bool) -> dict[str, Any]:
+def configuration(services: Services, variant: Variant) -> dict[str, Any]:
     """The shipped config.yaml with one more model, the constant upstream, and without the providers of our package."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
     settings = config["litellm_settings"]
@@ -53,7 +71,9 @@ def configuration(services: Services, *, governed: bool) -> dict[str, Any]:
             "model_info": {"max_output_tokens": 1024, "input_cost_per_token": 1e-7, "output_cost_per_token": 1e-7},
         }
     )
-    if not governed:
+    if variant.guardrails:
+        config["guardrails"] = list(variant.guardrails)
+    if variant.served_by != OURS:
         settings["callbacks"] = [name for name in settings["callbacks"] if not name.startswith("gatehouse.")]
     return config
 
@@ -82,9 +102,9 @@ def make_pip_venv(say: Callable[[str], None]) -> Path:
 
 
 def start_gateways(
-    stack: ExitStack, folder: Path, services: Services, names: list[str], say: Callable[[str], None]
+    stack: ExitStack, folder: Path, services: Services, variants: Sequence[Variant], say: Callable[[str], None]
 ) -> list[Gateway]:
-    """Start the named gateways one after the other; the first one to start brings the database's schema."""
+    """Start the gateways one after the other; the first one to start brings the database's schema."""
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         **OFFLINE,
@@ -96,24 +116,25 @@ def start_gateways(
         "REDIS_PORT": str(services.redis_port),
         "REDIS_PASSWORD": services.redis_password,
     }
-    home = {
-        "GATEHOUSE_HOME": str(ROOT),
-        "GATEHOUSE_LOG_DIR": str(folder / "logs"),
-        "GATEHOUSE_POLICY": str(ROOT / "policy.yaml"),
-        "GATEHOUSE_METRICS_TOKEN": "bench",
-    }
-    (folder / "logs").mkdir()
     gateways = []
-    for name in names:
+    for variant in variants:
+        name = variant.name
+        home = {
+            "GATEHOUSE_HOME": str(ROOT),
+            "GATEHOUSE_LOG_DIR": str(folder / f"{name}-logs"),
+            "GATEHOUSE_POLICY": str(variant.policy),
+            "GATEHOUSE_METRICS_TOKEN": "bench",
+        }
+        (folder / f"{name}-logs").mkdir()
         config = folder / f"{name}.yaml"
-        config.write_text(yaml.safe_dump(configuration(services, governed=name == OURS)))
+        config.write_text(yaml.safe_dump(configuration(services, variant)))
         port = free_port()
         env = environment | {"CONFIG_FILE_PATH": str(config)}
-        if name == PIP:
+        if variant.served_by == PIP:
             # The command of LiteLLM's documentation. Its database is there already, so it need not make one.
             argv = [str(make_pip_venv(say)), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
             env |= {"DISABLE_SCHEMA_UPDATE": "True", "PATH": f"{PIP_VENV}/bin:{env['PATH']}"}
-        elif name == BARE:
+        elif variant.served_by == BARE:
             argv, env = [sys.executable, "-m", "bench.bare", str(port)], env | home
         else:
             argv = [str(Path(sys.executable).parent / "gatehouse"), "serve", "--host", "127.0.0.1", "--port", str(port)]

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -58,12 +59,27 @@ class Load:
     failures: list[str]
 
 
-def apply_load(port: int, key: str, connections: int, seconds: float) -> Load:
-    """Load the gateway on 127.0.0.1:`port` and wait for the last answer."""
-    return uvloop.run(_apply(port, key, connections, seconds))
+def questions() -> Iterator[bytes]:
+    """Chat requests of their own: a repeated one would be answered from the cache."""
+    for serial in _serials:
+        question = f"Question {os.getpid()}.{serial}: why is the sky blue at noon?"
+        yield chat({"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": question})
 
 
-async def _apply(port: int, key: str, connections: int, seconds: float) -> Load:
+def chat(*messages: dict[str, str]) -> bytes:
+    """The body of a chat request."""
+    return json.dumps({"model": "bench", "messages": messages}).encode()
+
+
+def apply_load(
+    port: int, key: str, connections: int, seconds: float = float("inf"), bodies: Iterator[bytes] | None = None
+) -> Load:
+    """Load the gateway on 127.0.0.1:`port` until the time is over or there is nothing more to send; wait for the last
+    answer."""
+    return uvloop.run(_apply(port, key, connections, seconds, questions() if bodies is None else bodies))
+
+
+async def _apply(port: int, key: str, connections: int, seconds: float, bodies: Iterator[bytes]) -> Load:
     latencies, failures = list[float](), list[str]()
     loop = asyncio.get_running_loop()
     opened = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(connections)]
@@ -72,7 +88,9 @@ async def _apply(port: int, key: str, connections: int, seconds: float) -> Load:
 
     async def one(connection: Connection) -> None:
         while (sent := time.perf_counter()) < end:
-            status = await connection.exchange(_request(port, key))
+            if (body := next(bodies, None)) is None:
+                break
+            status = await connection.exchange(_request(port, key, body))
             if status == 200:
                 latencies.append(1000 * (time.perf_counter() - sent))
             else:
@@ -83,11 +101,7 @@ async def _apply(port: int, key: str, connections: int, seconds: float) -> Load:
     return Load(time.perf_counter() - start, latencies, failures)
 
 
-def _request(port: int, key: str) -> bytes:
-    """A chat request of its own: a repeated one would be answered from the cache."""
-    question = f"Question {os.getpid()}.{next(_serials)}: why is the sky blue at noon?"
-    messages = [{"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": question}]
-    body = json.dumps({"model": "bench", "messages": messages}).encode()
+def _request(port: int, key: str, body: bytes) -> bytes:
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -8,7 +8,7 @@ two busy hyperthreads share one core.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.load import Load, apply_load
@@ -48,34 +48,38 @@ def run_rounds(
     seconds: float,
     connections: Sequence[int],
     say: Callable[[str], None],
+    bodies: Iterator[bytes] | None = None,
     during: Callable[[Gateway], None] = lambda _: None,
+    after: Callable[[int], None] = lambda _: None,
 ) -> list[Sample]:
-    """Measure; `during` is called as a gateway's measured load begins.
+    """Measure with `bodies`, which never end; `during` is called as a gateway's measured load begins, `after` when a
+    round ends, with all of them standing still.
 
     Raises SystemExit when a gateway answers anything but 200.
     """
     samples = []
     for gateway in gateways:
-        _checked(gateway, apply_load(gateway.port, key, 8, START_SECONDS))
+        checked(gateway, apply_load(gateway.port, key, 8, START_SECONDS, bodies))
         gateway.process.freeze()
     for number in range(rounds):
         said = []
         for gateway in gateways if number % 2 == 0 else reversed(gateways):
             gateway.process.thaw()
-            _drain(gateway.process)
+            drain(gateway.process)
             for count in connections:
-                _checked(gateway, apply_load(gateway.port, key, count, WARM_UP_SECONDS))
-                _drain(gateway.process)
+                checked(gateway, apply_load(gateway.port, key, count, WARM_UP_SECONDS, bodies))
+                drain(gateway.process)
                 during(gateway)
                 cpu = gateway.process.cpu_seconds()
-                load = _checked(gateway, apply_load(gateway.port, key, count, seconds))
-                _drain(gateway.process)
+                load = checked(gateway, apply_load(gateway.port, key, count, seconds, bodies))
+                drain(gateway.process)
                 cpu = gateway.process.cpu_seconds() - cpu
                 answered = len(load.latencies_ms)
                 rps = answered / load.seconds
                 samples.append(Sample(gateway.name, count, number, rps, 1000 * cpu / answered, load.latencies_ms))
                 said.append(f"{gateway.name} x{count} {rps:.0f}")
             gateway.process.freeze()
+        after(number)
         say(f"round {number + 1} of {rounds}, requests/s: {', '.join(sorted(said))}")
     return samples
 
@@ -85,7 +89,7 @@ def of(samples: Sequence[Sample], gateway: str, connections: int) -> dict[int, S
     return {s.round: s for s in samples if s.gateway == gateway and s.connections == connections}
 
 
-def _drain(process: Process) -> None:
+def drain(process: Process) -> None:
     """Wait until the process has done what it put off (logging, spend), so that the next load does not pay for it."""
     for _ in range(DRAIN_LOOKS):
         before = process.cpu_seconds()
@@ -94,7 +98,8 @@ def _drain(process: Process) -> None:
             return
 
 
-def _checked(gateway: Gateway, load: Load) -> Load:
+def checked(gateway: Gateway, load: Load) -> Load:
+    """The load, when every answer had status 200; SystemExit else."""
     if load.failures or not load.latencies_ms:
         first = load.failures[0] if load.failures else "nothing"
         raise SystemExit(f"error: bench: {gateway.name} answered {len(load.failures)} times not with 200: {first}")

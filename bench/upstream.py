@@ -1,5 +1,7 @@
 """A model that costs nothing: answers every POST with the same chat completion, on one keep-alive connection each.
 
+A GET answers with the body of the last POST, so that a run can see what reached the model.
+
 Run as `python -m bench.upstream PORT`, in a process of its own, so that what is measured is the gateway.
 """
 
@@ -24,11 +26,14 @@ COMPLETION = {
     "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
 }
 BODY = json.dumps(COMPLETION).encode()
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+ANSWER = HEAD % len(BODY) + BODY
 
 
 class Constant(asyncio.Protocol):
     """Reads as much HTTP/1.1 as it takes to know where a request ends (RFC 9112, Content-Length bodies only)."""
+
+    last = b"{}"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -43,7 +48,11 @@ class Constant(asyncio.Protocol):
                     length = int(line[15:])
             if len(self.buffer) < head + 4 + length:
                 return
-            self.buffer = self.buffer[head + 4 + length :]
+            request, self.buffer = self.buffer[: head + 4 + length], self.buffer[head + 4 + length :]
+            if request.startswith(b"GET"):
+                self.transport.write(HEAD % len(Constant.last) + Constant.last)
+                continue
+            Constant.last = request[head + 4 :]
             self.transport.write(ANSWER)
 
 
