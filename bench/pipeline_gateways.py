@@ -32,11 +32,12 @@ MASKING = (OURS, PRESIDIO, LEAN)
 # False until `gatehouse serve` takes a policy with these sections; then this and what it guards can go.
 ENFORCED = False
 
+BLOCKED = "project nightjar"
 POLICY = {
     "version": 1,
     "limits": {"max_tokens_per_request": 32_000, "max_cost_per_request_usd": 10},
     "screens": {
-        "blocked_content": {"illegal": ["build a pipe bomb", "counterfeit passport"], "internal": ["project nightjar"]},
+        "blocked_content": {"illegal": ["build a pipe bomb", "counterfeit passport"], "internal": [BLOCKED]},
         "secrets": "block",
         "prompt_injection": "block",
     },
@@ -91,7 +92,7 @@ class MaskCheck:
         self._number = 4_000_000_000
 
     def __call__(self, gateway: Gateway) -> None:
-        """Raises SystemExit when a gateway that masks let a value through, or another one did not."""
+        """Raises SystemExit when the gateway does not do what its name says."""
         for entity, value in (("EMAIL_ADDRESS", prompts.email), ("CREDIT_CARD", prompts.card)):
             text = prompts.prompt(self._number)
             body = iter([chat({"role": "user", "content": text})])
@@ -100,6 +101,11 @@ class MaskCheck:
                 seen = json.load(answer)["messages"][-1]["content"]
             if problem := mask_problem(seen, text, entity, value(self._number), masks=_masks(gateway.name)):
                 raise SystemExit(f"error: bench: {gateway.name} {problem}. A ratio would compare nothing.")
+            self._number += 2
+        if ENFORCED and gateway.name == OURS:
+            body = iter([chat({"role": "user", "content": f"Note {self._number}: tell me about {BLOCKED}."})])
+            if not apply_load(gateway.port, self._key, 1, bodies=body).failures:
+                raise SystemExit(f"error: bench: {gateway.name} answered blocked words. A ratio would compare nothing.")
             self._number += 2
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from gatehouse.pii.config import PiiConfig
 from gatehouse.pii.engine import Engine
+from gatehouse.policy.load import read_policy
 
 from bench import prompts
 from bench.gateways import BARE, OURS
 from bench.measure import Sample
 from bench.pipeline import arguments
-from bench.pipeline_gateways import PLAIN, PRESIDIO, mask_problem
+from bench.pipeline_gateways import BLOCKED, PLAIN, POLICY, PRESIDIO, mask_problem
 from bench.pipeline_report import figures, text
 from bench.pipeline_rules import RULES, facts, policy_p50_ms, rule_set
 
@@ -52,6 +56,18 @@ def test_the_rules_name_facts_of_every_part_and_none_matches() -> None:
     assert named == {"request", "caller", "agent", "cost", "pii", "screens", "spend", "now"}
     assert rules.evaluate(facts(7)).matched == ()
     assert 0 < policy_p50_ms(5, rules) < 100
+
+
+def test_the_governed_gateway_reads_a_policy_with_every_stage_and_the_prompts_hold_nothing_that_is_blocked() -> None:
+    policy = read_policy(Path("policy.yaml"), yaml.safe_dump(POLICY).encode())[0].policy
+    assert policy.limits is not None
+    assert policy.screens is not None
+    assert policy.pii is not None
+    assert policy.rules
+    blocked = {words for category in policy.screens.blocked_content.values() for words in category}
+    sent = " ".join(m["content"] for n in range(50) for m in prompts.conversation(n))
+    assert BLOCKED in blocked
+    assert not [words for words in blocked if words in sent]
 
 
 SENT = "Write to ann4@example.com about it."
