@@ -142,9 +142,9 @@ def check(estimate: Estimate, ceiling: Ceiling, policy: LimitsPolicy | None) -> 
     if estimate.estimated_usd is None:
         if not is_allowed_unpriced(estimate.model, policy):
             raise LimitExceeded(
-                f"What {_named(estimate.model)} costs, or one that it falls back to, is not known, and {ceiling.cost_from} "
-                f"sets a limit of ${_usd(ceiling.max_cost_usd)} for one request. Use a model that has a price, or ask an "
-                "administrator to give this one a price in config.yaml or to name it under "
+                f"What {_named(estimate.model)} costs, or one that it falls back to, is not known, and "
+                f"{ceiling.cost_from} sets a limit of ${_usd(ceiling.max_cost_usd)} for one request. Use a model that "
+                "has a price, or ask an administrator to give this one a price in config.yaml or to name it under "
                 "limits.allow_unpriced_models in policy.yaml."
             )
         return

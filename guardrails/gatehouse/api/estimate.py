@@ -1,0 +1,140 @@
+"""/governance/v1/estimate: what a request would cost, and whether its caller's limits allow it; nothing is sent.
+
+Any key that LiteLLM knows may ask: the answer says prices and the caller's own limits, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from fastapi import APIRouter, Request
+from litellm.proxy._types import UserAPIKeyAuth
+
+from gatehouse.api.access import Caller, GovernanceRoute
+from gatehouse.errors import InvalidRequest, LimitExceeded, NotFound
+from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
+from gatehouse.policy.model import Policy
+from gatehouse.prices import Prices
+from gatehouse.shapes import UnknownShape, request_view
+
+_LONGEST_NAME: Final = 500
+
+# By path, without the version before it.
+_CALL_TYPES: Final = {
+    "/chat/completions": "acompletion",
+    "/completions": "atext_completion",
+    "/messages": "anthropic_messages",
+    "/responses": "aresponses",
+    "/embeddings": "aembedding",
+    "/moderations": "amoderation",
+    "/images/generations": "aimage_generation",
+    "/audio/speech": "aspeech",
+}
+_KNOWN: Final = frozenset(name if name == "anthropic_messages" else name[1:] for name in _CALL_TYPES.values())
+
+
+class HasPolicy(Protocol):
+    """What is in force."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+
+def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
+    """The route.
+
+    Args:
+        policy_of: what is in force now.
+        prices: those that calls are estimated with.
+    """
+    api = APIRouter(prefix="/governance/v1", tags=["governance"], route_class=GovernanceRoute)
+
+    @api.post("/estimate", summary="What a request would cost, and whether its caller's limits allow it")
+    async def estimate(request: Request, caller: Caller) -> dict[str, Any]:
+        body = _object(await request.body())
+        call_type = _call_type(body.pop("call_type", None), body.pop("route", None))
+        name = body.get("model")
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            raise InvalidRequest("model: the name of a model was expected. Correct it and ask again.")
+        model = _meant(caller, name)
+        if not prices.knows(model):
+            raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
+        try:
+            view = request_view(call_type, body)
+        except UnknownShape as error:
+            raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
+        texts = [part.text for part in view.texts]
+        await prices.prepare(model, texts)
+        found = prices.estimate(call_type, model, body, texts, view.files)
+        limits = policy_of().policy.limits
+        most = ceiling(
+            limits,
+            caller.metadata or {},
+            caller.team_metadata or {},
+            dict(request.headers),
+            key_name=caller.key_alias,
+        )
+        try:
+            check(found, most, limits)
+        except LimitExceeded as error:
+            return _answer(name, found, most, error.message)
+        return _answer(name, found, most, None)
+
+    return api
+
+
+def _answer(name: str, found: Estimate, most: Ceiling, refusal: str | None) -> dict[str, Any]:
+    return {
+        "model": name,
+        "estimated_cost_usd": found.estimated_usd,
+        "input_tokens": found.input_tokens,
+        "max_output_tokens": found.max_output_tokens,
+        "price": {
+            "input_usd_per_token": found.input_usd_per_token,
+            "output_usd_per_token": found.output_usd_per_token,
+            "source": found.price_source,
+        },
+        "within_limits": refusal is None,
+        "refusal": refusal,
+        "limits": {
+            "max_tokens": most.max_tokens,
+            "max_tokens_from": most.tokens_from or None,
+            "max_cost_usd": most.max_cost_usd,
+            "max_cost_from": most.cost_from or None,
+        },
+    }
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not JSON. Send the request that you want to know the cost of.") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body is not a JSON object. Send the request that you want to know the cost of.")
+    return body
+
+
+def _call_type(call_type: Any, route: Any) -> str:
+    """LiteLLM's call type, from its name or from a route; chat when neither is given."""
+    if call_type is None and route is None:
+        return "acompletion"
+    if call_type is not None:
+        if isinstance(call_type, str) and (call_type in _KNOWN or call_type.removeprefix("a") in _KNOWN):
+            return call_type
+        raise InvalidRequest(f"call_type: expected one of {', '.join(sorted(_KNOWN))}. Correct it and ask again.")
+    path = route.removeprefix("/openai").removeprefix("/v1") if isinstance(route, str) else ""
+    if path not in _CALL_TYPES:
+        raise InvalidRequest("route: expected one such as /v1/chat/completions or /v1/messages. Correct it.")
+    return _CALL_TYPES[path]
+
+
+def _meant(caller: UserAPIKeyAuth, name: str) -> str:
+    """The model that LiteLLM would call by this name: keys and teams may have names of their own for models."""
+    for aliases in (caller.aliases, caller.team_model_aliases):
+        alias = aliases.get(name) if isinstance(aliases, dict) else None
+        if isinstance(alias, str):
+            return alias
+    return name
