@@ -13,17 +13,22 @@ import gc
 import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
+from gatehouse import metrics
 from gatehouse.api import audit, health
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
 from gatehouse.garbage import guard_contexts
+from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.litellm_logs import keep_content_out
-from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
+from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.pipeline import Pipeline
 from gatehouse.plugin import governance
-from gatehouse.settings import load_policy, load_settings
+from gatehouse.policy.holder import PolicyHolder
+from gatehouse.prices import Prices
+from gatehouse.settings import load_settings
+from gatehouse.wire import Message, Receive, Scope, Send
 
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
 # it run less often (docs/performance.md has what this is worth).
@@ -49,7 +54,9 @@ class Gateway:
 
     def __init__(self) -> None:
         self._settings = load_settings()
-        self._policy = load_policy(self._settings.policy_path)
+        self._governance = GovernanceHolder(
+            PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
+        )
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -57,11 +64,12 @@ class Gateway:
             litellm_app,
             armed=lambda: governance.armed,
             metrics_token=self._settings.metrics_token,
+            named_routes=lambda: self._governance.current.policy.ungoverned_routes,
             grace_s=self._settings.settle_grace_s,
         )
         keep_content_out()
         guard_contexts()
-        litellm_app.include_router(health.router(self._settings, self._policy, lambda: self._recorder))
+        litellm_app.include_router(health.router(self._settings, self._in_force, lambda: self._recorder))
         litellm_app.include_router(audit.router(self._settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,8 +87,11 @@ class Gateway:
         finally:
             await self._stop()
 
+    def _in_force(self) -> Governance:
+        return self._governance.current
+
     async def _start(self) -> None:
-        settings, audit = self._settings, self._policy.policy.audit
+        settings, audit = self._settings, self._governance.current.policy.audit
         log = AuditLog(settings.log_dir, max_bytes=settings.log_max_bytes, keep=settings.log_keep)
         keys = KeyFolder(settings.key_dir)
         keys.current()
@@ -95,9 +106,9 @@ class Gateway:
         await self._recorder.start()
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
-        governance.pipeline = Pipeline(self._recorder, self._policy)
+        await self._governance.start()
+        governance.pipeline = Pipeline(self._recorder, self._in_force, Prices())
         self._middleware.settler = governance.pipeline
-        self._middleware.named_routes = self._policy.policy.ungoverned_routes
 
     async def _stop(self) -> None:
         if self._checkpoints is not None:
@@ -105,6 +116,7 @@ class Gateway:
         self._middleware.conclude_all()
         if self._recorder is not None:
             await self._recorder.stop()
+        await self._governance.stop()
 
     def _checked(self, send: Send) -> Send:
         """LiteLLM only logs a callback that it could not load: look before saying that the gateway is up."""
@@ -126,9 +138,15 @@ class Gateway:
         """What LiteLLM made of its configuration that Gatehouse cannot work with."""
         if not governance.armed:
             return _NOT_LOADED
-        if self._policy.policy.audit.content == "full" and litellm.turn_off_message_logging:
+        if self._governance.current.policy.audit.content == "full" and litellm.turn_off_message_logging:
             return _REDACTED
         return None
+
+
+def _policy_loaded(good: bool) -> None:
+    metrics.policy_good.set(good)
+    if not good:
+        metrics.policy_loads.labels(result="bad").inc()
 
 
 app = Gateway()

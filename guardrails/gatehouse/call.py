@@ -6,15 +6,21 @@ it travels in a context variable, so a hook finds the scope of the call it runs 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatehouse.decision import Decision
 from gatehouse.errors import GovernanceError
+from gatehouse.pii.masking import Mask
+
+if TYPE_CHECKING:
+    from gatehouse.governance import Governance
+    from gatehouse.policy.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,26 @@ class Agent:
 
     id: str | None = None
     session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the proxy knows of the key's money, and who says how much one request may use.
+
+    Attributes:
+        tags: the key's own.
+        spend_usd: what the key has spent.
+        budget_usd: 0.0 where it has none.
+        key_metadata: the key's, and `team_metadata` its team's: their `gatehouse` sections may set limits.
+        headers: the request's that set limits.
+    """
+
+    tags: tuple[str, ...] = ()
+    spend_usd: float = 0.0
+    budget_usd: float = 0.0
+    key_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    team_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +100,7 @@ class GovernedCall:
     caller: Caller
     agent: Agent = Agent()
     prompt: Prompt = Prompt()
+    terms: Terms = Terms()
 
 
 class Status(StrEnum):
@@ -121,7 +148,9 @@ class CallScope:
     """The life of one call from first byte to disconnect.
 
     `intent` becomes true once its row is committed; only then may anything go upstream. `refusal` replaces whatever
-    LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance.
+    LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is what
+    the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
+    placeholders, and lives nowhere else. `closed` means that the connection is over.
     """
 
     call_id: UUID
@@ -131,11 +160,17 @@ class CallScope:
     exempt: bool = False
     call: GovernedCall | None = None
     decision: Decision | None = None
+    governance: Governance | None = field(default=None, repr=False)
+    facts: Facts | None = None
+    models: set[str] = field(default_factory=set)
+    mask: Mask | None = None
     litellm_call_id: str | None = None
     intent: bool = False
     intent_tried: bool = False
     refusal: GovernanceError | None = None
+    answer_blocked: GovernanceError | None = None
     outcome: Outcome | None = None
+    closed: bool = False
     settled: bool = False
     client_gone: bool = False
     http_status: int | None = None

@@ -3,10 +3,13 @@
 SetupError              the gateway cannot start, or a command cannot do its work
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
+|-- PolicyDenied        403  a rule of policy.yaml said no
+|-- ContentBlocked      403  a screen hit, or the request could not be read in full
+|-- PiiBlocked          403  personal data that may not be sent, or text that could not be scanned
 |-- LimitExceeded       413  it may use more than one request of this caller may
+|-- InvalidRequest      400  a parameter is not what it should be
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 `-- of /governance alone:
-    |-- InvalidRequest  400  a parameter is not what it should be
     |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
     |-- NotFound        404  there is nothing by that name
     `-- Conflict        409  not now
@@ -63,6 +66,24 @@ class UngovernedRoute(GovernanceError):
     """The route could reach a model without passing the pipeline."""
 
     code = "ungoverned_route"
+
+
+class PolicyDenied(GovernanceError):
+    """A rule of policy.yaml said no."""
+
+    code = "policy_denied"
+
+
+class ContentBlocked(GovernanceError):
+    """A screen found what may not be sent, or said; or text could hide where it cannot be found."""
+
+    code = "content_blocked"
+
+
+class PiiBlocked(GovernanceError):
+    """Personal data that may not be sent, or text that could not be scanned for it."""
+
+    code = "pii_blocked"
 
 
 class LimitExceeded(GovernanceError):

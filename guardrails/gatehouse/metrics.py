@@ -29,3 +29,25 @@ checkpoint_errors = Counter(
     "gatehouse_checkpoint_errors_total",
     "Looks at a chain that could not be signed for, or does not continue what was signed before; the log says why.",
 )
+decisions = Counter("gatehouse_decisions_total", "Calls that were decided on, by verdict.", ["verdict"])
+rules_matched = Counter(
+    "gatehouse_rules_matched_total",
+    "Rules of policy.yaml that matched a call, by mode; one that could not be evaluated counts as matched.",
+    ["rule", "mode"],
+)
+findings = Counter("gatehouse_findings_total", "Personal data found in requests, by entity.", ["entity"])
+screen_hits = Counter("gatehouse_screen_hits_total", "What screens found, in requests and answers.", ["screen", "side"])
+blocks = Counter("gatehouse_blocks_total", "Calls that were refused, by error code.", ["code"])
+stage_seconds = Histogram(
+    "gatehouse_stage_seconds",
+    "Time a call spent in one stage of the pipeline.",
+    ["stage"],
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+)
+stage_errors = Counter(
+    "gatehouse_stage_errors_total",
+    "What a stage could not deal with, by reason; the call is refused unless policy.yaml says otherwise.",
+    ["stage", "reason"],
+)
+policy_loads = Counter("gatehouse_policy_loads_total", "Attempts to put a changed policy.yaml in force.", ["result"])
+policy_good = Gauge("gatehouse_policy_good", "1 while policy.yaml as it stands is in force, else 0.")

@@ -1,42 +1,79 @@
 """The stages of a call, in order: `admit` before anything goes upstream, `settle` exactly once after.
 
-Transport stays outside: the plugin and the middleware turn LiteLLM's and ASGI's events into calls of these two
-functions.
+Transport stays outside: the plugin and the middleware turn LiteLLM's and ASGI's events into calls of these functions.
 """
 
 from __future__ import annotations
 
-from gatehouse import metrics
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from gatehouse import metrics, stages
+from gatehouse.answers import Answers
 from gatehouse.audit import record
 from gatehouse.audit.capsule import Content, ContentMode
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.settlement import decision_row, settlement
 from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status
 from gatehouse.clock import monotonic, now
+from gatehouse.content import prompt_of
 from gatehouse.decision import Decision, Verdict
-from gatehouse.settings import LoadedPolicy
+from gatehouse.errors import ContentBlocked, GovernanceError, PolicyDenied
+from gatehouse.governance import Governance
+from gatehouse.pii.findings import ScanFailed
+from gatehouse.pii.masking import Mask
+from gatehouse.policy import limits
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.limits import Ceiling, Estimate
+from gatehouse.policy.model import Policy
+from gatehouse.scanning.config import NOTHING, Scan
+from gatehouse.screens.hits import Hit
+from gatehouse.shapes import FilePart, TextPart, UnknownShape, View, request_view, write_back
+
+
+class Prices(Protocol):
+    """What a request may use and cost."""
+
+    async def prepare(self, model: str, texts: Sequence[str]) -> None: ...
+
+    def estimate(
+        self,
+        call_type: str,
+        model: str,
+        body: Mapping[str, Any],
+        texts: Sequence[str],
+        files: Sequence[FilePart] | None = None,
+    ) -> Estimate: ...
 
 
 class Pipeline:
-    """Decides on calls and writes them down."""
+    """Decides on calls and writes them down.
 
-    def __init__(self, recorder: Recorder, policy: LoadedPolicy) -> None:
+    Args:
+        governance: says what is in force now.
+        prices: estimates what a request may use.
+    """
+
+    def __init__(self, recorder: Recorder, governance: Callable[[], Governance], prices: Prices) -> None:
         self._recorder = recorder
-        self._policy_version = policy.version
-        self._mode = ContentMode(policy.policy.audit.content)
-        self._by_team = policy.policy.audit.chain == "team"
+        self._governance = governance
+        self._prices = prices
+        audit = governance().policy.audit
+        self._mode = ContentMode(audit.content)
+        self._by_team = audit.chain == "team"
 
-    async def admit(self, scope: CallScope, call: GovernedCall) -> Decision:
-        """Let a call through, or raise. When this returns, the call's intent is committed.
-
-        LiteLLM runs its hooks again when it falls back to another model; the call keeps its one intent.
+    async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
+        """Let a call through, with `body` as it may go upstream, or raise. Its intent is committed when this returns.
 
         Raises:
             GovernanceError: the call is refused; nothing was sent.
         """
         scope.call = call
-        if scope.decision is None:
-            scope.decision = Decision(Verdict.ALLOW, (), self._policy_version)
+        if scope.governance is None:
+            scope.governance = self._governance()
+        decision = await self._decide(scope, call, body, scope.governance)
         if not scope.intent:
             # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
             scope.intent_tried = self._recorder.accepting
@@ -46,11 +83,131 @@ class Pipeline:
                         "call_id": str(scope.call_id),
                         "started_at": scope.started_at.isoformat(),
                         "request": record.request_facts(scope),
-                        "decision": decision_row(scope.decision),
+                        "decision": decision_row(decision, scope.facts),
                     }
                 )
             scope.intent = True
-        return scope.decision
+        return decision
+
+    async def _decide(
+        self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance
+    ) -> Decision:
+        """The stages up to the decision; what they ask for is done to `body`."""
+        policy = governance.policy
+        try:
+            with metrics.stage_seconds.labels("read").time():
+                view = _read(call, body)
+                texts = view.texts
+            with metrics.stage_seconds.labels("limits").time():
+                estimate = await self._estimate(call, body, view)
+                scope.facts = stages.facts_of(call, body, texts, estimate, (), scope.started_at)
+                limits.check(estimate, _ceiling(call, policy), policy.limits)
+            with metrics.stage_seconds.labels("scan").time():
+                scans = await _scan(governance, texts)
+                scope.facts = stages.facts_of(call, body, texts, estimate, scans, scope.started_at)
+            if policy.screens is not None:
+                hits = [hit for scan in scans for hit in scan.hits]
+                _count_hits(hits, "request")
+                stages.screened(policy.screens, hits)
+            if governance.pii is not None:
+                for scan in scans:
+                    for found in scan.findings:
+                        metrics.findings.labels(found.entity).inc()
+                stages.personal_data(governance.pii, scans)
+            with metrics.stage_seconds.labels("policy").time():
+                decision = scope.decision = _ruled(scope.facts, governance)
+                if decision.verdict is not Verdict.ALLOW:
+                    raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+            with metrics.stage_seconds.labels("mask").time():
+                kept = prompt_of(body, keep_text=True) if self._mode is ContentMode.FULL else None
+                scope.mask = _mask(governance, decision, texts, scans, body) or scope.mask
+                stages.oblige(body, decision.obligation, call.call_type)
+                scope.call = replace(call, prompt=kept or prompt_of(body, keep_text=self.keeps_text))
+        except GovernanceError as error:
+            if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
+                scope.decision = Decision(Verdict.DENY, error.policies, governance.version, error.message)
+            metrics.blocks.labels(error.code).inc()
+            raise
+        finally:
+            if scope.decision is not None:
+                metrics.decisions.labels(scope.decision.verdict.value).inc()
+        scope.models.update(name for name in (call.model, decision.obligation.downgrade_to) if name)
+        return decision
+
+    async def _estimate(self, call: GovernedCall, body: Mapping[str, Any], view: View) -> Estimate:
+        model, texts = call.model or "", [part.text for part in view.texts]
+        await self._prices.prepare(model, texts)
+        return self._prices.estimate(call.call_type, model, body, texts, view.files)
+
+    def reconsider(self, scope: CallScope, model: str) -> None:
+        """Decide again on a call that the proxy is about to send to another model than it was admitted for.
+
+        Raises:
+            GovernanceError: that model may not have it.
+        """
+        if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
+            return
+        facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
+        decision = _ruled(facts, scope.governance)
+        if decision.verdict is not Verdict.ALLOW:
+            metrics.blocks.labels(PolicyDenied.code).inc()
+            scope.decision = decision
+            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+        scope.models.add(model)
+
+    def answers(self, scope: CallScope) -> Answers | None:
+        """What the answer to this call must pass; None where it may pass as it is."""
+        governance, mask = scope.governance, scope.mask
+        if scope.call is None or governance is None or (mask is None and governance.answers is None):
+            return None
+        engine, policy = governance.answers, governance.policy.screens
+        if engine is None or policy is None:
+            return Answers(scope.call.call_type, mask, None)
+
+        def screen(text: str) -> None:
+            try:
+                hits = engine.scan(text)
+            except ScanFailed as failed:
+                metrics.stage_errors.labels("answer", failed.reason).inc()
+                if policy.on_error == "allow":
+                    return
+                raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
+            if hits:
+                _count_hits(hits, "answer")
+                try:
+                    stages.screened(policy, hits)
+                except ContentBlocked as blocked:
+                    raise ContentBlocked(
+                        f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",
+                        policies=blocked.policies,
+                    ) from None
+
+        return Answers(scope.call.call_type, mask, screen)
+
+    def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
+        """Note that the answer was not passed on, or not to its end."""
+        scope.answer_blocked = error
+        metrics.blocks.labels(error.code).inc()
+
+    def ended(self, scope: CallScope, outcome: Outcome) -> None:
+        """Note how the model's part ended; the call is settled once its connection is over too."""
+        if scope.outcome is None:
+            scope.outcome = outcome
+        if scope.closed:
+            self.conclude(scope)
+
+    def conclude(self, scope: CallScope) -> None:
+        """Settle a call whose connection is over, from what is known of how it ended."""
+        outcome = scope.outcome or _as_seen_from_outside(scope)
+        if scope.client_gone and outcome.status is Status.SUCCESS:
+            outcome = replace(outcome, status=Status.PARTIAL)
+        if scope.client_gone:
+            outcome = replace(outcome, client_gone=True)
+        if scope.answer_blocked is not None:
+            outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
+        if outcome.http_status is None or scope.http_status is not None:
+            outcome = replace(outcome, http_status=scope.http_status)
+        self.settle(scope, outcome)
 
     def settle(self, scope: CallScope, outcome: Outcome) -> None:
         """Write down how a call ended. The first ending counts; later ones are ignored."""
@@ -65,11 +222,12 @@ class Pipeline:
             started_at=scope.started_at,
             request=record.request_facts(scope),
             decision=scope.decision,
+            facts=scope.facts,
             outcome=outcome,
             ended_at=now(),
             duration_ms=seconds * 1000,
             by_team=self._by_team,
-            content=self._content_of(scope.call, outcome),
+            content=self._content_of(scope, outcome),
             tool_calls=outcome.tool_calls,
         )
         call_type = scope.call.call_type if scope.call else "none"
@@ -85,29 +243,100 @@ class Pipeline:
         """Whether prompts and answers are written down, not only their hashes."""
         return self._mode is not ContentMode.HASH
 
-    def _content_of(self, call: GovernedCall | None, outcome: Outcome) -> Content:
-        prompt = call.prompt if call else Prompt()
+    def _content_of(self, scope: CallScope, outcome: Outcome) -> Content:
+        prompt = scope.call.prompt if scope.call else Prompt()
         if not self.keeps_text:
             return Content(prompt_hash=prompt.hash)
-        return Content(self._mode, prompt.text, outcome.answer, prompt.hash)
+        answer = outcome.answer
+        if answer is not None and scope.mask is not None:  # `full`: as the caller got it
+            answer = scope.mask.unmask_json(answer)
+        return Content(self._mode, prompt.text, answer, prompt.hash)
 
-    def conclude(self, scope: CallScope) -> None:
-        """Settle a call of which no hook said how it ended, from what the connection showed."""
-        self.settle(scope, scope.outcome or _as_seen_from_outside(scope))
+
+def _ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
+    terms = call.terms
+    return limits.ceiling(
+        policy.limits, terms.key_metadata, terms.team_metadata, terms.headers, key_name=call.caller.key_alias
+    )
+
+
+_DENIED = "The policy does not allow this call."
+
+
+def _read(call: GovernedCall, body: Mapping[str, Any]) -> View:
+    try:
+        return request_view(call.call_type, body)
+    except UnknownShape as error:
+        metrics.stage_errors.labels("read", "unknown_shape").inc()
+        raise ContentBlocked(
+            f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
+            policies=("shape",),
+        ) from None
+
+
+async def _scan(governance: Governance, texts: Sequence[TextPart]) -> list[Scan]:
+    """What is in each text, or the refusal of the call."""
+    scanner = governance.scanner
+    if scanner is None:
+        return [NOTHING] * len(texts)
+    try:
+        return await scanner.scan([part.text for part in texts])
+    except ScanFailed as failed:
+        metrics.stage_errors.labels("scan", failed.reason).inc()
+        refusal = stages.not_scanned(governance.policy, failed)
+        if refusal is not None:
+            raise refusal from None
+    # Let through by name: what can be scanned still is.
+    each = await asyncio.gather(*(scanner.scan([part.text]) for part in texts), return_exceptions=True)
+    return [found[0] if isinstance(found, list) else NOTHING for found in each]
+
+
+def _ruled(facts: Facts, governance: Governance) -> Decision:
+    """What the rules say, which is counted."""
+    ruling = governance.loaded.rules.evaluate(facts)
+    for rule in ruling.matched:
+        metrics.rules_matched.labels(rule.id, "enforce").inc()
+    for rule_id in ruling.observed:
+        metrics.rules_matched.labels(rule_id, "observe").inc()
+    for _ in ruling.errors:
+        metrics.stage_errors.labels("policy", "rule").inc()
+    return ruling.decision(governance.version)
+
+
+def _mask(
+    governance: Governance,
+    decision: Decision,
+    texts: Sequence[TextPart],
+    scans: Sequence[Scan],
+    body: MutableMapping[str, Any],
+) -> Mask | None:
+    """Mask what is found in the body; None where there was nothing."""
+    config = governance.masking if decision.obligation.mask else governance.pii
+    if config is None or not any(scan.findings for scan in scans):
+        return None
+    changes, mask = stages.masked(texts, scans, config)
+    if not changes:
+        return None
+    try:
+        write_back(body, changes)
+    except UnknownShape as error:
+        raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
+    return mask
+
+
+def _count_hits(hits: Iterable[Hit], side: str) -> None:
+    for hit in hits:
+        metrics.screen_hits.labels(hit.screen, side).inc()
 
 
 def _as_seen_from_outside(scope: CallScope) -> Outcome:
     status, refusal = scope.http_status, scope.refusal
     if refusal is not None:
-        return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code, client_gone=scope.client_gone)
+        return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code)
     if not scope.intent:
-        return Outcome(
-            Status.BLOCKED, http_status=status, error=scope.failure or "refused_by_proxy", client_gone=scope.client_gone
-        )
+        return Outcome(Status.BLOCKED, http_status=status, error=scope.failure or "refused_by_proxy")
     if scope.client_gone or status is None:
-        return Outcome(
-            Status.PARTIAL, http_status=status, error=scope.failure or "client_gone", client_gone=scope.client_gone
-        )
+        return Outcome(Status.PARTIAL, http_status=status, error=scope.failure or "client_gone")
     if status < 400:
         return Outcome(Status.SUCCESS, http_status=status)
     return Outcome(Status.FAILURE, http_status=status, error=scope.failure)

@@ -18,7 +18,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse import metrics
 from gatehouse.audit.record import clean
-from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Usage, current_scope
+from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, prompt_of, tool_calls_of
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.pipeline import Pipeline
@@ -50,8 +50,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             if self.pipeline is None:
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")
-            call = _governed_call(scope, user_api_key_dict, data, call_type, keep_text=self.pipeline.keeps_text)
-            await self.pipeline.admit(scope, call)
+            call = _governed_call(scope, user_api_key_dict, data, call_type)
+            await self.pipeline.admit(scope, call, data)
+            if scope.mask is not None:
+                _forget(data)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except Exception:
@@ -64,7 +66,13 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """The last look before bytes leave: a model call without an intent is stopped, whichever way it came."""
         scope = current_scope.get()
-        if scope is not None and (scope.intent or scope.exempt):
+        if scope is not None and scope.exempt:
+            return
+        if scope is not None and scope.intent and self.pipeline is not None:
+            try:  # it may have fallen back to another model than the call was admitted for
+                self.pipeline.reconsider(scope, _model_group(kwargs))
+            except GovernanceError as refusal:
+                raise _refuse(scope, refusal) from None
             return
         metrics.plugin_errors.labels(stage="no_intent").inc()
         error = UngovernedRoute(
@@ -84,7 +92,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
             return  # an inner call that LiteLLM made for this one, such as a router's classifier
         payload = kwargs.get("standard_logging_object") or {}
-        self.pipeline.settle(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
+        self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
 
     async def async_post_call_failure_hook(
         self,
@@ -98,16 +106,14 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            scope.call = _governed_call(
-                scope, user_api_key_dict, request_data, "none", keep_text=self.pipeline.keeps_text
-            )
+            scope.call = _governed_call(scope, user_api_key_dict, request_data, "none")
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
             return  # whoever this was; the middleware counts it
         if scope.refusal is None and scope.intent:
             outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
-            self.pipeline.settle(scope, outcome)
+            self.pipeline.ended(scope, outcome)
 
 
 def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
@@ -116,9 +122,30 @@ def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
     return HTTPException(error.status, error.body(str(scope.call_id)))
 
 
-def _governed_call(
-    scope: CallScope, key: Any, data: dict[str, Any], call_type: str, *, keep_text: bool
-) -> GovernedCall:
+def _forget(data: dict[str, Any]) -> None:
+    """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend."""
+    request = data.get("proxy_server_request")
+    if isinstance(request, dict):
+        request["body"] = {name: data[name] for name in request.get("body") or () if name in data}
+    logged = data.get("litellm_logging_obj")
+    asked = data.get("messages") or data.get("input") or data.get("prompt")
+    if logged is not None:
+        logged.messages = asked
+        for name in ("messages", "input"):
+            if name in logged.model_call_details:
+                logged.model_call_details[name] = asked
+
+
+def _model_group(kwargs: dict[str, Any]) -> str:
+    """The model as config.yaml names it, which is what rules speak of."""
+    for place in ("metadata", "litellm_metadata"):
+        group = (kwargs.get(place) or {}).get("model_group")
+        if isinstance(group, str):
+            return group
+    return str(kwargs.get("model") or "")
+
+
+def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     return GovernedCall(
         call_id=scope.call_id,
@@ -140,7 +167,21 @@ def _governed_call(
             id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),
             session=clean(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        prompt=prompt_of(data, keep_text=keep_text),
+        prompt=prompt_of(data, keep_text=False),
+        terms=_terms(key, headers),
+    )
+
+
+def _terms(key: Any, headers: dict[str, str]) -> Terms:
+    metadata = getattr(key, "metadata", None) or {}
+    tags = metadata.get("tags")
+    return Terms(
+        tags=tuple(str(clean(tag)) for tag in tags) if isinstance(tags, list) else (),
+        spend_usd=_finite(getattr(key, "spend", None)) or 0.0,
+        budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
+        key_metadata=metadata,
+        team_metadata=getattr(key, "team_metadata", None) or {},
+        headers={name: value for name, value in headers.items() if name.lower().startswith("x-gatehouse-max-")},
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from gatehouse.call import CallScope, current_scope
-from gatehouse.errors import GovernanceUnavailable
-from gatehouse.middleware import GovernanceMiddleware, Message, Receive, Scope, Send
+from gatehouse.errors import GovernanceError, GovernanceUnavailable
+from gatehouse.middleware import GovernanceMiddleware
+from gatehouse.wire import Message, Receive, Scope, Send
 
 
 class Settled:
@@ -19,6 +20,12 @@ class Settled:
     def conclude(self, scope: CallScope) -> None:
         scope.settled = True
         self.calls.append(scope)
+
+    def answers(self, scope: CallScope) -> None:
+        return None
+
+    def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
+        raise AssertionError("nothing is screened here")
 
 
 async def drive(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gatehouse import pages
-from gatehouse.middleware import Message, Receive, Scope, Send
+from gatehouse.wire import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are asked for on Linux only")
 

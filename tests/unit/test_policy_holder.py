@@ -109,7 +109,7 @@ def test_a_file_that_is_gone_keeps_the_old_policy(path: Path) -> None:
 
 def test_a_section_that_is_not_enforced_yet_does_not_come_in_by_the_back_door(path: Path) -> None:
     holder = PolicyHolder(path)
-    path.write_text("version: 1\npii: {mode: mask}\n")
+    path.write_text("version: 1\ndeciders: [{id: opa, url: 'https://opa.example/'}]\n")
     assert not holder.refresh()
     assert "not available in this version" in (holder.error or "")
 

@@ -11,8 +11,9 @@ from litellm.proxy import proxy_server
 
 from gatehouse.audit.recorder import Recorder
 from gatehouse.clock import monotonic
+from gatehouse.governance import Governance
 from gatehouse.plugin import governance
-from gatehouse.settings import LoadedPolicy, Settings
+from gatehouse.settings import Settings
 
 # One probe of a part; a part that needs longer is not well.
 _PROBE_S = 2.0
@@ -23,7 +24,9 @@ _FRESH_S = 2.0
 _VITAL = frozenset({"plugin", "ledger", "query_engine"})
 
 
-def router(settings: Settings, policy: LoadedPolicy, recorder: Callable[[], Recorder | None]) -> APIRouter:
+def router(
+    settings: Settings, governed: Callable[[], Governance], recorder: Callable[[], Recorder | None]
+) -> APIRouter:
     """The route, with what it looks at."""
     api = APIRouter(prefix="/governance/v1", tags=["governance"])
     lock = asyncio.Lock()
@@ -60,7 +63,7 @@ def router(settings: Settings, policy: LoadedPolicy, recorder: Callable[[], Reco
         spooling = last.get("ledger") == "spooling"
         status = "down" if down & _VITAL else "degraded" if down or spooling else "ok"
         response.status_code = 503 if status == "down" else 200
-        return {"status": status, "parts": last, "policy_version": policy.version}
+        return {"status": status, "parts": last, "policy_version": governed().version}
 
     return api
 

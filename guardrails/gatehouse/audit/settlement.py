@@ -13,7 +13,8 @@ from uuid import UUID
 from gatehouse.audit import record
 from gatehouse.audit.capsule import DEFAULT_CHAIN, NO_CONTENT, Content, call_capsule
 from gatehouse.call import Outcome, Status, ToolCall
-from gatehouse.decision import Decision, Verdict
+from gatehouse.decision import Decision, Obligation, Verdict
+from gatehouse.policy.facts import Facts
 
 Row = dict[str, Any]
 
@@ -82,6 +83,7 @@ def settlement(
     ended_at: datetime,
     duration_ms: float | None,
     by_team: bool,
+    facts: Facts | None = None,
     content: Content = NO_CONTENT,
     tool_calls: Sequence[ToolCall] = (),
 ) -> Settlement:
@@ -90,13 +92,14 @@ def settlement(
     Args:
         request: as `record.request_facts` gives it and the intent's row keeps it.
         duration_ms: None when nobody lived to see the end.
+        facts: what the decision was made on.
         by_team: whether each team has a chain of its own (policy.yaml's `audit.chain`).
     """
     return Settlement(
         call_id=str(call_id),
         started_at=started_at.isoformat(),
         request=request,
-        decision=decision_row(decision),
+        decision=decision_row(decision, facts),
         record=record.line(call_id, request, decision, outcome, ended_at, duration_ms),
         capsule=call_capsule(
             call_id=call_id,
@@ -122,20 +125,32 @@ def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
     return f"{DEFAULT_CHAIN}/{team}"
 
 
-def decision_row(decision: Decision | None) -> Row | None:
-    """A decision as the intent's row keeps it."""
+def decision_row(decision: Decision | None, facts: Facts | None = None) -> Row | None:
+    """A decision as the intent's row keeps it, with the facts it was made on, so that another policy can be tried."""
     if decision is None:
         return None
+    obligation = {name: value for name, value in asdict(decision.obligation).items() if value}
     return {
         "verdict": decision.verdict.value,
         "policies": list(decision.policies),
         "policy_version": decision.policy_version,
         "reason": decision.reason,
+        **({"observed": list(decision.observed)} if decision.observed else {}),
+        **({"obligation": obligation} if obligation else {}),
+        **({"facts": facts.recorded()} if facts is not None else {}),
     }
 
 
 def decision_of(row: Row | None) -> Decision | None:
-    """The inverse of `decision_row`."""
+    """The inverse of `decision_row`, without the facts."""
     if row is None:
         return None
-    return Decision(Verdict(row["verdict"]), tuple(row["policies"]), row["policy_version"], row.get("reason"))
+    obligation = row.get("obligation") or {}
+    return Decision(
+        Verdict(row["verdict"]),
+        tuple(row["policies"]),
+        row["policy_version"],
+        row.get("reason"),
+        tuple(row.get("observed") or ()),
+        Obligation(**obligation | {"tags": tuple(obligation.get("tags") or ())}),
+    )

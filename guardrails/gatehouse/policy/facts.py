@@ -127,6 +127,23 @@ class Facts:
                 values[name]["total"] = sum(self.pii.values())
         return values
 
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """What is kept of them with a decision: those that are not neutral, for `from_mapping(strict=False)`.
+
+        Of a very long list of tools only the beginning is kept.
+        """
+        kept = {
+            part.name: {
+                name: value[:_MOST_KEPT] if isinstance(value, list) else value
+                for name, value in _plain(getattr(self, part.name)).items()
+                if value != _plain(getattr(_NEUTRAL, part.name))[name]
+            }
+            for part in fields(self)
+            if part.name != "pii"
+        }
+        kept["pii"] = dict(self.pii)
+        return {name: values for name, values in kept.items() if values}
+
     @classmethod
     def from_mapping(cls, values: Any, *, strict: bool = True, entities: Iterable[str] = KNOWN_ENTITIES) -> Self:
         """Facts with the given ones set and the others neutral.
@@ -157,6 +174,9 @@ class Facts:
                 found[name] = replace(parts[name], **_checked(name, _plain(parts[name]), given, strict=strict))
         return cls(**found)
 
+
+_NEUTRAL = Facts()
+_MOST_KEPT = 100
 
 Wanted = Mapping[str, frozenset[str] | None]
 """Facts by part; None stands for all of a part."""

@@ -10,27 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatehouse.errors import SetupError
+from gatehouse.pii.from_policy import pii_problems
 from gatehouse.policy.check import WhenError, condition
 from gatehouse.policy.document import Document, DocumentError, Problem, parse_document, read_document
 from gatehouse.policy.facts import KNOWN_ENTITIES
 from gatehouse.policy.model import Policy
 from gatehouse.policy.rules import Rule, RuleSet
+from gatehouse.screens.config import screen_config
 
 NOT_YET_ENFORCED = frozenset(
     {
-        "limits",
-        "screens",
-        "pii",
         "deciders",
-        # By what a rule may say: its verdict, its mode and its obligations.
-        "then: deny",
         "then: require_approval",
-        "then: allow",
-        "mode: observe",
-        "obligations: mask",
-        "obligations: downgrade_to",
-        "obligations: max_tokens",
-        "obligations: tag",
     }
 )
 """What the model understands and the pipeline does not do yet. Whoever builds it takes it out."""
@@ -76,6 +68,10 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
         except WhenError as error:
             line = document.line_of(("rules", index, "when"))
             problems.append(Problem(line, f"rule {rule.id}: `when` {error}"))
+        if rule.obligations is not None and rule.obligations.mask and policy.pii is None:
+            line = document.line_of(("rules", index, "obligations"))
+            problems.append(Problem(line, f"rule {rule.id}: `mask` needs a `pii` section that says what to look for"))
+    problems += _section_problems(document, policy)
     if problems:
         raise DocumentError(path, problems)
     loaded = LoadedPolicy(policy, hashlib.sha256(document.raw).hexdigest(), RuleSet(rules, entities))
@@ -83,6 +79,18 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
         Problem(document.line_of(where), f"{what} is not available in this version; take it out until it is")
         for what, where in _not_yet_enforced(document, policy)
     ]
+
+
+def _section_problems(document: Document, policy: Policy) -> Iterator[Problem]:
+    """What the model cannot see of `pii` and `screens`."""
+    if policy.pii is not None:
+        for where, what in pii_problems(policy.pii):
+            yield Problem(document.line_of(("pii", *where)), what)
+    if policy.screens is not None:
+        try:
+            screen_config(policy.screens)
+        except SetupError as error:
+            yield Problem(document.line_of(("screens",)), str(error).rstrip("."))
 
 
 def _repeated_ids(document: Document, policy: Policy) -> Iterator[Problem]:
@@ -98,14 +106,9 @@ def _repeated_ids(document: Document, policy: Policy) -> Iterator[Problem]:
 
 
 def _not_yet_enforced(document: Document, policy: Policy) -> Iterator[tuple[str, tuple[int | str, ...]]]:
-    sections = document.value or {}
-    for name in ("limits", "screens", "pii", "deciders"):
-        if name in NOT_YET_ENFORCED and sections.get(name):
-            yield name, (name,)
+    if "deciders" in NOT_YET_ENFORCED and policy.deciders:
+        yield "deciders", ("deciders",)
     for index, rule in enumerate(policy.rules):
-        said = [("then", f"then: {rule.then}"), ("mode", f"mode: {rule.mode}")]
-        said += [("obligations", f"obligations: {name}") for name, asked in rule.obligations or () if asked]
-        missing = [(key, what) for key, what in said if what in NOT_YET_ENFORCED]
-        if missing:
-            key, what = missing[0]
-            yield f"rule {rule.id}: `{what}`", ("rules", index, key)
+        said = f"then: {rule.then}"
+        if rule.mode == "enforce" and said in NOT_YET_ENFORCED:
+            yield f"rule {rule.id}: `{said}`", ("rules", index, "then")

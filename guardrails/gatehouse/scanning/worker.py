@@ -1,4 +1,4 @@
-"""A scanner process: `python -m gatehouse.pii.worker`. Reads frames from standard input, answers on standard output.
+"""A scanner process, `python -m gatehouse.scanning.worker`: frames come on standard input, answers go to its output.
 
 A frame is four bytes of length, big-endian, and JSON. The first is the configuration, answered when the process is
 warm; every other is a list of texts. The process ends with its parent: at the end of its input, or, stuck in a text,
@@ -12,9 +12,14 @@ import os
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gatehouse.errors import SetupError
+
+if TYPE_CHECKING:
+    from gatehouse.scanning.config import ScanConfig
 
 HEADER = struct.Struct(">I")
 # Beyond the time of its texts: by then the parent has ended the process, or is no more.
@@ -50,13 +55,11 @@ def main() -> None:
         stdout.flush()
 
     try:
-        from gatehouse.pii.config import PiiConfig
-        from gatehouse.pii.engine import Engine
         from gatehouse.pii.findings import ScanFailed
+        from gatehouse.scanning.config import ScanConfig
 
-        config = PiiConfig.from_json(first)
-        engine = Engine(config)
-        engine.warm()
+        config = ScanConfig.from_json(first)
+        scan = _scanner(config)
     except ModuleNotFoundError as error:
         answer({"error": f"{error.name}: not installed. Install presidio-analyzer."})
         return
@@ -69,11 +72,29 @@ def main() -> None:
         answers: list[Any] = []
         for text in texts:
             try:
-                answers.append([[each.entity, each.start, each.end, each.score] for each in engine.scan(text)])
+                answers.append(scan(text))
             except ScanFailed as failed:
                 answers.append(failed.reason)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answer(answers)
+
+
+def _scanner(config: ScanConfig) -> Callable[[str], Any]:
+    """What answers for one text: two lists, of findings and of hits, as JSON has them."""
+    pii = screens = None
+    if config.pii is not None:  # Presidio is imported only where it is asked
+        from gatehouse.pii.engine import Engine
+
+        pii = Engine(config.pii)
+        pii.warm()
+    if config.screens is not None:
+        from gatehouse.screens.engine import ScreenEngine
+
+        screens = ScreenEngine(config.screens)
+        screens.warm()
+    return lambda text: [
+        [list(astuple(each)) for each in engine.scan(text)] if engine is not None else [] for engine in (pii, screens)
+    ]
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gatehouse.errors import SetupError
-from gatehouse.pii.config import PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
-from gatehouse.pii.worker import HEADER, frame
+from gatehouse.scanning.config import NOTHING, Scan, ScanConfig
+from gatehouse.scanning.worker import HEADER, frame
+from gatehouse.screens.hits import Hit
 
-log = logging.getLogger("gatehouse.pii")
+log = logging.getLogger("gatehouse.scanning")
 
 # Small texts travel together: a trip costs as much as scanning some 500 characters.
 _BATCH_CHARS = 8_000
@@ -35,29 +36,29 @@ _WAIT_S = 10.0
 _RESTART_S = 1.0
 _ENTRY_BYTES, _FINDING_BYTES = 200, 150
 
-_Result = list[Finding] | str
+_Result = Scan | str
 
 
 class _Cache:
-    """Findings by digest of text and configuration, the least recently used leave first, bounded by bytes."""
+    """Scans by digest of text and configuration, the least recently used leave first, bounded by bytes."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._entries: OrderedDict[bytes, list[Finding]] = OrderedDict()
+        self._entries: OrderedDict[bytes, Scan] = OrderedDict()
         self._max, self._size = max_bytes, 0
 
     @staticmethod
-    def _cost(findings: list[Finding]) -> int:
-        return _ENTRY_BYTES + _FINDING_BYTES * len(findings)
+    def _cost(scan: Scan) -> int:
+        return _ENTRY_BYTES + _FINDING_BYTES * (len(scan.findings) + len(scan.hits))
 
-    def get(self, key: bytes) -> list[Finding] | None:
-        if (findings := self._entries.get(key)) is not None:
+    def get(self, key: bytes) -> Scan | None:
+        if (scan := self._entries.get(key)) is not None:
             self._entries.move_to_end(key)
-        return findings
+        return scan
 
-    def put(self, key: bytes, findings: list[Finding]) -> None:
-        if key not in self._entries and self._cost(findings) <= self._max:
-            self._entries[key] = findings
-            self._size += self._cost(findings)
+    def put(self, key: bytes, scan: Scan) -> None:
+        if key not in self._entries and self._cost(scan) <= self._max:
+            self._entries[key] = scan
+            self._size += self._cost(scan)
             while self._size > self._max:
                 self._size -= self._cost(self._entries.popitem(last=False)[1])
 
@@ -69,7 +70,7 @@ class _Worker:
         self._process = process
 
     @classmethod
-    async def start(cls, config: PiiConfig) -> _Worker:
+    async def start(cls, config: ScanConfig) -> _Worker:
         # Nothing of the server's environment: its secrets are no business of a process that reads hostile text.
         environ = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -77,7 +78,7 @@ class _Worker:
             sys.executable,
             "-P",
             "-m",
-            "gatehouse.pii.worker",
+            "gatehouse.scanning.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environ,
@@ -91,7 +92,7 @@ class _Worker:
         if "error" in answer:
             worker.kill()
             await worker.ended()
-            raise SetupError(f"pii: {answer['error']}")
+            raise SetupError(f"{answer['error']}")
         return worker
 
     @property
@@ -130,7 +131,7 @@ class _Worker:
 class Scanner:
     """The scanner of one configuration. `start` before the first scan, `close` at the end; one event loop."""
 
-    def __init__(self, config: PiiConfig, *, workers: int = 2, cache_bytes: int = 32_000_000) -> None:
+    def __init__(self, config: ScanConfig, *, workers: int = 2, cache_bytes: int = 32_000_000) -> None:
         config.check()
         self._config = config
         self._digest = config.digest()
@@ -152,13 +153,13 @@ class Scanner:
             await asyncio.gather(*(self._add() for _ in range(self._count)))
         except ScanFailed as failed:
             await self.close()
-            raise SetupError(f"pii: a scanner process did not start ({failed.reason}). See the log above.") from None
+            raise SetupError(f"scanner: a process did not start ({failed.reason}). See the log above.") from None
         except BaseException:
             await self.close()
             raise
 
-    async def scan(self, texts: Sequence[str]) -> list[list[Finding]]:
-        """The findings in each text.
+    async def scan(self, texts: Sequence[str]) -> list[Scan]:
+        """What is in each text.
 
         Raises:
             ScanFailed: at least one could not be scanned; the caller blocks.
@@ -168,14 +169,14 @@ class Scanner:
         if any(len(text) > self._config.max_chars for text in texts):
             raise ScanFailed("too_long")
         keys = [self._key(text) for text in texts]
-        known: dict[bytes, list[Finding]] = {}
+        known: dict[bytes, Scan] = {}
         waiting: dict[bytes, asyncio.Future[_Result]] = {}
         missing: dict[bytes, str] = {}
         for key, text in zip(keys, texts, strict=True):
             if key in known or key in waiting or key in missing:
                 continue
-            if (findings := self._cache.get(key)) is not None:
-                known[key] = findings
+            if (scan := self._cache.get(key)) is not None:
+                known[key] = scan
             elif (future := self._pending.get(key)) is not None:
                 waiting[key] = future
             else:
@@ -239,7 +240,7 @@ class Scanner:
             raise ScanFailed("busy") from None
         try:
             answers = await worker.ask(texts, self._config.timeout_s * len(texts) + _GRACE_S)
-            results = [each if isinstance(each, str) else [Finding(*found) for found in each] for each in answers]
+            results = [each if isinstance(each, str) else _scan(*each) for each in answers]
         except BaseException as error:
             self._replace(worker)
             if isinstance(error, ScanFailed):
@@ -266,6 +267,12 @@ class Scanner:
                 await asyncio.sleep(_RESTART_S)
             else:
                 return
+
+
+def _scan(findings: list[list[Any]], hits: list[list[Any]]) -> Scan:
+    if not findings and not hits:
+        return NOTHING
+    return Scan(tuple(Finding(*each) for each in findings), tuple(Hit(*each) for each in hits))
 
 
 def _batches(texts: dict[bytes, str]) -> list[dict[bytes, str]]:

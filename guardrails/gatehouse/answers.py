@@ -1,0 +1,207 @@
+"""What a model says, on its way to the caller: screened, and with the caller's own data put back.
+
+Promises: nothing that a screen blocks is passed on whole, wherever a stream is cut; no placeholder of this call stays
+in what the caller gets. What cannot be read is not passed on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from gatehouse.errors import ContentBlocked, GovernanceError
+from gatehouse.pii.masking import Mask, Unmasker
+from gatehouse.shapes import EventView, UnknownShape, answer_view, carrier, event_view, write_back
+from gatehouse.shapes.events import Source
+from gatehouse.shapes.parts import DeltaPart, Path
+from gatehouse.sse import EventStream, EventTooLarge, event
+
+Screen = Callable[[str], None]
+"""Looks at a text that a model said, and raises where it may not be passed on."""
+
+# What a screen sees again of what was passed on already, so that a phrase is found across any cut; and the longest
+# word that is held back because it may go on. Keys and tokens are single words.
+_CONTEXT: Final = 300
+_LONGEST_WORD: Final = 2_048
+
+_UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
+
+
+class Answers:
+    """The answer to one call.
+
+    Args:
+        mask: the call's placeholders; None where nothing was masked.
+        screen: None where answers are not screened.
+    """
+
+    def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None) -> None:
+        self._call_type = call_type
+        self._mask = mask
+        self._screen = screen
+        self._events = EventStream()
+        self._running: dict[Source, _Running] = {}
+
+    def whole(self, body: bytes) -> bytes:
+        """An answer's JSON as the caller gets it.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        try:
+            answer = json.loads(body)
+            texts = answer_view(self._call_type, answer).texts
+            changes = self._changes((part.path, part.text) for part in texts)
+            if not changes:
+                return body
+            write_back(answer, changes)
+        except (ValueError, RecursionError, UnknownShape):
+            raise ContentBlocked(_UNREADABLE) from None
+        return _json(answer)
+
+    def text(self, body: bytes) -> bytes:
+        """An answer that is plain text, as the caller gets it.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        try:
+            changes = self._changes([((), body.decode())])
+        except UnicodeDecodeError:
+            raise ContentBlocked(_UNREADABLE) from None
+        return changes[()].encode("utf-8", "surrogatepass") if changes else body
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of a stream can be passed on after this piece.
+
+        Raises:
+            GovernanceError: no more may be passed on.
+        """
+        try:
+            return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.feed(chunk))
+        except EventTooLarge:
+            raise ContentBlocked(_UNREADABLE) from None
+
+    def end(self) -> bytes:
+        """What is left when the stream is over.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        rest = b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.rest())
+        return rest + b"".join(self._close(()))
+
+    def _event(self, raw: bytes, data: bytes | None, with_data: Callable[[bytes], bytes]) -> bytes:
+        if data is None:
+            return raw  # a comment: a sign of life
+        if data.strip() == b"[DONE]":
+            return b"".join(self._close(())) + raw
+        try:
+            said = json.loads(data)
+            view = event_view(self._call_type, said)
+            changes = self._changes((part.path, part.text) for part in view.texts)
+            before = list(self._deltas(said, view, changes))
+            if changes:
+                write_back(said, changes)
+        except (ValueError, RecursionError, UnknownShape):
+            raise ContentBlocked(_UNREADABLE) from None
+        return b"".join(before) + (with_data(_json(said)) if changes else raw)
+
+    def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
+        """Note what becomes of an event's pieces; yield what must be sent before it."""
+        for part in view.deltas:
+            running = self._running.get(part.source)
+            if running is None:
+                running = self._running[part.source] = _Running(self._mask, self._screen, part)
+            running.like = said
+            more = running.feed(part.text)
+            if any(_begins(part.source, closed) for closed in view.closes):
+                more += self._running.pop(part.source).flush()
+            if more != part.text:
+                changes[part.path] = more
+        for closed in view.closes:
+            yield from self._close(closed)
+
+    def _close(self, closed: Source) -> Iterator[bytes]:
+        for source in [source for source in self._running if _begins(source, closed)]:
+            running = self._running.pop(source)
+            if more := running.flush():
+                extra = carrier(self._call_type, running.like, source, more)
+                kind = extra.get("type")
+                yield event(_json(extra), str(getattr(kind, "value", kind)) if kind else None)
+
+    def _changes(self, texts: Iterable[tuple[Path, str]]) -> dict[Path, str]:
+        """Screen whole texts; those that change when placeholders are turned back."""
+        changes: dict[Path, str] = {}
+        for path, text in texts:
+            if self._screen is not None:
+                self._screen(text)
+            if self._mask is not None and (plain := self._mask.unmask(text)) != text:
+                changes[path] = plain
+        return changes
+
+
+class _Running:
+    """One running text of a stream: first the screen holds back, then the placeholders' half-read beginnings."""
+
+    __slots__ = ("_held", "_passed", "_screen", "_unmasker", "like")
+
+    def __init__(self, mask: Mask | None, screen: Screen | None, part: DeltaPart) -> None:
+        self.like: dict[str, Any] = {}
+        self._screen = screen
+        self._unmasker: Unmasker | None = mask.unmasker(inside_json=part.kind == "json") if mask is not None else None
+        self._passed = self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What can be passed on after this piece."""
+        return self._unmask(self._screened(text) if self._screen is not None else text)
+
+    def flush(self) -> str:
+        """What was held back; the text is over."""
+        held, self._held = self._held, ""
+        text = self._unmask(held)
+        return text + self._unmasker.flush() if self._unmasker is not None else text
+
+    def _unmask(self, text: str) -> str:
+        return self._unmasker.feed(text) if self._unmasker is not None else text
+
+    def _screened(self, text: str) -> str:
+        assert self._screen is not None
+        self._held += text
+        self._screen(self._passed + self._held)
+        free = max(_last_break(self._held), len(self._held) - _LONGEST_WORD)
+        ready, self._held = self._held[:free], self._held[free:]
+        self._passed = (self._passed + ready)[-_CONTEXT:]
+        return ready
+
+
+def _last_break(text: str) -> int:
+    """Where the last word begins, which may go on."""
+    at = len(text)
+    while at > 0 and not text[at - 1].isspace():
+        at -= 1
+    return at
+
+
+def _begins(source: Source, closed: Source) -> bool:
+    return source[: len(closed)] == closed
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate can only be sent escaped
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def error_event(call_type: str, error: GovernanceError, call_id: str) -> bytes:
+    """The end of a stream that may not go on, as the clients of that API read it."""
+    body = error.body(call_id)
+    if call_type == "anthropic_messages":
+        return event(_json({"type": "error", **body}), "error")
+    if call_type.removeprefix("a") == "responses":
+        said = {"type": "error", "code": error.code, "message": error.message, "param": None, **body}
+        return event(_json(said), "error")
+    return event(_json(body)) + b"data: [DONE]\n\n"

@@ -1,0 +1,187 @@
+"""What the pipeline's stages make of a call: pure functions over its texts, what was found in them, and its body.
+
+No text of a call is in any message that leaves here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from gatehouse.audit.record import clean
+from gatehouse.call import GovernedCall
+from gatehouse.decision import Obligation
+from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked
+from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.findings import ScanFailed
+from gatehouse.pii.masking import Mask
+from gatehouse.policy.facts import (
+    AgentFacts,
+    CallerFacts,
+    CostFacts,
+    Facts,
+    NowFacts,
+    RequestFacts,
+    ScreensFacts,
+    SpendFacts,
+)
+from gatehouse.policy.limits import Estimate
+from gatehouse.policy.model import Policy, ScreensPolicy
+from gatehouse.scanning.config import Scan
+from gatehouse.screens.hits import Hit
+from gatehouse.shapes import Path, TextPart
+
+# Where the dialects say how long an answer may be.
+_MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+
+# By call type: where a request that says nothing can be told how long its answer may be.
+_ANSWER_LENGTH = {
+    "completion": "max_tokens",
+    "text_completion": "max_tokens",
+    "anthropic_messages": "max_tokens",
+    "responses": "max_output_tokens",
+}
+
+
+def facts_of(
+    call: GovernedCall,
+    body: Mapping[str, Any],
+    texts: Iterable[TextPart],
+    estimate: Estimate,
+    scans: Iterable[Scan],
+    at: datetime,
+) -> Facts:
+    """What a rule's `when` may ask about this call."""
+    caller, terms = call.caller, call.terms
+    found: Counter[str] = Counter()
+    hits: dict[str, None] = {}
+    for scan in scans:
+        found.update(each.entity for each in scan.findings)
+        hits.update(dict.fromkeys(each.screen for each in scan.hits))
+    temperature = body.get("temperature")
+    return Facts(
+        RequestFacts(
+            call.model or "",
+            call.route,
+            call.call_type,
+            call.stream,
+            asked_tokens(body) or 0,
+            tuple(sorted(str(clean(tool)) for tool in call.prompt.tools)),
+            float(temperature) if isinstance(temperature, int | float) else 1.0,
+            sum(len(part.text) for part in texts),
+        ),
+        CallerFacts(
+            caller.key_alias or "",
+            caller.key_hash or "",
+            caller.user or "",
+            caller.team or "",
+            caller.org or "",
+            caller.role or "",
+            caller.end_user or "",
+            terms.tags,
+        ),
+        AgentFacts(call.agent.id or "", call.agent.session or ""),
+        CostFacts(estimate.estimated_usd or 0.0, estimate.input_tokens, estimate.max_output_tokens),
+        found,
+        ScreensFacts(tuple(hits)),
+        SpendFacts(terms.spend_usd, terms.budget_usd),
+        NowFacts.at(at),
+    )
+
+
+def asked_tokens(body: Mapping[str, Any]) -> int | None:
+    """The longest answer that the request asks for, in tokens; None where it does not say."""
+    asked = [value for name in _MAX_TOKENS if isinstance(value := body.get(name), int) and not isinstance(value, bool)]
+    return max(asked, default=None)
+
+
+def screened(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
+    """Refuse what a screen that blocks has hit.
+
+    Raises:
+        ContentBlocked: names the screens.
+    """
+    blocking = sorted({hit.screen for hit in hits if blocks(policy, hit.screen)})
+    if blocking:
+        raise ContentBlocked(
+            f"Blocked by {_and(blocking)}. Take it out and ask again.",
+            policies=tuple(f"screens/{name}" for name in blocking),
+        )
+
+
+def blocks(policy: ScreensPolicy, screen: str) -> bool:
+    """Whether a hit of this screen blocks, or is only a fact."""
+    if screen == "secrets":
+        return policy.secrets == "block"
+    if screen == "prompt_injection":
+        return policy.prompt_injection == "block"
+    return True
+
+
+def personal_data(config: PiiConfig, scans: Iterable[Scan]) -> None:
+    """Refuse personal data whose mode is `block`.
+
+    Raises:
+        PiiBlocked: names the entities.
+    """
+    found = {each.entity for scan in scans for each in scan.findings}
+    blocking = sorted(entity for entity in found if config.mode_of(entity) is Mode.BLOCK)
+    if blocking:
+        raise PiiBlocked(
+            f"The request holds personal data that may not be sent: {_and(blocking)}. Take it out and ask again.",
+            policies=tuple(f"pii/{name}" for name in blocking),
+        )
+
+
+def not_scanned(policy: Policy, failed: ScanFailed) -> GovernanceError | None:
+    """The refusal of a call whose text could not be scanned; None where policy.yaml lets it through by name."""
+    pii, screens = policy.pii, policy.screens
+    pii_denies = pii is not None and pii.on_error == "deny"
+    if not pii_denies and (screens is None or screens.on_error != "deny"):
+        return None
+    if failed.reason == "too_long":
+        why = "A text of the request is too long to be scanned. Send it in parts."
+    elif failed.reason == "timeout":
+        why = "A text of the request could not be scanned in time. Send it in parts."
+    else:
+        return GovernanceUnavailable("The scanner is not there. Try again soon.")
+    return PiiBlocked(why, policies=("pii",)) if pii_denies else ContentBlocked(why, policies=("screens",))
+
+
+def masked(texts: Sequence[TextPart], scans: Sequence[Scan], config: PiiConfig) -> tuple[dict[Path, str], Mask]:
+    """The texts that change when personal data is masked, and the way back."""
+    mask = Mask(part.text for part in texts)
+    changes: dict[Path, str] = {}
+    for part, scan in zip(texts, scans, strict=True):
+        if scan.findings:
+            text = mask.mask(part.text, scan.findings, config)
+            if text != part.text:
+                changes[part.path] = text
+    return changes, mask
+
+
+def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: str) -> None:
+    """Change the request to what the rules ask for: the model, and the longest answer."""
+    if obligation.downgrade_to is not None:
+        body["model"] = obligation.downgrade_to
+    most = obligation.max_tokens
+    if most is None:
+        return
+    below = body.get("extra_body")
+    for place in (body, below if isinstance(below, MutableMapping) else {}):
+        for name in _MAX_TOKENS:
+            if name in place and not (_is_count(place[name]) and place[name] <= most):
+                place[name] = most
+    said = _ANSWER_LENGTH.get(call_type if call_type in _ANSWER_LENGTH else call_type.removeprefix("a"))
+    if said and not any(name in body for name in _MAX_TOKENS):
+        body[said] = most
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
