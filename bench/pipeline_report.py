@@ -60,11 +60,11 @@ def figures(
             if count == 1:
                 extra = [_p50(ours[n].latencies_ms) - _p50(theirs[n].latencies_ms) for n in both]
                 found.append(Figure(f"{one} - {other}, p50, 1 connection", "ms", extra))
-    for other in (PLAIN, BARE):
+    for other, wanted in ((PLAIN, "3 or less"), (BARE, "3 or less"), (PRESIDIO, "")):
         if both := sorted(last.get(OURS, {}).keys() & last.get(other, {}).keys()):
             # Of the n-th conversations of both, which followed each other closely.
             extra = [_p50([a - b for a, b in zip(last[OURS][n], last[other][n], strict=True)]) for n in both]
-            found.append(Figure(f"{OURS} - {other}, p50, last of 20 turns", "ms", extra, "3 or less"))
+            found.append(Figure(f"{OURS} - {other}, p50, last of 20 turns", "ms", extra, wanted))
     return found
 
 
