@@ -8,6 +8,7 @@ the prompt.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import urllib.request
@@ -20,7 +21,7 @@ from gatehouse.pii.config import DEFAULT_ENTITIES
 
 from bench import prompts
 from bench.gateways import BARE, OURS, Variant, make_key, start_gateways
-from bench.load import apply_load, chat
+from bench.load import Load, apply_load, chat
 from bench.measure import Gateway, checked
 from bench.processes import Process, wait_for_http
 from bench.services import ROOT, Services
@@ -28,9 +29,6 @@ from tests.support.process import free_port
 
 PLAIN, PRESIDIO, LEAN = "gatehouse-unscreened", "litellm-presidio", "litellm-presidio-lean"
 MASKING = (OURS, PRESIDIO, LEAN)
-
-# False until `gatehouse serve` takes a policy with these sections; then this and what it guards can go.
-ENFORCED = False
 
 BLOCKED = "project nightjar"
 POLICY = {
@@ -56,7 +54,7 @@ def start(stack: ExitStack, folder: Path, services: Services, say: Callable[[str
     plain = folder / "plain-policy.yaml"
     plain.write_text("version: 1\n")
     governed = folder / "policy.yaml"
-    governed.write_text(yaml.safe_dump(POLICY if ENFORCED else {"version": 1}, sort_keys=False))
+    governed.write_text(yaml.safe_dump(POLICY, sort_keys=False))
     say("starting Presidio's analyzer and anonymizer ...")
     urls = {kind: _presidio(stack, folder, kind) for kind in ("analyzer", "anonymizer")}
     guardrail = {
@@ -84,33 +82,28 @@ def _presidio(stack: ExitStack, folder: Path, kind: str) -> str:
     return url
 
 
-class MaskCheck:
+class Check:
     """Asks the upstream what it saw. Each question is a new one, so that no cache answers it."""
 
     def __init__(self, key: str, upstream_port: int) -> None:
         self._key, self._url = key, f"http://127.0.0.1:{upstream_port}/"
-        self._number = 4_000_000_000
+        self._numbers = itertools.count(4_000_000_000, 4)  # an address is in these, a card in those two further on
 
     def __call__(self, gateway: Gateway) -> None:
         """Raises SystemExit when the gateway does not do what its name says."""
-        for entity, value in (("EMAIL_ADDRESS", prompts.email), ("CREDIT_CARD", prompts.card)):
-            text = prompts.prompt(self._number)
-            body = iter([chat({"role": "user", "content": text})])
-            checked(gateway, apply_load(gateway.port, self._key, 1, bodies=body))
+        number = next(self._numbers)
+        for entity, at, value in (("EMAIL_ADDRESS", number, prompts.email), ("CREDIT_CARD", number + 2, prompts.card)):
+            text = prompts.prompt(at)
+            checked(gateway, self._send(gateway, text))
             with urllib.request.urlopen(self._url, timeout=10) as answer:
                 seen = json.load(answer)["messages"][-1]["content"]
-            if problem := mask_problem(seen, text, entity, value(self._number), masks=_masks(gateway.name)):
+            if problem := mask_problem(seen, text, entity, value(at), masks=gateway.name in MASKING):
                 raise SystemExit(f"error: bench: {gateway.name} {problem}. A ratio would compare nothing.")
-            self._number += 2
-        if ENFORCED and gateway.name == OURS:
-            body = iter([chat({"role": "user", "content": f"Note {self._number}: tell me about {BLOCKED}."})])
-            if not apply_load(gateway.port, self._key, 1, bodies=body).failures:
-                raise SystemExit(f"error: bench: {gateway.name} answered blocked words. A ratio would compare nothing.")
-            self._number += 2
+        if gateway.name == OURS and not self._send(gateway, f"Note {number}: tell me about {BLOCKED}.").failures:
+            raise SystemExit(f"error: bench: {gateway.name} answered blocked words. A ratio would compare nothing.")
 
-
-def _masks(name: str) -> bool:
-    return name in MASKING and (ENFORCED or name != OURS)
+    def _send(self, gateway: Gateway, text: str) -> Load:
+        return apply_load(gateway.port, self._key, 1, bodies=iter([chat({"role": "user", "content": text})]))
 
 
 def mask_problem(seen: str, sent: str, entity: str, value: str, *, masks: bool) -> str | None:
@@ -125,10 +118,10 @@ def mask_problem(seen: str, sent: str, entity: str, value: str, *, masks: bool) 
     return None
 
 
-def make_check(gateways: list[Gateway], services: Services) -> tuple[str, MaskCheck]:
+def make_check(gateways: list[Gateway], services: Services) -> tuple[str, Check]:
     """A virtual key, and the check with it; every gateway has passed it once."""
     key = make_key(gateways[0])
-    check = MaskCheck(key, services.upstream_port)
+    check = Check(key, services.upstream_port)
     for gateway in gateways:
         check(gateway)
     return key, check

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from gatehouse.pii.config import PiiConfig
 from gatehouse.pii.engine import Engine
-from gatehouse.policy.load import read_policy
+from gatehouse.policy.load import load_policy
 
 from bench import prompts
 from bench.gateways import BARE, OURS
@@ -59,7 +59,7 @@ def test_the_rules_name_facts_of_every_part_and_none_matches() -> None:
 
 
 def test_the_governed_gateway_reads_a_policy_with_every_stage_and_the_prompts_hold_nothing_that_is_blocked() -> None:
-    policy = read_policy(Path("policy.yaml"), yaml.safe_dump(POLICY).encode())[0].policy
+    policy = load_policy(Path("policy.yaml"), yaml.safe_dump(POLICY).encode()).policy
     assert policy.limits is not None
     assert policy.screens is not None
     assert policy.pii is not None
