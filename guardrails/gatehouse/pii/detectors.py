@@ -2,8 +2,8 @@
 
 Presidio's recognizers bring patterns, check digits and context words. They are run here and not through its
 AnalyzerEngine, because there a pattern that runs out of time is skipped with a log line; here that ends the scan.
-E-mail, URL, IBAN and telephone are replaced: Presidio's take seconds to minutes on hostile text (docs/pii.md has the
-figures).
+E-mail, URL and IBAN are replaced: Presidio's take seconds to minutes on hostile text; card and telephone, as it misses
+too many and takes other numbers for them (docs/pii.md has the figures).
 """
 
 from __future__ import annotations
@@ -11,38 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from time import monotonic
 from typing import Any
 
 import phonenumbers
 import regex  # type: ignore[import-untyped]
 import tldextract
-from phonenumbers import PhoneNumberMatcher
 from presidio_analyzer import PatternRecognizer
 from presidio_analyzer import predefined_recognizers as presidio
 
 from gatehouse.errors import SetupError
+from gatehouse.pii import cards, phones
 from gatehouse.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
-from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.pii.deadline import Deadline as Deadline
+from gatehouse.pii.deadline import matches as matches
+from gatehouse.pii.findings import Finding
 from gatehouse.unicode_fold import fold
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A point on the monotonic clock by which the scan of one text must have ended."""
-
-    at: float
-
-    def left(self) -> float:
-        """Seconds left.
-
-        Raises:
-            ScanFailed: none are.
-        """
-        seconds = self.at - monotonic()
-        if seconds <= 0:
-            raise ScanFailed("timeout")
-        return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +35,6 @@ class Detector:
     entity: str
     find: Callable[[str, Deadline], Iterator[Finding]]
     context: tuple[str, ...] = ()
-
-
-def matches(pattern: Any, text: str, deadline: Deadline) -> Iterator[Any]:
-    """The pattern's matches.
-
-    Raises:
-        ScanFailed: the time is over before the end of the text was reached.
-    """
-    try:
-        yield from pattern.finditer(text, timeout=deadline.left())
-    except TimeoutError:
-        raise ScanFailed("timeout") from None
 
 
 # -- e-mail ---------------------------------------------------------------------------------------------------------
@@ -133,45 +104,26 @@ def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
                 break
 
 
-# -- telephone ------------------------------------------------------------------------------------------------------
-_DIGITS = regex.compile(r"\d")
-# libphonenumber joins blocks of digits over at most four other characters; a number has at least seven digits.
-_GAP = 4
-_LEAST_DIGITS = 7
-# No number with its extension is longer; runs of digits beyond it are tables and dumps, taken in overlapping pieces.
-_WINDOW, _OVERLAP = 250, 60
+# -- IP address -----------------------------------------------------------------------------------------------------
+# Presidio's patterns also take the scope operator of several languages (::, a::b) and the first four parts of five.
+_MORE = regex.compile(r"\.\d")
 
 
-def _digit_runs(text: str, deadline: Deadline) -> Iterator[tuple[int, int]]:
-    start = last = count = -1
-    for match in matches(_DIGITS, text, deadline):
-        at = match.start()
-        if start < 0 or at - last > _GAP + 1:
-            if count >= _LEAST_DIGITS:
-                yield start, last + 1
-            start, count = at, 0
-        last, count = at, count + 1
-    if count >= _LEAST_DIGITS:
-        yield start, last + 1
+@cache
+def _presidios_ips() -> Detector:
+    return _by_presidio("IP_ADDRESS", presidio.IpRecognizer())
 
 
-def _phones(regions: tuple[str, ...]) -> Callable[[str, Deadline], Iterator[Finding]]:
-    def find(text: str, deadline: Deadline) -> Iterator[Finding]:
-        seen: set[tuple[int, int]] = set()
-        for first, last in _digit_runs(text, deadline):
-            for begin in range(first, last, _WINDOW - _OVERLAP):
-                low, high = max(0, begin - 10), min(len(text), min(begin + _WINDOW, last) + 20)
-                piece = text[low:high]
-                for region in regions:
-                    deadline.left()
-                    # max_tries: by default the matcher gives up after 65,535 candidates and says nothing.
-                    for match in PhoneNumberMatcher(piece, region, leniency=1, max_tries=len(piece) + 1):
-                        span = (low + match.start, low + match.end)
-                        if span not in seen:
-                            seen.add(span)
-                            yield Finding("PHONE_NUMBER", *span, 0.4)
-
-    return find
+def _ips(text: str, deadline: Deadline) -> Iterator[Finding]:
+    for found in _presidios_ips().find(text, deadline):
+        value = text[found.start : found.end]
+        if ":" in value:
+            right = any(map(str.isdecimal, value)) and sum(map(bool, value.partition("/")[0].split(":"))) > 1
+        else:
+            before = text[max(0, found.start - 2) : found.start]
+            right = not _MORE.match(text, found.end) and not (before[-1:] == "." and before[:1].isdecimal())
+        if right:
+            yield found
 
 
 # -- Presidio's own -------------------------------------------------------------------------------------------------
@@ -182,13 +134,11 @@ _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
     "AU_ACN": presidio.AuAcnRecognizer,
     "AU_MEDICARE": presidio.AuMedicareRecognizer,
     "AU_TFN": presidio.AuTfnRecognizer,
-    "CREDIT_CARD": presidio.CreditCardRecognizer,
     "CRYPTO": presidio.CryptoRecognizer,
     "DATE_TIME": presidio.DateRecognizer,
     "ES_NIE": presidio.EsNieRecognizer,
     "ES_NIF": presidio.EsNifRecognizer,
     "IN_AADHAAR": presidio.InAadhaarRecognizer,
-    "IP_ADDRESS": presidio.IpRecognizer,
     "IT_FISCAL_CODE": presidio.ItFiscalCodeRecognizer,
     "MAC_ADDRESS": presidio.MacAddressRecognizer,
     "PL_PESEL": presidio.PlPeselRecognizer,
@@ -201,11 +151,15 @@ _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
     "US_PASSPORT": presidio.UsPassportRecognizer,
     "US_SSN": presidio.UsSsnRecognizer,
 }
-_OWN: Mapping[str, tuple[str, ...]] = {
-    "EMAIL_ADDRESS": (),
-    "IBAN_CODE": (),
-    "PHONE_NUMBER": tuple(presidio.PhoneRecognizer.CONTEXT),
-    "URL": (),
+_OWN: Mapping[str, Detector] = {
+    each.entity: each
+    for each in (
+        Detector("CREDIT_CARD", cards.cards, cards.CONTEXT),
+        Detector("EMAIL_ADDRESS", _emails),
+        Detector("IBAN_CODE", _ibans),
+        Detector("IP_ADDRESS", _ips, tuple(presidio.IpRecognizer.CONTEXT)),
+        Detector("URL", _urls),
+    )
 }
 
 
@@ -236,9 +190,9 @@ def built_in(entity: str, languages: tuple[str, ...]) -> Detector | None:
         return _by_presidio(entity, _PRESIDIO[entity]())
     if entity == "PHONE_NUMBER":
         regions = tuple(dict.fromkeys(each for code in languages for each in REGIONS_BY_LANGUAGE.get(code, ())))
-        return Detector(entity, _phones(regions or ("US",)), _OWN[entity])
+        return Detector(entity, phones.phones(regions), phones.CONTEXT)
     if entity in _OWN:
-        return Detector(entity, {"EMAIL_ADDRESS": _emails, "IBAN_CODE": _ibans, "URL": _urls}[entity])
+        return _OWN[entity]
     raise SetupError(f"pii.entities: {entity} is not known. Choose from {', '.join(sorted(KNOWN_ENTITIES))}.")
 
 

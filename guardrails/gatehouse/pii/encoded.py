@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import regex  # type: ignore[import-untyped]
 
-from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.pii.deadline import Deadline, matches
 
 # Sixteen characters are twelve bytes: the shortest e-mail address that is worth writing so. Lines are joined as MIME
 # and PEM break them.

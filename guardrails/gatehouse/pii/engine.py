@@ -15,7 +15,8 @@ from typing import Any
 import regex  # type: ignore[import-untyped]
 
 from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.detectors import Deadline, built_in, custom, warm
+from gatehouse.pii.deadline import Deadline
+from gatehouse.pii.detectors import built_in, custom, warm
 from gatehouse.pii.encoded import decoded_runs
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.unicode_fold import fold
@@ -137,7 +138,9 @@ def _clusters(findings: list[Finding]) -> Iterator[list[Finding]]:
 def _context(words: tuple[str, ...]) -> Any:
     if not words:
         return None
-    return regex.compile(rf"(?<!\w)(?:{'|'.join(regex.escape(fold(word.strip()).text) for word in words)})", regex.I)
+    return regex.compile(
+        rf"(?<![^\W_])(?:{'|'.join(regex.escape(fold(word.strip()).text) for word in words)})", regex.I
+    )
 
 
 def _key(value: str) -> str:
