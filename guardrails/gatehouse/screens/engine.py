@@ -13,7 +13,9 @@ from gatehouse.pii.detectors import Deadline
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.hits import Hit
+from gatehouse.screens.injection import SCREEN, Injection, judged
 from gatehouse.screens.keywords import Keywords
+from gatehouse.screens.secrets import Secrets
 from gatehouse.screens.views import views
 
 
@@ -31,6 +33,10 @@ class ScreenEngine:
         self._screens = []
         if any(config.blocked_content.values()):
             self._screens.append(Keywords(config.blocked_content).find)
+        if config.secrets:
+            self._screens.append(Secrets().find)
+        if config.prompt_injection:
+            self._screens.append(Injection().find)
 
     def scan(self, text: str) -> list[Hit]:
         """Hits in the order of the text; one may overlap another.
@@ -49,6 +55,9 @@ class ScreenEngine:
                 for hit in find(view, deadline):
                     start, end = view.span(hit.start, hit.end)
                     hits.add(replace(hit, start=start, end=end))
+        if self._config.prompt_injection:
+            suspected = {hit for hit in hits if hit.screen == SCREEN}
+            hits = hits - suspected | set(judged(suspected, deadline))
         return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.screen, hit.rule))
 
     def warm(self) -> None:

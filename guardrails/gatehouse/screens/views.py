@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gatehouse.pii.detectors import Deadline
-from gatehouse.pii.encoded import decoded_runs
+from gatehouse.screens.encodings import announced, encoded_runs, invisible_runs, with_letters_for_digits
 from gatehouse.unicode_fold import Folded, fold
 
 # Base64 in base64 is read twice; whoever goes deeper loses the model as well.
@@ -25,12 +25,14 @@ class View:
         source: what it is a reading of, the whole text or what a run in it stands for.
         folded: how `text` lies on `source`; None where character lies on character.
         run: the run of the whole text that this was read out of; None for a reading of the whole text.
+        invisible: whether no reader of the whole text sees it.
     """
 
     text: str = field(repr=False)
     source: str = field(repr=False)
     folded: Folded | None = field(default=None, repr=False)
     run: tuple[int, int] | None = None
+    invisible: bool = False
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where `text[start:end]` (not empty) stands in the whole text."""
@@ -59,6 +61,13 @@ def _views(text: str, deadline: Deadline, depth: int, run: tuple[int, int] | Non
     if folded.text != text:
         # A character that is drawn as nothing may stand between two words: there the folded text has one.
         yield View(text, text, None, run)
-    if depth:
-        for start, end, inner in decoded_runs(folded.text, deadline):
-            yield from _views(inner, deadline, depth - 1, run or folded.span(start, end))
+    for spelled in with_letters_for_digits(folded.text):
+        yield View(spelled, text, folded, run)
+    for other in announced(folded.text):
+        yield View(other, other, None, run or (0, len(text)))
+    if not depth:
+        return
+    for start, end, inner in invisible_runs(text, deadline):
+        yield View(inner, inner, None, run or (start, end), invisible=True)
+    for start, end, inner in encoded_runs(folded.text, deadline):
+        yield from _views(inner, deadline, depth - 1, run or folded.span(start, end))

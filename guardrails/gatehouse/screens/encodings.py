@@ -1,0 +1,113 @@
+"""Text that is written so that a reader of the letters does not see it: undone within bounds, each way by itself.
+
+Nothing here decides anything; it only says what else a text can be read as.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import re
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+import regex  # type: ignore[import-untyped]
+
+from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.pii.encoded import decoded_runs
+
+Run = tuple[int, int, str]
+"""Start and end of a run of the text, and what it stands for."""
+
+# What base64 and hexadecimal need at least; looking for it spares the search for either in most texts.
+_LONG = re.compile(r"[A-Za-z0-9+/_-]{16}")
+_HEX = regex.compile(r"(?<![A-Za-z0-9])(?:[0-9a-fA-F]{2}){12,}+(?![A-Za-z0-9])")
+_PERCENT = regex.compile(r"(?:[\w.~+-]{0,40}+%[0-9a-fA-F]{2}){3,}+[\w.~+-]{0,40}+")
+_ESCAPES = regex.compile(r"(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|[ ]){4,}+")
+_ENTITIES = regex.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|[ ]){4,}+")
+# Letters that stand alone, three and more of them.
+_LETTERS = regex.compile(r"(?<![^\W_])[^\W_](?:([ ._*|/\-]{1,3})[^\W_](?![^\W_])){2,}+")
+_GAP = regex.compile(r"[ ._*|/\-]+")
+# Characters that no font draws, one for each of ASCII. A flag of a region has six; nothing else that is meant to be
+# seen has any.
+_TAGS = regex.compile(r"[\U000E0020-\U000E007E]{8,}+")
+_LEET_TOKEN = re.compile(r"[A-Za-z0-9@$]{4,40}")
+_LEET = str.maketrans("013457@$", "oieastas")
+_LEET_L = str.maketrans("013457@$", "oleastas")
+
+
+def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
+    """Every run that stands for another text.
+
+    Raises:
+        ScanFailed: the time is over.
+    """
+    if _LONG.search(text):
+        yield from decoded_runs(text, deadline)
+        for match in matches(_HEX, text, deadline):
+            plain = bytes.fromhex(match[0]).decode("utf-8", "replace")
+            if plain.isprintable() and "\ufffd" not in plain:
+                yield match.start(), match.end(), plain
+    if "%" in text:
+        for match in matches(_PERCENT, text, deadline):
+            yield match.start(), match.end(), unquote(match[0].replace("+", " "))
+    if "\\" in text:
+        for match in matches(_ESCAPES, text, deadline):
+            plain = re.sub(r"\\[xu]([0-9a-fA-F]{2,4})", lambda code: chr(int(code[1], 16)), match[0])
+            if plain != match[0]:
+                yield match.start(), match.end(), plain
+    if "&#" in text:
+        for match in matches(_ENTITIES, text, deadline):
+            if (plain := html.unescape(match[0])) != match[0]:
+                yield match.start(), match.end(), plain
+    for match in matches(_LETTERS, text, deadline):
+        yield match.start(), match.end(), _joined(match[0])
+
+
+def _joined(run: str) -> str:
+    """Letters that stood alone as words: the gap that is most frequent is inside words, any other between them."""
+    gaps = _GAP.findall(run)
+    inside = Counter(gaps).most_common(1)[0][0]
+    letters = _GAP.split(run)
+    text = letters[0] + "".join(
+        ("" if gap == inside else " ") + letter for gap, letter in zip(gaps, letters[1:], strict=True)
+    )
+    # Of `a b o m b` the first is the article.
+    return f"{text}\n{text[0]} {text[1:]}" if text[0] in "aAiI" else text
+
+
+def invisible_runs(text: str, deadline: Deadline) -> Iterator[Run]:
+    """Every run of characters that are not drawn, as the text that a model reads in it.
+
+    Raises:
+        ScanFailed: the time is over.
+    """
+    if not text.isascii():
+        for match in matches(_TAGS, text, deadline):
+            yield match.start(), match.end(), "".join(chr(ord(char) - 0xE0000) for char in match[0])
+
+
+def with_letters_for_digits(text: str) -> Iterator[str]:
+    """The text with words like `pr3v10us` written in letters, each in its place; nothing where there are none."""
+    for table in (_LEET, _LEET_L) if "1" in text else (_LEET,):
+        changed = _LEET_TOKEN.sub(lambda match, table=table: _spelled(match[0], table), text)  # type: ignore[misc]
+        if changed != text:
+            yield changed
+
+
+def _spelled(token: str, table: dict[int, int]) -> str:
+    letters = sum(map(str.isalpha, token))
+    if letters == len(token) or 3 * letters < len(token):
+        return token
+    spelled = token.translate(table)
+    return spelled if spelled.isalpha() else token
+
+
+def announced(text: str) -> Iterator[str]:
+    """What the text becomes when it is read as it says it should be: with its letters moved on, or backwards."""
+    lower = text.lower()
+    if any(name in lower for name in ("rot13", "rot-13", "rot 13", "caesar")):
+        yield codecs.encode(text, "rot13")
+    if any(name in lower for name in ("revers", "backward", "ruckwarts", "a l'envers", "al reves")):
+        yield text[::-1]

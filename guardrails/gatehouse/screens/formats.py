@@ -1,0 +1,233 @@
+"""The formats of secrets, as a table: what issuers document or what their keys look like, each under its own id.
+
+detect-secrets' patterns come last and name what ours do not. Its entropy and keyword plug-ins are left out (they call
+every hash and every `password:` a secret), as is the one for public addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import regex  # type: ignore[import-untyped]
+from detect_secrets.plugins.jwt import JwtTokenDetector
+
+
+def _any(value: str) -> bool:
+    return True
+
+
+def _mixed(value: str) -> bool:
+    """Capitals, small letters and digits: neither words nor a hash."""
+    return any(map(str.isupper, value)) and any(map(str.islower, value)) and any(map(str.isdigit, value))
+
+
+def _mixed_or_hex(value: str) -> bool:
+    return _mixed(value) or (len(value) >= 32 and set(value) <= set("0123456789abcdef"))
+
+
+def _digits_too(value: str) -> bool:
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def _is_jwt(value: str) -> bool:
+    return bool(JwtTokenDetector.is_formally_valid(value))
+
+
+_NO_PASSWORD = frozenset(
+    "pass password passwd pwd pw secret changeme example user username root admin test guest".split()
+)
+
+
+def _is_password(value: str) -> bool:
+    same = len(value) > 2 and len(set(value)) == 1
+    return not same and value[0] not in "$%{<[*" and value.lower() not in _NO_PASSWORD
+
+
+def _is_pem(value: str) -> bool:
+    return sum(char.isalnum() for char in value) >= 60
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of secret.
+
+    Attributes:
+        id: what a hit is called.
+        anchors: in small letters; a text without any of them holds no such secret, and is not searched.
+        pattern: its first group, where it has one, is the secret.
+        score: how sure a match is.
+        check: what else the secret must be.
+        words: whether words in it show that it is a placeholder; a chosen password or a key's lines may hold any.
+    """
+
+    id: str
+    anchors: tuple[str, ...]
+    pattern: Any
+    score: float = 1.0
+    check: Callable[[str], bool] = _any
+    words: bool = True
+
+
+# What a token does not follow, and is not followed by: more of the same.
+_BEGIN, _END = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_-])"
+
+
+def _token(name: str, anchors: str, pattern: str, check: Callable[[str], bool] = _any, score: float = 1.0) -> Format:
+    compiled = regex.compile(f"{_BEGIN}(?:{pattern}){_END}")
+    return Format(name, tuple(anchors.split()), compiled, score, check)
+
+
+_B64 = "[A-Za-z0-9_-]"
+
+
+def formats() -> tuple[Format, ...]:
+    """Every format; of two that match the same text the first counts."""
+    return (
+        Format(
+            "private_key",
+            ("private key",),
+            regex.compile(
+                r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,4}+PRIVATE KEY(?: BLOCK)?-----"
+                r"((?:[^-]|-(?!----)){60,20000}+)(?:-----END [A-Z0-9 ]{1,60}-----)?"
+            ),
+            check=_is_pem,
+            words=False,
+        ),
+        _token("gatehouse_key", "sk-gatehouse-", rf"sk-gatehouse-{_B64}{{20,100}}+"),
+        _token("anthropic_key", "sk-ant-", rf"sk-ant-{_B64}{{20,200}}+"),
+        _token("openrouter_key", "sk-or-", r"sk-or-v1-[a-f0-9]{64}"),
+        _token("openai_key", "sk-proj- sk-svcacct- sk-admin-", rf"sk-(?:proj|svcacct|admin)-{_B64}{{20,250}}+"),
+        _token("openai_key", "t3blbkfj", rf"sk-{_B64}{{20,120}}T3BlbkFJ{_B64}{{20,120}}+"),
+        # DeepSeek's and other compatible services', and LiteLLM's virtual keys.
+        _token("sk_key", "sk-", rf"sk-({_B64}{{20,100}}+)", _mixed_or_hex, 0.9),
+        _token("github_token", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}+"),
+        _token("github_token", "gho_ ghp_ ghu_ ghs_ ghr_", r"gh[opusr]_[A-Za-z0-9]{36,255}+"),
+        _token("gitlab_token", "glpat-", r"glpat-[A-Za-z0-9_.-]{20,120}+"),
+        _token("google_api_key", "aiza", rf"AIza{_B64}{{35}}"),
+        _token("google_oauth", "gocspx-", rf"GOCSPX-{_B64}{{28}}"),
+        _token("google_oauth", "ya29.", rf"ya29\.{_B64}{{30,1000}}+", _mixed),
+        _token("huggingface_token", "hf_", r"hf_[A-Za-z0-9]{34,40}+", lambda value: not value[3:].islower()),
+        _token("groq_key", "gsk_", r"gsk_[A-Za-z0-9]{48,60}+"),
+        _token("xai_key", "xai-", r"xai-[A-Za-z0-9]{60,100}+"),
+        _token("replicate_token", "r8_", r"r8_[A-Za-z0-9]{37}"),
+        _token("perplexity_key", "pplx-", r"pplx-[A-Za-z0-9]{40,60}+"),
+        _token("nvidia_key", "nvapi-", rf"nvapi-{_B64}{{60,80}}+"),
+        _token("slack_token", "xox", r"xox[abceoprs](?:\.xox[bp])?-[A-Za-z0-9-]{20,250}+", _digits_too),
+        _token("slack_token", "xapp-", r"xapp-\d-[A-Za-z0-9]{8,16}-\d{8,16}-[a-f0-9]{40,80}+"),
+        Format(
+            "slack_webhook",
+            ("hooks.slack.com",),
+            regex.compile(r"https://hooks\.slack\.com/(?:services|workflows|triggers)/([A-Z0-9]+/[A-Z0-9/]+)", regex.I),
+            check=_digits_too,
+        ),
+        Format(
+            "discord_webhook",
+            ("/api/webhooks/",),
+            regex.compile(r"https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{15,22}/([A-Za-z0-9_-]{50,90})"),
+        ),
+        _token("stripe_key", "k_live_ k_test_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}+", _digits_too),
+        _token("stripe_webhook", "whsec_", r"whsec_[A-Za-z0-9+/=]{32,100}+", _mixed),
+        _token("aws_access_key", "akia asia abia acca a3t", r"(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}"),
+        Format(
+            "aws_secret_key",
+            ("secret",),
+            regex.compile(r"(?i:secret[_ -]?(?:access[_ -]?)?key)[^A-Za-z0-9/+\n]{1,8}+([A-Za-z0-9/+]{40})(?![\w/+=])"),
+            0.9,
+            _mixed,
+        ),
+        Format(
+            "azure_key",
+            ("accountkey=", "accesskey=", "sharedsecret="),
+            regex.compile(r"(?i:AccountKey|SharedAccessKey|AccessKey|SharedSecret)=([A-Za-z0-9+/]{40,88}={0,2})"),
+            check=_mixed,
+        ),
+        Format("azure_sas", ("sig=",), regex.compile(r"[?&]sig=([A-Za-z0-9%+/]{40,70}(?:%3D|=))"), 0.9, _mixed),
+        _token("azure_client_secret", "q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}+", _mixed),
+        _token("azure_openai_key", "jqqj99", r"[A-Za-z0-9]{52}JQQJ99[A-Za-z0-9]{20,30}+"),
+        _token("digitalocean_token", "_v1_", r"do[opr]_v1_[a-f0-9]{64}"),
+        _token("npm_token", "npm_", r"npm_[A-Za-z0-9]{36}"),
+        _token("pypi_token", "pypi-", rf"pypi-Ag{_B64}{{50,1000}}+"),
+        _token("docker_token", "dckr_", rf"dckr_[po]at_{_B64}{{27,32}}+"),
+        _token("databricks_token", "dapi", r"dapi[a-f0-9]{32}(?:-\d)?"),
+        _token("shopify_token", "shp", r"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}"),
+        _token("linear_key", "lin_api_", r"lin_api_[A-Za-z0-9]{40}"),
+        _token("notion_token", "ntn_ secret_", r"(?:ntn_[A-Za-z0-9]{40,50}+|secret_[A-Za-z0-9]{43})", _mixed),
+        _token("vault_token", "hvs. hvb.", rf"hv[sb]\.{_B64}{{24,300}}+", _mixed),
+        _token("grafana_token", "glsa_ glc_", r"(?:glsa_[A-Za-z0-9]{32}_[a-fA-F0-9]{8}|glc_[A-Za-z0-9+/=]{40,400}+)"),
+        _token("postman_key", "pmak-", r"PMAK-[a-f0-9]{24}-[a-f0-9]{34}"),
+        _token("age_key", "age-secret-key-1", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
+        _token("twilio_key", "sk", r"SK[0-9a-f]{32}"),
+        _token("sendgrid_key", "sg.", rf"SG\.{_B64}{{16,32}}\.{_B64}{{30,60}}+"),
+        _token("jwt", "eyj", rf"eyJ{_B64}{{10,2000}}+\.eyJ{_B64}{{4,8000}}+\.{_B64}{{16,2000}}+", _is_jwt),
+        Format(
+            "url_password",
+            ("://",),
+            regex.compile(r"""://[^\s:/@"'<>`]{0,100}+:([^\s/@"'<>`]{1,200}+)@[A-Za-z0-9\[.-]"""),
+            0.9,
+            _is_password,
+            words=False,
+        ),
+        Format(
+            "connection_string",
+            ("password=", "pwd="),
+            regex.compile(
+                r"(?i)(?:server|data source|host)\s?=[^;\n]{1,200}+;(?:[^;\n]{0,200}+;){0,8}?\s?"
+                r"""(?:password|pwd)\s?=\s?([^;\s"']{3,100}+)"""
+            ),
+            0.9,
+            _is_password,
+            words=False,
+        ),
+        Format(
+            "authorization_header",
+            ("authorization",),
+            regex.compile(
+                r"(?i)authorization[\"']?\s?[:=]\s?[\"']?(?:bearer|basic|token)\s+([A-Za-z0-9+/_.=~-]{20,2000}+)"
+            ),
+            0.9,
+            _mixed_or_hex,
+        ),
+        *_of_detect_secrets(),
+    )
+
+
+# Module of detect_secrets.plugins: anchors, and whether its patterns have to be kept from matching in longer tokens.
+_PLUGINS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "artifactory": (("akc", "ap"), False),
+    "aws": (("aws",), True),
+    "azure_storage_key": (("accountkey=",), True),
+    "cloudant": (("cloudant",), False),
+    "discord": ((".",), True),
+    "github_token": (("gho_", "ghp_", "ghu_", "ghs_", "ghr_"), True),
+    "gitlab_token": (("gl", "gr1348941"), True),
+    "ibm_cloud_iam": (("ibm", "iam", "cloud"), False),
+    "ibm_cos_hmac": (("hmac", "cos"), False),
+    "mailchimp": (("-us",), True),
+    "npm": (("_authtoken",), False),
+    "openai": (("t3blbkfj",), True),
+    "pypi_token": (("pypi-",), True),
+    "sendgrid": (("sg.",), True),
+    "slack": (("xox", "hooks.slack.com"), False),
+    "softlayer": (("softlayer", "sl_", "sl-"), False),
+    "square_oauth": (("sq0csp-",), True),
+    "stripe": (("k_live_",), True),
+    "telegram_token": ((":",), True),
+}
+
+
+def _of_detect_secrets() -> Iterable[Format]:
+    """Its patterns, compiled so that they can be ended; nothing else of it runs, and no key is tried out."""
+    for name, (anchors, whole) in _PLUGINS.items():
+        module = import_module(f"detect_secrets.plugins.{name}")
+        for plugin in vars(module).values():
+            if isinstance(plugin, type) and plugin.__module__ == module.__name__ and hasattr(plugin, "denylist"):
+                for pattern in plugin.denylist:
+                    # regex and re share these flags' values.
+                    flags = int(pattern.flags) & (regex.I | regex.X)
+                    source = f"{_BEGIN}(?:{pattern.pattern}){_END}" if whole else pattern.pattern
+                    yield Format(
+                        name, anchors, regex.compile(source, flags), 0.9, _any if name == "cloudant" else _digits_too
+                    )

@@ -1,0 +1,95 @@
+"""Prompt injection by a scored list of rules: weights of the rules that match close to each other add up.
+
+A list of patterns tells what looks like an attack from what does not; it understands neither. docs/screens.md has what
+it finds and misses, measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import prod
+
+import regex  # type: ignore[import-untyped]
+
+from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.screens.hits import Hit
+from gatehouse.screens.injection_rules import compiled_rules
+from gatehouse.screens.views import View
+
+SCREEN = "prompt_injection"
+THRESHOLD = 0.5
+# Characters within which weights add up: what an attack takes, and less than a page on which unrelated words meet.
+_WINDOW = 800
+# What is quoted in a text that talks about attacks is an example more often than an attack.
+_QUOTED = 0.4
+_TALKS_ABOUT_IT = regex.compile(
+    r"prompt injection|injection attack|jailbreak|attack string|attackers?\b|\bphrases?\b|for example|such as|\be\.g\.|"
+    r"\bmeans?\b|known as|short for|red team|\bdetects?\b|classifier"
+)
+_QUOTES = "\"'`\u2018\u201c\u201e\u00ab"
+# A match of each rule counts once; where a rule matches again and again the first ones place it well enough.
+_PER_RULE = 50
+
+
+class Injection:
+    """The rules. The same for all configurations."""
+
+    def __init__(self) -> None:
+        self._rules = compiled_rules()
+
+    def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
+        """Every match of a rule in a view, with the rule's weight as its score, for `judged`.
+
+        Raises:
+            ScanFailed: the time is over.
+        """
+        text = view.text.lower()
+        if len(text) != len(view.text):  # few capitals become two characters
+            text = "".join(char.lower() if len(char.lower()) == 1 else char for char in view.text)
+        if view.invisible:
+            yield Hit(SCREEN, "invisible_text", 0, len(text), 0.6)
+        for rule in self._rules:
+            if rule.anchors and not any(anchor in text for anchor in rule.anchors):
+                continue
+            for count, match in enumerate(matches(rule.pattern, text, deadline)):
+                if count == _PER_RULE:
+                    break
+                start, end = match.span()
+                yield Hit(SCREEN, rule.id, start, end, rule.weight * _share(text, start, end))
+
+
+def _share(text: str, start: int, end: int) -> float:
+    """How much of a rule's weight counts."""
+    before = text[max(0, start - 250) : start]
+    line = before[before.rfind("\n") + 1 :]
+    quoted = any(quote in line[-40:] for quote in _QUOTES)
+    if quoted and _TALKS_ABOUT_IT.search(before + text[end : end + 150]):
+        return _QUOTED
+    return 1.0
+
+
+def judged(found: Iterable[Hit], deadline: Deadline) -> list[Hit]:
+    """The matches that are hits, with the score of all that stand around them.
+
+    A score is a noisy-or of the weights of the different rules within `_WINDOW` characters: 1 - (1 - a)(1 - b)...
+
+    Raises:
+        ScanFailed: the time is over.
+    """
+    hits = sorted(set(found), key=lambda hit: (hit.start, hit.end, hit.rule, hit.score))
+    near: dict[str, list[float]] = {}
+    first = last = 0
+    kept: list[Hit] = []
+    for hit in hits:
+        deadline.left()
+        while last < len(hits) and hits[last].start <= hit.start + _WINDOW:
+            near.setdefault(hits[last].rule, []).append(hits[last].score)
+            last += 1
+        while hits[first].start < hit.start - _WINDOW:
+            near[hits[first].rule].remove(hits[first].score)
+            first += 1
+        missed = prod(1.0 - max(weights, default=0.0) for weights in near.values())
+        if (score := round(1.0 - missed, 3)) >= THRESHOLD:
+            kept.append(replace(hit, score=score))
+    return kept
