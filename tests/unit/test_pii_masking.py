@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from itertools import pairwise
 
 import pytest
 from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.engine import Engine
 from gatehouse.pii.findings import Finding
 from gatehouse.pii.masking import Mask
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONFIG = PiiConfig(entities={"A": Mode.MASK, "EMAIL_ADDRESS": Mode.MASK, "SEEN": Mode.OBSERVE})
@@ -75,6 +77,59 @@ def test_inside_json_any_value_stays_one_string(value: str, cuts: list[int]) -> 
     arguments = '{"to": "' + mask.mask(value, find(value, value), CONFIG) + '"}'
     assert json.loads(mask.unmask_json(arguments)) == {"to": value}
     assert json.loads(fed(mask, arguments, cuts, inside_json=True)) == {"to": value}
+
+
+ENGINE = Engine(PiiConfig())
+# What the engine finds, in several spellings, between what comes close to a placeholder or ends a JSON string.
+REAL = st.sampled_from(
+    [
+        "jane@example.com",
+        "JANE@Example.com",
+        "ja\u200bne@example.com",
+        "+44 20 7946 0958",
+        "(201) 555-0123x4",
+        "4111 1111 1111 1111",
+        "DE89 3704 0044 0532 0130 00",
+        '"jane doe"@example.com',
+        "j\u00f6rg@m\u00fcller.de",
+        "\U0001f600@example.com",
+        base64.b64encode(b"write to jane@example.com").decode(),
+        "<EMAIL_ADDRESS_1>",
+        "<EMAIL_ADDRESS_1_2>",
+        "<EMAIL",
+        "_ADDRESS_1>",
+        "<PHONE_NUMBER_2>",
+        "<",
+        '"',
+        "\\",
+        "\n",
+        " ",
+        ", ",
+        "\ud83d",
+    ]
+)
+REAL_TEXTS = st.lists(REAL, max_size=12).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(REAL_TEXTS, max_size=3), st.booleans(), st.lists(st.integers(0, 400), max_size=40))
+def test_what_the_engine_finds_comes_back_as_written_wherever_the_stream_is_cut(
+    texts: list[str], told: bool, cuts: list[int]
+) -> None:
+    config = PiiConfig()
+    mask = Mask(texts if told else ())
+    masked = [mask.mask(text, ENGINE.scan(text), config) for text in texts]
+    for text, hidden in zip(texts, masked, strict=True):
+        assert "jane@example.com" not in hidden
+        assert mask.unmask(hidden) == text
+        assert fed(mask, hidden, cuts) == text
+        assert fed(mask, hidden, list(range(len(hidden)))) == text
+        # A tool call's arguments: the model writes the placeholder inside a JSON string.
+        for ensure_ascii in (True, False):
+            arguments = json.dumps({"note": hidden, "to": [hidden]}, ensure_ascii=ensure_ascii)
+            whole = {"note": text, "to": [text]}
+            assert json.loads(mask.unmask_json(arguments)) == whole
+            assert json.loads(fed(mask, arguments, cuts, inside_json=True)) == whole
 
 
 def test_the_same_value_has_the_same_placeholder_in_every_part_numbered_by_first_appearance() -> None:
