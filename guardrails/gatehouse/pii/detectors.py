@@ -40,7 +40,8 @@ class Detector:
 # -- e-mail ---------------------------------------------------------------------------------------------------------
 # From each @ outwards: a domain to its right (labels of RFC 1035, letters of any script), the local part to its left.
 # Of what RFC 5322 allows there, characters that are as a rule the text around the address (/ ? = & # { | } `) end it.
-_DOMAIN = regex.compile(r"@((?:[\w-]{1,63}+\.){1,10}(?:xn--[a-z0-9-]{1,59}+|[^\W\d_]{2,63}+))", regex.I)
+# %40 is what a form or a query makes of the @.
+_DOMAIN = regex.compile(r"(?:@|%40)((?:[\w-]{1,63}+\.){1,10}(?:xn--[a-z0-9-]{1,59}+|[^\W\d_]{2,63}+))", regex.I)
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!$%'*+^_~-")
 # RFC 5321 allows 64; what is longer is no address, but what it hides in front of is taken with it.
 _MAX_LOCAL = 256
@@ -53,7 +54,7 @@ def _suffixes() -> tldextract.TLDExtract:
 
 
 def _emails(text: str, deadline: Deadline) -> Iterator[Finding]:
-    if "@" not in text:
+    if "@" not in text and "%40" not in text:
         return
     for match in matches(_DOMAIN, text, deadline):
         start = _local_start(text, match.start())
