@@ -7,6 +7,7 @@ in what the caller gets. What cannot be read is not passed on.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from gatehouse.shapes import EventView, UnknownShape, answer_view, carrier, even
 from gatehouse.shapes.events import Source
 from gatehouse.shapes.parts import DeltaPart, Path
 from gatehouse.sse import EventStream, EventTooLarge, event
+
+log = logging.getLogger("gatehouse.answers")
 
 Screen = Callable[[str], None]
 """Looks at a text that a model said, and raises where it may not be passed on."""
@@ -56,8 +59,8 @@ class Answers:
             if not changes:
                 return body
             write_back(answer, changes)
-        except (ValueError, RecursionError, UnknownShape):
-            raise ContentBlocked(_UNREADABLE) from None
+        except (ValueError, RecursionError, UnknownShape) as error:
+            raise self._unreadable(error) from None
         return _json(answer)
 
     def text(self, body: bytes) -> bytes:
@@ -68,8 +71,8 @@ class Answers:
         """
         try:
             changes = self._changes([((), body.decode())])
-        except UnicodeDecodeError:
-            raise ContentBlocked(_UNREADABLE) from None
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error) from None
         return changes[()].encode("utf-8", "surrogatepass") if changes else body
 
     def feed(self, chunk: bytes) -> bytes:
@@ -80,8 +83,8 @@ class Answers:
         """
         try:
             return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.feed(chunk))
-        except EventTooLarge:
-            raise ContentBlocked(_UNREADABLE) from None
+        except EventTooLarge as error:
+            raise self._unreadable(error) from None
 
     def end(self) -> bytes:
         """What is left when the stream is over.
@@ -104,8 +107,8 @@ class Answers:
             before = list(self._deltas(said, view, changes))
             if changes:
                 write_back(said, changes)
-        except (ValueError, RecursionError, UnknownShape):
-            raise ContentBlocked(_UNREADABLE) from None
+        except (ValueError, RecursionError, UnknownShape) as error:
+            raise self._unreadable(error) from None
         return b"".join(before) + (with_data(_json(said)) if changes else raw)
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
@@ -130,6 +133,11 @@ class Answers:
                 extra = carrier(self._call_type, running.like, source, more)
                 kind = extra.get("type")
                 yield event(_json(extra), str(getattr(kind, "value", kind)) if kind else None)
+
+    def _unreadable(self, error: Exception) -> ContentBlocked:
+        why = str(error) if isinstance(error, UnknownShape) else type(error).__name__  # never a word of the answer
+        log.warning("an answer (%s) was withheld, for it could not be read: %s", self._call_type, why)
+        return ContentBlocked(_UNREADABLE)
 
     def _changes(self, texts: Iterable[tuple[Path, str]]) -> dict[Path, str]:
         """Screen whole texts; those that change when placeholders are turned back."""

@@ -98,6 +98,8 @@ class GovernanceMiddleware:
                 call,
             )
             return
+        # Answers are read on their way out, so nothing inside may compress them.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
         connection = Connection(call, scope, receive, send, self.settler)
         token = current_scope.set(call)
         try:

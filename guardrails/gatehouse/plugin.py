@@ -47,6 +47,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.exempt:
             return
         try:
+            if scope.refusal is not None:
+                raise scope.refusal
             if self.pipeline is None:
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")

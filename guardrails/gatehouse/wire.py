@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from gatehouse.answers import Answers, error_event
 from gatehouse.call import CallScope
-from gatehouse.errors import GovernanceError
+from gatehouse.errors import GovernanceError, InvalidRequest
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -40,6 +40,7 @@ class Connection:
         self._receive = receive
         self._send = send
         self._settler = settler
+        self._begun = False
         self._over = False
         self._answers: Answers | None = None
         self._start: Message | None = None  # of an answer that is looked at as a whole
@@ -53,8 +54,21 @@ class Connection:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._call.client_gone = not self.complete
-        elif not message.get("more_body"):
+            return message
+        if not message.get("more_body"):
             self._watch = asyncio.create_task(self._disconnect())
+        if not self._begun:
+            message = self._first(message)
+        return message
+
+    def _first(self, message: Message) -> Message:
+        """Refuse a body that is no JSON object: LiteLLM breaks on it before it looks at anything else."""
+        beginning = message.get("body", b"").lstrip(b" \t\r\n")[:1]
+        self._begun = bool(beginning)
+        kind = next((value for name, value in self._scope["headers"] if name == b"content-type"), b"")
+        if beginning not in (b"{", b"") and b"form" not in kind:
+            self._call.refusal = InvalidRequest("The body is not a JSON object. Send one.")
+            return {"type": "http.request", "body": b"{}", "more_body": False}
         return message
 
     async def _disconnect(self) -> Message:

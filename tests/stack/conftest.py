@@ -61,3 +61,38 @@ def upstream_gateway(postgres: Postgres, redis_server: Redis, upstream_config: P
     server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, environ=environ).start()
     yield server
     server.close()
+
+
+_POLICY = """
+version: 1
+limits: {max_tokens_per_request: 500000, max_cost_per_request_usd: 5, allow_unpriced_models: ["up-*"]}
+screens:
+  blocked_content: {weapons: [forbidden fruit]}
+  secrets: block
+  prompt_injection: observe
+pii: {mode: mask, entities: {EMAIL_ADDRESS: mask, PHONE_NUMBER: mask, US_SSN: block}}
+rules:
+  - id: interns-stay-out
+    when: caller.key_alias.startsWith("intern")
+    then: deny
+    reason: Interns ask a colleague.
+  - id: mail-is-noted
+    mode: observe
+    when: pii.EMAIL_ADDRESS > 0
+    then: deny
+"""
+
+
+@pytest.fixture(scope="session")
+def governed(
+    postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway with every stage on, whose `up-*` models are the recording provider's."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(_POLICY)
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
+    server = Gateway(
+        postgres.create_database(), redis_server.port, config=upstream_config, policy=policy, environ=environ
+    ).start()
+    yield server
+    server.close()

@@ -28,6 +28,7 @@ class Upstream:
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
         tool: name and JSON arguments of a tool that a plain chat answer asks for.
+        says: what a model answers, from the text of the request's body; a stream brings it three characters at a time.
         on_request: called before the answer, in the server's thread.
     """
 
@@ -37,6 +38,7 @@ class Upstream:
         self.chunk_delay_s = 0.0
         self.status = 200
         self.tool: tuple[str, str] | None = None
+        self.says: Callable[[str], str] | None = None
         self.on_request: Callable[[], None] | None = None
         self.port = free_port()
         routes = [Route("/{path:path}", self._answer, methods=["POST", "GET"])]
@@ -64,7 +66,13 @@ class Upstream:
         self.delay_s = self.chunk_delay_s = 0.0
         self.status = 200
         self.tool = None
+        self.says = None
         self.on_request = None
+
+    @property
+    def received(self) -> str:
+        """Everything that arrived, as text."""
+        return "\n".join(body.decode("utf-8", "replace") for _, body in self.requests)
 
     def close(self) -> None:
         self._server.should_exit = True
@@ -84,10 +92,14 @@ class Upstream:
         if path.endswith("/audio/speech"):
             return Response(b"ID3-not-really-audio", media_type="audio/mpeg")
         asked = json.loads(body) if body.startswith(b"{") else {}
+        pieces = ["Hello", " from", " upstream"]
+        if self.says is not None:
+            said = self.says(body.decode("utf-8", "replace"))
+            pieces = [said[at : at + 3] for at in range(0, len(said), 3)]
         if asked.get("stream"):
-            events = _response_events() if path.endswith("/responses") else _chat_events(path)
+            events = _events(path, pieces)
             return StreamingResponse(self._paced(events), media_type="text/event-stream")
-        answer = _answer_to(path)
+        answer = _answer_to(path, "".join(pieces))
         if self.tool is not None and path.endswith("/chat/completions"):
             name, arguments = self.tool
             call = {"id": "t1", "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -103,10 +115,16 @@ class Upstream:
             await asyncio.sleep(self.chunk_delay_s)
 
 
-def _chat_events(path: str) -> list[str]:
+def _events(path: str, pieces: list[str]) -> list[str]:
+    if path.endswith("/responses"):
+        return _response_events(pieces)
+    return _message_events(pieces) if path.endswith("/messages") else _chat_events(path, pieces)
+
+
+def _chat_events(path: str, pieces: list[str]) -> list[str]:
     text = "text" if path.endswith("/completions") and "chat" not in path else None
     events = []
-    for piece in ("Hello", " from", " upstream", None):
+    for piece in (*pieces, None):
         choice: dict[str, Any] = {"index": 0, "finish_reason": None if piece else "stop"}
         choice |= {text: piece or ""} if text else {"delta": {"content": piece} if piece else {}}
         events.append({"id": "u1", "object": "chat.completion.chunk", "created": 1, "model": "up", "choices": [choice]})
@@ -116,13 +134,29 @@ def _chat_events(path: str) -> list[str]:
     return [f"data: {json.dumps(event)}\n\n" for event in events] + ["data: [DONE]\n\n"]
 
 
-def _response_object(status: str) -> dict[str, Any]:
+def _message_events(pieces: list[str]) -> list[str]:
+    message = _answer_to("/messages", "") | {"content": [], "stop_reason": None}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+            for piece in pieces
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+
+
+def _response_object(status: str, text: str) -> dict[str, Any]:
     message = {
         "type": "message",
         "id": "m1",
         "role": "assistant",
         "status": "completed",
-        "content": [{"type": "output_text", "text": "Hello from upstream", "annotations": []}],
+        "content": [{"type": "output_text", "text": text, "annotations": []}],
     }
     return {
         "id": "resp_1",
@@ -138,36 +172,35 @@ def _response_object(status: str) -> dict[str, Any]:
     }
 
 
-def _response_events() -> list[str]:
-    events = [
-        {"type": "response.created", "sequence_number": 0, "response": _response_object("in_progress")},
-        {
-            "type": "response.output_text.delta",
-            "sequence_number": 1,
-            "item_id": "m1",
-            "output_index": 0,
-            "content_index": 0,
-            "delta": "Hello",
-        },
-        {"type": "response.completed", "sequence_number": 2, "response": _response_object("completed")},
+def _response_events(pieces: list[str]) -> list[str]:
+    place = {"item_id": "m1", "output_index": 0, "content_index": 0}
+    text = "".join(pieces)
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": _response_object("in_progress", text)},
+        *({"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces),
+        {"type": "response.output_text.done", **place, "text": text},
+        {"type": "response.completed", "response": _response_object("completed", text)},
     ]
-    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+    return [
+        f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
+        for number, event in enumerate(events)
+    ]
 
 
-def _answer_to(path: str) -> dict[str, Any]:
+def _answer_to(path: str, text: str) -> dict[str, Any]:
     if path.endswith("/embeddings"):
         vector = {"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}
         return {"object": "list", "model": "up", "data": [vector], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
     if path.endswith("/responses"):
-        return _response_object("completed")
+        return _response_object("completed", text)
     if path.endswith("/moderations"):
         return {"id": "mod1", "model": "up", "results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
     if path.endswith("/images/generations"):
-        return {"created": 1, "data": [{"url": "http://127.0.0.1/image.png"}]}
+        return {"created": 1, "data": [{"url": "http://127.0.0.1/image.png", "revised_prompt": text}]}
     if path.endswith("/audio/transcriptions"):
-        return {"text": "Hello"}
+        return {"text": text}
     if path.endswith("/messages"):
-        content = [{"type": "text", "text": "Hello from upstream"}]
+        content = [{"type": "text", "text": text}]
         usage = {"input_tokens": 3, "output_tokens": 2}
         return {
             "id": "msg_1",
@@ -180,7 +213,7 @@ def _answer_to(path: str) -> dict[str, Any]:
         }
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
     if path.endswith("/chat/completions"):
-        choice["message"] = {"role": "assistant", "content": "Hello from upstream"}
+        choice["message"] = {"role": "assistant", "content": text}
     else:
-        choice["text"] = "Hello from upstream"
+        choice["text"] = text
     return {"id": "u1", "object": "chat.completion", "created": 1, "model": "up", "choices": [choice], "usage": USAGE}
