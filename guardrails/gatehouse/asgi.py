@@ -14,7 +14,7 @@ import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse import metrics
-from gatehouse.api import audit, health
+from gatehouse.api import audit, estimate, health
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
@@ -57,6 +57,7 @@ class Gateway:
         self._governance = GovernanceHolder(
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
+        self._prices = Prices()
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -71,6 +72,7 @@ class Gateway:
         guard_contexts()
         litellm_app.include_router(health.router(self._settings, self._in_force, lambda: self._recorder))
         litellm_app.include_router(audit.router(self._settings))
+        litellm_app.include_router(estimate.router(self._in_force, self._prices))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -107,7 +109,7 @@ class Gateway:
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
         await self._governance.start()
-        governance.pipeline = Pipeline(self._recorder, self._in_force, Prices())
+        governance.pipeline = Pipeline(self._recorder, self._in_force, self._prices)
         self._middleware.settler = governance.pipeline
 
     async def _stop(self) -> None:

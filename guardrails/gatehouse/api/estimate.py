@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.api.access import Caller, GovernanceRoute
@@ -42,6 +42,24 @@ class HasPolicy(Protocol):
     def policy(self) -> Policy: ...
 
 
+async def _sent(request: Request) -> dict[str, Any]:
+    """The body.
+
+    Raises:
+        InvalidRequest: it is no JSON object.
+    """
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body is not a JSON object. Send the request that you want to know the cost of.")
+    return body
+
+
+Body = Annotated[dict[str, Any], Depends(_sent)]
+
+
 def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
     """The route.
 
@@ -49,11 +67,16 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         policy_of: what is in force now.
         prices: those that calls are estimated with.
     """
-    api = APIRouter(prefix="/governance/v1", tags=["governance"], route_class=GovernanceRoute)
+    api = APIRouter(
+        prefix="/governance/v1",
+        tags=["governance"],
+        # Before LiteLLM looks for a key, which fails on a body that is no object.
+        dependencies=[Depends(_sent)],
+        route_class=GovernanceRoute,
+    )
 
     @api.post("/estimate", summary="What a request would cost, and whether its caller's limits allow it")
-    async def estimate(request: Request, caller: Caller) -> dict[str, Any]:
-        body = _object(await request.body())
+    async def estimate(request: Request, caller: Caller, body: Body) -> dict[str, Any]:
         call_type = _call_type(body.pop("call_type", None), body.pop("route", None))
         name = body.get("model")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
@@ -105,16 +128,6 @@ def _answer(name: str, found: Estimate, most: Ceiling, refusal: str | None) -> d
             "max_cost_from": most.cost_from or None,
         },
     }
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The body is not JSON. Send the request that you want to know the cost of.") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body is not a JSON object. Send the request that you want to know the cost of.")
-    return body
 
 
 def _call_type(call_type: Any, route: Any) -> str:
