@@ -99,8 +99,12 @@ class Check:
                 seen = json.load(answer)["messages"][-1]["content"]
             if problem := mask_problem(seen, text, entity, value(at), masks=gateway.name in MASKING):
                 raise SystemExit(f"error: bench: {gateway.name} {problem}. A ratio would compare nothing.")
-        if gateway.name == OURS and not self._send(gateway, f"Note {number}: tell me about {BLOCKED}.").failures:
-            raise SystemExit(f"error: bench: {gateway.name} answered blocked words. A ratio would compare nothing.")
+        if gateway.name == OURS:
+            refused = self._send(gateway, f"Note {number}: tell me about {BLOCKED}.").failures
+            if not any(each.startswith("403:") and "content_blocked" in each for each in refused):
+                raise SystemExit(
+                    f"error: bench: {gateway.name} did not block. A ratio would compare nothing. {refused}"
+                )
 
     def _send(self, gateway: Gateway, text: str) -> Load:
         return apply_load(gateway.port, self._key, 1, bodies=iter([chat({"role": "user", "content": text})]))
