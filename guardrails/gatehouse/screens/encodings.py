@@ -20,19 +20,22 @@ from gatehouse.pii.encoded import decoded_runs
 Run = tuple[int, int, str]
 """Start and end of a run of the text, and what it stands for."""
 
-# What base64 and hexadecimal need at least; looking for it spares the search for either in most texts.
-_LONG = re.compile(r"[A-Za-z0-9+/_-]{16}")
+# What base64 and hexadecimal need at least without a space; shorter pieces are not searched.
+_LONG = 16
 _HEX = regex.compile(r"(?<![A-Za-z0-9])(?:[0-9a-fA-F]{2}){12,}+(?![A-Za-z0-9])")
 _PERCENT = regex.compile(r"(?:[\w.~+-]{0,40}+%[0-9a-fA-F]{2}){3,}+[\w.~+-]{0,40}+")
 _ESCAPES = regex.compile(r"(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|[ ]){4,}+")
 _ENTITIES = regex.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|[ ]){4,}+")
-# Letters that stand alone, three and more of them.
+# Letters that stand alone, three and more of them; the first pattern only spares most texts the second.
+_TWO_LETTERS = re.compile(r"[ ._*|/\-\n][^\W_][ ._*|/\-]{1,3}[^\W_][ ._*|/\-]")
 _LETTERS = regex.compile(r"(?<![^\W_])[^\W_](?:([ ._*|/\-]{1,3})[^\W_](?![^\W_])){2,}+")
 _GAP = regex.compile(r"[ ._*|/\-]+")
 # Characters that no font draws, one for each of ASCII. A flag of a region has six; nothing else that is meant to be
 # seen has any.
 _TAGS = regex.compile(r"[\U000E0020-\U000E007E]{8,}+")
 _LEET_TOKEN = re.compile(r"[A-Za-z0-9@$]{4,40}")
+# How far around such a word a phrase may reach.
+_AROUND = 120
 _LEET = str.maketrans("013457@$", "oieastas")
 _LEET_L = str.maketrans("013457@$", "oleastas")
 
@@ -43,12 +46,11 @@ def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
     Raises:
         ScanFailed: the time is over.
     """
-    if _LONG.search(text):
-        yield from decoded_runs(text, deadline)
-        for match in matches(_HEX, text, deadline):
-            plain = bytes.fromhex(match[0]).decode("utf-8", "replace")
-            if plain.isprintable() and "\ufffd" not in plain:
-                yield match.start(), match.end(), plain
+    start = 0
+    for piece in text.split(" "):
+        if len(piece) >= _LONG:
+            yield from ((start + first, start + last, plain) for first, last, plain in _of_piece(piece, deadline))
+        start += len(piece) + 1
     if "%" in text:
         for match in matches(_PERCENT, text, deadline):
             yield match.start(), match.end(), unquote(match[0].replace("+", " "))
@@ -61,8 +63,17 @@ def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
         for match in matches(_ENTITIES, text, deadline):
             if (plain := html.unescape(match[0])) != match[0]:
                 yield match.start(), match.end(), plain
-    for match in matches(_LETTERS, text, deadline):
-        yield match.start(), match.end(), _joined(match[0])
+    if _TWO_LETTERS.search(f" {text}"):
+        for match in matches(_LETTERS, text, deadline):
+            yield match.start(), match.end(), _joined(match[0])
+
+
+def _of_piece(piece: str, deadline: Deadline) -> Iterator[Run]:
+    yield from decoded_runs(piece, deadline)
+    for match in matches(_HEX, piece, deadline):
+        plain = bytes.fromhex(match[0]).decode("utf-8", "replace")
+        if plain.isprintable() and "\ufffd" not in plain:
+            yield match.start(), match.end(), plain
 
 
 def _joined(run: str) -> str:
@@ -88,20 +99,41 @@ def invisible_runs(text: str, deadline: Deadline) -> Iterator[Run]:
             yield match.start(), match.end(), "".join(chr(ord(char) - 0xE0000) for char in match[0])
 
 
-def with_letters_for_digits(text: str) -> Iterator[str]:
-    """The text with words like `pr3v10us` written in letters, each in its place; nothing where there are none."""
+def with_letters_for_digits(text: str) -> Iterator[tuple[int, str]]:
+    """Every stretch of the text around words like `pr3v10us`, with these in letters, and where it starts.
+
+    Nothing is longer or shorter than it was.
+    """
     for table in (_LEET, _LEET_L) if "1" in text else (_LEET,):
-        changed = _LEET_TOKEN.sub(lambda match, table=table: _spelled(match[0], table), text)  # type: ignore[misc]
-        if changed != text:
-            yield changed
+        spelled = {token: _spelled(token, table) for token in set(_LEET_TOKEN.findall(text)) if not token.isalpha()}
+        changed = [token for token, letters in spelled.items() if letters]
+        if changed:
+            pattern = re.compile("|".join(sorted(map(re.escape, changed), key=len, reverse=True)))
+            yield from _stretches(text, pattern, spelled)
 
 
 def _spelled(token: str, table: dict[int, int]) -> str:
+    """The token in letters; empty where it is no word."""
     letters = sum(map(str.isalpha, token))
-    if letters == len(token) or 3 * letters < len(token):
-        return token
     spelled = token.translate(table)
-    return spelled if spelled.isalpha() else token
+    return spelled if 3 * letters >= len(token) and spelled.isalpha() else ""
+
+
+def _stretches(text: str, pattern: re.Pattern[str], spelled: dict[str, str]) -> Iterator[tuple[int, str]]:
+    first = last = -1
+    parts: list[str] = []
+    for match in pattern.finditer(text):
+        if first < 0 or match.start() > last + 2 * _AROUND:
+            if first >= 0:
+                yield first, "".join(parts) + text[last : last + _AROUND]
+            first = max(0, match.start() - _AROUND)
+            parts = [text[first : match.start()]]
+        else:
+            parts.append(text[last : match.start()])
+        parts.append(spelled[match[0]])
+        last = match.end()
+    if first >= 0:
+        yield first, "".join(parts) + text[last : last + _AROUND]
 
 
 def announced(text: str) -> Iterator[str]:

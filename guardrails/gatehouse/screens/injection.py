@@ -6,15 +6,20 @@ it finds and misses, measured.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from math import prod
+from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
 from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.pii.findings import ScanFailed
 from gatehouse.screens.hits import Hit
-from gatehouse.screens.injection_rules import compiled_rules
+from gatehouse.screens.injection_rules import PREFIX, Phrase, phrases, signs
 from gatehouse.screens.views import View
 
 SCREEN = "prompt_injection"
@@ -30,13 +35,20 @@ _TALKS_ABOUT_IT = regex.compile(
 _QUOTES = "\"'`\u2018\u201c\u201e\u00ab"
 # A match of each rule counts once; where a rule matches again and again the first ones place it well enough.
 _PER_RULE = 50
+# Characters that a phrase may take. Without an end the regex library searches the rest of the text for a letter that
+# the pattern needs, at every word again.
+_REACH = 500
+_WORD = re.compile(r"[^\W_]+")
+_Match = tuple[str, float, int, int]
+"""A rule's id and weight, and from where to where it matches."""
 
 
 class Injection:
     """The rules. The same for all configurations."""
 
     def __init__(self) -> None:
-        self._rules = compiled_rules()
+        self._phrases = phrases()
+        self._signs = signs()
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
         """Every match of a rule in a view, with the rule's weight as its score, for `judged`.
@@ -49,14 +61,38 @@ class Injection:
             text = "".join(char.lower() if len(char.lower()) == 1 else char for char in view.text)
         if view.invisible:
             yield Hit(SCREEN, "invisible_text", 0, len(text), 0.6)
-        for rule in self._rules:
-            if rule.anchors and not any(anchor in text for anchor in rule.anchors):
-                continue
-            for count, match in enumerate(matches(rule.pattern, text, deadline)):
-                if count == _PER_RULE:
-                    break
-                start, end = match.span()
-                yield Hit(SCREEN, rule.id, start, end, rule.weight * _share(text, start, end))
+        for id_, weight, start, end in chain(self._in_words(text, deadline), self._in_signs(text, deadline)):
+            yield Hit(SCREEN, id_, start, end, weight * _share(text, start, end))
+
+    def _in_words(self, text: str, deadline: Deadline) -> Iterator[_Match]:
+        # A word is looked up by its first letters: rules that begin with none of the text's words cost nothing.
+        words = {word[:PREFIX] for word in _WORD.findall(text)}
+        rules = [each for each in self._phrases if not (words.isdisjoint(each.begins) or words.isdisjoint(each.needs))]
+        if not rules:
+            return
+        by_word: dict[str, list[Phrase]] = {}
+        for rule in rules:
+            for word in rule.begins & words:
+                by_word.setdefault(word, []).append(rule)
+        found: Counter[str] = Counter()
+        for match in _WORD.finditer(text):
+            for rule in by_word.get(match[0][:PREFIX], ()):
+                if found[rule.id] < _PER_RULE and (hit := _match(rule.pattern, text, match.start(), deadline)):
+                    found[rule.id] += 1
+                    yield rule.id, rule.weight, *hit.span()
+
+    def _in_signs(self, text: str, deadline: Deadline) -> Iterator[_Match]:
+        for sign in self._signs:
+            if any(anchor in text for anchor in sign.anchors):
+                for match in islice(matches(sign.pattern, text, deadline), _PER_RULE):
+                    yield sign.id, sign.weight, *match.span()
+
+
+def _match(pattern: Any, text: str, at: int, deadline: Deadline) -> Any:
+    try:
+        return pattern.match(text, at, at + _REACH, timeout=deadline.left())
+    except TimeoutError:
+        raise ScanFailed("timeout") from None
 
 
 def _share(text: str, start: int, end: int) -> float:

@@ -16,14 +16,34 @@ import regex  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule; a text that holds none of `anchors` (where there are any) is not searched."""
+class Phrase:
+    """A rule that is tried where a word stands that it may begin with.
+
+    Attributes:
+        begins: the first `PREFIX` letters of those words.
+        needs: the same of words of which the text must hold one.
+        pattern: matches from such a word on.
+    """
+
+    id: str
+    weight: float
+    begins: frozenset[str]
+    needs: frozenset[str]
+    pattern: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A rule that is searched for in texts that hold one of `anchors`."""
 
     id: str
     weight: float
     anchors: tuple[str, ...]
     pattern: Any
 
+
+# So many letters of a word tell whether a rule is tried.
+PREFIX = 4
 
 _OVERRIDE = (
     "(?:ignor(?:e|ing)|disregard|forget|discard|(?<!\\ws )override|overlook|bypass|neglect|set aside|put aside|drop|abandon|skip|erase|"
@@ -38,7 +58,7 @@ _EARLIER = (
     "developers?|every|any|all|these|those)"
 )
 _AI = (
-    "(?:ai|a i|llms?|language models?|ai (?:assistants?|agents?|models?|systems?|code assistants?)|assistants?|chatbots?|"
+    "(?:ai|llms?|language models?|ai (?:assistants?|agents?|models?|systems?|code assistants?)|assistants?|chatbots?|"
     "copilot|chatgpt|gpt|coding agents?|agents?|automated (?:screening )?systems?)"
 )
 _PROMPT = (
@@ -54,7 +74,7 @@ _WITHOUT = (
     "(?:without|no|free from|freed from|free of|not bound by|ignor(?:es|ing)|lacking|unbound by|not have|never had)"
 )
 
-# id, weight, anchors, phrase
+# id, weight, words of which a text must hold one, phrase
 _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     # -- what was said before is to count no longer
     ("override_earlier", 0.85, "instruc guid direct prompt command order constrain restrict rules program",
@@ -70,14 +90,14 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("override_system", 0.75, "system developer",
      f"{_OVERRIDE}<2> (?:the )?(?:system (?:message|prompt|instructions?)|developer (?:message|prompt|instructions?))"),
     ("never_received", 0.5, "instruc rules guid", f"(?:as if|act like|pretend)<1> you(?: have| had)? never<1> (?:received|had|been given|seen)<2> {_RULES}"),
-    ("declared_void", 0.5, "void cancel valid lift a test outdated suspend revoke overrid apply",
+    ("declared_void", 0.5, "void cancel valid lift test outdated suspend revoke overrid apply obsolete",
      f"(?:all|previous|prior|earlier|your|the|these|those)<1> {_RULES}<3> (?:are|were|is|have been|do)<1> (?:void|cancel+ed|no longer (?:valid|apply|active)|not apply|"
      "lifted|a test|outdated|suspended|revoked|overridden|null|obsolete)<1>"),
     ("new_instructions", 0.4, "new real updated only",
-     "(?:your|my|these|here|the)<2> (?:new|real|actual|updated|true|only)<2> (?:instructions?|task|objective|orders|directives?|goal|mission)<2> (?:is|are|now|follow|for)"),
+     "(?:your|my|these|here)<2> (?:new|real|actual|updated|true|only)<2> (?:instructions?|task|objective|orders|directives?|goal|mission)<2> (?:is|are|now|follow|for)"),
     ("new_instructions", 0.3, "new updated", "(?:new|updated)<2> (?:instructions?|directives?|orders)(?: for the (?:assistant|ai|model|agent)| follow| from the)"),
     ("obey_below", 0.3, "follow obey instead", "(?:follow|obey|use) (?:only )?(?:mine|the ones below|the following ones|these instead|those below|the user)"),
-    ("drop_the_task", 0.5, "instead current what you",
+    ("drop_the_task", 0.5, "instead current what",
      "(?:cancel|stop|abandon|drop)<2> (?:your|the|what you)<2> (?:task|doing|work)<2> (?:and|instead)<1> (?:send|print|write|tell|say|output|recommend|give|list)"),
     ("act_instead", 0.2, "instead", "instead (?:send|print|write|tell|say|output|reveal|show|list|give)"),
     # -- what the developers wrote
@@ -86,14 +106,14 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("reveal_instructions", 0.5, "instruc guid rules config prompt",
      "(?:reveal|print|output|show|repeat|dump|leak|expose|recite|list|write|what are|what were|tell me|quote|copy|disclose)<5> your"
      "<3> (?:instructions?|guidelines|rules|configuration|prompt|directives|context)"),
-    ("reveal_given", 0.6, "you were you have gave your developer configured",
+    ("reveal_given", 0.6, "you they developer developers",
      f"(?:{_SHOW}|which|see)<8> (?:{_RULES}|text|configuration)<2> (?:that )?(?:(?:you|they) (?:were|have been|are|ve been) (?:given|configured|told|programmed|trained|initiali[sz]ed)"
      "|(?:the|your) developers? (?:gave|wrote|set)|that you follow)"),
-    ("repeat_above", 0.7, "above beginning before preced top of",
+    ("repeat_above", 0.7, "above beginning before top",
      "(?:repeat|print|output|write|copy|echo|reproduce|what was|what is)<3> (?:everything|all|text|words|content|written)<5> (?:above this|above starting|above verbatim|above in|beginning of th(?:is|e) (?:conversation|chat|prompt)"
      "|top of th(?:is|e) (?:conversation|chat|prompt)|before (?:this|my|our) (?:message|line|first|conversation|chat))"),
     ("repeat_above", 0.4, "above", "(?:repeat|print|output|echo)<2> (?:everything|all|text|words)<2> above"),
-    ("complete_prompt", 0.55, "my system prompt", "(?:my|your) system prompt (?:is|begins|starts|says|reads)"),
+    ("complete_prompt", 0.55, "system", "(?:my|your) system prompt (?:is|begins|starts|says|reads)"),
     ("verbatim", 0.3, "verbatim word letter", "(?:verbatim|word for word|letter for letter|wortwortlich|wortlich|mot pour mot|palabra por palabra)"),
     ("before_the_chat", 0.25, "before", "before (?:our|this|my|the) (?:chat|conversation|first message|session)<1>"),
     # -- roles without rules
@@ -120,26 +140,26 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("opposite", 0.3, "evil", "evil (?:twin|version|bot)"),
     ("opposite", 0.5, "opposite", "opposite of (?:what )?your (?:guidelines|rules|instructions)"),
     # -- somebody else speaks to the model
-    ("if_you_are_an_ai", 0.6, "if you", f"if you(?: are| re)(?: (?:an?|the))?<1> {_AI}"),
+    ("if_you_are_an_ai", 0.6, "if", f"if you(?: are| re)(?: (?:an?|the))?<1> {_AI}"),
     ("reader_is_an_ai", 0.55, "reading process summar evaluat review working",
-     f"(?:to )?(?:all |any |the |other )?{_AI} (?:that |who |which )?(?:is |are )?(?:reading|processing|summari[sz](?:ing|es)|evaluat(?:ing|es)|reviewing|reads?|working on) (?:this|these|the)"),
+     f"{_AI} (?:that |who |which )?(?:is |are )?(?:reading|processing|summari[sz](?:ing|es)|evaluat(?:ing|es)|reviewing|reads?|working on) (?:this|these|the)"),
     ("note_to_ai", 0.5, "note attention instruc message notice hey dear",
      f"(?:note|attention|notice|instructions?|hey|dear|hello)(?: (?:to|for|from))?(?: (?:all|any|the|other))? {_AI}(?! (?:manager|professor|editor|director|secretary|team|must not|in|with|of))"),
-    ("ai_must", 0.4, "must should has to have to needs",
+    ("ai_must", 0.4, "must should shall has have needs+to required",
      f"{_AI}<5> (?:must|should|shall|has to|have to|needs to|is required to)<2> (?:first |now |then |always )?(?:reply|include|call|send|forward|output|insert|recommend|run|read|execute|say|append|search|add|tell|delete|transfer|rate)"),
     ("ai_do_this", 0.35, "assistant ai llm copilot agent model",
      f"{_AI}(?:<5>) (?:call the|send (?:the|all)|ignore the|delete the|forward the|stop what|you must now|from here on|tell the user|tell them|do not tell|execute the|say that|recommend only|rate this)"),
-    ("when_you_read", 0.6, "when you once you before you after reading",
+    ("when_you_read", 0.6, "when once if as after before",
      "(?:when|once|if|as soon as|after|before) (?:you |reading )?(?:read|see|summari[sz]e|process|reading|replying|answer|continue)?<3> (?:this|it|these|ticket|reviews|you answer the user|you continue|page|replying)<1> (?:please )?(?:send|call|run|execute|forward|delete|post|upload|transfer|include|say that)"),
     ("keep_from_user", 0.4, "tell mention inform ask reveal notify without secret",
      "(?:do not|don t|must not|never|without|not to)<1> (?:tell|telling|mention|mentioning|inform|informing|ask|asking|reveal|revealing|notify|notifying|show)<2> (?:(?:the|this|that|to the) (?:user|instruction|line|evidence)|user|anybody|anyone|this|them about it)"),
     ("keep_from_user", 0.25, "without keep", "(?:without (?:asking|confirmation|telling)|keep these instructions secret|delete the evidence)"),
     ("precedence", 0.45, "preceden supersed irrespective regardless", "(?:takes? precedence over|supersedes?|irrespective of|regardless of)<3> (?:instructions?|prompt|rules)"),
-    ("authority", 0.35, "admin authori verified engineer developer",
+    ("authority", 0.35, "admin authori verified engineer",
      "(?:(?:user|i)<1> (?:has been|have been|was|is|am)<2> (?:verified|an? admin\\w*|administrator|authori[sz]ed)|user (?:has )?already authori[sz]ed|engineer at (?:openai|the company that|anthropic))"),
-    ("new_objective", 0.4, "your new your only", "your (?:new|only)<2> (?:objective|task|goal|role|purpose|instructions?)"),
+    ("new_objective", 0.4, "new only", "your (?:new|only)<2> (?:objective|task|goal|role|purpose|instructions?)"),
     ("system_note", 0.35, "system", "system (?:override|note|alert|update|notice)(?=\\s*:)"),
-    ("dangerous_command", 0.35, "rm -rf curl .ssh .aws .env", "(?:rm rf|(?:curl|wget)<6> (?:sh|bash)|(?:id_rsa|aws credentials|the env file))"),
+    ("dangerous_command", 0.35, "rm rf curl wget ssh aws env", "(?:rm rf|(?:curl|wget)<6> (?:sh|bash)|(?:id rsa|aws credentials|the env file))"),
     ("tool_to_call", 0.3, "tool", "(?:call|invoke|use|run) the<2> tool<3> (?:with|for|and|to|now)"),
     ("link_only_ours", 0.3, "recommend include", "(?:recommend (?:only|hiring)|has to include the link|as an excellent match|approve this)"),
     # -- what leaves by an address
@@ -152,7 +172,6 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("decode_and_obey", 0.6, "decode decrypt unscramble translate base64 rot13",
      "(?:decode|decrypt|unscramble|base64|rot13)<12> (?:and|then)<4> (?:follow|execute|obey|do|run|carry out|comply|act on)<4> (?:it|them|what|instructions?|says?|exactly)"),
     ("obey_result", 0.55, "follow execute obey", "(?:follow|execute|obey|carry out)<2> (?:resulting|decoded|hidden|encoded|decrypted)<1> (?:instructions?|text|commands?|message)"),
-    ("run_together", 0.8, "ignore disregard reveal", "[^\\W_]{0,20}(?:ignore|disregard|forget)(?:all|any|the|your)?(?:previous|prior|above|earlier)?(?:instructions|rules|guidelines)[^\\W_]{0,20}"),
     # -- German
     ("de_override", 0.85, "anweisung instruktion regeln vorgabe richtlini befehl",
      "(?:ignorier\\w*|vergiss|vergessen sie|missacht\\w*|verwirf|ubergeh\\w*)(?! nicht)<3> (?:vorherig\\w*|bisherig\\w*|vorig\\w*|obig\\w*|alle|deine?|fruher\\w*|ursprunglich\\w*)<2> (?:anweisung\\w*|instruktion\\w*|regeln|vorgaben|richtlinien|befehle)"),
@@ -181,7 +200,7 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
 )  # fmt: skip
 
 # Where letters are not enough: delimiters, addresses, scripts without spaces. id, weight, anchors, pattern
-_PATTERNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
+_SIGNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("chat_template", 0.75, ("<|",), r"<\|(?:im_start|start_header_id)\|>\s*(?:system|assistant|developer)|<\|system\|>"),
     ("chat_template", 0.4, ("<|",), r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|end)\|>"),
     ("inst_template", 0.4, ("[inst]", "[/inst]"), r"\[/?inst\]"),
@@ -204,6 +223,8 @@ _PATTERNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("image_exfiltration", 0.65, ("![",),
      r"!\[[^\]\n]{0,80}\]\(https?://[^\s)]{1,200}?[?=/](?:[^)\n]{0,100}?[\[{<]|[^)\n]{0,60}?(?:conversation|chat_?history|secrets?|api_?key|password|system_?prompt))"),
     ("link_exfiltration", 0.4, ("http",), r"https?://[^\s)]{3,200}?[?&][a-z_]{1,12}=(?:\{\{?|\[|<)\w"),
+    ("run_together", 0.8, ("instructions", "guidelines", "rules"),
+     r"(?:ignore|disregard|forget)(?:all|any|the|your)?(?:previous|prior|above|earlier)?(?:instructions|rules|guidelines)"),
     ("zh_override", 0.8, ("忽略", "无视", "忘记", "忽視", "無視"), r"(?:忽略|无视|忘记|忽視|無視)[^。\n]{0,12}?(?:指令|指示|提示|规则|規則|說明)"),
     ("zh_reveal", 0.5, ("系统提示", "系統提示"), r"(?:告诉|显示|输出|重复|顯示)[^。\n]{0,10}?(?:系统提示|系統提示)"),
     ("ja_override", 0.8, ("無視", "忘れ"), r"(?:指示|命令|ルール)[^。\n]{0,6}?(?:無視|忘れ)"),
@@ -214,15 +235,63 @@ _PATTERNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
 _GAP = r"(?:[\W_]{1,20}+)"
 
 
-def _phrase(phrase: str) -> Any:
+def phrases() -> tuple[Phrase, ...]:
+    """The rules that are phrases, compiled."""
+    return tuple(
+        Phrase(name, weight, beginnings(phrase), frozenset(word[:PREFIX] for word in needs.split()), _compiled(phrase))
+        for name, weight, needs, phrase in _PHRASES
+    )
+
+
+def signs() -> tuple[Sign, ...]:
+    """The other rules, compiled."""
+    return tuple(Sign(name, weight, anchors, regex.compile(pattern)) for name, weight, anchors, pattern in _SIGNS)
+
+
+def _compiled(phrase: str) -> Any:
     """A phrase as a pattern whose time is bounded by what its gaps and words may hold."""
     pattern = regex.sub(r"<(\d+)>", lambda words: f"(?: [^\\W_]{{1,24}}+){{0,{words[1]}}}?", phrase)
-    return regex.compile(rf"(?<![^\W_])(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
+    return regex.compile(rf"(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
 
 
-def compiled_rules() -> tuple[Rule, ...]:
-    """Every rule, compiled."""
-    return (
-        *(Rule(name, weight, tuple(anchors.split()), _phrase(phrase)) for name, weight, anchors, phrase in _PHRASES),
-        *(Rule(name, weight, anchors, regex.compile(pattern)) for name, weight, anchors, pattern in _PATTERNS),
-    )
+def beginnings(phrase: str) -> frozenset[str]:
+    """The first letters, `PREFIX` of them or the whole word, of every word that a phrase can begin with.
+
+    Raises:
+        ValueError: the phrase begins with something else.
+    """
+    if phrase.startswith("(?"):
+        end = _closing(phrase)
+        rest = phrase[end + 1 :]
+        if not phrase.startswith("(?:"):
+            return beginnings(rest)  # looks around, takes nothing
+        found = frozenset[str]().union(*(beginnings(each + rest) for each in _alternatives(phrase[3:end])))
+        return found | beginnings(rest[1:].lstrip(" ")) if rest.startswith("?") else found
+    letters = regex.match("[a-z0-9]*", phrase)[0]
+    after = phrase[len(letters) :]
+    if after.startswith("?"):
+        letters = letters[:-1]
+    whole = not after or after.startswith((" ", "<", "?", "(?: ", "(?:<", "(?! "))
+    if len(letters) < PREFIX and not (letters and whole):
+        raise ValueError(f"{phrase!r} does not begin with {PREFIX} letters or a word")
+    return frozenset({letters[:PREFIX]} | ({letters + phrase[len(letters)]} if after.startswith("?") else set()))
+
+
+def _closing(phrase: str) -> int:
+    depth = 0
+    for index, char in enumerate(phrase):
+        depth += (char == "(") - (char == ")")
+        if not depth:
+            return index
+    raise ValueError(f"{phrase!r} has a bracket without end")
+
+
+def _alternatives(inside: str) -> list[str]:
+    parts, depth = [""], 0
+    for char in inside:
+        depth += (char == "(") - (char == ")")
+        if char == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts

@@ -32,6 +32,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self._formats = formats()
+        self._anchors = frozenset(anchor for each in self._formats for anchor in each.anchors)
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
         """Every secret in a view of a text, none overlapping another, in its coordinates.
@@ -42,8 +43,9 @@ class Secrets:
         text = view.text
         lower = text.lower()
         taken = bytearray(len(text))
+        present = {anchor for anchor in self._anchors if anchor in lower}
         for each in self._formats:
-            if not any(anchor in lower for anchor in each.anchors):
+            if present.isdisjoint(each.anchors):
                 continue
             for match in matches(each.pattern, text, deadline):
                 group = 1 if match.re.groups and match.start(1) >= 0 else 0
