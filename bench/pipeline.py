@@ -109,7 +109,6 @@ def main(argv: list[str]) -> None:
             bodies=bodies(),
             after=after,
         )
-    print(pipeline_report.text(rules, samples, turns.ms, CONNECTIONS))
     if chosen.json:
         document = {
             "environment": report.environment(),
@@ -118,6 +117,7 @@ def main(argv: list[str]) -> None:
             "last_turn_ms": turns.ms,
         }
         chosen.json.write_text(json.dumps(document, indent=1) + "\n")
+    print(pipeline_report.text(rules, samples, turns.ms, CONNECTIONS))
 
 
 def _say(line: str) -> None:
