@@ -102,7 +102,7 @@ class Deployments:
                 yield _deployment({"litellm_params": {"model": model}})
             return
         for group in _groups(router, model):
-            for found in router.get_model_list(model_name=group) or _of_a_team(router, group):
+            for found in router.get_model_list(model_name=group) or _otherwise_named(router, group):
                 yield _deployment(found)
 
 
@@ -130,9 +130,13 @@ def _fallbacks(router: Any, group: str) -> Iterator[str]:
                 yield name
 
 
-def _of_a_team(router: Any, name: str) -> list[Any]:
-    """Deployments that some team calls by this name of its own."""
-    return [each for each in router.model_list if (each.get("model_info") or {}).get("team_public_model_name") == name]
+def _otherwise_named(router: Any, name: str) -> list[Any]:
+    """Deployments that some team calls by this name of its own, or the one whose id it is."""
+    of_teams = [
+        each for each in router.model_list if (each.get("model_info") or {}).get("team_public_model_name") == name
+    ]
+    one = router.get_model_info(id=name)
+    return of_teams or ([one] if one is not None else [])
 
 
 def _deployment(entry: Mapping[str, Any]) -> Deployment:

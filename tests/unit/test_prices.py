@@ -464,12 +464,24 @@ def test_models_that_come_and_go_at_run_time_are_seen() -> None:
     router.add_deployment(deployment(TEN))
     assert prices.knows("new")
     assert estimate(prices, chat("new")).input_usd_per_token == TEN
+    assert estimate(prices, chat("the-new-one")).input_usd_per_token == TEN  # LiteLLM takes a deployment's id too
     router.upsert_deployment(deployment(DEAR))
     assert estimate(prices, chat("new")).input_usd_per_token == DEAR
     router.fallbacks = [{"gpt-4o": ["new"]}]
     assert estimate(prices, chat("gpt-4o")).input_usd_per_token == DEAR
     router.delete_deployment("the-new-one")
     assert not prices.knows("new")
+
+
+def test_a_team_name_for_a_model_is_known() -> None:
+    info = {"team_id": "t", "team_public_model_name": "ours", "input_cost_per_token": TEN, "output_cost_per_token": TEN}
+    model = {
+        "model_name": "model_name_t_1",
+        "litellm_params": {"model": "openai/x", "api_key": "k"},
+        "model_info": info,
+    }
+    router = litellm.Router(model_list=[model])
+    assert estimate(Prices(Deployments(lambda: router)), chat("ours")).input_usd_per_token == TEN
 
 
 def test_without_a_router_the_list_is_the_price() -> None:
