@@ -20,7 +20,7 @@ from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status
 from gatehouse.clock import monotonic, now
 from gatehouse.content import prompt_of
 from gatehouse.decision import Decision, Verdict
-from gatehouse.errors import ContentBlocked, GovernanceError, PolicyDenied
+from gatehouse.errors import ContentBlocked, GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.pii.masking import Mask
@@ -124,6 +124,8 @@ class Pipeline:
                 stages.oblige(body, decision.obligation, call.call_type)
                 scope.call = replace(call, prompt=kept or prompt_of(body, keep_text=self.keeps_text))
         except GovernanceError as error:
+            if isinstance(error, LimitExceeded):
+                error.policies = ("limits",)
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 scope.decision = Decision(Verdict.DENY, error.policies, governance.version, error.message)
             metrics.blocks.labels(error.code).inc()

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; print a `SetupError` as one sentence and exit with 1."""
-    for part in ("serve", "prepare", "stack", "init", "engine", "audit", "records", "keys", "policy", "pii"):
+    for part in ("serve", "prepare", "stack", "init", "engine", "audit", "records", "keys", "policy", "replay", "pii"):
         importlib.import_module(f"gatehouse.cli.{part}")
     try:
         app()

@@ -35,8 +35,8 @@ PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy; o
 @policy_app.command()
 def check(file: Annotated[Path | None, typer.Argument(help="The policy; otherwise the gateway's own.")] = None) -> None:
     """Say every mistake in a policy, with its line."""
-    path = file or _own_policy()
-    loaded, refused = _read(path)
+    path = file or own_policy()
+    loaded, refused = read(path)
     rules = loaded.rules.rules
     observed = sum(not rule.enforced for rule in rules)
     print(f"{path}: valid, version {loaded.version[:12]}, {len(rules)} rules ({observed} of them only observe)")
@@ -53,7 +53,7 @@ def run_cases(
 ) -> None:
     """Run a file of cases against a policy."""
     cases = _all_mistakes(lambda: read_cases(file))
-    loaded, refused = _read(policy or (file.parent / cases.policy if cases.policy else _own_policy()))
+    loaded, refused = read(policy or (file.parent / cases.policy if cases.policy else own_policy()))
     tried = _all_mistakes(lambda: cases.prepared(loaded.rules))
     failed = 0
     for each in tried:
@@ -78,7 +78,7 @@ def explain(
     policy: PolicyFile = None,
 ) -> None:
     """Show which rules fire for a request, and why."""
-    loaded, refused = _read(policy or _own_policy())
+    loaded, refused = read(policy or own_policy())
     known = _facts(facts, loaded)
     results = loaded.rules.results(known)
     values = known.as_dict(loaded.rules.entities)
@@ -102,12 +102,12 @@ def explain(
     _note(refused)
 
 
-def _own_policy() -> Path:
+def own_policy() -> Path:
     given = os.environ.get("GATEHOUSE_POLICY")
     return Path(given) if given else find_home(os.environ, Path.cwd()) / "policy.yaml"
 
 
-def _read(path: Path) -> tuple[LoadedPolicy, list[Problem]]:
+def read(path: Path) -> tuple[LoadedPolicy, list[Problem]]:
     return _all_mistakes(lambda: read_policy(path))
 
 

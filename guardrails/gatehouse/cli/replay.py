@@ -1,0 +1,96 @@
+"""`gatehouse policy replay`: what would another policy decide on the calls that were made?"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gatehouse.cli.policy import own_policy, policy_app, read
+from gatehouse.cli.where import gateway_settings
+from gatehouse.db import decisions
+from gatehouse.db.capsules import reading
+from gatehouse.errors import SetupError
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.replay import Recorded, Replay, replay
+from gatehouse.policy.rules import RuleSet
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SINCE = re.compile(r"([0-9]{1,5})([mhdw])")
+
+
+@policy_app.command("replay")
+def replay_calls(
+    file: Annotated[
+        Path | None, typer.Argument(help="The policy to try; when left out, today's is held against what was decided.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="How far back: 30m, 12h, 7d, 4w.")] = "7d",
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """What would this file have decided on the recorded calls, and what changes against today's policy?
+
+    Rules are decided again on the facts that were recorded with each call. Limits, screens and personal data are not:
+    no text is kept that could be looked at again.
+    """
+    match = _SINCE.fullmatch(since)
+    if match is None:
+        raise SetupError(f"--since {since!r}: not a time. Write one such as 30m, 12h, 7d or 4w.")
+    period = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    today = read(own_policy())[0].rules
+    tried = read(file)[0].rules if file is not None else today
+    with reading(gateway_settings().database_url) as connection:
+        calls = _shown(decisions.recorded(connection, period), decisions.count(connection, period))
+        found = replay(_as_decided_by(today, calls) if file is not None else _by_rules(calls), tried)
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"changed": found.changed}, indent=2))
+        return
+    for line in _lines(found, since, str(file or own_policy())):
+        typer.echo(line)
+
+
+def _as_decided_by(rules: RuleSet, calls: Iterable[Recorded]) -> Iterator[Recorded]:
+    """The calls with what today's rules decide on them."""
+    for call in calls:
+        ruling = rules.evaluate(Facts.from_mapping(call.facts, strict=False, entities=rules.entities))
+        yield replace(call, verdict=ruling.verdict, policies=tuple(rule.id for rule in ruling.matched))
+
+
+def _by_rules(calls: Iterable[Recorded]) -> Iterator[Recorded]:
+    """The calls that rules decided on; what a limit or a screen refused never came to them."""
+    return (call for call in calls if not (_BUILT_IN & {name.partition("/")[0] for name in call.policies}))
+
+
+_BUILT_IN: Final = frozenset({"limits", "screens", "pii", "shape"})
+
+
+def _lines(found: Replay, since: str, name: str) -> Iterator[str]:
+    calls = f"{found.calls:,} call{'' if found.calls == 1 else 's'} of the last {since}"
+    yield f"{name}: {calls}, {found.changed:,} would get another verdict"
+    for change in found.changes:
+        examples = ", ".join(change.examples)
+        yield f"  {change.before.value} -> {change.after.value}: {change.calls:,}   such as {examples}"
+    for title, counts in (
+        ("matches more", found.gained),
+        ("matches less", found.lost),
+        ("cannot be evaluated", found.errors),
+    ):
+        for rule, number in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            yield f"  rule {rule} {title}: {number:,}"
+
+
+def _shown(calls: Iterator[Recorded], total: int) -> Iterator[Recorded]:
+    """The calls, with a progress bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield from calls
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(calls, "replaying", total=total, console=Console(stderr=True), transient=True)
