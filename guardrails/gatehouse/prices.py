@@ -17,7 +17,7 @@ from gatehouse.deployments import Deployment, Deployments
 from gatehouse.errors import InvalidRequest
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.requested import MOST, asked
-from gatehouse.shapes import FilePart, UnknownShape, request_view
+from gatehouse.shapes import FilePart, Path, UnknownShape, request_view
 from gatehouse.tariffs import Kind, Tariff, Use, kind_of
 from gatehouse.tokens import CL100K, TokenCounter, structure_tokens
 
@@ -28,10 +28,13 @@ UNKNOWN_WINDOW: Final = 131_072
 """Input tokens of what cannot be looked into, on a model whose context window is not known."""
 
 IMAGE_TOKENS: Final = 5_000
-"""Tokens of one picture, at most: OpenAI's high detail makes 1,445, Gemini's 4,386, Claude's 4,784."""
+"""Tokens of one picture, at most: LiteLLM's own bound is 1,445 for OpenAI's tiles and 1,533 for Claude's pixels, and
+OpenAI's 1,536 patches make 3,779 with its smallest models. Some newer models look closer, so there is room above."""
 
+# OpenAI's `detail: original` makes up to 10,000 patches (its guide to images), and small models count more for a patch.
+_ORIGINAL_IMAGE_TOKENS: Final = 20_000
 # gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85.
-_MINI_IMAGE_TOKENS: Final = high_detail_image_token_upper_bound(2_834)
+_MINI_IMAGE_TOKENS: Final[int] = high_detail_image_token_upper_bound(2_834)
 
 # Sound and film of the lowest usual bitrate (6 kbit/s) at the most tokens a second that providers count (32).
 _BYTES_PER_MEDIA_TOKEN: Final = 20
@@ -168,17 +171,21 @@ def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tarif
 def _file(part: FilePart, body: Mapping[str, Any], deployments: Iterable[Deployment], window: int) -> int:
     """Tokens of a file, at most. A document counts one for each byte; what cannot be looked into, all that is read."""
     if part.kind == "image":
-        return _MINI_IMAGE_TOKENS if any("4o-mini" in each.name for each in deployments) else IMAGE_TOKENS
-    size = _size(_at(body, part))
+        if any("4o-mini" in each.name for each in deployments):
+            return _MINI_IMAGE_TOKENS
+        around = _at(body, part.path[:-1])
+        original = isinstance(around, Mapping) and around.get("detail") == "original"
+        return _ORIGINAL_IMAGE_TOKENS if original else IMAGE_TOKENS
+    size = _size(_at(body, part.path))
     if size is None:
         return window
     return min(size // _BYTES_PER_MEDIA_TOKEN + 1 if part.kind in ("audio", "video") else size, window)
 
 
-def _at(body: Any, part: FilePart) -> Any:
-    """What a part's path leads to; None inside JSON text."""
+def _at(body: Any, path: Path) -> Any:
+    """What a path leads to; None inside JSON text."""
     value = body
-    for step in part.path:
+    for step in path:
         try:
             value = value[step]
         except (KeyError, IndexError, TypeError):

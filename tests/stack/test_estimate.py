@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from typing import Any
 
 import httpx
 import pytest
+import yaml
+from gatehouse.policy.model import Policy
 
-from tests.support.gateway import MASTER_KEY, Gateway
+from tests.support.gateway import MASTER_KEY, REPOSITORY, Gateway
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
 from tests.support.redis_server import Redis
@@ -179,3 +184,22 @@ def test_asking_is_no_call(gateway: Gateway) -> None:
     assert not info["info"]["spend"]
     assert set(gateway.calls()) == before
     assert "How much would this be?" not in json.dumps(answer.json())
+
+
+def test_the_page_is_right(gateway: Gateway) -> None:
+    page = (REPOSITORY / "docs" / "limits.md").read_text()
+    (command,) = re.findall(r"<!-- test: curl -->\n```bash\n(.*?)```", page, re.S)
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.S)
+    (limits,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    done = subprocess.run(
+        ["bash", "-euc", command.replace("http://127.0.0.1:4000", gateway.url)],
+        env={**os.environ, "LITELLM_MASTER_KEY": MASTER_KEY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answered, expected = json.loads(done.stdout), json.loads(shown)
+    assert answered.pop("estimated_cost_usd") == pytest.approx(expected.pop("estimated_cost_usd"))
+    assert answered == expected
+    Policy.model_validate({"version": 1, **yaml.safe_load(limits)})

@@ -241,6 +241,7 @@ def test_the_last_turn_of_a_long_conversation_costs_far_below_a_millisecond(pric
     [
         ([{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}], IMAGE_TOKENS),
         ([{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}] * 3, 3 * IMAGE_TOKENS),
+        ([{"type": "image_url", "image_url": {"url": "https://x.example/a.png", "detail": "original"}}], 10_000),
         ([{"type": "file", "file": {"file_id": "file-abc"}}], 128_000),
         ([{"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 4000}}], 4_000),
         ([{"type": "input_audio", "input_audio": {"data": "A" * 20_000, "format": "mp3"}}], 1_000),
@@ -253,6 +254,12 @@ def test_a_file_is_never_nothing(prices: Prices, text: Any, least: int) -> None:
     assert found.estimated_usd is not None
     assert without.estimated_usd is not None
     assert found.estimated_usd > without.estimated_usd
+
+
+def test_a_picture_in_full_detail_counts_so_in_responses_too(prices: Prices) -> None:
+    picture = {"type": "input_image", "image_url": "https://x.example/a.png", "detail": "original"}
+    body = {"model": "gpt-4o", "input": [{"role": "user", "content": [picture]}]}
+    assert estimate(prices, body, "aresponses").input_tokens > 10_000
 
 
 def test_a_picture_is_dearer_where_the_provider_counts_more_tokens(prices: Prices) -> None:
