@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import regex  # type: ignore[import-untyped]
 
-from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.pii.deadline import Deadline, matches
 from gatehouse.pii.encoded import decoded_runs
 
 Run = tuple[int, int, str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from time import monotonic
 
-from gatehouse.pii.detectors import Deadline
+from gatehouse.pii.deadline import Deadline
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.hits import Hit

@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
-from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
-from gatehouse.pii.detectors import Deadline, matches
-from gatehouse.pii.findings import ScanFailed
+from gatehouse.pii.deadline import Deadline, matches
 from gatehouse.screens.hits import Hit
 from gatehouse.screens.injection_rules import PREFIX, Phrase, phrases, signs
 from gatehouse.screens.views import View
@@ -35,8 +33,7 @@ _TALKS_ABOUT_IT = regex.compile(
 _QUOTES = "\"'`\u2018\u201c\u201e\u00ab"
 # A match of each rule counts once; where a rule matches again and again the first ones place it well enough.
 _PER_RULE = 50
-# Characters that a phrase may take. Without an end the regex library searches the rest of the text for a letter that
-# the pattern needs, at every word again.
+# Characters that a phrase may take.
 _REACH = 500
 _WORD = re.compile(r"[^\W_]+")
 _Match = tuple[str, float, int, int]
@@ -76,8 +73,13 @@ class Injection:
                 by_word.setdefault(word, []).append(rule)
         found: Counter[str] = Counter()
         for match in _WORD.finditer(text):
-            for rule in by_word.get(match[0][:PREFIX], ()):
-                if found[rule.id] < _PER_RULE and (hit := _match(rule.pattern, text, match.start(), deadline)):
+            here = by_word.get(match[0][:PREFIX])
+            if here is None:
+                continue
+            deadline.left()
+            start = match.start()
+            for rule in here:
+                if found[rule.id] < _PER_RULE and (hit := rule.pattern.match(text, start, start + _REACH)):
                     found[rule.id] += 1
                     yield rule.id, rule.weight, *hit.span()
 
@@ -86,13 +88,6 @@ class Injection:
             if any(anchor in text for anchor in sign.anchors):
                 for match in islice(matches(sign.pattern, text, deadline), _PER_RULE):
                     yield sign.id, sign.weight, *match.span()
-
-
-def _match(pattern: Any, text: str, at: int, deadline: Deadline) -> Any:
-    try:
-        return pattern.match(text, at, at + _REACH, timeout=deadline.left())
-    except TimeoutError:
-        raise ScanFailed("timeout") from None
 
 
 def _share(text: str, start: int, end: int) -> float:

@@ -9,6 +9,7 @@ words, and `<n>` up to n words. A weight of `THRESHOLD` (injection.py) or more i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Phrase:
     weight: float
     begins: frozenset[str]
     needs: frozenset[str]
-    pattern: Any
+    pattern: re.Pattern[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Sign:
 PREFIX = 4
 
 _OVERRIDE = (
-    "(?:ignor(?:e|ing)|disregard|forget|discard|(?<!\\ws )override|overlook|bypass|neglect|set aside|put aside|drop|abandon|skip|erase|"
+    "(?:ignor(?:e|ing)|disregard|forget|discard|(?<!s\\x20)override|overlook|bypass|neglect|set aside|put aside|drop|abandon|skip|erase|"
     "cancel|delete|stop following|stop obeying|(?:do not|don t|no longer|not have to|don t have to) (?:follow|obey|adhere to|heed))"
 )
 _RULES = (
@@ -248,10 +249,10 @@ def signs() -> tuple[Sign, ...]:
     return tuple(Sign(name, weight, anchors, regex.compile(pattern)) for name, weight, anchors, pattern in _SIGNS)
 
 
-def _compiled(phrase: str) -> Any:
-    """A phrase as a pattern whose time is bounded by what its gaps and words may hold."""
-    pattern = regex.sub(r"<(\d+)>", lambda words: f"(?: [^\\W_]{{1,24}}+){{0,{words[1]}}}?", phrase)
-    return regex.compile(rf"(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
+def _compiled(phrase: str) -> re.Pattern[str]:
+    """A phrase as a pattern. What its gaps and words may hold is bounded, and so is its time: it needs no clock."""
+    pattern = re.sub(r"<(\d+)>", lambda words: f"(?: [^\\W_]{{1,24}}+){{0,{words[1]}}}?", phrase)
+    return re.compile(rf"(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
 
 
 def beginnings(phrase: str) -> frozenset[str]:
@@ -267,8 +268,8 @@ def beginnings(phrase: str) -> frozenset[str]:
             return beginnings(rest)  # looks around, takes nothing
         found = frozenset[str]().union(*(beginnings(each + rest) for each in _alternatives(phrase[3:end])))
         return found | beginnings(rest[1:].lstrip(" ")) if rest.startswith("?") else found
-    letters = regex.match("[a-z0-9]*", phrase)[0]
-    after = phrase[len(letters) :]
+    after = phrase.lstrip("abcdefghijklmnopqrstuvwxyz0123456789")
+    letters = phrase[: len(phrase) - len(after)]
     if after.startswith("?"):
         letters = letters[:-1]
     whole = not after or after.startswith((" ", "<", "?", "(?: ", "(?:<", "(?! "))

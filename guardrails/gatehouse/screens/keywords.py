@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from gatehouse.pii.detectors import Deadline
+from gatehouse.pii.deadline import Deadline
 from gatehouse.screens.hits import Hit
 from gatehouse.screens.views import View
 from gatehouse.screens.words import spans, words, words_of
@@ -33,7 +33,8 @@ class Keywords:
                 # Where only an accent tells a word from an ordinary one, the accent counts.
                 entry = (category, fold(phrase, homoglyphs=True).text != phrase)
                 joined = "".join(key)
-                keys = {key}
+                # Capitals of other scripts look more like Latin ones than small letters: those are compared unfolded.
+                keys = {key, tuple(words(phrase))}
                 if len(key) >= _RUN_TOGETHER_WORDS and len(joined) >= _RUN_TOGETHER_LETTERS and joined.isascii():
                     keys.add((joined,))
                 for each in keys:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import regex  # type: ignore[import-untyped]
 
-from gatehouse.pii.detectors import Deadline, matches
+from gatehouse.pii.deadline import Deadline, matches
 from gatehouse.screens.formats import formats
 from gatehouse.screens.hits import Hit
 from gatehouse.screens.views import View
@@ -48,8 +48,7 @@ class Secrets:
             if present.isdisjoint(each.anchors):
                 continue
             for match in matches(each.pattern, text, deadline):
-                group = 1 if match.re.groups and match.start(1) >= 0 else 0
-                value, (start, end) = match[group], match.span(group)
+                value, (start, end) = match[each.group], match.span(each.group)
                 if start == end or taken.find(1, start, end) >= 0:
                     continue
                 if each.check(value) and not (each.words and is_placeholder(value)):

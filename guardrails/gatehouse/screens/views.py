@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gatehouse.pii.detectors import Deadline
+from gatehouse.pii.deadline import Deadline
 from gatehouse.screens.encodings import announced, encoded_runs, invisible_runs, with_letters_for_digits
 from gatehouse.unicode_fold import Folded, fold
 
