@@ -19,6 +19,7 @@ from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
+from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.litellm_logs import keep_content_out
@@ -61,6 +62,7 @@ class Gateway:
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._middleware = GovernanceMiddleware(
             litellm_app,
             armed=lambda: governance.armed,
@@ -70,7 +72,7 @@ class Gateway:
         )
         keep_content_out()
         guard_contexts()
-        litellm_app.include_router(health.router(self._settings, self._in_force, lambda: self._recorder))
+        litellm_app.include_router(health.router(self._settings, self._governance, lambda: self._recorder))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
 
@@ -108,7 +110,8 @@ class Gateway:
         await self._recorder.start()
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
-        await self._governance.start()
+        # The scanner's processes get warm while LiteLLM starts.
+        self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         governance.pipeline = Pipeline(self._recorder, self._in_force, self._prices)
         self._middleware.settler = governance.pipeline
 
@@ -118,6 +121,8 @@ class Gateway:
         self._middleware.conclude_all()
         if self._recorder is not None:
             await self._recorder.stop()
+        if self._warming is not None:
+            await asyncio.wait([self._warming])
         await self._governance.stop()
 
     def _checked(self, send: Send) -> Send:
@@ -125,7 +130,7 @@ class Gateway:
 
         async def checked(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                self.start_error = self._mistake()
+                self.start_error = self._mistake() or await self._warm()
                 if self.start_error:
                     message = {"type": "lifespan.startup.failed", "message": self.start_error}
                 else:
@@ -135,6 +140,15 @@ class Gateway:
             await send(message)
 
         return checked
+
+    async def _warm(self) -> str | None:
+        """Wait for the scanner; what keeps it from starting, if anything does."""
+        assert self._warming is not None
+        try:
+            await self._warming
+        except (SetupError, OSError) as error:
+            return str(error)
+        return None
 
     def _mistake(self) -> str | None:
         """What LiteLLM made of its configuration that Gatehouse cannot work with."""

@@ -38,6 +38,7 @@ class Governance:
         masking: the same, with what is only observed masked too: for a rule's obligation `mask`.
         scanner: None where there is nothing to look for.
         answers: looks at what models say; None where policy.yaml has no screens.
+        ready: false until its scanner has started; nothing is decided before.
     """
 
     loaded: LoadedPolicy
@@ -45,6 +46,7 @@ class Governance:
     masking: PiiConfig | None = None
     scanner: Scanner | None = None
     answers: ScreenEngine | None = None
+    ready: bool = True
 
     @property
     def policy(self) -> Policy:
@@ -65,14 +67,15 @@ class GovernanceHolder:
         self._policies = policies
         self._workers = workers
         self._audit = policies.current.policy.audit
-        self.current = Governance(policies.current)
+        self.current = Governance(policies.current, ready=False)
         self._scan_config = ScanConfig()
+        self._refused: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def error(self) -> str | None:
         """Why the file as it stands now is not in force; None while it is."""
-        return self._policies.error
+        return self._policies.error or self._refused
 
     async def start(self) -> None:
         """Put the policy in force and go on looking at its file.
@@ -95,27 +98,31 @@ class GovernanceHolder:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            if await asyncio.to_thread(self._policies.refresh):
-                await self.adopt(self._policies.current)
+            known = self._policies.error
+            try:
+                if await asyncio.to_thread(self._policies.refresh):
+                    await self.adopt(self._policies.current)
+            except Exception:
+                log.exception("policy.yaml could not be looked at; the policy before stays in force")
+            if self._policies.error and self._policies.error != known:
+                log.error("%s", self._policies.error)
 
     async def adopt(self, loaded: LoadedPolicy) -> bool:
         """Put another policy in force; the one before stays where that cannot be done."""
-        if loaded.policy.audit != self._audit:
-            log.error(
-                "policy.yaml: `audit` changed, which takes a restart; the policy before stays in force until then"
-            )
-        else:
-            try:
-                await self._enforce(loaded)
-            except (SetupError, OSError) as error:
-                log.error("policy.yaml: %s The policy before stays in force.", error)
-            else:
-                log.info("policy.yaml: version %s is in force", loaded.version)
-                metrics.policy_loads.labels(result="good").inc()
-                return True
-        metrics.policy_loads.labels(result="bad").inc()
-        metrics.policy_good.set(0)
-        return False
+        try:
+            if loaded.policy.audit != self._audit:
+                raise SetupError("`audit` changed, which takes a restart.")
+            await self._enforce(loaded)
+        except (SetupError, OSError) as error:
+            self._refused = f"policy.yaml: {error} The policy before stays in force."
+            log.error("%s", self._refused)
+            metrics.policy_loads.labels(result="bad").inc()
+            metrics.policy_good.set(0)
+            return False
+        self._refused = None
+        log.info("policy.yaml: version %s is in force", loaded.version)
+        metrics.policy_loads.labels(result="good").inc()
+        return True
 
     async def _enforce(self, loaded: LoadedPolicy) -> None:
         pii, screens = _configs(loaded.policy)

@@ -20,7 +20,7 @@ from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status
 from gatehouse.clock import monotonic, now
 from gatehouse.content import prompt_of
 from gatehouse.decision import Decision, Verdict
-from gatehouse.errors import ContentBlocked, GovernanceError, LimitExceeded, PolicyDenied
+from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.pii.masking import Mask
@@ -73,6 +73,8 @@ class Pipeline:
         scope.call = call
         if scope.governance is None:
             scope.governance = self._governance()
+        if not scope.governance.ready:
+            raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
         decision = await self._decide(scope, call, body, scope.governance)
         if not scope.intent:
             # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.

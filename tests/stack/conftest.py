@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import Gateway, config_with_upstream
+from tests.support.gateway import REPOSITORY, Gateway, config_with_upstream
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
@@ -30,7 +30,7 @@ def redis_server() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def gateway(postgres: Postgres, redis_server: Redis) -> Iterator[Gateway]:
     """The gateway as shipped, for the tests that break nothing."""
-    server = Gateway(postgres.create_database(), redis_server.port).start()
+    server = Gateway(postgres.create_database(), redis_server.port, policy=REPOSITORY / "policy.yaml").start()
     yield server
     server.close()
 

@@ -24,6 +24,7 @@ from tests.support.process import PATIENCE_S, START_S, Server, free_port, wait_u
 from tests.support.redis_server import PASSWORD
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_NOTHING_FORBIDDEN = Path(__file__).with_name("policy.yaml")
 MASTER_KEY = "sk-gatehouse-test-master-key-0123456789"
 METRICS_TOKEN = "test-metrics-token"
 
@@ -35,6 +36,7 @@ class Gateway:
         database_url: an empty or prepared database.
         redis_port: where its cache listens.
         config: LiteLLM's configuration; the repository's own when not given.
+        policy: one that forbids nothing when not given.
         folder: where log folder and output lie; two gateways may share one.
     """
 
@@ -69,7 +71,7 @@ class Gateway:
             "GATEHOUSE_LOG_DIR": str(self.folder / "logs"),
             "GATEHOUSE_LEDGER_DIR": str(self.folder / "ledger"),
             "CONFIG_FILE_PATH": str(config or REPOSITORY / "config.yaml"),
-            "GATEHOUSE_POLICY": str(policy or REPOSITORY / "policy.yaml"),
+            "GATEHOUSE_POLICY": str(policy or _NOTHING_FORBIDDEN),
             "OLLAMA_API_BASE": "http://127.0.0.1:9",
             **(environ or {}),
         }

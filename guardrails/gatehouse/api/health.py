@@ -11,7 +11,7 @@ from litellm.proxy import proxy_server
 
 from gatehouse.audit.recorder import Recorder
 from gatehouse.clock import monotonic
-from gatehouse.governance import Governance
+from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.plugin import governance
 from gatehouse.settings import Settings
 
@@ -21,12 +21,10 @@ _PROBE_S = 2.0
 _FRESH_S = 2.0
 
 # Without these no call can be answered; without the others calls go on, slower or without a cache.
-_VITAL = frozenset({"plugin", "ledger", "query_engine"})
+_VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
-def router(
-    settings: Settings, governed: Callable[[], Governance], recorder: Callable[[], Recorder | None]
-) -> APIRouter:
+def router(settings: Settings, governed: GovernanceHolder, recorder: Callable[[], Recorder | None]) -> APIRouter:
     """The route, with what it looks at."""
     api = APIRouter(prefix="/governance/v1", tags=["governance"])
     lock = asyncio.Lock()
@@ -49,6 +47,8 @@ def router(
         return {
             "plugin": "up" if governance.armed else "down",
             "ledger": _ledger(writer),
+            "policy": "stale" if governed.error else "up",
+            "scanner": _scanner(governed.current),
             "query_engine": engine,
             "cache": cached,
         }
@@ -60,12 +60,18 @@ def router(
             if monotonic() - asked_at > _FRESH_S:
                 last, asked_at = await look(), monotonic()
         down = {part for part, state in last.items() if state == "down"}
-        spooling = last.get("ledger") == "spooling"
-        status = "down" if down & _VITAL else "degraded" if down or spooling else "ok"
+        limping = {"spooling", "stale"} & set(last.values())
+        status = "down" if down & _VITAL else "degraded" if down or limping else "ok"
         response.status_code = 503 if status == "down" else 200
-        return {"status": status, "parts": last, "policy_version": governed().version}
+        return {"status": status, "parts": last, "policy_version": governed.current.version}
 
     return api
+
+
+def _scanner(governance: Governance) -> str:
+    if governance.scanner is None:
+        return "off" if governance.ready else "down"
+    return "up" if governance.scanner.alive else "down"
 
 
 def _ledger(writer: Recorder | None) -> str:

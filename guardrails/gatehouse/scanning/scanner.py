@@ -143,6 +143,11 @@ class Scanner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process to scan with."""
+        return bool(self._workers)
+
     async def start(self) -> None:
         """Start the workers and wait until they are warm.
 
