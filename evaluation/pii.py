@@ -7,7 +7,7 @@ A finding counts as right when its entity is the same and the two overlap to at 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ from gatehouse.pii.config import PiiConfig
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.findings import Finding
 
-from evaluation.pii_values import Sample, Values
+from evaluation.pii_values import NAMES, PERSONAL, Sample, Values
 
 TEMPLATES = Path(__file__).with_name("pii_templates.yaml")
 IOU = 0.5
@@ -85,12 +85,18 @@ class Result:
         return sum(self.scores.values(), Score())
 
 
-def evaluate(engine: Engine, templates: Sequence[tuple[str, str]], values: Values, sentences: int) -> Result:
+def evaluate(
+    engine: Engine,
+    templates: Sequence[tuple[str, str]],
+    values: Values,
+    sentences: int,
+    personal: Mapping[str, str] = PERSONAL,
+) -> Result:
     """Fill the templates in turn until there are so many texts, and score what the engine finds in them."""
     result = Result()
     for nth in range(sentences):
         style, template = templates[nth % len(templates)]
-        sample = values.fill(template)
+        sample = values.fill(template, personal)
         _score(result, style, sample, engine.scan(sample.text))
     return result
 
@@ -146,18 +152,21 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--mistakes", action="store_true", help="print what went wrong in the half that detectors are improved with"
     )
+    parser.add_argument("--ner", action="store_true", help="with the language model, and names to be found")
     given = parser.parse_args(argv)
-    engine = Engine(PiiConfig())
+    engine = Engine(PiiConfig(ner=given.ner))
+    personal = PERSONAL | NAMES if given.ner else PERSONAL
     engine.warm()
     templates = Templates.read()
-    development = evaluate(engine, templates.development, Values(given.seed), given.sentences)
+    development = evaluate(engine, templates.development, Values(given.seed), given.sentences, personal)
     if given.mistakes:
         for style, what, text in development.mistakes:
             print(f"{style:<8} {what}\n         {text!r}")
         return 0
-    held_out = evaluate(engine, templates.held_out, Values(given.seed + 1_000), given.sentences)
+    held_out = evaluate(engine, templates.held_out, Values(given.seed + 1_000), given.sentences, personal)
     count_of = f"{len(templates.development)} templates and {len(templates.held_out)} held out"
-    print(f"PII: {count_of}, {given.sentences:,} texts of each, seed {given.seed}, the configuration by default\n")
+    model = "with" if given.ner else "without"
+    print(f"PII {model} the language model: {count_of}, {given.sentences:,} texts of each, seed {given.seed}\n")
     for name, result in (("held out", held_out), ("used for improving", development)):
         print("\n".join(_table(name, result)))
         print()

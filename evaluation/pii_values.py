@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from random import Random
 
 from faker import Faker
 
@@ -28,6 +27,8 @@ PERSONAL = {
     "phone_digits": "PHONE_NUMBER",
     "ssn": "US_SSN",
 }
+# And these where the language model is to find names.
+NAMES = {"city": "LOCATION", "name": "PERSON", "name_sql": "PERSON"}
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _DIGITS = re.compile(r"digits?(\d*)")
 _HEX = re.compile(r"hex(\d+)")
@@ -46,20 +47,22 @@ class Values:
     """Values for one run: the same seed gives the same ones."""
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - test data
+        chooser = Faker()
+        chooser.seed_instance(seed)
+        self._random = chooser.random
         self._fakers = {}
         for nth, locale in enumerate(("en_US", "en_GB", "en_IN", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")):
             self._fakers[locale] = faker = Faker(locale)
             faker.seed_instance(seed + nth)
         self._us = self._fakers["en_US"]
 
-    def fill(self, template: str) -> Sample:
-        """The template with a new value in each place."""
+    def fill(self, template: str, personal: Mapping[str, str] = PERSONAL) -> Sample:
+        """The template with a new value in each place; `personal` says which are what."""
         text, spans, done = "", [], 0
         for match in _SLOT.finditer(template):
             text += template[done : match.start()]
             value = self.value(match[1])
-            if entity := PERSONAL.get(match[1]):
+            if entity := personal.get(match[1]):
                 spans.append((entity, len(text), len(text) + len(value)))
             text += value
             done = match.end()

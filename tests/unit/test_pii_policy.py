@@ -28,6 +28,7 @@ WHOLE = {
             "context": ["badge"],
         }
     ],
+    "ner": True,
     "on_error": "allow",
 }
 
@@ -42,6 +43,7 @@ def test_every_key_of_the_section_arrives() -> None:
         entities={"EMAIL_ADDRESS": Mode.MASK, "PHONE_NUMBER": None, "STAFF_ID": Mode.OBSERVE, "URL": Mode.OFF},
         languages=("en", "de"),
         recognizers=(CustomRecognizer("STAFF_ID", (CustomPattern(r"\bE\d{5}\b", 0.3),), ("E-BOARD",), ("badge",)),),
+        ner=True,
     )
 
 
@@ -61,7 +63,9 @@ def test_an_empty_section_is_the_configuration_by_default() -> None:
     ("section", "where", "says"),
     [
         ({"entities": ["EMAIL_ADRESS"]}, ("entities", "EMAIL_ADRESS"), "did you mean EMAIL_ADDRESS?"),
-        ({"entities": {"PERSON": "mask"}}, ("entities", "PERSON"), "known are ABA_ROUTING_NUMBER"),
+        ({"entities": ["ZZZZ"]}, ("entities", "ZZZZ"), "known are ABA_ROUTING_NUMBER"),
+        ({"entities": {"PERSON": "mask"}}, ("entities", "PERSON"), "add `ner: true`"),
+        ({"ner": True, "languages": ["de"]}, ("ner",), "`languages` has no 'en'"),
         ({"entities": ["ES_NIF"]}, ("entities", "ES_NIF"), "`languages` has 'es'"),
         ({"languages": ["en", "xx"]}, ("languages", 1), "nothing is known of 'xx'"),
         (

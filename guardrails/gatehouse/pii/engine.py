@@ -14,11 +14,12 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
-from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.config import NER_ENTITIES, Mode, PiiConfig
 from gatehouse.pii.deadline import Deadline
 from gatehouse.pii.detectors import built_in, custom, warm
 from gatehouse.pii.encoded import decoded_runs
 from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.pii.names import names
 from gatehouse.unicode_fold import fold
 
 # As Presidio's own context enhancer: a context word adds 0.35 and lifts to 0.4 at least. It looks at five words before;
@@ -26,6 +27,7 @@ from gatehouse.unicode_fold import fold
 _BOOST, _LEAST, _BEFORE = 0.35, 0.4, 60
 # Base64 in base64 is read twice; whoever goes deeper loses the model as well.
 _DEPTH = 2
+_LOOSE = frozenset(("DATE_TIME", *NER_ENTITIES))
 _STRICTNESS = {mode: rank for rank, mode in enumerate(Mode)}
 
 
@@ -36,14 +38,18 @@ class Engine:
         """Build the detectors.
 
         Raises:
-            SetupError: the configuration names an entity that is not known, or a pattern that is not within bounds.
+            SetupError: the configuration names an entity that is not known, or a pattern that is not within bounds; or
+                it wants the language model, which is not installed.
         """
         config.check()
         self._config = config
         own = [custom(each) for each in config.recognizers if config.mode_of(each.entity) is not Mode.OFF]
         named = {each.entity for each in config.recognizers}
-        known = [built_in(each, config.languages) for each in config.wanted if each not in named]
-        self._detectors = [(each, _context(each.context)) for each in (*own, *filter(None, known))]
+        wanted = [each for each in config.wanted if each not in named]
+        by_model = {each for each in wanted if each in NER_ENTITIES} if config.ner else set()
+        known = [built_in(each, config.languages) for each in wanted if each not in by_model]
+        found = [*own, *filter(None, known), *([names(frozenset(by_model))] if by_model else ())]
+        self._detectors = [(each, _context(each.context)) for each in found]
         self._allowed = frozenset(_key(value) for value in config.allow_list)
 
     def scan(self, text: str) -> list[Finding]:
@@ -77,8 +83,8 @@ class Engine:
 
     def _plain(self, text: str, deadline: Deadline) -> Iterator[Finding]:
         for detector, context in self._detectors:
-            least = self._config.thresholds.get(detector.entity, self._config.threshold)
             for found in detector.find(text, deadline):
+                least = self._config.thresholds.get(found.entity, self._config.threshold)
                 score = found.score
                 before = max(0, found.start - _BEFORE)
                 if context is not None and score < 1.0 and context.search(text, before, found.start):
@@ -91,8 +97,8 @@ class Engine:
 
         What is enforced wins over what is only observed, so that an observed link cannot cover an e-mail address in it.
         Overlapping findings of one kind become one that covers them all: a character that any of them claimed is not
-        left in the open. Its entity is that of the strictest, never a date beside anything else, then the longest, then
-        the highest score.
+        left in the open. Its entity is that of the strictest, never a date or a name beside anything else, then the
+        longest, then the highest score.
         """
         enforced: list[Finding] = []
         observed: list[Finding] = []
@@ -112,7 +118,7 @@ class Engine:
             cluster,
             key=lambda each: (
                 -_STRICTNESS[self._config.mode_of(each.entity)],
-                each.entity == "DATE_TIME",
+                each.entity in _LOOSE,
                 each.start - each.end,
                 -each.score,
                 each.start,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from gatehouse.errors import SetupError
 from gatehouse.pii.config import (
     KNOWN_ENTITIES,
+    NER_ENTITIES,
     REGIONS_BY_LANGUAGE,
     CustomPattern,
     CustomRecognizer,
@@ -37,6 +38,7 @@ def pii_config(policy: PiiPolicy) -> PiiConfig:
         entities={name: mode and Mode(mode) for name, mode in policy.entities.items()},
         languages=policy.languages,
         recognizers=tuple(_recognizer(each) for each in policy.recognizers),
+        ner=policy.ner,
     )
     config.check()
     return config
@@ -51,9 +53,17 @@ def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
     for index, code in enumerate(policy.languages):
         if code not in REGIONS_BY_LANGUAGE:
             yield ("languages", index), f"nothing is known of {code!r}; known are {', '.join(REGIONS_BY_LANGUAGE)}"
+    if policy.ner and "en" not in policy.languages:
+        yield ("ner",), "the language model reads English, and `languages` has no 'en'; add it, or leave `ner` out"
     own = {each.entity for each in policy.recognizers}
     for name, mode in policy.entities.items():
-        if name in own or mode == "off":
+        if name in own or mode == "off" or (name in NER_ENTITIES and policy.ner):
+            continue
+        if name in NER_ENTITIES:
+            yield (
+                ("entities", name),
+                f"{name} is found by a language model; add `ner: true`, or a recognizer of your own",
+            )
             continue
         if name not in KNOWN_ENTITIES:
             yield ("entities", name), f"{name} is not known{_instead(name, own)}"

@@ -148,6 +148,7 @@ class PiiPolicy(Section):
         default=("en",), min_length=1
     )
     recognizers: tuple[RecognizerPolicy, ...] = ()
+    ner: StrictBool = Field(default=False, description="Look for names too, with an English language model.")
     on_error: OnError = Field(default="deny", description="What happens to text that could not be scanned.")
 
 
