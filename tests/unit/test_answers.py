@@ -1,0 +1,199 @@
+"""Answers on their way to the caller: screened and unmasked, in every dialect, whole and in streams cut anywhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from gatehouse.answers import Answers, error_event
+from gatehouse.errors import ContentBlocked
+from gatehouse.pii.config import PiiConfig
+from gatehouse.pii.findings import Finding
+from gatehouse.pii.masking import Mask
+from gatehouse.sse import EventStream
+from hypothesis import given
+from hypothesis import strategies as st
+
+MAIL = 'ada"\\@example.com'  # what needs escaping inside JSON
+PLACEHOLDER = "<EMAIL_ADDRESS_1>"
+SAID = f"Hello {PLACEHOLDER}, I write to {PLACEHOLDER}. <b>Really</b> < {PLACEHOLDER[:-3]} "
+HEARD = SAID.replace(PLACEHOLDER, MAIL)
+ARGUMENTS = json.dumps({"to": PLACEHOLDER, "cc": [f"x{PLACEHOLDER}"]})
+
+
+def mask() -> Mask:
+    made = Mask([MAIL])
+    assert made.mask(MAIL, [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0)], PiiConfig()) == PLACEHOLDER
+    return made
+
+
+def no_fruit(text: str) -> None:
+    if re.search("forbidden fruit", text):
+        raise ContentBlocked("Blocked by fruit.")
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+
+
+def chat_stream(pieces: list[str], arguments: list[str]) -> list[dict[str, Any]]:
+    return [
+        *(chunk({"content": piece}) for piece in pieces),
+        *(chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}) for piece in arguments),
+        chunk({}, "stop"),
+    ]
+
+
+def messages_stream(pieces: list[str], arguments: list[str]) -> list[dict[str, Any]]:
+    def block(index: int, start: dict[str, Any], deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {"type": "content_block_start", "index": index, "content_block": start},
+            *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+            {"type": "content_block_stop", "index": index},
+        ]
+
+    said = [{"type": "text_delta", "text": piece} for piece in pieces]
+    asked = [{"type": "input_json_delta", "partial_json": piece} for piece in arguments]
+    return [
+        *block(0, {"type": "text", "text": ""}, said),
+        *block(1, {"type": "tool_use", "id": "t", "name": "send", "input": {}}, asked),
+        {"type": "message_stop"},
+    ]
+
+
+def responses_stream(pieces: list[str], arguments: list[str]) -> list[dict[str, Any]]:
+    text, call = {"output_index": 0, "content_index": 0}, {"output_index": 1}
+    return [
+        *({"type": "response.output_text.delta", **text, "delta": piece} for piece in pieces),
+        {"type": "response.output_text.done", **text, "text": "".join(pieces)},
+        *({"type": "response.function_call_arguments.delta", **call, "delta": piece} for piece in arguments),
+        {"type": "response.function_call_arguments.done", **call, "arguments": "".join(arguments)},
+        {"type": "response.completed", "response": {"id": "r", "output": []}},
+    ]
+
+
+def heard(call_type: str, events: list[dict[str, Any]]) -> tuple[str, str]:
+    """Text and tool arguments as a client puts them together."""
+    text = arguments = ""
+    for event in events:
+        delta = event.get("delta")
+        if call_type == "acompletion":
+            delta = event["choices"][0]["delta"]
+            text += delta.get("content") or ""
+            arguments += "".join(call["function"]["arguments"] for call in delta.get("tool_calls") or ())
+        elif isinstance(delta, dict):
+            text += delta.get("text") or ""
+            arguments += delta.get("partial_json") or ""
+        elif isinstance(delta, str):
+            text += delta if "text" in event["type"] else ""
+            arguments += delta if "arguments" in event["type"] else ""
+    return text, arguments
+
+
+STREAMS = {"acompletion": chat_stream, "anthropic_messages": messages_stream, "aresponses": responses_stream}
+
+
+def cut(text: str, cuts: list[int]) -> list[str]:
+    places = sorted({place % (len(text) + 1) for place in cuts})
+    return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+def written(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(
+        (f"event: {event['type']}\n".encode() if "type" in event else b"")
+        + b"data: "
+        + json.dumps(event).encode()
+        + b"\n\n"
+        for event in events
+    )
+
+
+def read(stream: bytes) -> list[dict[str, Any]]:
+    return [json.loads(each.data) for each in EventStream().feed(stream) if each.data and each.data != b"[DONE]"]
+
+
+@pytest.mark.parametrize("call_type", STREAMS)
+@given(st.lists(st.integers(0, 500), max_size=40), st.lists(st.integers(0, 500), max_size=20), st.integers(1, 400))
+def test_a_stream_says_what_the_model_said_with_the_callers_own_data_in_it(
+    call_type: str, cuts: list[int], more_cuts: list[int], size: int
+) -> None:
+    stream = written(STREAMS[call_type](cut(SAID, cuts), cut(ARGUMENTS, more_cuts))) + b"data: [DONE]\n\n"
+    answers = Answers(call_type, mask(), no_fruit)
+    out = b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
+    text, arguments = heard(call_type, read(out))
+    assert text == HEARD
+    assert json.loads(arguments) == {"to": MAIL, "cc": [f"x{MAIL}"]}
+    assert PLACEHOLDER not in out.decode()
+    assert out.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("call_type", STREAMS)
+@given(st.lists(st.integers(0, 100), max_size=20))
+def test_a_blocked_phrase_is_never_passed_on_whole_wherever_it_is_cut(call_type: str, cuts: list[int]) -> None:
+    said = "Take this: the forbidden fruit is yours now."
+    events = STREAMS[call_type](cut(said, cuts), ["{}"])
+    answers = Answers(call_type, None, no_fruit)
+    passed: list[bytes] = []
+
+    def pass_on() -> None:
+        passed.extend(answers.feed(written([event])) for event in events)
+
+    with pytest.raises(ContentBlocked):
+        pass_on()
+    text, _ = heard(call_type, read(b"".join(passed)))
+    assert "fruit" not in text
+    assert said.startswith(text)
+
+
+def test_what_is_held_back_comes_before_the_end_of_its_text() -> None:
+    answers = Answers("acompletion", mask(), no_fruit)
+    out = answers.feed(written([chunk({"content": "wait <EMAIL"}), chunk({}, "stop")]) + b"data: [DONE]\n\n")
+    events = read(out)
+    assert heard("acompletion", events)[0] == "wait <EMAIL"
+    assert events[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_an_answer_in_one_piece_is_unmasked_also_inside_tool_arguments() -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "send", "arguments": ARGUMENTS}}
+    message = {"role": "assistant", "content": SAID, "tool_calls": [call]}
+    answer = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    passed = json.loads(Answers("acompletion", mask(), no_fruit).whole(json.dumps(answer).encode()))
+    said = passed["choices"][0]["message"]
+    assert said["content"] == HEARD
+    assert json.loads(said["tool_calls"][0]["function"]["arguments"])["to"] == MAIL
+
+
+def test_an_answer_that_needs_no_change_is_passed_on_as_it_is() -> None:
+    body = b'{ "id": "c",  "choices": [] }'
+    assert Answers("acompletion", mask(), no_fruit).whole(body) is body
+    assert Answers("atranscription", mask(), None).text(f"to {PLACEHOLDER}".encode()).decode() == f"to {MAIL}"
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"[]", b'"text"'])
+def test_what_cannot_be_read_is_not_passed_on(body: bytes) -> None:
+    with pytest.raises(ContentBlocked, match="could not be read"):
+        Answers("acompletion", mask(), None).whole(body)
+    with pytest.raises(ContentBlocked, match="could not be read"):
+        Answers("acompletion", mask(), None).feed(b"data: " + body + b"\n\n")
+
+
+def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> None:
+    blocked = ContentBlocked("No.", policies=("screens/secrets",))
+    chat = error_event("acompletion", blocked, "id").decode()
+    assert chat.endswith("data: [DONE]\n\n")
+    assert read(chat.encode())[0]["error"]["code"] == "content_blocked"
+    for call_type in ("anthropic_messages", "aresponses"):
+        event = error_event(call_type, blocked, "id")
+        assert event.startswith(b"event: error\n")
+        assert read(event)[0]["type"] == "error"
+        assert read(event)[0]["error"]["gatehouse"] == {
+            "call_id": "id",
+            "policies": ["screens/secrets"],
+            "approval": None,
+        }
