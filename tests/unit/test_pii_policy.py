@@ -28,6 +28,7 @@ WHOLE = {
             "context": ["badge"],
         }
     ],
+    "allow_list": ["Support@example.com"],
     "ner": True,
     "on_error": "allow",
 }
@@ -43,6 +44,7 @@ def test_every_key_of_the_section_arrives() -> None:
         entities={"EMAIL_ADDRESS": Mode.MASK, "PHONE_NUMBER": None, "STAFF_ID": Mode.OBSERVE, "URL": Mode.OFF},
         languages=("en", "de"),
         recognizers=(CustomRecognizer("STAFF_ID", (CustomPattern(r"\bE\d{5}\b", 0.3),), ("E-BOARD",), ("badge",)),),
+        allow_list=("Support@example.com",),
         ner=True,
     )
 
@@ -121,7 +123,7 @@ def test_every_known_entity_has_a_detector_and_every_detector_is_known() -> None
 
 def test_what_the_policy_says_is_what_the_engine_finds() -> None:
     engine = Engine(pii_config(policy(**WHOLE)))
-    text = "badge E12345, e-board, jane@example.com, https://example.com, 4111 1111 1111 1111"
+    text = "badge E12345, e-board, jane@example.com, support@EXAMPLE.com, https://example.com, 4111 1111 1111 1111"
     assert [each.entity for each in engine.scan(text)] == ["STAFF_ID", "STAFF_ID", "EMAIL_ADDRESS"]
 
 

@@ -38,6 +38,7 @@ def pii_config(policy: PiiPolicy) -> PiiConfig:
         entities={name: mode and Mode(mode) for name, mode in policy.entities.items()},
         languages=policy.languages,
         recognizers=tuple(_recognizer(each) for each in policy.recognizers),
+        allow_list=policy.allow_list,
         ner=policy.ner,
     )
     config.check()

@@ -87,7 +87,9 @@ class Section(BaseModel):
 class AuditPolicy(Section):
     """`audit`: what the ledger keeps, in which chains, and what happens while it cannot be written."""
 
-    content: Literal["hash", "full"] = Field(default="hash", description="How much of prompt and answer is kept.")
+    content: Literal["hash", "redacted", "full"] = Field(
+        default="hash", description="What is kept of prompt and answer: a digest, the text with personal data masked, all."
+    )
     chain: Literal["single", "team"] = Field(default="single", description="One chain, or one for each team.")
     on_error: Literal["deny", "spool"] = Field(
         default="deny", description="Refuse calls while the ledger cannot be written, or keep their records in a file."
@@ -148,6 +150,7 @@ class PiiPolicy(Section):
         default=("en",), min_length=1
     )
     recognizers: tuple[RecognizerPolicy, ...] = ()
+    allow_list: tuple[Text, ...] = Field(default=(), max_length=10_000, description="Values that are never a finding.")
     ner: StrictBool = Field(default=False, description="Look for names too, with an English language model.")
     on_error: OnError = Field(default="deny", description="What happens to text that could not be scanned.")
 
