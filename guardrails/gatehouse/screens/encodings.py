@@ -24,8 +24,8 @@ Run = tuple[int, int, str]
 _LONG = 16
 _HEX = regex.compile(r"(?<![A-Za-z0-9])(?:[0-9a-fA-F]{2}){12,}+(?![A-Za-z0-9])")
 _PERCENT = regex.compile(r"(?:[\w.~+-]{0,40}+%[0-9a-fA-F]{2}){3,}+[\w.~+-]{0,40}+")
-_ESCAPES = regex.compile(r"(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|[ ]){4,}+")
-_ENTITIES = regex.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|[ ]){4,}+")
+_ESCAPES = regex.compile(r"(?:(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}) ?){4,}+")
+_ENTITIES = regex.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7}); ?){4,}+")
 # Letters that stand alone, three and more of them; the first pattern only spares most texts the second.
 _TWO_LETTERS = re.compile(r"[ ._*|/\-\n][^\W_][ ._*|/\-]{1,3}[^\W_][ ._*|/\-]")
 _LETTERS = regex.compile(r"(?<![^\W_])[^\W_](?:([ ._*|/\-]{1,3})[^\W_](?![^\W_])){2,}+")

@@ -32,6 +32,11 @@ def _digits_too(value: str) -> bool:
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
+def _no_words(value: str) -> bool:
+    """Digits, or capitals and small letters: of a hundred random tokens all have either."""
+    return any(map(str.isdigit, value)) or (any(map(str.isupper, value)) and any(map(str.islower, value)))
+
+
 def _is_jwt(value: str) -> bool:
     return bool(JwtTokenDetector.is_formally_valid(value))
 
@@ -104,7 +109,7 @@ def formats() -> tuple[Format, ...]:
         _token("openai_key", "sk-proj- sk-svcacct- sk-admin-", rf"sk-(?:proj|svcacct|admin)-{_B64}{{20,250}}+"),
         _token("openai_key", "t3blbkfj", rf"sk-{_B64}{{20,120}}T3BlbkFJ{_B64}{{20,120}}+"),
         # DeepSeek's and other compatible services', and LiteLLM's virtual keys.
-        _token("sk_key", "sk-", rf"sk-({_B64}{{20,100}}+)", _mixed_or_hex, 0.9),
+        _token("sk_key", "sk-", rf"sk-{_B64}{{20,100}}+", lambda value: _mixed_or_hex(value[3:]), 0.9),
         _token("github_token", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}+"),
         _token("github_token", "gho_ ghp_ ghu_ ghs_ ghr_", r"gh[opusr]_[A-Za-z0-9]{36,255}+"),
         _token("gitlab_token", "glpat-", r"glpat-[A-Za-z0-9_.-]{20,120}+"),
@@ -132,7 +137,7 @@ def formats() -> tuple[Format, ...]:
             regex.compile(r"https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{15,22}/([A-Za-z0-9_-]{50,90})"),
             group=1,
         ),
-        _token("stripe_key", "k_live_ k_test_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}+", _digits_too),
+        _token("stripe_key", "k_live_ k_test_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}+", _no_words),
         _token("stripe_webhook", "whsec_", r"whsec_[A-Za-z0-9+/=]{32,100}+", _mixed),
         _token("aws_access_key", "akia asia abia acca a3t", r"(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}"),
         Format(
@@ -236,7 +241,7 @@ _PLUGINS: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 
 
-_CHECKS = {"artifactory": _mixed, "cloudant": _any}
+_CHECKS = {"artifactory": _mixed, "cloudant": _any, "gitlab_token": _no_words}
 
 
 def _of_detect_secrets() -> Iterable[Format]:

