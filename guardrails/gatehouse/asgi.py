@@ -40,8 +40,8 @@ _NOT_LOADED = (
     "Keep `gatehouse.plugin.governance` under litellm_settings.callbacks."
 )
 
-_REDACTED = (
-    "policy.yaml: audit.content is full, but config.yaml's turn_off_message_logging hides answers from every callback. "
+_HIDDEN = (
+    "policy.yaml: audit.content keeps answers, but config.yaml's turn_off_message_logging hides them from callbacks. "
     "Set it to false there, which shows prompts and answers to LiteLLM's other callbacks too, or keep content: hash."
 )
 
@@ -154,8 +154,8 @@ class Gateway:
         """What LiteLLM made of its configuration that Gatehouse cannot work with."""
         if not governance.armed:
             return _NOT_LOADED
-        if self._governance.current.policy.audit.content == "full" and litellm.turn_off_message_logging:
-            return _REDACTED
+        if self._governance.current.policy.audit.content != "hash" and litellm.turn_off_message_logging:
+            return _HIDDEN
         return None
 
 

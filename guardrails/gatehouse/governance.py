@@ -36,6 +36,7 @@ class Governance:
     Attributes:
         pii: how personal data is treated; None where policy.yaml does not say.
         masking: the same, with what is only observed masked too: for a rule's obligation `mask`.
+        redaction: the same, with all of it masked: for `audit.content: redacted`.
         scanner: None where there is nothing to look for.
         answers: looks at what models say; None where policy.yaml has no screens.
         ready: false until its scanner has started; nothing is decided before.
@@ -44,6 +45,7 @@ class Governance:
     loaded: LoadedPolicy
     pii: PiiConfig | None = None
     masking: PiiConfig | None = None
+    redaction: PiiConfig | None = None
     scanner: Scanner | None = None
     answers: ScreenEngine | None = None
     ready: bool = True
@@ -135,7 +137,12 @@ class GovernanceHolder:
                 await scanner.start()
         self._scan_config = scan_config
         self.current = Governance(
-            loaded, pii, pii and _masking(pii), scanner, None if screens is None else ScreenEngine(screens)
+            loaded,
+            pii,
+            pii and _masked(pii, Mode.OBSERVE),
+            pii and _masked(pii, Mode.OBSERVE, Mode.BLOCK),
+            scanner,
+            None if screens is None else ScreenEngine(screens),
         )
         metrics.policy_good.set(1)
         if old is not None:
@@ -153,9 +160,10 @@ def _configs(policy: Policy) -> tuple[PiiConfig | None, ScreenConfig | None]:
     return pii if pii and pii.wanted else None, screens if screens and screens.wanted else None
 
 
-def _masking(pii: PiiConfig) -> PiiConfig:
-    strict = {name: Mode.MASK if pii.mode_of(name) is Mode.OBSERVE else pii.mode_of(name) for name in pii.wanted}
-    return replace(pii, entities=strict)
+def _masked(pii: PiiConfig, *modes: Mode) -> PiiConfig:
+    """The configuration with these modes made `mask`."""
+    entities = {name: Mode.MASK if (mode := pii.mode_of(name)) in modes else mode for name in pii.wanted}
+    return replace(pii, entities=entities)
 
 
 async def _retire(scanner: Scanner) -> None:

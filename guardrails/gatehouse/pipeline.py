@@ -16,7 +16,7 @@ from gatehouse.audit import record
 from gatehouse.audit.capsule import Content, ContentMode
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.settlement import decision_row, settlement
-from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status
+from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status, ToolCall
 from gatehouse.clock import monotonic, now
 from gatehouse.content import prompt_of
 from gatehouse.decision import Decision, Verdict
@@ -125,6 +125,11 @@ class Pipeline:
                 scope.mask = _mask(governance, decision, texts, scans, body) or scope.mask
                 stages.oblige(body, decision.obligation, call.call_type)
                 scope.call = replace(call, prompt=kept or prompt_of(body, keep_text=self.keeps_text))
+            if self._mode is ContentMode.REDACTED:
+                prompt = scope.call.prompt
+                scope.call = replace(
+                    scope.call, prompt=replace(prompt, text=await self._redacted(governance, prompt.text))
+                )
         except GovernanceError as error:
             if isinstance(error, LimitExceeded):
                 error.policies = ("limits",)
@@ -193,8 +198,14 @@ class Pipeline:
         scope.answer_blocked = error
         metrics.blocks.labels(error.code).inc()
 
-    def ended(self, scope: CallScope, outcome: Outcome) -> None:
+    async def ended(self, scope: CallScope, outcome: Outcome) -> None:
         """Note how the model's part ended; the call is settled once its connection is over too."""
+        if self._mode is ContentMode.REDACTED and scope.governance is not None:
+            # Placeholders are still in it; what the model brought of its own is masked here.
+            answer = await self._redacted(scope.governance, outcome.answer)
+            outcome = replace(
+                outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
+            )
         if scope.outcome is None:
             scope.outcome = outcome
         if scope.closed:
@@ -242,6 +253,17 @@ class Pipeline:
         else:
             self._recorder.log_only(ending.record)
 
+    async def _redacted(self, governance: Governance, text: str | None) -> str | None:
+        """The text with all personal data masked; None where it could not be scanned."""
+        if text is None or governance.scanner is None or governance.redaction is None:
+            return None
+        try:
+            (scan,) = await governance.scanner.scan([text])
+        except ScanFailed as failed:
+            metrics.stage_errors.labels("redact", failed.reason).inc()
+            return None
+        return Mask([text]).mask(text, scan.findings, governance.redaction)
+
     @property
     def keeps_text(self) -> bool:
         """Whether prompts and answers are written down, not only their hashes."""
@@ -252,7 +274,7 @@ class Pipeline:
         if not self.keeps_text:
             return Content(prompt_hash=prompt.hash)
         answer = outcome.answer
-        if answer is not None and scope.mask is not None:  # `full`: as the caller got it
+        if answer is not None and scope.mask is not None and self._mode is ContentMode.FULL:  # as the caller got it
             answer = scope.mask.unmask_json(answer)
         return Content(self._mode, prompt.text, answer, prompt.hash)
 

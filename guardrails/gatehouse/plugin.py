@@ -94,7 +94,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
             return  # an inner call that LiteLLM made for this one, such as a router's classifier
         payload = kwargs.get("standard_logging_object") or {}
-        self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
+        await self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
 
     async def async_post_call_failure_hook(
         self,
@@ -115,7 +115,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             return  # whoever this was; the middleware counts it
         if scope.refusal is None and scope.intent:
             outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
-            self.pipeline.ended(scope, outcome)
+            await self.pipeline.ended(scope, outcome)
 
 
 def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:

@@ -67,9 +67,11 @@ def test_a_refused_call_is_sealed_as_blocked(upstream_gateway: Gateway, upstream
 
 
 @pytest.fixture
-def full_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Any:
+def keeping_gateway(
+    postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Any:
     policy = tmp_path / "policy.yaml"
-    policy.write_text("version: 1\naudit: {content: full}\n")
+    policy.write_text(f"version: 1\npii: {{mode: observe}}\naudit: {{content: {request.param}}}\n")
     config = tmp_path / "config.yaml"
     document = yaml.safe_load(upstream_config.read_text())
     document["litellm_settings"]["turn_off_message_logging"] = False
@@ -80,12 +82,27 @@ def full_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path,
 
 
 @pytest.mark.timeout(300)
-def test_in_mode_full_it_holds_what_was_said(full_gateway: Gateway, upstream: Upstream) -> None:
-    capsule = capsule_of(full_gateway, full_gateway.new_key(), CHAT)
+@pytest.mark.parametrize("keeping_gateway", ["full"], indirect=True)
+def test_in_mode_full_it_holds_what_was_said(keeping_gateway: Gateway, upstream: Upstream) -> None:
+    capsule = capsule_of(keeping_gateway, keeping_gateway.new_key(), CHAT)
     assert json.loads(capsule["trigger"]["request"]) == {"messages": MESSAGES}
     assert "Hello from upstream" in capsule["outcome"]["result"]
-    streamed = capsule_of(full_gateway, full_gateway.new_key(), CHAT | {"stream": True})
+    streamed = capsule_of(keeping_gateway, keeping_gateway.new_key(), CHAT | {"stream": True})
     assert "Hello from upstream" in streamed["outcome"]["result"]
     upstream.tool = ("send_mail", '{"to": "the harbour"}')
-    asked = capsule_of(full_gateway, full_gateway.new_key(), CHAT)
+    asked = capsule_of(keeping_gateway, keeping_gateway.new_key(), CHAT)
     assert asked["execution"]["tool_calls"][0]["arguments"] == {"json": '{"to": "the harbour"}'}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("keeping_gateway", ["redacted"], indirect=True)
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_in_mode_redacted_it_holds_no_personal_data(keeping_gateway: Gateway, upstream: Upstream, stream: bool) -> None:
+    mine, models = "ada@example.com", "charles@example.com"
+    upstream.says = lambda body: f"I wrote to {mine} and {models}"
+    asked = CHAT | {"messages": [{"role": "user", "content": f"Write to {mine}"}], "stream": stream}
+    capsule = capsule_of(keeping_gateway, keeping_gateway.new_key(), asked)
+    assert mine in upstream.received  # it is only observed on its way
+    assert "Write to <EMAIL_ADDRESS_1>" in capsule["trigger"]["request"]
+    assert "I wrote to <EMAIL_ADDRESS_1> and <EMAIL_ADDRESS_2>" in capsule["outcome"]["result"]
+    assert "@example.com" not in json.dumps(capsule)

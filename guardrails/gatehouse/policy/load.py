@@ -82,7 +82,10 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
 
 
 def _section_problems(document: Document, policy: Policy) -> Iterator[Problem]:
-    """What the model cannot see of `pii` and `screens`."""
+    """What the model cannot see of `pii`, `screens` and `audit`."""
+    if policy.audit.content == "redacted" and (policy.pii is None or policy.pii.mode == "off"):
+        line = document.line_of(("audit", "content"))
+        yield Problem(line, "`redacted` needs a `pii` section that says what to look for")
     if policy.pii is not None:
         for where, what in pii_problems(policy.pii):
             yield Problem(document.line_of(("pii", *where)), what)

@@ -88,7 +88,7 @@ class AuditPolicy(Section):
     """`audit`: what the ledger keeps, in which chains, and what happens while it cannot be written."""
 
     content: Literal["hash", "redacted", "full"] = Field(
-        default="hash", description="What is kept of prompt and answer: a digest, the text with personal data masked, all."
+        default="hash", description="What is kept of prompt and answer: a digest, text without personal data, or all."
     )
     chain: Literal["single", "team"] = Field(default="single", description="One chain, or one for each team.")
     on_error: Literal["deny", "spool"] = Field(
