@@ -181,15 +181,14 @@ async def test_a_huge_text_is_counted_by_its_bytes_at_once_and_exactly_by_a_thre
 
 async def test_the_event_loop_goes_on_while_a_thread_counts() -> None:
     counter = TokenCounter()
-    texts = [f"{n} " + "words and more words, 12345 " * 10_000 for n in range(4)]
-    longest = 0.0
+    texts = [f"{n}" + " " * 1_000_000 for n in range(4)]  # what takes longest to count
+    longest, began = 0.0, time.perf_counter()
     counting = asyncio.create_task(counter.prepare(texts))
-    await asyncio.sleep(0)
     while not counting.done():
         started = time.perf_counter()
         await asyncio.sleep(0.001)
         longest = max(longest, time.perf_counter() - started)
-    assert longest < 0.2
+    assert longest < (time.perf_counter() - began) / 3
     assert len(counter) == 4
 
 
