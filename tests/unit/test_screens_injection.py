@@ -7,10 +7,10 @@ from time import process_time
 
 import pytest
 from gatehouse.pii.findings import ScanFailed
-from gatehouse.screens import injection_rules
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.engine import ScreenEngine
 from gatehouse.screens.injection import THRESHOLD
+from gatehouse.screens.phrases import beginnings
 
 from evaluation.disguises import DISGUISES
 
@@ -84,11 +84,11 @@ def test_text_that_nobody_can_see_is_a_hit_by_itself(engine: ScreenEngine) -> No
 
 
 def test_what_a_phrase_begins_with_is_read_off_it() -> None:
-    assert injection_rules.beginnings("(?:ignor(?:e|ing)|set aside|don t)<2> all") == {"igno", "set", "don"}
-    assert injection_rules.beginnings("(?:the |any )?prompts?") == {"the", "any", "prom"}
-    assert injection_rules.beginnings("logs? of") == {"log", "logs"}
+    assert beginnings("(?:ignor(?:e|ing)|set aside|don t)<2> all") == {"igno", "set", "don"}
+    assert beginnings("(?:the |any )?prompts?") == {"the", "any", "prom"}
+    assert beginnings("logs? of") == {"log", "logs"}
     with pytest.raises(ValueError, match="does not begin"):
-        injection_rules.beginnings("ab\\w* c")
+        beginnings("ab\\w* c")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def found(engine: ScreenEngine, text: str) -> list[tuple[str, str]]:
         ("weapons", "nerve agent"),
         ("weapons", "nerve,\n  -- agent"),
         ("weapons", "nerve_agent"),
+        ("weapons", "nerve\u200bagent"),
         ("weapons", "b\u200bo\u00admb"),
         ("weapons", "\uff42\uff4f\uff4d\uff42"),
         ("weapons", "b\u043emb"),
@@ -56,7 +57,17 @@ def test_a_phrase_and_a_word_in_it_are_both_found(engine: ScreenEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["bombastic", "entomb", "Scunthorpe", "bar, Baer", "nerves agent", "agent nerve", "0b0mb1"]
+    "text",
+    [
+        "bombastic",
+        "entomb",
+        "a reverse proxy, bmob",
+        "Scunthorpe",
+        "bar, Baer",
+        "nerves agent",
+        "agent nerve",
+        "0b0mb1",
+    ],
 )
 def test_a_word_that_only_contains_a_blocked_one_is_none(engine: ScreenEngine, text: str) -> None:
     assert engine.scan(text) == []

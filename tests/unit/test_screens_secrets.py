@@ -10,7 +10,7 @@ from gatehouse.pii.findings import ScanFailed
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.engine import ScreenEngine
 from gatehouse.screens.formats import Format, formats
-from gatehouse.screens.injection_rules import Sign, signs
+from gatehouse.screens.phrases import Sign, signs
 from gatehouse.screens.secrets import is_placeholder
 
 from evaluation.secret_samples import look_alikes, secrets

@@ -34,6 +34,8 @@ _GAP = regex.compile(r"[ ._*|/\-]+")
 # seen has any.
 _TAGS = regex.compile(r"[\U000E0020-\U000E007E]{8,}+")
 _LEET_TOKEN = re.compile(r"[A-Za-z0-9@$]{4,40}")
+# Not `reverse` alone: a reverse proxy in a text does not make `evil` of `live`.
+_BACKWARDS = ("backwards", "reversed", "in reverse", "reverse this", "reverse the following", "ruckwarts", "a l'envers")
 # How far around such a word a phrase may reach.
 _AROUND = 120
 _LEET = str.maketrans("013457@$", "oieastas")
@@ -141,5 +143,5 @@ def announced(text: str) -> Iterator[str]:
     lower = text.lower()
     if any(name in lower for name in ("rot13", "rot-13", "rot 13", "caesar")):
         yield codecs.encode(text, "rot13")
-    if any(name in lower for name in ("revers", "backward", "ruckwarts", "a l'envers", "al reves")):
+    if any(name in lower for name in _BACKWARDS):
         yield text[::-1]

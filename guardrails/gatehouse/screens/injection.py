@@ -17,7 +17,7 @@ import regex  # type: ignore[import-untyped]
 
 from gatehouse.pii.deadline import Deadline, matches
 from gatehouse.screens.hits import Hit
-from gatehouse.screens.injection_rules import PREFIX, Phrase, phrases, signs
+from gatehouse.screens.phrases import PREFIX, Phrase, phrases, signs
 from gatehouse.screens.views import View
 
 SCREEN = "prompt_injection"

@@ -9,43 +9,6 @@ words, and `<n>` up to n words. A weight of `THRESHOLD` (injection.py) or more i
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any
-
-import regex  # type: ignore[import-untyped]
-
-
-@dataclass(frozen=True, slots=True)
-class Phrase:
-    """A rule that is tried where a word stands that it may begin with.
-
-    Attributes:
-        begins: the first `PREFIX` letters of those words.
-        needs: the same of words of which the text must hold one.
-        pattern: matches from such a word on.
-    """
-
-    id: str
-    weight: float
-    begins: frozenset[str]
-    needs: frozenset[str]
-    pattern: re.Pattern[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """A rule that is searched for in texts that hold one of `anchors`."""
-
-    id: str
-    weight: float
-    anchors: tuple[str, ...]
-    pattern: Any
-
-
-# So many letters of a word tell whether a rule is tried.
-PREFIX = 4
-
 _OVERRIDE = (
     "(?:ignor(?:e|ing)|disregard|forget|discard|(?<!s\\x20)override|overlook|bypass|neglect|set aside|put aside|drop|abandon|skip|erase|"
     "cancel|delete|stop following|stop obeying|(?:do not|don t|no longer|not have to|don t have to) (?:follow|obey|adhere to|heed))"
@@ -76,7 +39,7 @@ _WITHOUT = (
 )
 
 # id, weight, words of which a text must hold one, phrase
-_PHRASES: tuple[tuple[str, float, str, str], ...] = (
+PHRASES: tuple[tuple[str, float, str, str], ...] = (
     # -- what was said before is to count no longer
     ("override_earlier", 0.85, "instruc guid direct prompt command order constrain restrict rules program",
      f"{_OVERRIDE}(?! case)<3> {_EARLIER}<3> {_RULES}"),
@@ -127,7 +90,9 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("unrestricted_ai", 0.5, "unrestrict unfilter uncensor jailbroken amoral unlimited unaligned",
      "(?:unrestricted|unfiltered|uncensored|jailbroken|unlimited|amoral|unaligned)<3> (?:ai|assistant|model|chatbot|bot|version|gpt|answers?|mode|persona)"),
     ("do_anything_now", 0.45, "anything now", "(?:do|say) anything now"),
-    ("known_jailbreak", 0.5, "dan stan aim dude", "(?:you are|you re|pretend(?: to be)?|act as|called|play|du bist|tu es|eres)<4> (?:dan|stan|dude|aim|evilbot|devmode)"),
+    # People are called Dan and Stan, too.
+    ("known_jailbreak", 0.5, "dan stan aim dude evilbot", "(?:you are now|you re now|du bist (?:jetzt|ab jetzt)|tu es maintenant|ahora eres) (?:dan|stan|dude|aim|evilbot)"),
+    ("known_jailbreak", 0.35, "dan stan aim dude evilbot", "(?:you are|you re|pretend(?: to be)?|act as|called|play|du bist|tu es|eres)<4> (?:dan|stan|dude|aim|evilbot|devmode)"),
     ("never_refuses", 0.35, "refuse break character comply never says", "(?:never (?:refuses?|says?<2> can ?not|breaks? character)|break character|if you refuse|always compl(?:y|ies)|says? it can ?not|stay in (?:that |this )?(?:persona|character|it until))"),
     ("two_answers", 0.3, "two both twice", "(?:(?:two|both) (?:answers|responses|replies)|(?:respond|answer|reply)<1> (?:twice|as both))"),
     ("mode_switch", 0.6, "mode", "(?:enter|enable|activate|switch(?: \\w+)? to|turn on|you are(?: now)? in|unlock)<3> (?:jailbreak|god|dan|unrestricted|evil|sudo|opposite|unfiltered) mode"),
@@ -203,7 +168,7 @@ _PHRASES: tuple[tuple[str, float, str, str], ...] = (
 )  # fmt: skip
 
 # Where letters are not enough: delimiters, addresses, scripts without spaces. id, weight, anchors, pattern
-_SIGNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
+SIGNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("chat_template", 0.75, ("<|",), r"<\|(?:im_start|start_header_id)\|>\s*(?:system|assistant|developer)|<\|system\|>"),
     ("chat_template", 0.4, ("<|",), r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|end)\|>"),
     ("inst_template", 0.4, ("[inst]", "[/inst]"), r"\[/?inst\]"),
@@ -234,68 +199,3 @@ _SIGNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("ru_override", 0.85, ("игнориру", "забудь"), r"(?:игнорируй|забудь)\w{0,4}[^.\n]{0,40}?(?:инструкци|указани|правил)"),
     ("ru_reveal", 0.6, ("систем",), r"(?:покажи|выведи|раскрой|повтори)\w{0,4}[^.\n]{0,20}?систем\w{1,4} (?:промпт|инструкц|сообщ)"),
 )  # fmt: skip
-
-_GAP = r"(?:[\W_]{1,20}+)"
-
-
-def phrases() -> tuple[Phrase, ...]:
-    """The rules that are phrases, compiled."""
-    return tuple(
-        Phrase(name, weight, beginnings(phrase), frozenset(word[:PREFIX] for word in needs.split()), _compiled(phrase))
-        for name, weight, needs, phrase in _PHRASES
-    )
-
-
-def signs() -> tuple[Sign, ...]:
-    """The other rules, compiled."""
-    return tuple(Sign(name, weight, anchors, regex.compile(pattern)) for name, weight, anchors, pattern in _SIGNS)
-
-
-def _compiled(phrase: str) -> re.Pattern[str]:
-    """A phrase as a pattern. What its gaps and words may hold is bounded, and so is its time: it needs no clock."""
-    pattern = re.sub(r"<(\d+)>", lambda words: f"(?: [^\\W_]{{1,24}}+){{0,{words[1]}}}?", phrase)
-    return re.compile(rf"(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
-
-
-def beginnings(phrase: str) -> frozenset[str]:
-    """The first letters, `PREFIX` of them or the whole word, of every word that a phrase can begin with.
-
-    Raises:
-        ValueError: the phrase begins with something else.
-    """
-    if phrase.startswith("(?"):
-        end = _closing(phrase)
-        rest = phrase[end + 1 :]
-        if not phrase.startswith("(?:"):
-            return beginnings(rest)  # looks around, takes nothing
-        found = frozenset[str]().union(*(beginnings(each + rest) for each in _alternatives(phrase[3:end])))
-        return found | beginnings(rest[1:].lstrip(" ")) if rest.startswith("?") else found
-    after = phrase.lstrip("abcdefghijklmnopqrstuvwxyz0123456789")
-    letters = phrase[: len(phrase) - len(after)]
-    if after.startswith("?"):
-        letters = letters[:-1]
-    whole = not after or after.startswith((" ", "<", "?", "(?: ", "(?:<", "(?! "))
-    if len(letters) < PREFIX and not (letters and whole):
-        raise ValueError(f"{phrase!r} does not begin with {PREFIX} letters or a word")
-    longer = {phrase[: len(letters) + 1][:PREFIX]} if after.startswith("?") else set()
-    return frozenset({letters[:PREFIX], *longer})
-
-
-def _closing(phrase: str) -> int:
-    depth = 0
-    for index, char in enumerate(phrase):
-        depth += (char == "(") - (char == ")")
-        if not depth:
-            return index
-    raise ValueError(f"{phrase!r} has a bracket without end")
-
-
-def _alternatives(inside: str) -> list[str]:
-    parts, depth = [""], 0
-    for char in inside:
-        depth += (char == "(") - (char == ")")
-        if char == "|" and not depth:
-            parts.append("")
-        else:
-            parts[-1] += char
-    return parts
