@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import pipeline_gateways, pipeline_report, report
 from bench.load import apply_load, chat
 from bench.measure import Gateway, checked, drain, run_rounds
-from bench.pipeline_gateways import LEAN, PRESIDIO
+from bench.pipeline_gateways import LEAN
 from bench.pipeline_rules import RULES, policy_p50_ms
 from bench.prompts import TURNS, conversation, prompt, until_turn
 from bench.services import start_services
@@ -47,26 +47,29 @@ def bodies() -> Iterator[bytes]:
         yield chat({"role": "user", "content": prompt(number)})
 
 
-class LastTurns:
-    """Milliseconds that the twentieth turn of new conversations takes, by gateway and round.
+class Conversations:
+    """What an agent's conversations of twenty turns take, by gateway and round: turns a second up to the nineteenth, some
+    connections at once, and milliseconds of the twentieth.
 
-    The gateways take turns from one conversation to the next, so that the n-th of each were measured within a second.
+    In the twentieth the gateways take turns from one conversation to the next, so that the n-th of each were measured
+    within a second.
     """
 
     def __init__(self, key: str, count: int) -> None:
         self.ms: dict[str, dict[int, list[float]]] = defaultdict(dict)
+        self.rps: dict[str, dict[int, float]] = defaultdict(dict)
         self._key, self._count = key, count
         self._numbers = itertools.count()
 
     def measure(self, gateways: Sequence[Gateway], number: int) -> None:
-        """The turns before the last first, so that a gateway has seen each message but the two new ones once."""
+        """The turns before the last first, so that each gateway has seen each message but the two new ones before."""
         last: dict[str, list[bytes]] = {}
         for gateway in gateways:
             said = [conversation(next(self._numbers)) for _ in range(self._count)]
-            if gateway.name != PRESIDIO:  # which remembers nothing, and would take as long as all the others
-                earlier = (chat(*until_turn(messages, turn)) for turn in range(1, TURNS) for messages in said)
-                checked(gateway, apply_load(gateway.port, self._key, min(8, self._count), bodies=earlier))
-                drain(gateway.process)
+            earlier = (chat(*until_turn(messages, turn)) for turn in range(1, TURNS) for messages in said)
+            load = checked(gateway, apply_load(gateway.port, self._key, min(8, self._count), bodies=earlier))
+            self.rps[gateway.name][number] = len(load.latencies_ms) / load.seconds
+            drain(gateway.process)
             last[gateway.name] = [chat(*until_turn(messages, TURNS)) for messages in said]
             self.ms[gateway.name][number] = []
         for which in range(self._count):
@@ -81,7 +84,7 @@ def main(argv: list[str]) -> None:
     _say(f"evaluating {RULES} rules ...")
     rules = [policy_p50_ms(chosen.calls) for _ in range(chosen.rounds)]
     if chosen.rules_only:
-        print(pipeline_report.text(rules, [], {}, CONNECTIONS))
+        print(pipeline_report.text(rules, [], {}, {}, CONNECTIONS))
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-bench-")))
@@ -89,7 +92,7 @@ def main(argv: list[str]) -> None:
         services = start_services(stack, folder)
         gateways = pipeline_gateways.start(stack, folder, services, _say)
         key, check = pipeline_gateways.make_check(gateways, services)
-        turns = LastTurns(key, chosen.conversations)
+        turns = Conversations(key, chosen.conversations)
 
         def after(number: int) -> None:
             for gateway in gateways:
@@ -112,12 +115,15 @@ def main(argv: list[str]) -> None:
     if chosen.json:
         document = {
             "environment": report.environment(),
-            "figures": [asdict(figure) for figure in pipeline_report.figures(rules, samples, turns.ms, CONNECTIONS)],
+            "figures": [
+                asdict(figure) for figure in pipeline_report.figures(rules, samples, turns.ms, turns.rps, CONNECTIONS)
+            ],
             "samples": [asdict(sample) for sample in samples],
             "last_turn_ms": turns.ms,
+            "turns_per_second": turns.rps,
         }
         chosen.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(pipeline_report.text(rules, samples, turns.ms, CONNECTIONS))
+    print(pipeline_report.text(rules, samples, turns.ms, turns.rps, CONNECTIONS))
 
 
 def _say(line: str) -> None:

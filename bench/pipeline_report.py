@@ -25,6 +25,8 @@ PAIRS = (
 
 LastTurn = Mapping[str, Mapping[int, Sequence[float]]]
 """Latencies in milliseconds, by gateway and round."""
+Turns = Mapping[str, Mapping[int, float]]
+"""Turns of conversations a second, by gateway and round."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Figure:
 
 
 def figures(
-    rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, connections: Sequence[int]
+    rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, turns: Turns, connections: Sequence[int]
 ) -> list[Figure]:
     """All figures for which there are samples."""
     found = [Figure("facts and 100 rules, p50", "ms", list(rules), "under 0.3")]
@@ -60,6 +62,10 @@ def figures(
             if count == 1:
                 extra = [_p50(ours[n].latencies_ms) - _p50(theirs[n].latencies_ms) for n in both]
                 found.append(Figure(f"{one} - {other}, p50, 1 connection", "ms", extra))
+    for other, wanted in ((PLAIN, ""), (PRESIDIO, "3 or more")):
+        if both := sorted(turns.get(OURS, {}).keys() & turns.get(other, {}).keys()):
+            values = [turns[OURS][n] / turns[other][n] for n in both]
+            found.append(Figure(f"{OURS} / {other}, turns of conversations/s", "", values, wanted))
     for other, wanted in ((PLAIN, "3 or less"), (BARE, "3 or less"), (PRESIDIO, "")):
         if both := sorted(last.get(OURS, {}).keys() & last.get(other, {}).keys()):
             # Of the n-th conversations of both, which followed each other closely.
@@ -68,10 +74,12 @@ def figures(
     return found
 
 
-def text(rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, connections: Sequence[int]) -> str:
+def text(
+    rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, turns: Turns, connections: Sequence[int]
+) -> str:
     """The report, to be read by a person."""
     lines = ["", "Median of the rounds [least .. most]"]
-    lines += map(str, figures(rules, samples, last, connections))
+    lines += map(str, figures(rules, samples, last, turns, connections))
     if samples:
         lines += ["", "gateway                connections    req/s [least .. most]      p50 ms   p99 ms"]
     for name in dict.fromkeys(sample.gateway for sample in samples):

@@ -98,15 +98,20 @@ def samples() -> list[Sample]:
     ]
 
 
+TURNS_A_SECOND = {OURS: {0: 60.0, 1: 50.0}, PLAIN: {0: 80.0}, PRESIDIO: {0: 15.0, 1: 10.0}}
+
+
 def test_each_figure_is_of_gateways_in_the_same_round() -> None:
     last = {OURS: {0: [12.0, 31.0], 1: [14.0, 14.0]}, PLAIN: {0: [10.0, 30.0], 1: [11.0, 12.0]}}
-    found = {figure.title: figure.values for figure in figures([0.1, 0.2], samples(), last, (1, 16))}
+    found = {figure.title: figure.values for figure in figures([0.1, 0.2], samples(), last, TURNS_A_SECOND, (1, 16))}
     assert found["facts and 100 rules, p50"] == [0.1, 0.2]
     assert found["gatehouse / gatehouse-unscreened, requests/s, 16 connections"] == [0.9, 0.75]
     assert found["gatehouse / litellm-presidio, requests/s, 1 connection"] == [3.0, 4.0]
     assert found["gatehouse - gatehouse-unscreened, p50, last of 20 turns"] == [1.5, 2.5]
+    assert found["gatehouse / litellm-presidio, turns of conversations/s"] == [4.0, 5.0]
+    assert found["gatehouse / gatehouse-unscreened, turns of conversations/s"] == [0.75]
     assert "gatehouse - without-plugin, p50, last of 20 turns" not in found
-    said = text([0.1, 0.2], samples(), last, (1, 16))
+    said = text([0.1, 0.2], samples(), last, TURNS_A_SECOND, (1, 16))
     assert "0.825 [0.750 .. 0.900]" in said
 
 
