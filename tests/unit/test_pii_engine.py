@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from time import monotonic
+from time import monotonic, process_time
 
 import pytest
 from gatehouse.errors import SetupError
@@ -258,9 +258,9 @@ def test_no_pattern_blows_up_on_hostile_text(entity: str) -> None:
         "020 7946 ",
     ):
         text = (unit * 20_000)[:20_000] + "!"
-        begin = monotonic()
-        list(detector.find(text, Deadline(begin + 30)))
-        assert monotonic() - begin < 2, unit
+        begin = process_time()
+        list(detector.find(text, Deadline(monotonic() + 60)))
+        assert process_time() - begin < 2, unit
 
 
 @settings(max_examples=50, deadline=None)

@@ -174,16 +174,20 @@ def _rule(region: str) -> Rule:
         return _WEAK if groups == (10,) else None
 
     def indian(digits: str, groups: tuple[int, ...], written: str) -> float | None:
-        if digits[0] == "0":
+        if digits[0] == "0" and len(digits) == 11:
             return with_trunk_prefix(digits, groups, written)
         if digits[0] not in "6789" or len(digits) != 10 or not _is_valid(digits, region):
             return None
         return _LIKELY if groups in _INDIAN_MOBILE else _WEAK if groups == (10,) else None
 
     def with_trunk_prefix(digits: str, groups: tuple[int, ...], written: str) -> float | None:
-        if (digits[0] != "0" and written[0] != "(") or len(digits.removeprefix("0")) not in lengths:
+        if (
+            (digits[0] != "0" and written[0] != "(")
+            or digits[:2] == "00"
+            or len(digits.removeprefix("0")) not in lengths
+        ):
             return None
-        return _LIKELY if _is_valid(digits, region) else _WEAK if _is_possible(digits, region) else None
+        return _judged(digits, region)
 
     def without(digits: str, groups: tuple[int, ...], _: str) -> float | None:
         if len(digits) not in lengths or not _is_valid(digits, region):
@@ -216,8 +220,18 @@ def _is_valid(digits: str, region: str | None = None) -> bool:
         return False
 
 
-def _is_possible(digits: str, region: str | None = None) -> bool:
+def _judged(digits: str, region: str) -> float | None:
     try:
-        return phonenumbers.is_possible_number(phonenumbers.parse(digits, region))
+        number = phonenumbers.parse(digits, region)
+    except NumberParseException:
+        return None
+    if phonenumbers.is_valid_number(number):
+        return _LIKELY
+    return _WEAK if phonenumbers.is_possible_number(number) else None
+
+
+def _is_possible(digits: str) -> bool:
+    try:
+        return phonenumbers.is_possible_number(phonenumbers.parse(digits, None))
     except NumberParseException:
         return False
