@@ -48,8 +48,8 @@ def bodies() -> Iterator[bytes]:
 
 
 class Conversations:
-    """What an agent's conversations of twenty turns take, by gateway and round: turns a second up to the nineteenth, over
-    some connections at once, and milliseconds of the twentieth.
+    """What an agent's conversations of twenty turns take, by gateway and round: turns a second up to the nineteenth
+    over some connections at once, and milliseconds of the twentieth.
 
     In the twentieth the gateways take turns from one conversation to the next, so that the n-th of each were measured
     within a second.
