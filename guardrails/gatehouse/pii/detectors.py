@@ -22,8 +22,7 @@ from presidio_analyzer import predefined_recognizers as presidio
 from gatehouse.errors import SetupError
 from gatehouse.pii import cards, phones
 from gatehouse.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
-from gatehouse.pii.deadline import Deadline as Deadline
-from gatehouse.pii.deadline import matches as matches
+from gatehouse.pii.deadline import Deadline, matches
 from gatehouse.pii.findings import Finding
 from gatehouse.unicode_fold import fold
 
