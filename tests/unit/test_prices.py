@@ -450,10 +450,14 @@ def test_what_is_not_paid_by_tokens_has_its_own_unit_or_no_price(
     assert found.estimated_usd == (usd if usd is None else pytest.approx(usd))
 
 
-def test_litellms_working_copy_with_its_noughts_is_no_price_list(prices: Prices, router: Any) -> None:
-    """The router enters every model it serves; LiteLLM's own look-up answers nought for what it does not know."""
+def test_litellms_working_copy_with_its_noughts_is_no_price_list(
+    prices: Prices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM's look-up answers nought for what it does not know, and what it serves is entered in its working copy."""
     assert litellm.get_model_info("anthropic/claude-sonnet-4-20250514")["input_cost_per_token"] == 0
-    assert estimate(prices, chat("openai/claude-sonnet-4-20250514")).estimated_usd is None
+    nought = {"litellm_provider": "openai", "input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    monkeypatch.setitem(litellm.model_cost, "openai/served-for-nought", nought)
+    assert estimate(prices, chat("openai/served-for-nought")).estimated_usd is None
 
 
 def test_models_that_come_and_go_at_run_time_are_seen() -> None:
