@@ -12,19 +12,11 @@ from datetime import datetime
 from typing import Any, Self
 
 from gatehouse.errors import SetupError
+from gatehouse.pii import config as pii
 from gatehouse.policy.document import did_you_mean
 
-# Presidio's predefined recognizers (presidio-analyzer 2.2.366, docs/supported_entities.md). Names of your own come with
-# policy.yaml's `pii.recognizers` and `pii.entities`.
-KNOWN_ENTITIES = frozenset(
-    """
-    AU_ABN AU_ACN AU_MEDICARE AU_TFN CREDIT_CARD CRYPTO DATE_TIME EMAIL_ADDRESS ES_NIE ES_NIF FI_PERSONAL_IDENTITY_CODE
-    IBAN_CODE IN_AADHAAR IN_PAN IN_PASSPORT IN_VEHICLE_REGISTRATION IN_VOTER IP_ADDRESS IT_DRIVER_LICENSE IT_FISCAL_CODE
-    IT_IDENTITY_CARD IT_PASSPORT IT_VAT_CODE KR_RRN LOCATION MAC_ADDRESS MEDICAL_LICENSE NRP ORGANIZATION PERSON
-    PHONE_NUMBER PL_PESEL SG_NRIC_FIN SG_UEN TH_TNIN UK_NHS UK_NINO URL US_BANK_NUMBER US_DRIVER_LICENSE US_ITIN
-    US_PASSPORT US_SSN
-    """.split()
-)
+# What something can be found of. Names of your own come with policy.yaml's `pii.recognizers` and `pii.entities`.
+KNOWN_ENTITIES = frozenset({*pii.KNOWN_ENTITIES, *pii.NER_ENTITIES})
 
 
 @dataclass(frozen=True, slots=True)

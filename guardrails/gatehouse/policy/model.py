@@ -144,7 +144,7 @@ class PiiPolicy(Section):
 
     mode: PiiMode = "mask"
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
-        default={}, description="What to look for: a list, or a mode for each. Empty means all that are known."
+        default={}, description="What to look for: a list, or a mode for each. Empty means those that are found well."
     )
     languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = Field(
         default=("en",), min_length=1
