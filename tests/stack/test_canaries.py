@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,51 @@ def spend_logs(gateway: Gateway) -> set[str]:
     with psycopg.connect(gateway.database_url) as connection:
         rows = connection.execute('select model_group from "LiteLLM_SpendLogs"').fetchall()
     return {model for (model,) in rows}
+
+
+MINE = "ada.canary@example.com"
+MASKED = {path: json.loads(json.dumps(body).replace(ASKED, f"write to {MINE}")) for path, body in REQUESTS.items()}
+
+
+@pytest.fixture
+def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway whose operator has LiteLLM keep prompts and answers with the spend."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\npii: {mode: mask}\naudit: {content: redacted}\n")
+    config = yaml.safe_load(upstream_config.read_text())
+    config["general_settings"]["store_prompts_in_spend_logs"] = True
+    config["litellm_settings"]["turn_off_message_logging"] = False
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1", "PROXY_BATCH_WRITE_AT": "1"}
+    server = Gateway(
+        postgres.create_database(), redis_server.port, config=tmp_path / "config.yaml", policy=policy, environ=environ
+    ).start(180)
+    yield server
+    server.close()
+
+
+@pytest.mark.timeout(400)
+def test_personal_data_that_is_masked_is_kept_nowhere(prompts_kept: Gateway, upstream: Upstream) -> None:
+    gateway = prompts_kept
+    upstream.says = lambda body: f"I will {' '.join(re.findall('<EMAIL_ADDRESS_[0-9]+>', body)[:1])}"
+    upstream.tool = ("mail", json.dumps({"to": "<EMAIL_ADDRESS_1>"}))
+    heard = ""
+    with gateway.client(gateway.new_key(max_budget=10)) as client:
+        for path, body in MASKED.items():
+            for stream in (False, True) if path in STREAMED else (False,):
+                answer = client.post(path, json=body | ({"stream": True} if stream else {}))
+                assert answer.status_code == 200, answer.text
+                heard += answer.text
+        for upstream.status in (500, 400):
+            for path, body in MASKED.items():
+                client.post(path, json=body)
+        client.post("/v1/chat/completions", json={"model": "demo", "messages": [{"role": "user", "content": "last"}]})
+    assert MINE in heard
+    assert MINE not in upstream.received
+    wait_until(lambda: "demo" in spend_logs(gateway), "LiteLLM wrote its own log too")
+    gateway.wait_settled()
+    kept = [*texts(gateway.database_url), *files(gateway.folder)]
+    # Prompts and answers are kept, with placeholders; or finding nothing would prove nothing.
+    seen = {where for where, text in kept if "<EMAIL_ADDRESS_1>" in text}
+    assert seen >= {"gatehouse.capsules.canonical", "public.LiteLLM_SpendLogs.proxy_server_request"}
+    assert not {where for where, text in kept if MINE in text}
