@@ -135,8 +135,8 @@ class Answers:
                 yield event(_json(extra), str(getattr(kind, "value", kind)) if kind else None)
 
     def _unreadable(self, error: Exception) -> ContentBlocked:
-        why = str(error) if isinstance(error, UnknownShape) else type(error).__name__  # never a word of the answer
-        log.warning("an answer (%s) was withheld, for it could not be read: %s", self._call_type, why)
+        # Not where in it: a field's name may be a word of the answer.
+        log.warning("an answer (%s) was withheld, for it could not be read: %s", self._call_type, type(error).__name__)
         return ContentBlocked(_UNREADABLE)
 
     def _changes(self, texts: Iterable[tuple[Path, str]]) -> dict[Path, str]:

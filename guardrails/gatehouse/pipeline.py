@@ -134,7 +134,9 @@ class Pipeline:
             if isinstance(error, LimitExceeded):
                 error.policies = ("limits",)
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
-                scope.decision = Decision(Verdict.DENY, error.policies, governance.version, error.message)
+                # The name of a field that is not known is the caller's word, and no word of theirs is kept.
+                reason = error.message if error.policies != _SHAPE else "The request is not understood."
+                scope.decision = Decision(Verdict.DENY, error.policies, governance.version, reason)
             metrics.blocks.labels(error.code).inc()
             raise
         finally:
@@ -286,6 +288,7 @@ def _ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
     )
 
 
+_SHAPE = ("shape",)
 _DENIED = "The policy does not allow this call."
 
 
@@ -296,7 +299,7 @@ def _read(call: GovernedCall, body: Mapping[str, Any]) -> View:
         metrics.stage_errors.labels("read", "unknown_shape").inc()
         raise ContentBlocked(
             f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
-            policies=("shape",),
+            policies=_SHAPE,
         ) from None
 
 

@@ -25,7 +25,7 @@ from gatehouse.errors import SetupError
 
 from tests.support.embedded import REPOSITORY, Project, gone
 from tests.support.gateway import query_engine_of
-from tests.support.process import accepts, wait_until
+from tests.support.process import PATIENCE_S, accepts, wait_until
 
 DRIVER = """
 import sys
@@ -265,7 +265,7 @@ def test_foreground_ends_with_its_terminal(project: Project, number: signal.Sign
     assert project.all_running()
     processes = project.processes()
     command.send_signal(number)
-    code = command.wait(30)
+    code = command.wait(PATIENCE_S)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert gone(processes) == []
 
