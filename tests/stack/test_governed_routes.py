@@ -193,3 +193,43 @@ def test_a_model_that_says_what_is_forbidden_is_not_passed_on(
     governed.wait_settled()
     (line,) = governed.lines_of(answer.headers["x-gatehouse-call-id"])
     assert (line["data"]["status"], line["data"]["error"]) == ("blocked", "content_blocked")
+
+
+def test_a_conversation_keeps_its_placeholders(governed: Gateway, upstream: Upstream) -> None:
+    """An agent sends all of it again, with the answers as it heard them; the model sees the same names each time."""
+    upstream.says = lambda body: f"Noted: {' '.join(dict.fromkeys(PLACEHOLDER.findall(body)))}"
+    messages = []
+    with governed.client() as client:
+        for turn, mail in enumerate([MAIL, "charles@example.com", MAIL.upper()]):
+            messages.append({"role": "user", "content": f"Turn {turn}: write to {mail}"})
+            answer = client.post("/v1/chat/completions", json={"model": "up-chat", "messages": messages})
+            heard = answer.json()["choices"][0]["message"]
+            messages.append({"role": "assistant", "content": heard["content"]})
+            assert mail in heard["content"]
+    seen = [json.loads(body)["messages"] for _, body in upstream.requests]
+    assert seen[0] == seen[1][:1]
+    assert seen[1] == seen[2][:3]
+    assert seen[2][2]["content"] == "Turn 1: write to <EMAIL_ADDRESS_2>"
+    assert (
+        seen[2][4]["content"] == "Turn 2: write to <EMAIL_ADDRESS_1_2>"
+    )  # another spelling, which comes back as written
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/messages", {"max_tokens": 100}),
+    ],
+)
+def test_a_tool_gets_the_callers_own_data(
+    governed: Gateway, upstream: Upstream, route: str, body: dict[str, Any]
+) -> None:
+    upstream.tool = ("send_mail", json.dumps({"to": "<EMAIL_ADDRESS_1>", "cc": ["<EMAIL_ADDRESS_1>"]}))
+    request = chat(f"Write to {MAIL}")["json"] | body
+    with governed.client() as client:
+        answer = client.post(route, json=request)
+    assert answer.status_code == 200, answer.text
+    assert MAIL not in upstream.received
+    assert answer.text.count(MAIL) == 2
+    assert "EMAIL_ADDRESS" not in answer.text
