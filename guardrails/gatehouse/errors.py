@@ -4,6 +4,10 @@ SetupError              the gateway cannot start, or a command cannot do its wor
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
 |-- PolicyDenied        403  a rule of policy.yaml said no
+|-- ApprovalRequired    403  a person must approve it first; come back with the approval's id
+|-- ApprovalRejected    403  a person said no
+|-- ApprovalExpired     403  the approval came too late, or is used up
+|-- ApprovalMismatch    403  the approval is for another request, or for nobody's
 |-- ContentBlocked      403  a screen hit, or the request could not be read in full
 |-- PiiBlocked          403  personal data that may not be sent, or text that could not be scanned
 |-- LimitExceeded       413  it may use more than one request of this caller may
@@ -37,6 +41,7 @@ class GovernanceError(Exception):
         code: machine-readable reason, one per class.
         kind: OpenAI's `type` field.
         policies: ids of the rules that decided, if any.
+        approval: `{id, expires_at, status_url}` of the approval that it is about, if any.
     """
 
     status: ClassVar[int] = 403
@@ -44,10 +49,13 @@ class GovernanceError(Exception):
     kind: ClassVar[str] = "permission_error"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, message: str, *, policies: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, policies: tuple[str, ...] = (), approval: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.policies = policies
+        self.approval = approval
 
     def body(self, call_id: str | None) -> dict[str, Any]:
         """The answer's JSON body in OpenAI's error shape, with our own facts under `gatehouse`."""
@@ -57,7 +65,11 @@ class GovernanceError(Exception):
                 "type": self.kind,
                 "code": self.code,
                 "param": None,
-                "gatehouse": {"call_id": call_id, "policies": list(self.policies), "approval": None},
+                "gatehouse": {
+                    "call_id": call_id,
+                    "policies": list(self.policies),
+                    "approval": None if self.approval is None else dict(self.approval),
+                },
             }
         }
 
@@ -72,6 +84,30 @@ class PolicyDenied(GovernanceError):
     """A rule of policy.yaml said no."""
 
     code = "policy_denied"
+
+
+class ApprovalRequired(GovernanceError):
+    """A person must approve this request before it is sent."""
+
+    code = "approval_required"
+
+
+class ApprovalRejected(GovernanceError):
+    """A person said no to this request."""
+
+    code = "approval_rejected"
+
+
+class ApprovalExpired(GovernanceError):
+    """The approval's time is over, or it has admitted its one request."""
+
+    code = "approval_expired"
+
+
+class ApprovalMismatch(GovernanceError):
+    """The approval named is not for this request of this caller."""
+
+    code = "approval_mismatch"
 
 
 class ContentBlocked(GovernanceError):

@@ -21,7 +21,16 @@ _READ = frozenset({"SELECT"})
 _APPEND = _READ | {"INSERT"}
 _KEEP = _APPEND | {"UPDATE"}
 # What is not named here may be read.
-_OURS = {"calls": _KEEP, "gateways": _KEEP, "chains": _KEEP, "capsules": _APPEND, "checkpoints": _APPEND}
+_OURS = {
+    "calls": _KEEP,
+    "gateways": _KEEP,
+    "chains": _KEEP,
+    "capsules": _APPEND,
+    "checkpoints": _APPEND,
+    "approvals": _KEEP,
+    "approval_votes": _APPEND,
+    "approval_history": _APPEND,
+}
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}
 

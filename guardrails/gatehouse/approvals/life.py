@@ -1,0 +1,141 @@
+"""The life of an approval: what each event makes of it, who may vote, and why it does not admit a request.
+
+Pure and total: every state and event has an answer, every doubt is a no, and the caller brings the time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from gatehouse.approvals.values import OPEN, Approval, State, Voter
+from gatehouse.audit.record import clean
+from gatehouse.errors import (
+    AccessDenied,
+    ApprovalExpired,
+    ApprovalMismatch,
+    ApprovalRejected,
+    ApprovalRequired,
+    Conflict,
+    GovernanceError,
+)
+
+_ADMIN = "proxy_admin"
+
+
+class Event(StrEnum):
+    """What can happen to an approval."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    CONSUME = "consume"
+
+
+class NoVote(StrEnum):
+    """Why somebody may not vote: the sentence they are told."""
+
+    NOT_OPEN = "The approval is decided or over. Nothing is left to vote on."
+    NOBODY = "A vote is a person's, and this key belongs to no user. Sign in with a key of your own user."
+    OWN_REQUEST = "You asked for this yourself. Somebody else must decide."
+    NOT_AN_APPROVER = "The rule names others to decide on this. Ask one of them."
+    VOTED = "You have voted on this already. A vote cannot be changed."
+
+    @property
+    def error(self) -> GovernanceError:
+        """As the API answers it: 409 where it is too late, 403 where it is somebody else's matter."""
+        return (Conflict if self in (NoVote.NOT_OPEN, NoVote.VOTED) else AccessDenied)(self.value)
+
+
+def state_at(approval: Approval, now: datetime) -> State:
+    """The state that counts: what is not used in time is expired, whether anybody has written that down or not."""
+    return State.EXPIRED if approval.state in OPEN and now >= approval.expires_at else approval.state
+
+
+def transition(approval: Approval, event: Event, now: datetime) -> State:
+    """The state after an event; the same one where the event changes nothing. `approval.votes` are those before it."""
+    state = state_at(approval, now)
+    match state, event:
+        case State.REQUESTED, Event.APPROVE:
+            return State.APPROVED if approval.given + 1 >= approval.needed else State.REQUESTED
+        case State.REQUESTED, Event.REJECT:
+            return State.REJECTED
+        case ((State.REQUESTED | State.APPROVED), Event.CANCEL):
+            return State.CANCELLED
+        case State.APPROVED, Event.CONSUME:
+            return State.CONSUMED
+        case _:
+            return state
+
+
+def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
+    """Why this person may not vote now; None when they may."""
+    user = clean(voter.user_id)
+    if state_at(approval, now) is not State.REQUESTED:
+        return NoVote.NOT_OPEN
+    if not user:
+        return NoVote.NOBODY
+    if is_own(approval, voter):
+        return NoVote.OWN_REQUEST
+    if not _is_approver(approval, user, voter):
+        return NoVote.NOT_AN_APPROVER
+    if any(vote.user_id == user for vote in approval.votes):
+        return NoVote.VOTED
+    return None
+
+
+def is_own(approval: Approval, voter: Voter) -> bool:
+    """Whether this person asked for it: as the same user, or with the same key."""
+    user = clean(voter.user_id)
+    return (user is not None and user == approval.requester_user) or (
+        voter.key_hash is not None and voter.key_hash == approval.key_hash
+    )
+
+
+def may_cancel(approval: Approval, voter: Voter) -> bool:
+    """Whoever asked may take it back, and an administrator may."""
+    return is_own(approval, voter) or voter.role == _ADMIN
+
+
+def _is_approver(approval: Approval, user: str, voter: Voter) -> bool:
+    roles, users, teams = (set(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
+    if not roles and not users and not teams:
+        return voter.role == _ADMIN
+    return user in users or voter.role in roles or bool(voter.teams & teams)
+
+
+def why_not(approval: Approval | None, digest: str, key_hash: str | None, now: datetime) -> GovernanceError:
+    """What a caller is told whose request this approval does not admit.
+
+    Args:
+        approval: None when there is none by that id. Somebody else's is answered like that too.
+        digest: of the request at hand.
+        key_hash: of the key that asks.
+    """
+    if approval is None or approval.key_hash != key_hash:
+        return ApprovalMismatch("You have no approval by that id. Ask again without one.")
+    if approval.digest != digest:
+        return ApprovalMismatch(
+            "The approval is for another request, or another version of the policy. Send what was approved, or ask "
+            "again without its id.",
+            approval=approval.reference,
+        )
+    rules = approval.rule_ids
+    match state_at(approval, now):
+        case State.REJECTED:
+            said = next((vote.comment for vote in approval.votes if not vote.approve and vote.comment), None)
+            why = f"A reviewer rejected this request{f': {said}' if said else '.'}"
+            return ApprovalRejected(why, policies=rules, approval=approval.reference)
+        case State.CONSUMED:
+            why = "The approval has admitted its one request. Ask again without its id."
+            return ApprovalExpired(why, policies=rules, approval=approval.reference)
+        case State.CANCELLED:
+            why = "The approval was cancelled. Ask again without its id."
+            return ApprovalExpired(why, policies=rules, approval=approval.reference)
+        case State.EXPIRED:
+            why = "The approval came too late. Ask again without its id."
+            return ApprovalExpired(why, policies=rules, approval=approval.reference)
+        case _:
+            why = "The request waits for approval. Ask again with header X-Gatehouse-Approval and its id."
+            return ApprovalRequired(approval.reason or why, policies=rules, approval=approval.reference)

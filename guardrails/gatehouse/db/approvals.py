@@ -1,0 +1,298 @@
+"""The SQL of approvals, a function each: every change locks, writes history and tells all gateways in one transaction.
+
+Promises: one open approval for a digest; an approval admits one request. Times are the database's, read after a lock
+is held (`clock_timestamp()`), so that nothing is decided or used late because it waited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from gatehouse.approvals import life
+from gatehouse.approvals.life import Event
+from gatehouse.approvals.values import Approval, NewApproval, State, Vote, Voter, printable, shown
+from gatehouse.audit.record import clean
+from gatehouse.db.calls import Connection
+from gatehouse.errors import AccessDenied, Conflict, GovernanceError, NotFound
+
+CHANNEL: Final = "gatehouse_approvals"
+"""What is notified with an approval's id whenever it changed."""
+
+_COMMENT_CHARS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A line of an approval's history: the event, the state after it, and whose doing it was."""
+
+    at: datetime
+    event: str
+    state: State
+    user_id: str | None
+
+
+async def open_request(connection: Connection, new: NewApproval) -> Approval:
+    """Ask for approval; where one for the same digest is open already, that one is the answer, under its own id."""
+    summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
+    while True:
+        async with connection.transaction():
+            await _expire(connection, new.digest)
+            cursor = await connection.execute(
+                """insert into gatehouse.approvals as a
+                           (id, digest, requested_by, route, model, rule_ids, reason, policy_version, summary,
+                            approvers, expires_at)
+                    values (%s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb,
+                            clock_timestamp() + make_interval(secs => %s))
+                    on conflict (digest) where state in ('requested', 'approved')
+                    do update set digest = excluded.digest where a.expires_at > clock_timestamp()
+                    returning a.id""",
+                (
+                    new.id,
+                    new.digest,
+                    json.dumps(caller),
+                    clean(new.route),
+                    clean(new.model),
+                    list(new.rule_ids),
+                    new.reason and printable(new.reason),
+                    new.policy_version,
+                    json.dumps(summary),
+                    json.dumps(dict(new.approvers)),
+                    new.expires_in_s,
+                ),
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                continue  # the one in the way ended this moment
+            if row[0] == new.id:
+                await _happened(connection, new.id, "request", State.REQUESTED, caller.get("user"))
+            return (await _get(connection, row[0]))[0]
+
+
+async def get(connection: Connection, approval_id: UUID) -> Approval | None:
+    """The approval by that id."""
+    found = await get_many(connection, [approval_id])
+    return found[0][0] if found else None
+
+
+async def get_many(connection: Connection, approval_ids: Sequence[UUID]) -> list[tuple[Approval, datetime]]:
+    """The approvals by these ids that there are, each with the time at which it was so."""
+    cursor = await connection.execute(
+        """select id, digest, state, requested_by, requester_user, route, model, rule_ids, reason, policy_version,
+                  approvers, requested_at, expires_at, votes, decided_at, consumed_at, replaced_by, summary, seen_at
+             from gatehouse.approvals_seen where id = any(%s)""",
+        (list(approval_ids),),
+    )
+    return [_read(row) for row in await cursor.fetchall()]
+
+
+async def list_(
+    connection: Connection, state: State | None = None, limit: int = 50, before: UUID | None = None
+) -> list[Approval]:
+    """Approvals, newest first.
+
+    Args:
+        state: only those in it.
+        before: only those older than this one: the last one of the page before.
+    """
+    kept_as = [str(state), *(("requested", "approved") if state is State.EXPIRED else ())]
+    cursor = await connection.execute(
+        """select id from gatehouse.approvals_seen
+            where (%(state)s::text is null or kept_as = any(%(kept_as)s) and state = %(state)s)
+              and (%(before)s::uuid is null or id < %(before)s)
+            order by id desc limit %(limit)s""",
+        {"state": state and state.value, "kept_as": kept_as, "before": before, "limit": limit},
+    )
+    found = await get_many(connection, [row[0] for row in await cursor.fetchall()])
+    return sorted((approval for approval, _ in found), key=lambda approval: approval.id, reverse=True)
+
+
+async def history(connection: Connection, approval_id: UUID) -> list[Happening]:
+    """What happened to an approval, in order."""
+    cursor = await connection.execute(
+        "select at, event, state, user_id from gatehouse.approval_history where approval_id = %s order by id",
+        (approval_id,),
+    )
+    return [Happening(at, event, State(state), user_id) for at, event, state, user_id in await cursor.fetchall()]
+
+
+async def vote(
+    connection: Connection,
+    approval_id: UUID,
+    voter: Voter,
+    *,
+    approve: bool,
+    comment: str | None = None,
+    edit: Mapping[str, Any] | None = None,
+) -> Approval:
+    """Count a person's vote; the approval after it.
+
+    Raises:
+        NotFound: there is no such approval.
+        AccessDenied: this person may not vote on it.
+        Conflict: it is decided or over, or they have voted.
+    """
+    async with connection.transaction():
+        approval, now = await _lock(connection, approval_id)
+        refused = life.may_vote(approval, voter, now)
+        if refused is not None:
+            raise refused.error
+        event = Event.APPROVE if approve else Event.REJECT
+        state = life.transition(approval, event, now)
+        user = clean(voter.user_id)
+        await connection.execute(
+            """insert into gatehouse.approval_votes (approval_id, user_id, role, key_hash, approve, comment, edit)
+               values (%s, %s, %s, %s, %s, %s, %s::jsonb)""",
+            (
+                approval_id,
+                user,
+                clean(voter.role),
+                voter.key_hash,
+                approve,
+                comment and printable(comment[:_COMMENT_CHARS]),
+                None if edit is None else json.dumps(dict(edit)),
+            ),
+        )
+        if state is not approval.state:
+            await connection.execute(
+                "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
+                (state.value, approval_id),
+            )
+        await _happened(connection, approval_id, event.value, state, user)
+        return (await _get(connection, approval_id))[0]
+
+
+async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = None) -> Approval:
+    """Take an open approval back; the approval after it.
+
+    Args:
+        by: who wants it; None when the gateway does, because the caller is gone.
+
+    Raises:
+        NotFound: there is no such approval.
+        AccessDenied: it is neither theirs nor are they an administrator.
+        Conflict: it is over already.
+    """
+    async with connection.transaction():
+        approval, now = await _lock(connection, approval_id)
+        if by is not None and not life.may_cancel(approval, by):
+            raise AccessDenied("Only whoever asked, or an administrator, may cancel an approval. Ask one of them.")
+        state = life.transition(approval, Event.CANCEL, now)
+        if state is approval.state:
+            raise Conflict(f"The approval is {state.value} already. Nothing is left to cancel.")
+        await connection.execute(
+            "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
+            (state.value, approval_id),
+        )
+        await _happened(connection, approval_id, Event.CANCEL.value, state, clean(by.user_id) if by else None)
+        return (await _get(connection, approval_id))[0]
+
+
+async def expire_due(connection: Connection) -> int:
+    """Write down that the time of open approvals is over; how many. What is locked is left for the next time."""
+    return await _expire(connection, None)
+
+
+async def consume(
+    connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
+) -> Approval | None:
+    """Use an approval for the one request that it admits; None when it does not admit this one now: see `why_not`."""
+    async with connection.transaction():
+        cursor = await connection.execute(
+            """update gatehouse.approvals set state = 'consumed', consumed_at = clock_timestamp()
+                where id = %s and digest = %s and key_hash is not distinct from %s
+                  and state = 'approved' and expires_at > clock_timestamp()
+               returning requester_user""",
+            (approval_id, digest, caller.get("key_hash")),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        await _happened(connection, approval_id, Event.CONSUME.value, State.CONSUMED, row[0])
+        return (await _get(connection, approval_id))[0]
+
+
+async def why_not(
+    connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
+) -> GovernanceError:
+    """Why `consume` did not let this request through, as the caller is told."""
+    found = await get_many(connection, [approval_id])
+    approval, now = found[0] if found else (None, datetime.max)
+    return life.why_not(approval, digest, caller.get("key_hash"), now)
+
+
+async def _lock(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime]:
+    """Keep an approval from everybody else, then read it: what they did before is seen."""
+    await connection.execute("select from gatehouse.approvals where id = %s for update", (approval_id,))
+    return await _get(connection, approval_id)
+
+
+async def _get(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime]:
+    found = await get_many(connection, [approval_id])
+    if not found:
+        raise NotFound("There is no approval by that id. Look at the list of approvals.")
+    return found[0]
+
+
+async def _expire(connection: Connection, digest: str | None) -> int:
+    cursor = await connection.execute(
+        """with due as (
+               select id from gatehouse.approvals
+                where (%s::text is null or digest = %s) and state in ('requested', 'approved')
+                  and expires_at <= statement_timestamp()
+                limit 1000 for update skip locked),
+             over as (
+               update gatehouse.approvals a set state = 'expired' from due where a.id = due.id returning a.id),
+             told as (
+               insert into gatehouse.approval_history (approval_id, event, state)
+               select id, 'expire', 'expired' from over)
+           select pg_notify(%s, id::text) from over""",
+        (digest, digest, CHANNEL),
+    )
+    return len(await cursor.fetchall())
+
+
+async def _happened(connection: Connection, approval_id: UUID, event: str, state: State, user_id: str | None) -> None:
+    await connection.execute(
+        """with told as (
+               insert into gatehouse.approval_history (approval_id, event, state, user_id) values (%s, %s, %s, %s))
+           select pg_notify(%s, %s)""",
+        (approval_id, event, state.value, user_id, CHANNEL, str(approval_id)),
+    )
+
+
+def _read(row: tuple[Any, ...]) -> tuple[Approval, datetime]:
+    """A row of `get_many`, and the database's time."""
+    return (
+        Approval(
+            id=row[0],
+            digest=row[1],
+            state=State(row[2]),
+            requested_by=row[3],
+            requester_user=row[4],
+            route=row[5],
+            model=row[6],
+            rule_ids=tuple(row[7]),
+            reason=row[8],
+            policy_version=row[9],
+            approvers=row[10],
+            requested_at=row[11],
+            expires_at=row[12],
+            votes=tuple(_vote(each) for each in row[13]),
+            decided_at=row[14],
+            consumed_at=row[15],
+            replaced_by=row[16],
+            summary=row[17],
+        ),
+        row[18],
+    )
+
+
+def _vote(row: Mapping[str, Any]) -> Vote:
+    return Vote(
+        row["user_id"], row["role"], row["approve"], row["comment"], datetime.fromisoformat(row["at"]), row["edit"]
+    )
