@@ -102,8 +102,12 @@ class Pipeline:
                 texts = view.texts
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(call, body, view)
-                scope.facts = stages.facts_of(call, body, texts, estimate, (), scope.started_at)
-                limits.check(estimate, _ceiling(call, policy), policy.limits)
+                try:
+                    limits.check(estimate, _ceiling(call, policy), policy.limits)
+                except LimitExceeded as error:
+                    error.policies = ("limits",)
+                    scope.facts = stages.facts_of(call, body, texts, estimate, (), scope.started_at)
+                    raise
             with metrics.stage_seconds.labels("scan").time():
                 scans = await _scan(governance, texts)
                 scope.facts = stages.facts_of(call, body, texts, estimate, scans, scope.started_at)
@@ -122,17 +126,19 @@ class Pipeline:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(body, keep_text=True) if self._mode is ContentMode.FULL else None
-                scope.mask = _mask(governance, decision, texts, scans, body) or scope.mask
+                mask = _mask(governance, decision, texts, scans, body)
+                if mask is not None:
+                    scope.mask = mask
                 stages.oblige(body, decision.obligation, call.call_type)
-                scope.call = replace(call, prompt=kept or prompt_of(body, keep_text=self.keeps_text))
+                if kept is not None:
+                    scope.call = replace(call, prompt=kept)
+                elif mask is not None or self.keeps_text:  # else what the caller sent is what goes out
+                    scope.call = replace(call, prompt=prompt_of(body, keep_text=self.keeps_text))
             if self._mode is ContentMode.REDACTED:
-                prompt = scope.call.prompt
-                scope.call = replace(
-                    scope.call, prompt=replace(prompt, text=await self._redacted(governance, prompt.text))
-                )
+                prompt = (scope.call or call).prompt
+                prompt = replace(prompt, text=await self._redacted(governance, prompt.text))
+                scope.call = replace(call, prompt=prompt)
         except GovernanceError as error:
-            if isinstance(error, LimitExceeded):
-                error.policies = ("limits",)
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
                 reason = error.message if error.policies != _SHAPE else "The request is not understood."

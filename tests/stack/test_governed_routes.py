@@ -15,7 +15,7 @@ from tests.support.upstream import Upstream
 
 MAIL = "ada.lovelace@example.com"
 SECRET = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
-PLACEHOLDER = re.compile(r"<EMAIL_ADDRESS_\d+>")
+PLACEHOLDER = re.compile(r"<EMAIL_ADDRESS_\d+(?:_\d+)?>")
 
 
 @pytest.fixture(scope="module")
@@ -215,20 +215,10 @@ def test_a_conversation_keeps_its_placeholders(governed: Gateway, upstream: Upst
     )  # another spelling, which comes back as written
 
 
-@pytest.mark.parametrize(
-    ("route", "body"),
-    [
-        ("/v1/chat/completions", {}),
-        ("/v1/messages", {"max_tokens": 100}),
-    ],
-)
-def test_a_tool_gets_the_callers_own_data(
-    governed: Gateway, upstream: Upstream, route: str, body: dict[str, Any]
-) -> None:
+def test_a_tool_gets_the_callers_own_data(governed: Gateway, upstream: Upstream) -> None:
     upstream.tool = ("send_mail", json.dumps({"to": "<EMAIL_ADDRESS_1>", "cc": ["<EMAIL_ADDRESS_1>"]}))
-    request = chat(f"Write to {MAIL}")["json"] | body
     with governed.client() as client:
-        answer = client.post(route, json=request)
+        answer = client.post("/v1/chat/completions", **chat(f"Write to {MAIL}"))
     assert answer.status_code == 200, answer.text
     assert MAIL not in upstream.received
     assert answer.text.count(MAIL) == 2

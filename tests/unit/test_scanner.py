@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from time import monotonic
 
@@ -142,5 +143,13 @@ def test_processes_end_with_a_parent_that_was_killed_also_in_mid_scan() -> None:
         parent.kill()
     assert len(pids) == 2
     end = monotonic() + 60
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+    while any(running(pid) for pid in pids):
         assert monotonic() < end
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -128,7 +128,7 @@ class Facts:
             part.name: {
                 name: value[:_MOST_KEPT] if isinstance(value, list) else value
                 for name, value in _plain(getattr(self, part.name)).items()
-                if value != _plain(getattr(_NEUTRAL, part.name))[name]
+                if value != _NEUTRAL[part.name][name]
             }
             for part in fields(self)
             if part.name != "pii"
@@ -167,7 +167,6 @@ class Facts:
         return cls(**found)
 
 
-_NEUTRAL = Facts()
 _MOST_KEPT = 100
 
 Wanted = Mapping[str, frozenset[str] | None]
@@ -188,6 +187,9 @@ def wanted_by(paths: Iterable[tuple[str, ...]]) -> Wanted:
 def _plain(part: Any, keys: Iterable[str] | None = None) -> dict[str, Any]:
     values = {name: getattr(part, name) for name in (part.__slots__ if keys is None else keys)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+_NEUTRAL = {part.name: _plain(getattr(Facts(), part.name)) for part in fields(Facts) if part.name != "pii"}
 
 
 def _checked(part: str, neutral: Mapping[str, Any], given: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from gatehouse.screens.hits import Hit
 log = logging.getLogger("gatehouse.scanning")
 
 # Small texts travel together: a trip costs as much as scanning some 500 characters.
+_WORTH_A_TRIP = 400
 _BATCH_CHARS = 8_000
 _BATCH_TEXTS = 32
 _START_S = 60.0
@@ -186,7 +187,7 @@ class Scanner:
                 waiting[key] = future
             else:
                 missing[key] = text
-        for batch in _batches(missing):
+        for batch in _batches(missing, self._idle.qsize()):
             for key in batch:
                 waiting[key] = self._pending[key] = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._run(batch))
@@ -280,11 +281,15 @@ def _scan(findings: list[list[Any]], hits: list[list[Any]]) -> Scan:
     return Scan(tuple(Finding(*each) for each in findings), tuple(Hit(*each) for each in hits))
 
 
-def _batches(texts: dict[bytes, str]) -> list[dict[bytes, str]]:
+def _batches(texts: dict[bytes, str], idle: int) -> list[dict[bytes, str]]:
+    """The texts, together where that spares trips, and apart where idle workers can share the work."""
+    most = _BATCH_CHARS
+    if idle > 1:
+        most = min(most, max(_WORTH_A_TRIP, sum(map(len, texts.values())) // idle))
     batches: list[dict[bytes, str]] = []
-    size = _BATCH_CHARS
+    size = most
     for key, text in texts.items():
-        if size + len(text) > _BATCH_CHARS or len(batches[-1]) >= _BATCH_TEXTS:
+        if size >= most or size + len(text) > _BATCH_CHARS or len(batches[-1]) >= _BATCH_TEXTS:
             batches.append({})
             size = 0
         batches[-1][key] = text
