@@ -30,6 +30,7 @@ _OURS = {
     "approvals": _KEEP,
     "approval_votes": _APPEND,
     "approval_history": _APPEND,
+    "outbox": _KEEP,
 }
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}

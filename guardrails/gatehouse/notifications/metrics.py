@@ -1,0 +1,11 @@
+"""The metrics of notifications, beside the gateway's others in `gatehouse.metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+notifications = Counter(
+    "gatehouse_notifications_total",
+    "Attempts to notify an address: sent, failed and to be tried again, or dead after the last one.",
+    ["type", "result"],
+)
