@@ -156,7 +156,8 @@ class _Fitting:
             if self._room <= 0:
                 fitted["cut"] = True
                 break
-            fitted[self._text(str(name))] = self._any(inner, depth + 1)
+            shown_name = self._text(str(name))
+            fitted[shown_name] = self._any(inner, depth + 1)
         return fitted
 
     def _any(self, value: object, depth: int) -> Any:
@@ -181,7 +182,7 @@ class _Fitting:
         return self._text(str(value))
 
     def _text(self, text: str) -> str:
-        cut = text[: self._room] + CUT if len(text) > self._room else text
+        cut = text[: max(self._room, 0)] + CUT if len(text) > self._room else text
         self._room -= len(text)
         return printable(cut)
 

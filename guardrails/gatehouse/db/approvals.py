@@ -1,7 +1,8 @@
 """The SQL of approvals, a function each: every change locks, writes history and tells all gateways in one transaction.
 
 Promises: one open approval for a digest; an approval admits one request. Times are the database's, read after a lock
-is held (`clock_timestamp()`), so that nothing is decided or used late because it waited.
+is held (`clock_timestamp()`), so that nothing is decided or used late because it waited. A connection that opens, votes
+or cancels is one task's alone while it does; reading and using are one statement each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gatehouse.errors import AccessDenied, Conflict, GovernanceError, NotFound
 CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""
 
-_COMMENT_CHARS: Final = 2_000
+_TEXT_CHARS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ async def open_request(connection: Connection, new: NewApproval) -> Approval:
                     clean(new.route),
                     clean(new.model),
                     list(new.rule_ids),
-                    new.reason and printable(new.reason),
+                    new.reason and printable(new.reason[:_TEXT_CHARS]),
                     new.policy_version,
                     json.dumps(summary),
                     json.dumps(dict(new.approvers)),
@@ -153,7 +154,7 @@ async def vote(
                 clean(voter.role),
                 voter.key_hash,
                 approve,
-                comment and printable(comment[:_COMMENT_CHARS]),
+                comment and printable(comment[:_TEXT_CHARS]),
                 None if edit is None else json.dumps(dict(edit)),
             ),
         )
@@ -201,19 +202,20 @@ async def consume(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> Approval | None:
     """Use an approval for the one request that it admits; None when it does not admit this one now: see `why_not`."""
-    async with connection.transaction():
-        cursor = await connection.execute(
-            """update gatehouse.approvals set state = 'consumed', consumed_at = clock_timestamp()
+    cursor = await connection.execute(
+        """with used as (
+               update gatehouse.approvals set state = 'consumed', consumed_at = clock_timestamp()
                 where id = %s and digest = %s and key_hash is not distinct from %s
                   and state = 'approved' and expires_at > clock_timestamp()
-               returning requester_user""",
-            (approval_id, digest, caller.get("key_hash")),
-        )
-        row = await cursor.fetchone()
-        if row is None:
-            return None
-        await _happened(connection, approval_id, Event.CONSUME.value, State.CONSUMED, row[0])
-        return (await _get(connection, approval_id))[0]
+               returning id, requester_user),
+             told as (
+               insert into gatehouse.approval_history (approval_id, event, state, user_id)
+               select id, 'consume', 'consumed', requester_user from used)
+           select pg_notify(%s, id::text) from used""",
+        (approval_id, digest, caller.get("key_hash"), CHANNEL),
+        prepare=True,
+    )
+    return None if await cursor.fetchone() is None else (await _get(connection, approval_id))[0]
 
 
 async def why_not(
