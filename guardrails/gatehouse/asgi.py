@@ -15,6 +15,7 @@ from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse import metrics
 from gatehouse.api import audit, estimate, health
+from gatehouse.approvals.gate import Gate
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
@@ -59,6 +60,7 @@ class Gateway:
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
         self._prices = Prices()
+        self._gate = Gate(self._settings.database_url)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -112,12 +114,14 @@ class Gateway:
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
         # The scanner's processes get warm while LiteLLM starts.
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
-        governance.pipeline = Pipeline(self._recorder, self._in_force, self._prices)
+        await self._gate.start()
+        governance.pipeline = Pipeline(self._recorder, self._in_force, self._gate, self._prices)
         self._middleware.settler = governance.pipeline
 
     async def _stop(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.cancel()
+        await self._gate.stop()
         self._middleware.conclude_all()
         if self._recorder is not None:
             await self._recorder.stop()

@@ -6,6 +6,7 @@ it travels in a context variable, so a hook finds the scope of the call it runs 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from gatehouse.errors import GovernanceError
 from gatehouse.pii.masking import Mask
 
 if TYPE_CHECKING:
+    from gatehouse.approvals.values import Approval
     from gatehouse.governance import Governance
     from gatehouse.policy.facts import Facts
 
@@ -54,6 +56,7 @@ class Terms:
         budget_usd: 0.0 where it has none.
         key_metadata: the key's, and `team_metadata` its team's: their `gatehouse` sections may set limits.
         headers: the request's that set limits.
+        approval_id: the approval that the caller names.
     """
 
     tags: tuple[str, ...] = ()
@@ -62,6 +65,7 @@ class Terms:
     key_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     team_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    approval_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,8 @@ class CallScope:
     `intent` becomes true once its row is committed; only then may anything go upstream. `refusal` replaces whatever
     LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is what
     the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
-    placeholders, and lives nowhere else. `closed` means that the connection is over.
+    placeholders, and lives nowhere else. `approval` is the one that the call used up. `left` is set when the client is
+    gone, `closed` when the connection is over.
     """
 
     call_id: UUID
@@ -164,6 +169,8 @@ class CallScope:
     facts: Facts | None = None
     models: set[str] = field(default_factory=set)
     mask: Mask | None = None
+    approval: Approval | None = field(default=None, repr=False)
+    left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     litellm_call_id: str | None = None
     intent: bool = False
     intent_tried: bool = False

@@ -8,6 +8,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- ApprovalRejected    403  a person said no
 |-- ApprovalExpired     403  the approval came too late, or is used up
 |-- ApprovalMismatch    403  the approval is for another request, or for nobody's
+|-- Cancelled           499  the client left while its call was held
 |-- ContentBlocked      403  a screen hit, or the request could not be read in full
 |-- PiiBlocked          403  personal data that may not be sent, or text that could not be scanned
 |-- LimitExceeded       413  it may use more than one request of this caller may
@@ -108,6 +109,13 @@ class ApprovalMismatch(GovernanceError):
     """The approval named is not for this request of this caller."""
 
     code = "approval_mismatch"
+
+
+class Cancelled(GovernanceError):
+    """The client left while its call was held; nobody reads this answer, but the record does."""
+
+    status = 499
+    code = "cancelled"
 
 
 class ContentBlocked(GovernanceError):

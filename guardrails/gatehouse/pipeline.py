@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 from gatehouse import metrics, stages
 from gatehouse.answers import Answers
+from gatehouse.approvals.gate import Asked
+from gatehouse.approvals.values import Approval
 from gatehouse.audit import record
 from gatehouse.audit.capsule import Content, ContentMode
+from gatehouse.audit.record import clean
 from gatehouse.audit.recorder import Recorder
-from gatehouse.audit.settlement import decision_row, settlement
+from gatehouse.audit.settlement import approved_by, decision_row, settlement
 from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt, Status, ToolCall
 from gatehouse.clock import monotonic, now
 from gatehouse.content import prompt_of
@@ -28,6 +31,7 @@ from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling, Estimate
 from gatehouse.policy.model import Policy
+from gatehouse.policy.rules import Ruling
 from gatehouse.scanning.config import NOTHING, Scan
 from gatehouse.screens.hits import Hit
 from gatehouse.shapes import FilePart, TextPart, UnknownShape, View, request_view, write_back
@@ -48,17 +52,27 @@ class Prices(Protocol):
     ) -> Estimate: ...
 
 
+class Approvals(Protocol):
+    """Where a call waits for people."""
+
+    async def admit(self, asked: Asked) -> Approval: ...
+
+
 class Pipeline:
     """Decides on calls and writes them down.
 
     Args:
         governance: says what is in force now.
+        gate: holds what people must approve.
         prices: estimates what a request may use.
     """
 
-    def __init__(self, recorder: Recorder, governance: Callable[[], Governance], prices: Prices) -> None:
+    def __init__(
+        self, recorder: Recorder, governance: Callable[[], Governance], gate: Approvals, prices: Prices
+    ) -> None:
         self._recorder = recorder
         self._governance = governance
+        self._gate = gate
         self._prices = prices
         audit = governance().policy.audit
         self._mode = ContentMode(audit.content)
@@ -85,7 +99,7 @@ class Pipeline:
                         "call_id": str(scope.call_id),
                         "started_at": scope.started_at.isoformat(),
                         "request": record.request_facts(scope),
-                        "decision": decision_row(decision, scope.facts),
+                        "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
                     }
                 )
             scope.intent = True
@@ -121,8 +135,9 @@ class Pipeline:
                         metrics.findings.labels(found.entity).inc()
                 stages.personal_data(governance.pii, scans)
             with metrics.stage_seconds.labels("policy").time():
-                decision = scope.decision = _ruled(scope.facts, governance)
-                if decision.verdict is not Verdict.ALLOW:
+                ruling = _ruled(scope.facts, governance)
+                decision = scope.decision = ruling.decision(governance.version)
+                if decision.verdict is Verdict.DENY:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(body, keep_text=True) if self._mode is ContentMode.FULL else None
@@ -138,6 +153,9 @@ class Pipeline:
                 prompt = (scope.call or call).prompt
                 prompt = replace(prompt, text=await self._redacted(governance, prompt.text))
                 scope.call = replace(call, prompt=prompt)
+            if decision.verdict is Verdict.REQUIRE_APPROVAL:
+                with metrics.stage_seconds.labels("approval").time():
+                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling))
         except GovernanceError as error:
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
@@ -156,6 +174,25 @@ class Pipeline:
         await self._prices.prepare(model, texts)
         return self._prices.estimate(call.call_type, model, body, texts, view.files)
 
+    @staticmethod
+    def _asked(scope: CallScope, call: GovernedCall, body: Mapping[str, Any], ruling: Ruling) -> Asked:
+        """What people are asked about: the call as it would go upstream now."""
+        assert scope.governance is not None and scope.facts is not None  # noqa: PT018
+        wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
+        return Asked(
+            caller=record.caller_facts(call),
+            route=call.route,
+            model=clean(body.get("model")),
+            policy_version=scope.governance.version,
+            rules=tuple(rule.id for rule in wanting),
+            reason=ruling.reason,
+            approvers=[rule.approvers for rule in wanting],
+            body=body,
+            summary=stages.summary(call, body, scope.facts),
+            approval_id=call.terms.approval_id,
+            left=scope.left,
+        )
+
     def reconsider(self, scope: CallScope, model: str) -> None:
         """Decide again on a call that the proxy is about to send to another model than it was admitted for.
 
@@ -165,8 +202,9 @@ class Pipeline:
         if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
             return
         facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
-        decision = _ruled(facts, scope.governance)
-        if decision.verdict is not Verdict.ALLOW:
+        decision = _ruled(facts, scope.governance).decision(scope.governance.version)
+        approved = scope.approval is not None and set(scope.approval.rule_ids) >= set(decision.policies)
+        if decision.verdict is Verdict.DENY or (decision.verdict is Verdict.REQUIRE_APPROVAL and not approved):
             metrics.blocks.labels(PolicyDenied.code).inc()
             scope.decision = decision
             raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
@@ -246,6 +284,7 @@ class Pipeline:
             request=record.request_facts(scope),
             decision=scope.decision,
             facts=scope.facts,
+            approvals=approved_by(scope.approval),
             outcome=outcome,
             ended_at=now(),
             duration_ms=seconds * 1000,
@@ -326,7 +365,7 @@ async def _scan(governance: Governance, texts: Sequence[TextPart]) -> list[Scan]
     return [found[0] if isinstance(found, list) else NOTHING for found in each]
 
 
-def _ruled(facts: Facts, governance: Governance) -> Decision:
+def _ruled(facts: Facts, governance: Governance) -> Ruling:
     """What the rules say, which is counted."""
     ruling = governance.loaded.rules.evaluate(facts)
     for rule in ruling.matched:
@@ -335,7 +374,7 @@ def _ruled(facts: Facts, governance: Governance) -> Decision:
         metrics.rules_matched.labels(rule_id, "observe").inc()
     for _ in ruling.errors:
         metrics.stage_errors.labels("policy", "rule").inc()
-    return ruling.decision(governance.version)
+    return ruling
 
 
 def _mask(

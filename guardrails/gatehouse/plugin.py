@@ -17,6 +17,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse import metrics
+from gatehouse.approvals.gate import HEADER
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, prompt_of, tool_calls_of
@@ -184,6 +185,7 @@ def _terms(key: Any, headers: dict[str, str]) -> Terms:
         key_metadata=metadata,
         team_metadata=getattr(key, "team_metadata", None) or {},
         headers={name: value for name, value in headers.items() if name.lower().startswith("x-gatehouse-max-")},
+        approval_id=headers.get(HEADER),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gatehouse.audit.record import clean
 from gatehouse.call import GovernedCall
+from gatehouse.content import prompt_of
 from gatehouse.decision import Obligation
 from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked
 from gatehouse.pii.config import Mode, PiiConfig
@@ -177,6 +178,22 @@ def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: st
     said = _ANSWER_LENGTH.get(call_type if call_type in _ANSWER_LENGTH else call_type.removeprefix("a"))
     if said and not any(name in body for name in _MAX_TOKENS):
         body[said] = most
+
+
+def summary(call: GovernedCall, body: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """What a reviewer sees of a call, after masking."""
+    return {
+        "estimated_usd": facts.cost.estimated_usd,
+        "input_tokens": facts.cost.input_tokens,
+        "max_output_tokens": facts.cost.max_output_tokens,
+        "stream": call.stream,
+        "tools": list(facts.request.tools),
+        "pii": dict(facts.pii),
+        "screens": list(facts.screens.hits),
+        "agent": call.agent.id,
+        "session": call.agent.session,
+        "prompt": prompt_of(body, keep_text=True).text,
+    }
 
 
 def _is_count(value: object) -> bool:

@@ -53,7 +53,7 @@ class Connection:
             return await asyncio.shield(self._watch)
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._call.client_gone = not self.complete
+            self._gone()
             return message
         if not message.get("more_body"):
             self._watch = asyncio.create_task(self._disconnect())
@@ -74,8 +74,12 @@ class Connection:
     async def _disconnect(self) -> Message:
         while (message := await self._receive())["type"] != "http.disconnect":
             pass
-        self._call.client_gone = not self.complete
+        self._gone()
         return message
+
+    def _gone(self) -> None:
+        self._call.client_gone = not self.complete
+        self._call.left.set()
 
     async def send(self, message: Message) -> None:
         """Pass the answer on; where a stage refused the call, or the answer, say so instead."""
@@ -85,6 +89,8 @@ class Connection:
             await self._begin(message)
         elif message["type"] != "http.response.body":
             await self._send(message)
+        elif self._call.refusal is not None:  # of a stream that was kept alive while it was held
+            await self._end(self._call.refusal)
         elif self._start is not None:
             await self._whole(self._start, message)
         elif self._answers is not None:
@@ -133,15 +139,16 @@ class Connection:
                 body += answers.end()
         except GovernanceError as error:
             self._settler.block_answer(self._call, error)
-            # Ends the response, on which the server tells the app inside that nobody listens any more.
-            self._over = self.complete = True
-            call_type = self._call.call.call_type if self._call.call else ""
-            await self._send(
-                {"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))}
-            )
+            await self._end(error)
             return
         if body or not more:
             await self._pass({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _end(self, error: GovernanceError) -> None:
+        """End a stream that has begun. The server then tells the app inside that nobody listens any more."""
+        self._over = self.complete = True
+        call_type = self._call.call.call_type if self._call.call else ""
+        await self._send({"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))})
 
     async def _pass(self, message: Message) -> None:
         if not message.get("more_body"):

@@ -38,7 +38,7 @@ def request_facts(scope: CallScope) -> dict[str, Any]:
         "call_type": call.call_type,
         "model": call.model,
         "stream": call.stream,
-        "caller": _caller(call),
+        "caller": caller_facts(call),
         **({"agent": agent} if (agent := _agent(call)) else {}),
     }
 
@@ -92,7 +92,8 @@ def bare(line: dict[str, Any]) -> dict[str, Any]:
     return line | {"data": {name: line["data"][name] for name in ("call_id", "status", "decision")}}
 
 
-def _caller(call: GovernedCall) -> dict[str, str]:
+def caller_facts(call: GovernedCall) -> dict[str, str]:
+    """Who asks, as it is kept: what is known of them."""
     caller = call.caller
     named = {
         "key_hash": caller.key_hash,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from gatehouse.audit import record
 from gatehouse.audit.jsonl import AuditLog
-from gatehouse.audit.settlement import Settlement, decision_of, settlement
+from gatehouse.audit.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.call import Outcome, Status
 from gatehouse.clock import monotonic, now
 from gatehouse.db import calls
@@ -51,6 +51,7 @@ class Recovery:
                 started_at=call.started_at,
                 request=call.request,
                 decision=decision_of(call.decision),
+                approvals=approvals_of(call.decision),
                 outcome=Outcome(Status.PARTIAL, error="gateway_died"),
                 ended_at=now(),
                 duration_ms=None,

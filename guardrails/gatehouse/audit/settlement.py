@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+from gatehouse.approvals.values import Approval as UsedApproval
 from gatehouse.audit import record
-from gatehouse.audit.capsule import DEFAULT_CHAIN, NO_CONTENT, Content, call_capsule
+from gatehouse.audit.capsule import DEFAULT_CHAIN, NO_CONTENT, Approval, Content, call_capsule
 from gatehouse.call import Outcome, Status, ToolCall
 from gatehouse.decision import Decision, Obligation, Verdict
 from gatehouse.policy.facts import Facts
@@ -84,6 +85,7 @@ def settlement(
     duration_ms: float | None,
     by_team: bool,
     facts: Facts | None = None,
+    approvals: Sequence[Approval] = (),
     content: Content = NO_CONTENT,
     tool_calls: Sequence[ToolCall] = (),
 ) -> Settlement:
@@ -93,13 +95,14 @@ def settlement(
         request: as `record.request_facts` gives it and the intent's row keeps it.
         duration_ms: None when nobody lived to see the end.
         facts: what the decision was made on.
+        approvals: of the people who approved the call.
         by_team: whether each team has a chain of its own (policy.yaml's `audit.chain`).
     """
     return Settlement(
         call_id=str(call_id),
         started_at=started_at.isoformat(),
         request=request,
-        decision=decision_row(decision, facts),
+        decision=decision_row(decision, facts, approvals),
         record=record.line(call_id, request, decision, outcome, ended_at, duration_ms),
         capsule=call_capsule(
             call_id=call_id,
@@ -108,6 +111,7 @@ def settlement(
             decision=decision,
             outcome=outcome,
             duration_ms=duration_ms,
+            approvals=approvals,
             tool_calls=tool_calls,
             content=content,
             chain=chain_of(request, by_team=by_team),
@@ -125,7 +129,25 @@ def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
     return f"{DEFAULT_CHAIN}/{team}"
 
 
-def decision_row(decision: Decision | None, facts: Facts | None = None) -> Row | None:
+def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
+    """Each person's yes to a call, as its capsule names them."""
+    if approval is None:
+        return ()
+    return tuple(Approval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
+
+
+def approvals_of(row: Row | None) -> tuple[Approval, ...]:
+    """Those that `decision_row` kept."""
+    kept = (row or {}).get("approvals") or ()
+    return tuple(
+        Approval(UUID(each["approval_id"]), each["approver"], datetime.fromisoformat(each["decided_at"]))
+        for each in kept
+    )
+
+
+def decision_row(
+    decision: Decision | None, facts: Facts | None = None, approvals: Sequence[Approval] = ()
+) -> Row | None:
     """A decision as the intent's row keeps it, with the facts it was made on, so that another policy can be tried."""
     if decision is None:
         return None
@@ -137,7 +159,16 @@ def decision_row(decision: Decision | None, facts: Facts | None = None) -> Row |
         "reason": decision.reason,
         **({"observed": list(decision.observed)} if decision.observed else {}),
         **({"obligation": obligation} if obligation else {}),
+        **({"approvals": [_approval_row(each) for each in approvals]} if approvals else {}),
         **({"facts": facts.recorded()} if facts is not None else {}),
+    }
+
+
+def _approval_row(approval: Approval) -> Row:
+    return {
+        "approval_id": str(approval.approval_id),
+        "approver": approval.approver,
+        "decided_at": approval.decided_at.isoformat(),
     }
 
 

@@ -22,7 +22,6 @@ from gatehouse.screens.config import screen_config
 NOT_YET_ENFORCED = frozenset(
     {
         "deciders",
-        "then: require_approval",
     }
 )
 """What the model understands and the pipeline does not do yet. Whoever builds it takes it out."""

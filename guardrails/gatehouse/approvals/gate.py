@@ -1,0 +1,206 @@
+"""The stage that lets a call through once named people have approved exactly that call.
+
+A held connection waits for them within the rule's `hold`; otherwise its caller is told to come back with the approval's
+id. Whoever comes back with the same request finds the same approval, on any gateway and after any restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from gatehouse import metrics
+from gatehouse.approvals.binding import Unbindable, digest
+from gatehouse.approvals.values import Approval, NewApproval, State
+from gatehouse.approvals.waiting import Waiting
+from gatehouse.db import approvals
+from gatehouse.db.calls import Connection
+from gatehouse.db.connection import connect
+from gatehouse.errors import (
+    ApprovalMismatch,
+    ApprovalRequired,
+    Cancelled,
+    Conflict,
+    ContentBlocked,
+    GovernanceUnavailable,
+)
+from gatehouse.policy.model import ApproversPolicy
+
+HEADER: Final = "x-gatehouse-approval"
+# In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
+EXPIRES_IN_S: Final = 8 * 3600.0
+_OVERDUE_EVERY_S: Final = 30.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that people must approve.
+
+    Attributes:
+        body: as it would go upstream.
+        rules: ids of the rules that want it, and `approvers` what each says of who may.
+        approval_id: the one that the caller names, as they wrote it.
+        left: set when the client is gone.
+    """
+
+    caller: Mapping[str, str]
+    route: str
+    model: str | None
+    policy_version: str
+    rules: tuple[str, ...]
+    reason: str | None
+    approvers: Sequence[ApproversPolicy | None]
+    body: Mapping[str, Any] = field(repr=False)
+    summary: Mapping[str, Any] = field(repr=False)
+    approval_id: str | None = None
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Gate:
+    """One gateway process's."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._waiting = Waiting(database_url)
+        self._connection: Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._overdue: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to hear of votes, and to write down what nobody decided in time."""
+        await self._waiting.start()
+        self._overdue = asyncio.create_task(self._expire(), name="gatehouse-approvals-expire")
+
+    async def stop(self) -> None:
+        """Stop; calls that are held are told to come back."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+        await self._waiting.stop()
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def admit(self, asked: Asked) -> Approval:
+        """Return once the call is approved; its approval is used up then.
+
+        Raises:
+            ApprovalRequired, ApprovalRejected, ApprovalExpired, ApprovalMismatch: not now, or not at all.
+            Cancelled: the client left; so did the request for approval.
+            GovernanceUnavailable: the database is away.
+        """
+        try:
+            bound = digest(caller=asked.caller, route=asked.route, body=asked.body, policy_version=asked.policy_version)
+        except Unbindable as unbindable:
+            raise ContentBlocked(
+                f"The request cannot be put up for approval: {unbindable}.", policies=asked.rules
+            ) from None
+        who, hold_s = _approvers(asked.approvers)
+        approval_id = await self._named_or_new(asked, bound, who)
+        if hold_s > 0 and not asked.left.is_set():
+            await self._hold(approval_id, hold_s, asked.left)
+        used = await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))
+        if used is None:
+            refusal = await self._database(
+                lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
+            )
+            if isinstance(refusal, ApprovalRequired):
+                metrics.approvals.labels("required").inc()
+            raise refusal
+        metrics.approvals.labels("used").inc()
+        return used
+
+    async def _named_or_new(self, asked: Asked, bound: str, who: Mapping[str, Any]) -> UUID:
+        if asked.approval_id is not None:
+            try:
+                return UUID(asked.approval_id)
+            except ValueError:
+                raise ApprovalMismatch("You have no approval by that id. Ask again without one.") from None
+        new = NewApproval(
+            digest=bound,
+            requested_by=asked.caller,
+            route=asked.route,
+            model=asked.model,
+            rule_ids=asked.rules,
+            reason=asked.reason,
+            policy_version=asked.policy_version,
+            approvers=who,
+            expires_in_s=EXPIRES_IN_S,
+            summary=asked.summary,
+        )
+        opened = await self._database(lambda connection: approvals.open_request(connection, new))
+        if opened.id == new.id:
+            metrics.approvals.labels("requested").inc()
+        return opened.id
+
+    async def _hold(self, approval_id: UUID, hold_s: float, left: asyncio.Event) -> None:
+        """Until it is decided, or the time is over, or the client has left."""
+        decided = asyncio.create_task(self._waiting.decided(approval_id, hold_s))
+        gone = asyncio.create_task(left.wait())
+        try:
+            with metrics.held.track_inprogress():
+                await asyncio.wait({decided, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if decided.done():
+                decided.result()
+                return
+        finally:
+            for task in (decided, gone):
+                task.cancel()
+            await asyncio.gather(decided, gone, return_exceptions=True)
+        with suppress(Conflict, GovernanceUnavailable):
+            await self._database(lambda connection: _cancel_pending(connection, approval_id))
+        raise Cancelled("The client left before the request was approved.")
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(_OVERDUE_EVERY_S)
+            with suppress(GovernanceUnavailable):
+                await self._database(approvals.expire_due)
+
+    async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do this on the one connection; a broken one is replaced and the work tried again, once."""
+        async with self._one_at_a_time:
+            for last in (False, True):
+                try:
+                    if self._connection is None or self._connection.closed:
+                        self._connection = await connect(self._url)
+                    return await work(self._connection)
+                except (psycopg.OperationalError, OSError):
+                    if self._connection is not None:
+                        await self._connection.close()
+                        self._connection = None
+                    if last:
+                        break
+        raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.")
+
+
+async def _cancel_pending(connection: Connection, approval_id: UUID) -> None:
+    found = await approvals.get(connection, approval_id)
+    if found is not None and found.state is State.REQUESTED:
+        await approvals.cancel(connection, approval_id)
+
+
+def _approvers(wanted: Sequence[ApproversPolicy | None]) -> tuple[dict[str, Any], float]:
+    """Who may approve for all the rules that want it, and how long the connection waits.
+
+    Rules that name the same people are of one mind; where they differ, only an administrator speaks for all of them.
+    """
+    named = [each or ApproversPolicy() for each in wanted]
+    who = {
+        (frozenset(each.roles), frozenset(each.users), frozenset(each.teams)): {
+            "roles": list(each.roles),
+            "users": list(each.users),
+            "teams": list(each.teams),
+        }
+        for each in named
+    }
+    people = next(iter(who.values())) if len(who) == 1 else {}
+    return {**people, "count": max((each.count for each in named), default=1)}, max(
+        (each.hold for each in named), default=0.0
+    )

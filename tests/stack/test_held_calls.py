@@ -1,0 +1,218 @@
+"""A call that people must approve reaches the model once they have, exactly as it was approved, and only once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+import yaml
+from gatehouse.approvals.values import Approval, Voter
+from gatehouse.db import approvals
+from gatehouse.db.connection import connect
+
+from tests.support.gateway import Gateway
+from tests.support.postgres import Postgres
+from tests.support.process import wait_until
+from tests.support.redis_server import Redis
+from tests.support.upstream import Upstream
+
+MAIL = "ada.lovelace@example.com"
+POLICY = """
+version: 1
+pii: {mode: mask}
+rules:
+  - id: needs-a-human
+    when: request.max_tokens > 50 && agent.id != "held"
+    then: require_approval
+    reason: Long answers are looked at first.
+    approvers: {users: [grace, alan]}
+  - id: waits-for-a-human
+    when: agent.id == "held"
+    then: require_approval
+    approvers: {users: [grace, alan], count: 1, hold: 60s}
+"""
+
+
+@pytest.fixture(scope="module")
+def asking(
+    postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(POLICY)
+    config = yaml.safe_load(upstream_config.read_text())
+    config["litellm_settings"]["sse_keepalive_ping_interval_seconds"] = 1
+    path = policy.with_name("config.yaml")
+    path.write_text(yaml.safe_dump(config))
+    server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy).start()
+    yield server
+    server.close()
+
+
+def ask(gateway: Gateway, key: str, *, approval: str | None = None, agent: str = "", **fields: Any) -> httpx.Response:
+    headers = {"x-gatehouse-agent": agent} | ({"x-gatehouse-approval": approval} if approval else {})
+    body = {"model": "up-chat", "messages": [{"role": "user", "content": f"Write to {MAIL}"}], "max_tokens": 100}
+    with gateway.client(key) as client:
+        return client.post("/v1/chat/completions", json=body | fields, headers=headers)
+
+
+def vote(gateway: Gateway, approval_id: str, user: str = "grace", *, approve: bool = True) -> Approval:
+    async def cast() -> Approval:
+        async with await connect(gateway.database_url) as connection:
+            return await approvals.vote(connection, UUID(approval_id), Voter(user), approve=approve)
+
+    return asyncio.run(cast())
+
+
+def code(answer: httpx.Response) -> str | None:
+    return answer.json().get("error", {}).get("code")
+
+
+def wanted(answer: httpx.Response) -> str:
+    assert (answer.status_code, code(answer)) == (403, "approval_required"), answer.text
+    return str(answer.json()["error"]["gatehouse"]["approval"]["id"])
+
+
+def pending(gateway: Gateway) -> list[str]:
+    with psycopg.connect(gateway.database_url) as connection:
+        rows = connection.execute("select id::text from gatehouse.approvals where state = 'requested'").fetchall()
+    return [row[0] for row in rows]
+
+
+def test_what_was_approved_goes_through_once(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key(key_alias="once")
+    first = ask(asking, key)
+    approval = wanted(first)
+    assert first.json()["error"]["message"] == "Long answers are looked at first."
+    assert wanted(ask(asking, key)) == approval  # asking again opens no second one
+    assert wanted(ask(asking, key, approval=approval)) == approval
+    assert upstream.requests == []
+    vote(asking, approval)
+    answer = ask(asking, key, approval=approval)
+    assert answer.status_code == 200, answer.text
+    assert len(upstream.requests) == 1
+    assert code(ask(asking, key, approval=approval)) == "approval_expired"
+    assert len(upstream.requests) == 1
+
+    asking.wait_settled()
+    capsule = asking.capsule(answer.headers["x-gatehouse-call-id"])
+    assert capsule["authority"]["type"] == "human_approved"
+    assert capsule["authority"]["approver"] == "grace"
+    assert capsule["authority"]["chain"][0]["approval_id"] == approval
+
+
+def test_an_approval_is_for_exactly_one_request_of_one_caller(asking: Gateway, upstream: Upstream) -> None:
+    key, other = asking.new_key(), asking.new_key()
+    approval = wanted(ask(asking, key, temperature=0.5))
+    vote(asking, approval)
+    assert code(ask(asking, key, approval=approval, temperature=0.6)) == "approval_mismatch"
+    assert code(ask(asking, key, approval=approval, temperature=0.5, tools=[])) == "approval_mismatch"
+    assert code(ask(asking, other, approval=approval, temperature=0.5)) == "approval_mismatch"
+    for nonsense in ("no-id", "00000000-0000-0000-0000-000000000000"):
+        assert code(ask(asking, key, approval=nonsense, temperature=0.5)) == "approval_mismatch"
+    assert upstream.requests == []
+    assert ask(asking, key, approval=approval, temperature=0.5).status_code == 200
+
+
+def test_what_was_rejected_or_came_too_late_never_goes_through(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    approval = wanted(ask(asking, key, temperature=0.1))
+    vote(asking, approval, approve=False)
+    assert code(ask(asking, key, approval=approval, temperature=0.1)) == "approval_rejected"
+    late = wanted(ask(asking, key, temperature=0.2))
+    vote(asking, late)
+    with psycopg.connect(asking.database_url) as connection:
+        connection.execute("update gatehouse.approvals set expires_at = now() where id = %s", (late,))
+    assert code(ask(asking, key, approval=late, temperature=0.2)) == "approval_expired"
+    assert upstream.requests == []
+
+
+def test_of_many_who_come_back_at_once_one_goes_through(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    approval = wanted(ask(asking, key, temperature=0.3))
+    vote(asking, approval)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(asking, key, approval=approval, temperature=0.3).status_code, range(8)))
+    assert sorted(answers) == [200] + [403] * 7
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_held_call_goes_on_when_it_is_approved_and_ends_when_it_is_not(
+    asking: Gateway, upstream: Upstream, stream: bool
+) -> None:
+    key = asking.new_key()
+    with ThreadPoolExecutor(2) as pool:
+
+        def held(temperature: float) -> tuple[Future[httpx.Response], str]:
+            known = set(pending(asking))
+            call = pool.submit(ask, asking, key, agent="held", temperature=temperature, stream=stream)
+            wait_until(lambda: set(pending(asking)) > known, "the request for approval")
+            (approval,) = set(pending(asking)) - known
+            assert not call.done()
+            return call, approval
+
+        call, approval = held(0.7)
+        assert upstream.requests == []
+        vote(asking, approval)
+        assert call.result(60).status_code == 200
+        assert len(upstream.requests) == 1
+        call, approval = held(0.8)
+        time.sleep(2.5)  # a stream is kept alive meanwhile, so its answer has begun
+        vote(asking, approval, "alan", approve=False)
+        answer = call.result(60)
+        assert ('"code": "approval_rejected"' in answer.text) or ('"code":"approval_rejected"' in answer.text)
+        assert answer.status_code == (200 if stream else 403)
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_client_that_leaves_while_it_is_held_sends_nothing(asking: Gateway, upstream: Upstream, stream: bool) -> None:
+    key = asking.new_key()
+    known, before = set(pending(asking)), len(cancelled(asking))
+    body = json.dumps(
+        {"model": "up-chat", "messages": [{"role": "user", "content": f"{time.time()}"}], "stream": stream}
+    ).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
+        f"x-gatehouse-agent: held\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", asking.port), timeout=10) as connection:
+        connection.sendall(head.encode() + body)
+        wait_until(lambda: set(pending(asking)) > known, "the request for approval")
+    wait_until(lambda: set(pending(asking)) <= known, "the request for approval is taken back")
+    wait_until(lambda: len(cancelled(asking)) == before + 1, "the call's record")
+    assert all((each["status"], each["client_gone"]) == ("blocked", True) for each in cancelled(asking))
+    assert upstream.requests == []
+
+
+def cancelled(gateway: Gateway) -> list[dict[str, Any]]:
+    return [line["data"] for line in gateway.lines() if line["data"].get("error") == "cancelled"]
+
+
+def test_a_reviewer_sees_no_personal_data_that_is_masked(asking: Gateway, upstream: Upstream) -> None:
+    approval = wanted(ask(asking, asking.new_key(), temperature=0.9))
+    with psycopg.connect(asking.database_url) as connection:
+        row = connection.execute("select summary::text from gatehouse.approvals where id = %s", (approval,)).fetchone()
+    assert row is not None
+    assert "Write to <EMAIL_ADDRESS_1>" in row[0]
+    assert MAIL not in row[0]
+
+
+def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    approval = wanted(ask(asking, key, temperature=1.1))
+    vote(asking, approval)
+    asking.server.kill()
+    asking.start()
+    assert ask(asking, key, temperature=1.1).status_code == 200  # found by its digest
+    assert [path for path, _ in upstream.requests if path.endswith("completions")] == ["/v1/chat/completions"]
