@@ -332,6 +332,21 @@ async def test_cancelling_is_for_whoever_asked_and_administrators(connection: Co
         await db.cancel(connection, asked.id, GRACE)
 
 
+async def test_a_client_that_leaves_takes_back_only_its_own_undecided_request(connection: Connection) -> None:
+    asked = await db.open_request(connection, new())
+    for approval_id, digest, caller in (
+        (uuid4(), DIGEST, ADA),
+        (asked.id, "e" * 64, ADA),
+        (asked.id, DIGEST, {**ADA, "key_hash": "k-bob"}),
+    ):
+        assert not await db.abandon(connection, approval_id, digest, caller)
+    assert await db.abandon(connection, asked.id, DIGEST, ADA)
+    assert (await events(connection, asked))[-1] == ("cancel", "cancelled", "ada")
+    given = await approved(connection)
+    assert not await db.abandon(connection, given.id, DIGEST, ADA)
+    assert await db.consume(connection, given.id, DIGEST, ADA)
+
+
 async def test_hostile_text_is_kept_or_cut_and_never_fails(connection: Connection) -> None:
     odd = "x\0\ud800" * 100_000
     asked = await db.open_request(

@@ -24,7 +24,16 @@ _STEERING: Final = frozenset(
 _LEFT_OUT: Final = frozenset(_INTERNAL) - _STEERING | {"incoming_bearer_token"}
 
 # Client headers that LiteLLM forwards where it is told to; these differ between a request and its repetition.
-_PER_REQUEST: Final = ("x-gatehouse-", "x-request-id", "x-correlation-id", "traceparent", "tracestate", "x-b3-")
+_PER_REQUEST: Final = (
+    "x-gatehouse-",
+    "x-litellm-trace-id",
+    "x-litellm-session-id",
+    "x-request-id",
+    "x-correlation-id",
+    "traceparent",
+    "tracestate",
+    "x-b3-",
+)
 
 # What LiteLLM adds to the caller's metadata before it takes its copy.
 _ADDED_METADATA: Final = frozenset("headers used_client_oauth_token trace_id session_id agent_id".split())

@@ -171,7 +171,7 @@ async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = N
     """Take an open approval back; the approval after it.
 
     Args:
-        by: who wants it; None when the gateway does, because the caller is gone.
+        by: who wants it; None when the gateway itself does.
 
     Raises:
         NotFound: there is no such approval.
@@ -191,6 +191,23 @@ async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = N
         )
         await _happened(connection, approval_id, Event.CANCEL.value, state, clean(by.user_id) if by else None)
         return (await _get(connection, approval_id))[0]
+
+
+async def abandon(connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]) -> bool:
+    """Cancel this caller's own undecided request for exactly this, because the client has left; whether it was one."""
+    cursor = await connection.execute(
+        """with left_by as (
+               update gatehouse.approvals set state = 'cancelled', decided_at = clock_timestamp()
+                where id = %s and digest = %s and key_hash is not distinct from %s
+                  and state = 'requested' and expires_at > clock_timestamp()
+               returning id, requester_user),
+             told as (
+               insert into gatehouse.approval_history (approval_id, event, state, user_id)
+               select id, 'cancel', 'cancelled', requester_user from left_by)
+           select pg_notify(%s, id::text) from left_by""",
+        (approval_id, digest, caller.get("key_hash"), CHANNEL),
+    )
+    return await cursor.fetchone() is not None
 
 
 async def expire_due(connection: Connection) -> int:
