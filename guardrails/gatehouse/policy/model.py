@@ -7,7 +7,9 @@ runs can already enforce a section is `load.py`'s matter, and whether a rule's `
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -63,10 +65,41 @@ def _url(url: str) -> str:
     return url
 
 
+def _webhook_url(url: str) -> str:
+    """An address that may be logged: what is secret of it does not belong into the file."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError("that is not an address; write one such as https://hooks.example/gatehouse")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError("an address here has no user, password, query or fragment; secrets stay out of this file")
+    return url
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):
+        raise ValueError("write the name of an environment variable, such as APPROVALS_SECRET, never the secret itself")
+    return name
+
+
+def _mailbox(address: str) -> str:
+    # What HTML calls a valid e-mail address: no display name, no quotes, nothing that could end a header.
+    if len(address) > 254 or not re.fullmatch(
+        r"[\w.!#$%&'*+/=?^`{|}~-]+@[a-z\d](?:[a-z\d.-]*[a-z\d])?", address, re.A | re.I
+    ):
+        raise ValueError(f"{address!r} is not an e-mail address; write one such as approvers@example.com")
+    return address
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=64)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Route = Annotated[str, AfterValidator(_route)]
+Variable = Annotated[str, AfterValidator(_variable)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
 Dollars = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -223,6 +256,51 @@ class DeciderPolicy(Section):
     on_error: OnError = Field(default="deny", description="What happens to a call that it could not decide on.")
 
 
+_NOTIFY_WITH: Final = {
+    "webhook": frozenset({"url", "secret_env"}),
+    "slack": frozenset({"url_env"}),
+    "email": frozenset({"to", "from", "smtp_url_env"}),
+}
+
+
+class NotificationPolicy(Section):
+    """Somebody who is told when a call waits for approval, and how that went. Secrets are environment variables."""
+
+    type: Literal["webhook", "slack", "email"]
+    url: Annotated[str, AfterValidator(_webhook_url)] | None = Field(default=None, description="Of a webhook.")
+    secret_env: Variable | None = Field(default=None, description="Holds the key that a webhook is signed with.")
+    url_env: Variable | None = Field(default=None, description="Holds the address of a Slack-compatible webhook.")
+    to: Mailbox | None = None
+    sender: Mailbox | None = Field(default=None, alias="from")
+    smtp_url_env: Variable | None = Field(
+        default=None, description="Holds the mail server, such as smtps://user:password@host."
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> NotificationPolicy:
+        given = set(self.model_dump(exclude_none=True, by_alias=True)) - {"type"}
+        wanted = _NOTIFY_WITH[self.type]
+        if missing := wanted - given:
+            raise ValueError(
+                f"type {self.type} wants {', '.join(sorted(wanted))}; {', '.join(sorted(missing))} is missing"
+            )
+        if strange := given - wanted:
+            raise ValueError(f"type {self.type} has no {', '.join(sorted(strange))}; leave it out")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the outbox, the log and the metrics call this address: nothing secret."""
+        return f"{self.type} {self.url or self.url_env or self.to}"
+
+
+def _named_once(notifications: Sequence[NotificationPolicy]) -> Sequence[NotificationPolicy]:
+    names = [each.name for each in notifications]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice} is given twice; nobody is told twice, so leave one out")
+    return notifications
+
+
 class Policy(Section):
     """The whole file. That no id is given twice is checked where its line is known, in `load.py`."""
 
@@ -235,4 +313,7 @@ class Policy(Section):
     pii: PiiPolicy | None = None
     rules: tuple[RulePolicy, ...] = Field(default=(), max_length=1_000)
     deciders: tuple[DeciderPolicy, ...] = Field(default=(), max_length=10)
+    notifications: Annotated[tuple[NotificationPolicy, ...], AfterValidator(_named_once)] = Field(
+        default=(), max_length=20, description="Who is told of approvals."
+    )
     audit: AuditPolicy = AuditPolicy()

@@ -1,0 +1,203 @@
+"""How an address is told: a webhook with a Standard Webhooks signature, a Slack-compatible webhook, an e-mail.
+
+Promises: no redirect is followed, nothing of an answer is kept but its status, an attempt ends in `SEND_TIMEOUT_S`, and
+neither errors nor log lines name a secret. `addresses.py` makes them of policy.yaml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from math import floor
+from typing import Any, ClassVar, Final
+from urllib.parse import SplitResult, unquote
+
+import aiosmtplib
+import httpx
+from standardwebhooks import Webhook
+
+from gatehouse.clock import now
+from gatehouse.notifications.messages import Event, mail, message, slack_body, webhook_body
+
+SEND_TIMEOUT_S: Final = 15.0
+"""Of one attempt as a whole."""
+
+# Of mail servers: whether TLS is there from the first byte, whether STARTTLS must be, and the usual port.
+SMTP_SCHEMES: Final = {"smtps": (True, False, 465), "smtp": (False, True, 587), "smtp+plaintext": (False, False, 25)}
+_sending: ContextVar[bool] = ContextVar("gatehouse_notification", default=False)
+
+
+class NotDelivered(Exception):
+    """An attempt failed. The message is fit to be kept: no secret, no word of the receiver's.
+
+    Attributes:
+        retry_after_s: how long the receiver wants to be left alone.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Sender(ABC):
+    """One address.
+
+    Attributes:
+        name: what the outbox and the log call it; nothing secret.
+        base_url: where people reach the gateway, without a slash at the end.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    base_url: str
+
+    @abstractmethod
+    async def send(self, event: Event) -> None:
+        """Tell this address of an event, in at most `SEND_TIMEOUT_S`.
+
+        Raises:
+            NotDelivered: it did not take it, or may not have.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSender(Sender):
+    """A webhook as https://www.standardwebhooks.com says; its id is the event's, so that a repeat can be dropped."""
+
+    kind = "webhook"
+    url: str
+    key: Webhook = field(repr=False)
+    tls: ssl.SSLContext = field(repr=False)
+
+    async def send(self, event: Event) -> None:
+        body, at = _json(webhook_body(event, self.base_url)), now()
+        headers = {
+            "webhook-id": event.id,
+            "webhook-timestamp": str(floor(at.timestamp())),
+            "webhook-signature": self.key.sign(event.id, at, body),
+        }
+        await _post(self.url, body, headers, self.tls)
+
+
+@dataclass(frozen=True, slots=True)
+class SlackSender(Sender):
+    """An incoming webhook of Slack, or of what is compatible with it. Its address is its secret."""
+
+    kind = "slack"
+    url: str = field(repr=False)
+    tls: ssl.SSLContext = field(repr=False)
+
+    async def send(self, event: Event) -> None:
+        await _post(self.url, _json(slack_body(message(event, self.base_url, now()))), {}, self.tls)
+
+
+@dataclass(frozen=True, slots=True)
+class EmailSender(Sender):
+    """One mailbox."""
+
+    kind = "email"
+    to: str
+    sender: str
+    server: SplitResult = field(repr=False)
+    tls: ssl.SSLContext = field(repr=False)
+
+    async def send(self, event: Event) -> None:
+        at, server = now(), self.server
+        found = mail(event, message(event, self.base_url, at), sender=self.sender, to=self.to, now=at)
+        use_tls, start_tls, port = SMTP_SCHEMES[server.scheme]
+        client = aiosmtplib.SMTP(
+            hostname=server.hostname,
+            port=server.port or port,
+            username=unquote(server.username) if server.username else None,
+            password=unquote(server.password) if server.password else None,
+            local_hostname=socket.gethostname(),
+            timeout=SEND_TIMEOUT_S,
+            use_tls=use_tls,
+            start_tls=start_tls,
+            tls_context=self.tls,
+        )
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await client.connect()
+                await client.send_message(found, sender=self.sender, recipients=[self.to])
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise NotDelivered(_smtp_reason(error)) from None
+        else:
+            with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken, whatever comes of saying goodbye
+                await client.quit(timeout=2)
+        finally:
+            client.close()
+
+
+def _json(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+async def _post(url: str, body: str, headers: Mapping[str, str], tls: ssl.SSLContext) -> None:
+    _keep_addresses_out_of_the_log()
+    quiet = _sending.set(True)
+    try:
+        async with (
+            asyncio.timeout(SEND_TIMEOUT_S),
+            httpx.AsyncClient(verify=tls, timeout=SEND_TIMEOUT_S, follow_redirects=False) as client,
+            client.stream(
+                "POST",
+                url,
+                content=body.encode(),
+                headers={"content-type": "application/json", "user-agent": "gatehouse", **headers},
+            ) as response,  # the answer's body is not read
+        ):
+            status, wanted = response.status_code, response.headers.get("retry-after")
+    except TimeoutError:
+        raise NotDelivered(f"no answer in {SEND_TIMEOUT_S:.0f} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise NotDelivered(type(error).__name__) from None
+    finally:
+        _sending.reset(quiet)
+    if not 200 <= status < 300:
+        raise NotDelivered(f"HTTP {status}", retry_after(wanted))
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3); 0 where it says nothing that can be read."""
+    if not header:
+        return 0.0
+    if header.strip().isascii() and header.strip().isdigit():
+        return float(header.strip()[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - now()).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _smtp_reason(error: Exception) -> str:
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused) and error.recipients:
+        return f"SMTP {error.recipients[0].code}"
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"SMTP {error.code}"
+    if isinstance(error, TimeoutError):
+        return f"no answer in {SEND_TIMEOUT_S:.0f} s"
+    return type(error).__name__
+
+
+class _Unlogged(logging.Filter):
+    """httpx logs the whole address of each request, and Slack's is a secret."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _sending.get()
+
+
+def _keep_addresses_out_of_the_log() -> None:
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(found, _Unlogged) for found in logger.filters):
+        logger.addFilter(_Unlogged())
