@@ -1,0 +1,193 @@
+"""Sends what is in the outbox: one task in each gateway process, any number of gateways on one database.
+
+Promises: what is committed is sent, or given up after a day with a log line and a metric; no two gateways send one row
+at a time; an address that is slow or away holds up no other. A gateway that dies, or loses the database, between
+sending and writing that down leaves a row that is sent again: at least once then, with the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+
+from gatehouse import clock
+from gatehouse.db import outbox
+from gatehouse.db.calls import Connection
+from gatehouse.db.connection import connect
+from gatehouse.db.outbox import Claim
+from gatehouse.notifications.messages import Event
+from gatehouse.notifications.metrics import notifications
+from gatehouse.notifications.senders import SEND_TIMEOUT_S, NotDelivered, Sender
+
+log = logging.getLogger("gatehouse.notifications")
+
+AT_ONCE: Final = 4
+"""Attempts under way at one address by one gateway."""
+
+# Longer than an attempt and the writing down of it, so that a row is taken over from the dead and from nobody else.
+LEASE_S: Final = SEND_TIMEOUT_S + 45
+# NOTIFY wakes at once; this is for what failed before, for leases that ran out, and for a listener that is away.
+POLL_S: Final = 1.0
+FIRST_RETRY_S: Final = 5.0
+LAST_RETRY_S: Final = 3600.0
+_SWEEP_S: Final = 600.0
+_RECONNECT_S: Final = 0.5
+
+
+def backoff(attempt: int, retry_after_s: float, luck: float) -> float:
+    """Seconds until the next attempt: twice as many each time, half to all of that, and never fewer than asked for.
+
+    Args:
+        attempt: the one that failed, counted from 1.
+        luck: between 0 and 1, so that what failed together does not come back together.
+    """
+    longest = min(FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20), LAST_RETRY_S)
+    return max(longest * (0.5 + luck / 2), retry_after_s)
+
+
+class Dispatcher:
+    """The sending end of the outbox in this process.
+
+    Args:
+        addresses: whom to tell.
+
+    Attributes:
+        names: the addresses' names, for `outbox.enqueue`.
+    """
+
+    def __init__(self, database_url: str, addresses: Iterable[Sender]) -> None:
+        self._url = database_url
+        self._senders = {each.name: each for each in addresses}
+        self.names: tuple[str, ...] = tuple(self._senders)
+        self._attempts: dict[asyncio.Task[None], str] = {}
+        self._ended: list[tuple[Claim, NotDelivered | None]] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._sweep_at = 0.0
+        self._said = ""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to send. The database may come later."""
+        if self._senders:
+            self._tasks = [
+                asyncio.create_task(self._connected(self._work), name="gatehouse-notifications"),
+                asyncio.create_task(self._connected(self._listen), name="gatehouse-notifications-listen"),
+            ]
+
+    async def stop(self, patience_s: float = 5.0) -> None:
+        """Take nothing more, let attempts end, and write down how they went; what does not is done again by others."""
+        self._stopping = True
+        self._wake.set()
+        if not self._tasks:
+            return
+        work, listen = self._tasks
+        listen.cancel()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=patience_s / 2)
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.wait([work], timeout=patience_s / 2)
+        work.cancel()
+        await asyncio.gather(work, listen, *self._attempts, return_exceptions=True)
+
+    async def _connected(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do it on a connection of its own, and on another one when that is lost."""
+        while True:
+            try:
+                async with await connect(self._url) as connection:
+                    await work(connection)
+                    return
+            except Exception as error:
+                self._say(error)
+            await asyncio.sleep(_RECONNECT_S)
+
+    def _say(self, error: Exception) -> None:
+        """Once for each kind of failure, not twice a second."""
+        said = type(error).__name__
+        if said != self._said:
+            expected = isinstance(error, psycopg.OperationalError | OSError)
+            log.error("notifications wait: %s in the outbox", said, exc_info=None if expected else error)
+            self._said = said
+
+    async def _listen(self, connection: Connection) -> None:
+        await connection.execute(f"listen {outbox.CHANNEL}")
+        self._wake.set()
+        async for _ in connection.notifies():
+            self._wake.set()
+
+    async def _work(self, connection: Connection) -> None:
+        while True:
+            self._wake.clear()
+            await self._write_down(connection)
+            if self._said:
+                log.info("notifications are sent again")
+                self._said = ""
+            if not self._stopping:
+                await self._begin(connection)
+            elif not self._attempts and not self._ended:
+                return
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _begin(self, connection: Connection) -> None:
+        busy = Counter([*self._attempts.values(), *(claim.address for claim, _ in self._ended)])
+        free = {name: AT_ONCE - busy[name] for name in self.names if busy[name] < AT_ONCE}
+        for claim in await outbox.claim(connection, free, uuid4(), LEASE_S) if free else ():
+            task = asyncio.create_task(self._attempt(claim), name=f"gatehouse-notification-{claim.event_id}")
+            self._attempts[task] = claim.address
+            task.add_done_callback(self._done)
+        if clock.monotonic() >= self._sweep_at:
+            self._sweep_at = clock.monotonic() + _SWEEP_S
+            for event_id, address in await outbox.give_up_unknown(connection, self.names):
+                notifications.labels(type="unknown", result="dead").inc()
+                log.error("notification of %s given up: policy.yaml has no address %s any more", event_id, address)
+
+    async def _attempt(self, claim: Claim) -> None:
+        """Send, and leave how it went for `_write_down`."""
+        try:
+            await self._senders[claim.address].send(Event.of_row(claim.event))
+            self._ended.append((claim, None))
+        except NotDelivered as error:
+            self._ended.append((claim, error))
+        except asyncio.CancelledError:
+            self._ended.append((claim, NotDelivered("the gateway stopped")))
+            raise
+        except Exception as error:
+            log.error("notification of %s to %s: %s", claim.event_id, claim.address, type(error).__name__)
+            self._ended.append((claim, NotDelivered(type(error).__name__)))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._attempts[task]
+        self._wake.set()
+
+    async def _write_down(self, connection: Connection) -> None:
+        while self._ended:
+            claim, error = self._ended[0]
+            if error is None:
+                await outbox.sent(connection, claim)
+                result = "sent"
+            else:
+                wait = backoff(claim.attempt, error.retry_after_s, random.random())  # noqa: S311  # spreads load
+                state = await outbox.failed(connection, claim, str(error), wait)
+                result = "dead" if state == "dead" else "failed"
+            self._ended.pop(0)
+            notifications.labels(type=self._senders[claim.address].kind, result=result).inc()
+            if result == "dead":
+                log.error(
+                    "notification of %s to %s given up after %d attempts: %s. See that it answers.",
+                    claim.event_id,
+                    claim.address,
+                    claim.attempt,
+                    error,
+                )
