@@ -187,6 +187,8 @@ def _smtp_reason(error: Exception) -> str:
         return f"SMTP {error.code}"
     if isinstance(error, TimeoutError):
         return f"no answer in {SEND_TIMEOUT_S:.0f} s"
+    if type(error) is aiosmtplib.SMTPException and "STARTTLS" in str(error):  # the library's own words
+        return "the mail server has no STARTTLS"
     return type(error).__name__
 
 
