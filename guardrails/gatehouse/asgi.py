@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 
 import litellm
 from litellm.proxy.proxy_server import app as litellm_app
@@ -25,6 +26,8 @@ from gatehouse.garbage import guard_contexts
 from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.litellm_logs import keep_content_out
 from gatehouse.middleware import GovernanceMiddleware
+from gatehouse.notifications.addresses import addresses
+from gatehouse.notifications.dispatcher import Dispatcher
 from gatehouse.pipeline import Pipeline
 from gatehouse.plugin import governance
 from gatehouse.policy.holder import PolicyHolder
@@ -60,7 +63,9 @@ class Gateway:
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
         self._prices = Prices()
-        self._gate = Gate(self._settings.database_url)
+        told = addresses(self._governance.current.policy.notifications, os.environ)
+        self._dispatcher = Dispatcher(self._settings.database_url, told)
+        self._gate = Gate(self._settings.database_url, self._dispatcher.names)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -114,6 +119,7 @@ class Gateway:
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
         # The scanner's processes get warm while LiteLLM starts.
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
+        await self._dispatcher.start()
         await self._gate.start()
         governance.pipeline = Pipeline(self._recorder, self._in_force, self._gate, self._prices)
         self._middleware.settler = governance.pipeline
@@ -122,6 +128,7 @@ class Gateway:
         if self._checkpoints is not None:
             self._checkpoints.cancel()
         await self._gate.stop()
+        await self._dispatcher.stop()
         self._middleware.conclude_all()
         if self._recorder is not None:
             await self._recorder.stop()

@@ -68,7 +68,7 @@ class GovernanceHolder:
         """
         self._policies = policies
         self._workers = workers
-        self._audit = policies.current.policy.audit
+        self._fixed = policies.current.policy.audit, policies.current.policy.notifications
         self.current = Governance(policies.current, ready=False)
         self._scan_config = ScanConfig()
         self._refused: str | None = None
@@ -112,8 +112,8 @@ class GovernanceHolder:
     async def adopt(self, loaded: LoadedPolicy) -> bool:
         """Put another policy in force; the one before stays where that cannot be done."""
         try:
-            if loaded.policy.audit != self._audit:
-                raise SetupError("`audit` changed, which takes a restart.")
+            if (loaded.policy.audit, loaded.policy.notifications) != self._fixed:
+                raise SetupError("`audit` or `notifications` changed, which takes a restart.")
             await self._enforce(loaded)
         except (SetupError, OSError) as error:
             self._refused = f"policy.yaml: {error} The policy before stays in force."

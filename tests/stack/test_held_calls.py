@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import time
@@ -23,6 +24,7 @@ from gatehouse.db.connection import connect
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
+from tests.support.receiver import Receiver
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
 
@@ -30,6 +32,8 @@ MAIL = "ada.lovelace@example.com"
 POLICY = """
 version: 1
 pii: {mode: mask}
+notifications:
+  - {type: webhook, url: WEBHOOK, secret_env: REVIEW_SECRET}
 rules:
   - id: needs-a-human
     when: request.max_tokens > 50 && agent.id != "held"
@@ -44,16 +48,28 @@ rules:
 
 
 @pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def asking(
-    postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres,
+    redis_server: Redis,
+    upstream_config: Path,
+    receiver: Receiver,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text(POLICY)
+    policy.write_text(POLICY.replace("WEBHOOK", f"{receiver.url}/review"))
     config = yaml.safe_load(upstream_config.read_text())
     config["litellm_settings"]["sse_keepalive_ping_interval_seconds"] = 1
     path = policy.with_name("config.yaml")
     path.write_text(yaml.safe_dump(config))
-    server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy).start()
+    environ = {"REVIEW_SECRET": "whsec_" + base64.b64encode(b"k" * 32).decode()}
+    server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy, environ=environ).start()
     yield server
     server.close()
 
@@ -206,6 +222,18 @@ def test_a_reviewer_sees_no_personal_data_that_is_masked(asking: Gateway, upstre
     assert row is not None
     assert "Write to <EMAIL_ADDRESS_1>" in row[0]
     assert MAIL not in row[0]
+
+
+def test_reviewers_are_told_where_to_look_and_nothing_of_the_prompt(
+    asking: Gateway, upstream: Upstream, receiver: Receiver
+) -> None:
+    approval = wanted(ask(asking, asking.new_key(key_alias="told"), temperature=1.3))
+    wait_until(lambda: any(approval.encode() in each.body for each in receiver.deliveries), "the webhook")
+    (delivery,) = [each for each in receiver.deliveries if approval.encode() in each.body]
+    assert f"/governance/approvals/{approval}" in delivery.body.decode()
+    assert "told" in delivery.body.decode()
+    assert "Write to" not in delivery.body.decode()
+    assert delivery.headers["webhook-signature"].startswith("v1,")
 
 
 def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upstream: Upstream) -> None:

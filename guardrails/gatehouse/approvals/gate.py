@@ -17,6 +17,7 @@ import psycopg
 
 from gatehouse import metrics
 from gatehouse.approvals.binding import Unbindable, digest
+from gatehouse.approvals.telling import tell_requested
 from gatehouse.approvals.values import Approval, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.db import approvals
@@ -65,10 +66,15 @@ class Asked:
 
 
 class Gate:
-    """One gateway process's."""
+    """One gateway process's.
 
-    def __init__(self, database_url: str) -> None:
+    Args:
+        addresses: who is told of requests, by name.
+    """
+
+    def __init__(self, database_url: str, addresses: Sequence[str] = ()) -> None:
         self._url = database_url
+        self._addresses = tuple(addresses)
         self._waiting = Waiting(database_url)
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -134,10 +140,17 @@ class Gate:
             expires_in_s=EXPIRES_IN_S,
             summary=asked.summary,
         )
-        opened = await self._database(lambda connection: approvals.open_request(connection, new))
+        opened = await self._database(lambda connection: self._open(connection, new))
         if opened.id == new.id:
             metrics.approvals.labels("requested").inc()
         return opened.id
+
+    async def _open(self, connection: Connection, new: NewApproval) -> Approval:
+        async with connection.transaction():
+            opened = await approvals.open_request(connection, new)
+            if opened.id == new.id and self._addresses:
+                await tell_requested(connection, opened, self._addresses)
+        return opened
 
     async def _hold(self, approval_id: UUID, hold_s: float, left: asyncio.Event) -> None:
         """Until it is decided, or the time is over, or the client has left."""
