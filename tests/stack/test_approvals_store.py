@@ -143,6 +143,20 @@ async def test_what_is_over_is_asked_for_anew(connection: Connection, ending: st
     assert second.state is State.REQUESTED
 
 
+async def test_an_approval_that_ends_while_its_request_comes_again_is_not_the_answer(
+    connection: Connection, url: str
+) -> None:
+    first = await db.open_request(connection, new(expires_in_s=0.5))
+    async with await connect(url) as holder:
+        async with holder.transaction():
+            await holder.execute("select from gatehouse.approvals where id = %s for update", (first.id,))
+            again = asyncio.create_task(db.open_request(connection, new()))
+            await asyncio.sleep(0.7)
+            assert not again.done()
+        second = await again
+    assert (second.id != first.id, second.state) == (True, State.REQUESTED)
+
+
 async def test_opening_using_and_ending_at_once_never_leaves_two_open(url: str) -> None:
     """Every gateway asks, decides and uses the same request again and again."""
     async with AsyncExitStack() as stack:
@@ -466,20 +480,33 @@ async def test_a_waiter_that_leaves_leaves_nothing_and_takes_nobody_along(connec
     async with gateways(url) as (gateway,):
         leaving, staying = (asyncio.create_task(gateway.decided(asked.id, 30)) for _ in range(2))
         await until(lambda: asked.id in gateway._held and gateway._held[asked.id].seen)
-        timer = gateway._held[asked.id].expiry
         leaving.cancel()
         await asyncio.wait([leaving])
         assert len(gateway._held[asked.id].waiters) == 1
         await db.vote(connection, asked.id, GRACE, approve=True)
         assert (await asyncio.wait_for(staying, 5)).state is State.APPROVED
         assert not gateway._held
+        pending = await db.open_request(connection, new("e" * 64))
+        last = asyncio.create_task(gateway.decided(pending.id, 30))
+        await until(lambda: pending.id in gateway._held and gateway._held[pending.id].seen)
+        timer = gateway._held[pending.id].expiry
+        last.cancel()
+        await asyncio.wait([last])
+        assert not gateway._held
         assert timer.cancelled()
+
+
+@pytest.fixture
+def never_just_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is told is looked at."""
+    monkeypatch.setattr(waiting_module, "LOOK_EVERY_S", 60)
+    monkeypatch.setattr(waiting_module, "LOOK_ANYWAY_S", 60)
 
 
 LISTENERS = "select count(pg_terminate_backend(pid)) from pg_stat_activity where query like 'listen %%'"
 
 
-async def test_a_listener_that_is_killed_misses_no_vote(url: str) -> None:
+async def test_a_listener_that_is_killed_misses_no_vote(url: str, never_just_looks: None) -> None:
     async with await connect(url) as connection, gateways(url) as (gateway,):
         asked = [await db.open_request(connection, new(f"{n:064}")) for n in range(40)]
         held = [asyncio.create_task(gateway.decided(each.id, 60)) for each in asked]
@@ -496,6 +523,20 @@ async def test_a_listener_that_is_killed_misses_no_vote(url: str) -> None:
         await until(lambda: last.id in gateway._held and gateway._held[last.id].seen)
         await db.vote(connection, last.id, GRACE, approve=True)
         await asyncio.wait_for(waiter, 1)
+
+
+async def test_a_look_that_fails_is_taken_again(connection: Connection, url: str, never_just_looks: None) -> None:
+    asked = await db.open_request(connection, new())
+    async with gateways(url) as (gateway,):
+        held = asyncio.create_task(gateway.decided(asked.id, 60))
+        await until(lambda: asked.id in gateway._held and gateway._held[asked.id].seen)
+        await connection.execute(
+            """select pg_terminate_backend(pid) from pg_stat_activity
+                where datname = current_database() and pid <> pg_backend_pid() and query not like 'listen %'"""
+        )
+        await db.vote(connection, asked.id, GRACE, approve=True)
+        assert (await asyncio.wait_for(held, 5)).state is State.APPROVED
+        assert gateway._listening
 
 
 async def test_while_nobody_can_listen_votes_are_looked_for(
