@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from gatehouse.clock import new_call_id, now
-from gatehouse.db import outbox
+from gatehouse.db import outbox, roles
 from gatehouse.db.connection import connect
 from gatehouse.db.schema import apply_migrations
 from gatehouse.notifications import dispatcher, senders
@@ -380,6 +380,23 @@ async def test_slacks_address_stands_in_no_row_no_error_and_no_log_line(
     assert "&lt;!channel&gt;" in body["text"]
     assert "very-secret" not in caplog.text
     assert "very-secret" not in str(rows(database, "address, event, last_error"))
+
+
+async def test_the_gateways_role_may_fill_and_empty_the_outbox_and_take_nothing_out_of_it(
+    database: str, receiver: Receiver
+) -> None:
+    role = f"outbox_{new_call_id().hex}"
+    with psycopg.connect(database) as connection:
+        connection.execute(f"create role {role} login".encode())
+        roles.grant(connection, role)
+    as_role = database.replace("postgres@", f"{role}@")
+    sending = dispatching(as_role, webhook(receiver.url))
+    async with running(sending):
+        await tell(as_role, sending.names, new_event())
+        await until(lambda: states(database)["sent"] == 1)
+    for statement in ("delete from gatehouse.outbox", "truncate gatehouse.outbox"):
+        with psycopg.connect(as_role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
 
 
 async def test_nothing_runs_where_nobody_is_to_be_told(database: str) -> None:

@@ -71,15 +71,15 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._sweep_at = 0.0
-        self._said = ""
+        self._said: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to send. The database may come later."""
         if self._senders:
             self._tasks = [
-                asyncio.create_task(self._connected(self._work), name="gatehouse-notifications"),
-                asyncio.create_task(self._connected(self._listen), name="gatehouse-notifications-listen"),
+                asyncio.create_task(self._connected("send", self._work), name="gatehouse-notifications"),
+                asyncio.create_task(self._connected("listen", self._listen), name="gatehouse-notifications-listen"),
             ]
 
     async def stop(self, patience_s: float = 5.0) -> None:
@@ -98,7 +98,7 @@ class Dispatcher:
         work.cancel()
         await asyncio.gather(work, listen, *self._attempts, return_exceptions=True)
 
-    async def _connected(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _connected(self, what: str, work: Callable[[Connection], Awaitable[None]]) -> None:
         """Do it on a connection of its own, and on another one when that is lost."""
         while True:
             try:
@@ -106,19 +106,24 @@ class Dispatcher:
                     await work(connection)
                     return
             except Exception as error:
-                self._say(error)
+                self._say(what, error)
             await asyncio.sleep(_RECONNECT_S)
 
-    def _say(self, error: Exception) -> None:
+    def _say(self, what: str, error: Exception) -> None:
         """Once for each kind of failure, not twice a second."""
         said = type(error).__name__
-        if said != self._said:
+        if said != self._said.get(what):
             expected = isinstance(error, psycopg.OperationalError | OSError)
-            log.error("notifications wait: %s in the outbox", said, exc_info=None if expected else error)
-            self._said = said
+            log.error("notifications wait (%s): %s in the outbox", what, said, exc_info=None if expected else error)
+            self._said[what] = said
+
+    def _works(self, what: str) -> None:
+        if self._said.pop(what, None):
+            log.info("notifications are sent again (%s)", what)
 
     async def _listen(self, connection: Connection) -> None:
         await connection.execute(f"listen {outbox.CHANNEL}")
+        self._works("listen")
         self._wake.set()
         async for _ in connection.notifies():
             self._wake.set()
@@ -127,9 +132,7 @@ class Dispatcher:
         while True:
             self._wake.clear()
             await self._write_down(connection)
-            if self._said:
-                log.info("notifications are sent again")
-                self._said = ""
+            self._works("send")
             if not self._stopping:
                 await self._begin(connection)
             elif not self._attempts and not self._ended:
