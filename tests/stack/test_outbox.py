@@ -136,6 +136,19 @@ async def test_what_is_rolled_back_is_nobodys_and_what_is_committed_is_told_once
     assert "never told" not in json.dumps(rows(database, "event"))
 
 
+@pytest.mark.parametrize("first_commits", [True, False])
+async def test_two_gateways_that_tell_of_one_event_at_once_tell_it_once(database: str, first_commits: bool) -> None:
+    event, names = new_event(), ("webhook a", "webhook b")
+    async with await connect(database) as one, await connect(database) as two:
+        async with one.transaction(force_rollback=not first_commits):
+            assert await outbox.enqueue(one, event, names) == 2
+            second = asyncio.create_task(outbox.enqueue(two, event, reversed(names)))
+            await asyncio.sleep(0.3)
+            assert not second.done(), "whether the first counts is not known yet"
+        assert await second == (0 if first_commits else 2)
+    assert len(rows(database)) == 2
+
+
 async def test_a_commit_wakes_it_at_once(database: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "POLL_S", 3600.0)
     sending = dispatching(database, webhook(receiver.url))
