@@ -1,7 +1,7 @@
 -- What people are still to be told, and what they were told: a row for each event and address.
 create table gatehouse.outbox (
     event_id        text not null,
-    address         text not null,                    -- by its name, which holds no secret
+    address         text not null,                    -- by its name, which may be shown
     event           jsonb not null,                   -- who asks for what; no content
     state           text not null default 'pending' check (state in ('pending', 'sent', 'dead')),
     attempts        integer not null default 0,
