@@ -21,6 +21,7 @@ from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
+from gatehouse.console import router as console
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.governance import Governance, GovernanceHolder
@@ -79,9 +80,11 @@ class Gateway:
         )
         keep_content_out()
         guard_contexts()
-        litellm_app.include_router(health.router(self._settings, self._governance, lambda: self._recorder))
+        state = health.watch(self._settings, self._governance, lambda: self._recorder)
+        litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
+        litellm_app.include_router(console.router(self._settings, self._governance, state))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -35,7 +35,8 @@ _GOVERNED = re.compile(
 # provider, are taken out again by _CLOSED.
 _OPEN_EXACT = frozenset(
     """
-    / /ui /routes /test /settings /openapi.json /docs /docs/oauth2-redirect /redoc /get_image /get_favicon /get_logo_url
+    / /governance /ui /routes /test /settings /openapi.json /docs /docs/oauth2-redirect /redoc /get_image
+    /get_favicon /get_logo_url
     /fallback/login /login /v2/login /v3/login /v3/login/exchange /session/logout /robots.txt /active/callbacks
     /models /v1/models /v1/model/info /v2/model/info /v1/model/deprecations
     /health/liveliness /health/liveness /health/readiness /health/readiness/details /health/license /health/history

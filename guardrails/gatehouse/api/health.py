@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis.asyncio
 from fastapi import APIRouter, Response
@@ -24,9 +25,11 @@ _FRESH_S = 2.0
 _VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
-def router(settings: Settings, governed: GovernanceHolder, recorder: Callable[[], Recorder | None]) -> APIRouter:
-    """The route, with what it looks at."""
-    api = APIRouter(prefix="/governance/v1", tags=["governance"])
+State = Callable[[], Awaitable[dict[str, Any]]]
+
+
+def watch(settings: Settings, governed: GovernanceHolder, recorder: Callable[[], Recorder | None]) -> State:
+    """What says the state of every part: `{status, parts, policy_version}`."""
     lock = asyncio.Lock()
     last: dict[str, str] = {}
     asked_at = float("-inf")
@@ -53,8 +56,7 @@ def router(settings: Settings, governed: GovernanceHolder, recorder: Callable[[]
             "cache": cached,
         }
 
-    @api.get("/health", summary="State of every part")
-    async def health(response: Response) -> dict[str, object]:
+    async def state() -> dict[str, Any]:
         nonlocal last, asked_at
         async with lock:
             if monotonic() - asked_at > _FRESH_S:
@@ -62,8 +64,20 @@ def router(settings: Settings, governed: GovernanceHolder, recorder: Callable[[]
         down = {part for part, state in last.items() if state == "down"}
         limping = {"spooling", "stale"} & set(last.values())
         status = "down" if down & _VITAL else "degraded" if down or limping else "ok"
-        response.status_code = 503 if status == "down" else 200
         return {"status": status, "parts": last, "policy_version": governed.current.version}
+
+    return state
+
+
+def router(state: State) -> APIRouter:
+    """The route."""
+    api = APIRouter(prefix="/governance/v1", tags=["governance"])
+
+    @api.get("/health", summary="State of every part")
+    async def health(response: Response) -> dict[str, object]:
+        found = await state()
+        response.status_code = 503 if found["status"] == "down" else 200
+        return found
 
     return api
 

@@ -1,0 +1,1 @@
+"""The console at /governance: pages that the gateway renders, for reviewers and auditors."""

@@ -1,0 +1,304 @@
+"""Who may see which page: the session's key is looked up at each request, and every POST proves where it comes from.
+
+Promises: a key that is deleted, blocked or over signs nobody in any more, from the next request on; a page is answered
+only to the console's own pages, and to a person who follows a link.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qs, quote, urlsplit
+
+import psycopg
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS
+from litellm.proxy import proxy_server
+from litellm.proxy._types import hash_token
+from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from starlette.types import Message, Scope
+
+from gatehouse.approvals.values import Voter
+from gatehouse.console.rendering import bounce, page
+from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, SignedOut, new_session
+from gatehouse.db.console import Person, looking, person
+from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, NotFound, SetupError
+
+HOME: Final = "/governance"
+SIGN_IN: Final = "/governance/sign-in"
+COOKIE: Final = "gatehouse_console"
+_AUDITORS: Final = frozenset({"proxy_admin", "proxy_admin_viewer"})
+_FORM_BYTES: Final = 16_384
+_KEY_CHARS: Final = 4_096
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is signed in."""
+
+    person: Person
+    session: Session
+    csrf: str
+
+    @property
+    def is_auditor(self) -> bool:
+        """Whether they may read what administrators read."""
+        return self.person.role in _AUDITORS
+
+    @property
+    def name(self) -> str:
+        return self.person.user_id or "nobody"
+
+    @property
+    def voter(self) -> Voter:
+        """As approvals know them."""
+        return Voter(self.person.user_id, self.person.role, self.person.teams, self.person.key_hash)
+
+
+class Doorkeeper:
+    """Signs people in and out, and says at each request who is there."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._attempts = Attempts()
+        self._signed_out = SignedOut()
+
+    async def visitor(self, request: Request) -> Visitor:
+        """Who asks.
+
+        Raises:
+            SignInNeeded: nobody, or somebody whose key holds no more.
+            AccessDenied: another site's page asks.
+        """
+        _check_site(request)
+        sealer = _sealer()
+        session = sealer.open(request.cookies.get(COOKIE, ""), time.time())
+        if session is None or session in self._signed_out:
+            raise SignInNeeded
+        found = await run_in_threadpool(self._person, session.key_hash)
+        if found is None:
+            raise SignInNeeded
+        return Visitor(found, session, sealer.csrf_token(session))
+
+    async def auditor(self, request: Request) -> Visitor:
+        """The same, where only administrators and auditors may look.
+
+        Raises:
+            AccessDenied: it is somebody else.
+        """
+        visitor = await self.visitor(request)
+        if not visitor.is_auditor:
+            raise AccessDenied(
+                "This page is for administrators and auditors. Sign in with a key of a user whose role is proxy_admin "
+                "or proxy_admin_viewer."
+            )
+        return visitor
+
+    async def form(self, request: Request, visitor: Visitor) -> dict[str, str]:
+        """What a form of this visitor's own pages says.
+
+        Raises:
+            AccessDenied: it comes from elsewhere, or without the session's token.
+        """
+        fields = await sent(request)
+        if not _sealer().is_csrf_token(visitor.session, fields.get("csrf", "")):
+            raise AccessDenied("The form is not of this session. Load the page again, then send it.")
+        return fields
+
+    async def sign_in(self, request: Request) -> str | None:
+        """The cookie for the key that the form brings; None when it opens nothing.
+
+        Raises:
+            AccessDenied: too many attempts, or the form comes from elsewhere.
+        """
+        fields = await sent(request)
+        address, at = request.client.host if request.client else "", time.monotonic()
+        if not self._attempts.allowed(address, at):
+            raise TooManyAttempts
+        key = fields.get("key", "").strip()
+        key_hash = await _authenticated(request, key)
+        if key_hash is not None and await run_in_threadpool(self._person, key_hash) is not None:
+            return _sealer().seal(new_session(key_hash, time.time()))
+        self._attempts.failed(address, at)
+        return None
+
+    def sign_out(self, visitor: Visitor) -> None:
+        """End the session: its cookie opens nothing here any more."""
+        self._signed_out.add(visitor.session, time.time())
+
+    def _person(self, key_hash: str) -> Person | None:
+        """Whose key it is; None for keys that belong to no user with a role."""
+        if key_hash == MASTER:
+            return Person(
+                proxy_server.litellm_proxy_admin_name, "proxy_admin", frozenset(), LITELLM_PROXY_MASTER_KEY_ALIAS
+            )
+        with looking(self._url) as connection:
+            found = person(connection, key_hash)
+        return found if found is not None and found.user_id and found.role else None
+
+
+class TooManyAttempts(GovernanceError):
+    """Wait."""
+
+    status = 429
+    code = "too_many_attempts"
+    headers = {"retry-after": "300"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__("Too many keys were refused from your address. Wait five minutes, then try again.")
+
+
+class ConsoleRoute(APIRoute):
+    """A page: whatever goes wrong is a page too, and every answer says what a browser may do with it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SignInNeeded:
+                return _to_sign_in(request)
+            except GovernanceError as error:
+                refusal: GovernanceError = error
+            except RequestValidationError:
+                refusal = InvalidRequest("The address of this page is not right. Follow a link instead.")
+            except (SetupError, psycopg.Error, OSError):
+                refusal = GovernanceUnavailable("The database does not answer. Try again soon.")
+            except HTTPException:
+                refusal = NotFound("There is no such page.")
+            return page(request, "error.html", status=refusal.status, error=refusal.message)
+
+        return answer
+
+
+async def sent(request: Request) -> dict[str, str]:
+    """The fields of a form that a page of this site sent.
+
+    Raises:
+        AccessDenied: it comes from elsewhere, or does not say from where.
+        InvalidRequest: it is no form, or too long.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or not _is_ours(request, origin):
+        raise AccessDenied("The form comes from another site. Open the console and send it from there.")
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise InvalidRequest("This is not a form of the console. Send it from there.")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _FORM_BYTES:
+            raise InvalidRequest("The form is too long. Shorten the comment.")
+    try:
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise InvalidRequest("The form cannot be read. Send it again.") from None
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def with_cookie(request: Request, response: Response, cookie: str | None) -> Response:
+    """The answer with the session's cookie, or without any when it is None."""
+    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
+    response.set_cookie(
+        COOKIE,
+        cookie or "",
+        max_age=LIFETIME_S if cookie else 0,
+        path=HOME,
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+    return response
+
+
+def local(target: str) -> str:
+    """Where to go after signing in: a page of the console, whatever the address said."""
+    safe = target.startswith((HOME + "/", HOME + "?")) and "\\" not in target and target.isprintable()
+    return target if safe and ".." not in target and not target.startswith(SIGN_IN) else HOME
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"hx-refresh": "true"})
+    # A cookie that is SameSite=Strict does not come along when somebody follows a link from their mail. From a page of
+    # ours it does, so let one ask again.
+    if request.method == "GET" and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return bounce(request)
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method != "GET" or local(target) == HOME:
+        return RedirectResponse(SIGN_IN, 303)
+    return RedirectResponse(f"{SIGN_IN}?to={quote(target, safe='')}", 303)
+
+
+def _check_site(request: Request) -> None:
+    """LiteLLM lets every site read answers (CORS); these are for our own pages, and for who follows a link to them."""
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_ours(request, origin):
+        _elsewhere()
+    site, mode = request.headers.get("sec-fetch-site", "none"), request.headers.get("sec-fetch-mode", "navigate")
+    if site not in ("none", "same-origin") and mode != "navigate":
+        _elsewhere()
+
+
+def _elsewhere() -> NoReturn:
+    raise AccessDenied("Another site asks for this page. Open the console itself.")
+
+
+def _is_ours(request: Request, origin: str) -> bool:
+    parts = urlsplit(origin)
+    return parts.scheme in ("http", "https") and parts.netloc == request.headers.get("host")
+
+
+def _sealer() -> Sealer:
+    key = proxy_server.master_key
+    if not isinstance(key, str) or not key:
+        raise GovernanceUnavailable("The console needs LITELLM_MASTER_KEY. Set it in .env and start the gateway again.")
+    return Sealer(key)
+
+
+async def _authenticated(request: Request, key: str) -> str | None:
+    """LiteLLM's hash of a key that LiteLLM itself accepts."""
+    if not 0 < len(key) <= _KEY_CHARS or not key.isprintable() or not key.isascii():
+        return None
+
+    async def nothing() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": SIGN_IN,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "scheme": "http",
+        "server": request.scope.get("server"),
+        "client": request.scope.get("client"),
+        "state": {},
+        "app": request.scope.get("app"),
+    }
+    try:
+        await user_api_key_auth(
+            Request(scope, nothing),
+            api_key=f"Bearer {key}",
+            azure_api_key_header="",
+            anthropic_api_key_header=None,
+            google_ai_studio_api_key_header=None,
+            azure_apim_header=None,
+            custom_litellm_key_header=None,
+        )
+    except Exception:  # of many kinds, and all of them mean no
+        return None
+    is_master = secrets.compare_digest(key.encode(), str(proxy_server.master_key).encode())
+    return MASTER if is_master else str(hash_token(key))

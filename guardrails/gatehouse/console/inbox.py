@@ -1,0 +1,172 @@
+"""Pages of approvals: the inbox that keeps itself up to date, one request with everything on it, votes, history.
+
+Administrators and auditors see every request; everybody else those that they may decide on, have decided on, or made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from gatehouse.approvals.life import NoVote, is_own, may_vote
+from gatehouse.approvals.values import Approval, State
+from gatehouse.clock import now
+from gatehouse.console.access import HOME, Doorkeeper, Visitor
+from gatehouse.console.rendering import page
+from gatehouse.db import approvals
+from gatehouse.db import console as db
+from gatehouse.db.calls import Connection
+from gatehouse.db.connection import connect
+from gatehouse.errors import InvalidRequest, NotFound
+from gatehouse.settings import Settings
+
+_PENDING: Final = 500
+_ON_ONE_PAGE: Final = 20
+_HISTORY: Final = 50
+_COMMENT_CHARS: Final = 2_000
+# Of a prompt in the inbox; the request's own page has all that is kept.
+_EXCERPT_CHARS: Final = 1_200
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A pending request as one person sees it.
+
+    Attributes:
+        refusal: why they may not decide on it; None when they may.
+        before: the caller's last requests and what became of them.
+    """
+
+    approval: Approval
+    refusal: NoVote | None
+    before: list[dict[str, Any]]
+
+    @property
+    def caller(self) -> str:
+        by = self.approval.requested_by
+        return by.get("user") or by.get("key_alias") or by.get("key_hash", "somebody")[:12]
+
+    @property
+    def version(self) -> str:
+        """Changes when the card does."""
+        return f"ask-{self.approval.id}-{self.approval.given}"
+
+
+def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
+    """Put the pages on the router."""
+    visitor_of = Depends(door.visitor)
+
+    async def ask(work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        async with await connect(settings.database_url) as connection:
+            return await work(connection)
+
+    def cards(visitor: Visitor, found: Iterable[Approval], at: datetime) -> list[Card]:
+        with db.looking(settings.database_url) as connection:
+            return [
+                Card(each, may_vote(each, visitor.voter, at), db.approvals_of(connection, each.key_hash, each.id))
+                for each in found
+            ]
+
+    async def pending(visitor: Visitor) -> dict[str, Any]:
+        at = now()
+        found = await ask(lambda connection: approvals.list_(connection, State.REQUESTED, _PENDING))
+        seen = sorted((each for each in found if _may_see(each, visitor)), key=lambda each: each.expires_at)
+        shown = seen[:_ON_ONE_PAGE]
+        listed = await run_in_threadpool(cards, visitor, shown, at)
+        mark = hashlib.sha256(" ".join([str(len(seen)), *(card.version for card in listed)]).encode()).hexdigest()
+        return {
+            "cards": listed,
+            "more": len(seen) - len(shown),
+            "now": at.timestamp(),
+            "mark": mark[:16],
+            "excerpt": _EXCERPT_CHARS,
+        }
+
+    @api.get("")
+    async def inbox(request: Request, visitor: Visitor = visitor_of) -> Response:
+        return page(request, "inbox.html", visitor=visitor, **await pending(visitor))
+
+    @api.get("/pending")
+    async def list_pending(
+        request: Request, visitor: Visitor = visitor_of, mark: Annotated[str, Query(max_length=64)] = ""
+    ) -> Response:
+        """The inbox's list, or 204 when nothing in it has changed since."""
+        values = await pending(visitor)
+        if values["mark"] == mark:
+            return Response(status_code=204, headers={"cache-control": "no-store"})
+        return page(request, "pending.html", visitor=visitor, **values)
+
+    @api.get("/approvals/{approval_id}")
+    async def one(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
+        at = now()
+        approval = await seen(visitor, approval_id)
+        happened = await ask(lambda connection: approvals.history(connection, approval_id))
+        (card,) = await run_in_threadpool(cards, visitor, [approval], at)
+        return page(
+            request, "approval.html", visitor=visitor, card=card, happened=happened, now=at.timestamp(), excerpt=None
+        )
+
+    async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
+        approval = await ask(lambda connection: approvals.get(connection, approval_id))
+        if approval is None or not _may_see(approval, visitor):
+            raise NotFound("There is no approval by that id. Look at the inbox.")
+        return approval
+
+    @api.post("/approvals/{approval_id}/vote")
+    async def vote(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
+        fields = await door.form(request, visitor)
+        said = fields.get("vote")
+        if said not in ("approve", "reject"):
+            raise InvalidRequest("A vote is approve or reject. Choose one of the buttons.")
+        comment = fields.get("comment", "").strip()[:_COMMENT_CHARS] or None
+        await seen(visitor, approval_id)
+        await ask(
+            lambda connection: approvals.vote(
+                connection, approval_id, visitor.voter, approve=said == "approve", comment=comment
+            )
+        )
+        return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{approval_id}", 303)
+
+    @api.get("/history")
+    async def history(
+        request: Request,
+        visitor: Visitor = visitor_of,
+        state: State | None = None,
+        before: UUID | None = None,
+    ) -> Response:
+        found = await ask(lambda connection: approvals.list_(connection, state, _HISTORY, before))
+        return page(
+            request,
+            "history.html",
+            visitor=visitor,
+            approvals=[each for each in found if _may_see(each, visitor)],
+            states=list(State),
+            wanted=state,
+            last=found[-1].id if len(found) == _HISTORY else None,
+            first=before is None,
+        )
+
+
+def _may_see(approval: Approval, visitor: Visitor) -> bool:
+    if visitor.is_auditor or is_own(approval, visitor.voter):
+        return True
+    if any(vote.user_id == visitor.person.user_id for vote in approval.votes):
+        return True
+    return _names(approval, visitor)
+
+
+def _names(approval: Approval, visitor: Visitor) -> bool:
+    """Whether the rule asks for this person, decided or not."""
+    voter = visitor.voter
+    roles, users, teams = (set(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
+    return voter.user_id in users or voter.role in roles or bool(voter.teams & teams)

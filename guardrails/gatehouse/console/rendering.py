@@ -1,0 +1,83 @@
+"""Pages out of templates: everything in them is escaped, and nothing in them runs that is not a file of ours."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # Forms say their origin only where a page may say where it is.
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+    """A page. `visitor` is who is signed in, if anybody is."""
+    values.setdefault("visitor", None)
+    html = _TEMPLATES.get_template(template).render(path=request.url.path, **values)
+    return HTMLResponse(html, status, HEADERS)
+
+
+def bounce(request: Request) -> Response:
+    """A page that asks for itself once more."""
+    return page(request, "bounce.html")
+
+
+def money(amount: Decimal | float | str | None) -> str:
+    """Dollars, with as many digits as a price of one call needs."""
+    if amount is None:
+        return "—"
+    value = Decimal(str(amount))
+    if not value.is_finite():
+        return "—"
+    return f"${value:,.2f}" if abs(value) >= 1 or value == 0 else f"${value:.6f}".rstrip("0").rstrip(".")
+
+
+def number(value: object) -> str:
+    """A count with thin groups."""
+    return f"{value:,}" if isinstance(value, int) else "—" if value is None else str(value)
+
+
+def moment(at: datetime | str | None) -> str:
+    """A time of day, UTC."""
+    if not at:
+        return "—"
+    try:
+        parsed = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError:
+        return str(at)
+    return f"{parsed.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("gatehouse.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(money=money, number=number, moment=moment, pretty=_pretty)
+    return environment
+
+
+_TEMPLATES: Final = _environment()

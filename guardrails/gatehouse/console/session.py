@@ -1,0 +1,119 @@
+"""Who is signed in: a sealed cookie that names a key by its hash, for eight hours. The key itself is kept nowhere.
+
+The secret that seals it comes from LiteLLM's master key, so that every gateway of one installation reads the cookies of
+the others, a restart ends nobody's session, and a new master key ends them all. Whether the key still holds is asked
+of LiteLLM's tables at each request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+LIFETIME_S: Final = 8 * 3600
+_COOKIE_CHARS: Final = 1_000
+_ATTEMPTS: Final = 10
+_WINDOW_S: Final = 300.0
+_ADDRESSES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in.
+
+    Attributes:
+        key_hash: LiteLLM's hash of the key; `master` for the master key, which is in no table.
+        expires_at: Unix time.
+        nonce: what the session's CSRF token is made of, and what signing out ends.
+    """
+
+    key_hash: str
+    expires_at: int
+    nonce: str
+
+
+MASTER: Final = "master"
+
+
+def new_session(key_hash: str, now_s: float) -> Session:
+    """A session that begins now."""
+    return Session(key_hash, int(now_s) + LIFETIME_S, secrets.token_urlsafe(24))
+
+
+class Sealer:
+    """Makes cookies and CSRF tokens, and reads what came back."""
+
+    def __init__(self, master_key: str) -> None:
+        self._box = SecretBox(_derived(master_key, b"cookie"))
+        self._csrf = _derived(master_key, b"csrf")
+
+    def seal(self, session: Session) -> str:
+        """The cookie's value."""
+        data = json.dumps([session.key_hash, session.expires_at, session.nonce]).encode()
+        return base64.urlsafe_b64encode(bytes(self._box.encrypt(data))).decode()
+
+    def open(self, cookie: str, now_s: float) -> Session | None:
+        """The session that a cookie stands for; None when it is not ours, changed, or over."""
+        if len(cookie) > _COOKIE_CHARS:
+            return None
+        try:
+            session = Session(*json.loads(self._box.decrypt(base64.urlsafe_b64decode(cookie))))
+        except (ValueError, TypeError, CryptoError):
+            return None
+        return session if now_s < session.expires_at else None
+
+    def csrf_token(self, session: Session) -> str:
+        """What every form of this session must bring along."""
+        return hmac.new(self._csrf, session.nonce.encode(), hashlib.sha256).hexdigest()
+
+    def is_csrf_token(self, session: Session, token: str) -> bool:
+        """Whether that is the session's token."""
+        return hmac.compare_digest(self.csrf_token(session).encode(), token.encode("utf-8", "replace"))
+
+
+class SignedOut:
+    """Sessions that were ended before their time, in this process."""
+
+    def __init__(self) -> None:
+        self._nonces: dict[str, int] = {}
+
+    def add(self, session: Session, now_s: float) -> None:
+        """End it."""
+        self._nonces = {nonce: until for nonce, until in self._nonces.items() if until > now_s}
+        self._nonces[session.nonce] = session.expires_at
+
+    def __contains__(self, session: Session) -> bool:
+        return session.nonce in self._nonces
+
+
+class Attempts:
+    """Keys that were refused lately, by the address that tried them."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, deque[float]] = {}
+
+    def allowed(self, address: str, at_s: float) -> bool:
+        """Whether this address may try another key now."""
+        failed = self._failed.get(address)
+        while failed and failed[0] <= at_s - _WINDOW_S:
+            failed.popleft()
+        return failed is None or len(failed) < _ATTEMPTS
+
+    def failed(self, address: str, at_s: float) -> None:
+        """Remember a refused key."""
+        if address not in self._failed and len(self._failed) >= _ADDRESSES:
+            self._failed.pop(next(iter(self._failed)))
+        self._failed.setdefault(address, deque(maxlen=_ATTEMPTS)).append(at_s)
+
+
+def _derived(master_key: str, purpose: bytes) -> bytes:
+    return hmac.new(master_key.encode(), b"gatehouse console 1 " + purpose, hashlib.sha256).digest()
