@@ -337,6 +337,15 @@ async def test_the_list_is_read_in_pages(connection: Connection) -> None:
     assert seen == sorted(ids, reverse=True)
 
 
+async def test_a_reviewer_sees_the_summary_and_a_waiter_does_not_carry_it(connection: Connection, url: str) -> None:
+    asked = await db.open_request(connection, new(summary={"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}))
+    assert (
+        (await db.list_(connection))[0].summary == asked.summary == {"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}
+    )
+    async with gateways(url) as (gateway,):
+        assert (await gateway.decided(asked.id, 0.3)).summary == {}
+
+
 async def test_cancelling_is_for_whoever_asked_and_administrators(connection: Connection) -> None:
     asked = await db.open_request(connection, new())
     with pytest.raises(AccessDenied):

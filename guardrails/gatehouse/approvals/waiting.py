@@ -71,7 +71,7 @@ class Waiting:
                     waiter.set_exception(GovernanceUnavailable("The gateway is stopping. Ask again."))
 
     async def decided(self, approval_id: UUID, timeout_s: float) -> Approval:
-        """Wait until an approval is decided or over; as it then is.
+        """Wait until an approval is decided or over; as it then is, without its summary.
 
         Args:
             timeout_s: seconds after which it is returned as it stood last, which is still requested.
@@ -154,7 +154,7 @@ class Waiting:
             return
         try:
             async with asyncio.timeout(_ANSWER_S):
-                found = await approvals.get_many(connection, list(asked))
+                found = await approvals.get_many(connection, list(asked), summaries=False)
         except BaseException:
             self._want(asked)
             raise

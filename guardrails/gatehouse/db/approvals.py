@@ -80,13 +80,20 @@ async def get(connection: Connection, approval_id: UUID) -> Approval | None:
     return found[0][0] if found else None
 
 
-async def get_many(connection: Connection, approval_ids: Sequence[UUID]) -> list[tuple[Approval, datetime]]:
-    """The approvals by these ids that there are, each with the time at which it was so."""
+async def get_many(
+    connection: Connection, approval_ids: Sequence[UUID], *, summaries: bool = True
+) -> list[tuple[Approval, datetime]]:
+    """The approvals by these ids that there are, each with the time at which it was so.
+
+    Args:
+        summaries: False leaves them empty: they are most of what there is to read.
+    """
     cursor = await connection.execute(
         """select id, digest, state, requested_by, requester_user, route, model, rule_ids, reason, policy_version,
-                  approvers, requested_at, expires_at, votes, decided_at, consumed_at, replaced_by, summary, seen_at
+                  approvers, requested_at, expires_at, votes, decided_at, consumed_at, replaced_by,
+                  case when %s then summary else '{}' end, seen_at
              from gatehouse.approvals_seen where id = any(%s)""",
-        (list(approval_ids),),
+        (summaries, list(approval_ids)),
     )
     return [_read(row) for row in await cursor.fetchall()]
 
