@@ -135,6 +135,9 @@ def test_an_approval_is_for_exactly_one_request_of_one_caller(asking: Gateway, u
     assert code(ask(asking, other, approval=approval, temperature=0.5)) == "approval_mismatch"
     for nonsense in ("no-id", "00000000-0000-0000-0000-000000000000"):
         assert code(ask(asking, key, approval=nonsense, temperature=0.5)) == "approval_mismatch"
+        assert code(ask(asking, key, approval=nonsense, agent="held", temperature=0.5)) == "approval_mismatch"
+    # Nobody is held for somebody else's approval, nor ends it by leaving.
+    assert code(ask(asking, other, approval=approval, agent="held", temperature=0.5)) == "approval_mismatch"
     assert upstream.requests == []
     assert ask(asking, key, approval=approval, temperature=0.5).status_code == 200
 

@@ -18,7 +18,7 @@ import psycopg
 from gatehouse import metrics
 from gatehouse.approvals.binding import Unbindable, digest
 from gatehouse.approvals.telling import tell_requested
-from gatehouse.approvals.values import Approval, NewApproval, State
+from gatehouse.approvals.values import Approval, NewApproval
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.db import approvals
 from gatehouse.db.calls import Connection
@@ -27,8 +27,8 @@ from gatehouse.errors import (
     ApprovalMismatch,
     ApprovalRequired,
     Cancelled,
-    Conflict,
     ContentBlocked,
+    GovernanceError,
     GovernanceUnavailable,
 )
 from gatehouse.policy.model import ApproversPolicy
@@ -109,18 +109,21 @@ class Gate:
             ) from None
         who, hold_s = _approvers(asked.approvers)
         approval_id = await self._named_or_new(asked, bound, who)
-        if hold_s > 0 and not asked.left.is_set():
-            await self._hold(approval_id, hold_s, asked.left)
+        if hold_s > 0:
+            await self._hold(approval_id, bound, asked, hold_s)
         used = await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))
         if used is None:
-            refusal = await self._database(
-                lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
-            )
-            if isinstance(refusal, ApprovalRequired):
-                metrics.approvals.labels("required").inc()
-            raise refusal
+            raise await self._why_not(approval_id, bound, asked)
         metrics.approvals.labels("used").inc()
         return used
+
+    async def _why_not(self, approval_id: UUID, bound: str, asked: Asked) -> GovernanceError:
+        refusal = await self._database(
+            lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
+        )
+        if isinstance(refusal, ApprovalRequired):
+            metrics.approvals.labels("required").inc()
+        return refusal
 
     async def _named_or_new(self, asked: Asked, bound: str, who: Mapping[str, Any]) -> UUID:
         if asked.approval_id is not None:
@@ -152,22 +155,28 @@ class Gate:
                 await tell_requested(connection, opened, self._addresses)
         return opened
 
-    async def _hold(self, approval_id: UUID, hold_s: float, left: asyncio.Event) -> None:
+    async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> None:
         """Until it is decided, or the time is over, or the client has left."""
+        if asked.approval_id is not None:  # theirs, and for this request? Nobody waits for what is not
+            refusal = await self._database(
+                lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
+            )
+            if not isinstance(refusal, ApprovalRequired):
+                raise refusal
         decided = asyncio.create_task(self._waiting.decided(approval_id, hold_s))
-        gone = asyncio.create_task(left.wait())
+        gone = asyncio.create_task(asked.left.wait())
         try:
             with metrics.held.track_inprogress():
                 await asyncio.wait({decided, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if decided.done():
+            if not asked.left.is_set():
                 decided.result()
                 return
         finally:
             for task in (decided, gone):
                 task.cancel()
             await asyncio.gather(decided, gone, return_exceptions=True)
-        with suppress(Conflict, GovernanceUnavailable):
-            await self._database(lambda connection: _cancel_pending(connection, approval_id))
+        with suppress(GovernanceUnavailable):
+            await self._database(lambda connection: approvals.abandon(connection, approval_id, bound, asked.caller))
         raise Cancelled("The client left before the request was approved.")
 
     async def _expire(self) -> None:
@@ -191,12 +200,6 @@ class Gate:
                     if last:
                         break
         raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.")
-
-
-async def _cancel_pending(connection: Connection, approval_id: UUID) -> None:
-    found = await approvals.get(connection, approval_id)
-    if found is not None and found.state is State.REQUESTED:
-        await approvals.cancel(connection, approval_id)
 
 
 def _approvers(wanted: Sequence[ApproversPolicy | None]) -> tuple[dict[str, Any], float]:
