@@ -7,21 +7,22 @@ from typing import Any
 
 from gatehouse.approvals.values import Approval, State
 from gatehouse.db.calls import Connection
-from gatehouse.db.outbox import enqueue
+from gatehouse.db.outbox import enqueue, told_of
 from gatehouse.notifications.messages import Event
 
 
 async def tell_requested(connection: Connection, approval: Approval, addresses: Iterable[str]) -> None:
     """Tell these addresses that somebody waits for a decision; once, however often it is asked for."""
-    event = Event(
-        f"{approval.id}-requested", "approval_requested", approval.id, approval.requested_at, _summary(approval)
-    )
+    event = Event(_requested(approval), "approval_requested", approval.id, approval.requested_at, _summary(approval))
     await enqueue(connection, event, addresses)
 
 
-async def tell_decided(connection: Connection, approval: Approval, addresses: Iterable[str]) -> None:
-    """Tell these addresses what was decided; nothing where more people must say yes."""
+async def tell_decided(connection: Connection, approval: Approval) -> None:
+    """Tell whoever was told of the request what was decided; nothing where more people must say yes."""
     if approval.state not in (State.APPROVED, State.REJECTED) or approval.decided_at is None:
+        return
+    addresses = await told_of(connection, _requested(approval))
+    if not addresses:
         return
     decided = {
         "decision": approval.state.value,
@@ -37,6 +38,10 @@ async def tell_decided(connection: Connection, approval: Approval, addresses: It
         _summary(approval) | decided,
     )
     await enqueue(connection, event, addresses)
+
+
+def _requested(approval: Approval) -> str:
+    return f"{approval.id}-requested"
 
 
 def _summary(approval: Approval) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from gatehouse.approvals import life
 from gatehouse.approvals.life import Event
+from gatehouse.approvals.telling import tell_decided
 from gatehouse.approvals.values import Approval, NewApproval, State, Vote, Voter, printable, shown
 from gatehouse.audit.record import clean
 from gatehouse.db.calls import Connection
@@ -171,7 +172,9 @@ async def vote(
                 (state.value, approval_id),
             )
         await _happened(connection, approval_id, event.value, state, user)
-        return (await _get(connection, approval_id))[0]
+        voted = (await _get(connection, approval_id))[0]
+        await tell_decided(connection, voted)
+        return voted
 
 
 async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = None) -> Approval:

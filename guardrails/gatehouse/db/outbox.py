@@ -62,6 +62,12 @@ async def enqueue(connection: Connection, event: Event, addresses: Iterable[str]
     return int(row[0]) if row else 0
 
 
+async def told_of(connection: Connection, event_id: str) -> list[str]:
+    """The addresses that were, or will be, told of an event."""
+    cursor = await connection.execute("select address from gatehouse.outbox where event_id = %s", (event_id,))
+    return [address for (address,) in await cursor.fetchall()]
+
+
 async def claim(connection: Connection, free: Mapping[str, int], lease: UUID, lease_s: float) -> list[Claim]:
     """Take what is due, for `lease_s` seconds; also what another gateway had taken and did not finish in its time.
 
