@@ -15,7 +15,7 @@ import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse import metrics
-from gatehouse.api import audit, estimate, health
+from gatehouse.api import approvals, audit, estimate, health
 from gatehouse.approvals.gate import Gate
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
@@ -84,6 +84,7 @@ class Gateway:
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
+        litellm_app.include_router(approvals.router(self._settings.database_url))
         litellm_app.include_router(console.router(self._settings, self._governance, state))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,280 @@
+"""/governance/v1/approvals: who waits for a decision, and the votes of those who may decide, with LiteLLM's own keys.
+
+Promises: a voter is the user of the key that asks, never a name that somebody sends; nobody learns of an approval
+that is neither theirs nor theirs to decide on. Administrators and auditors see all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+import psycopg
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from litellm.proxy._types import ProxyException, UserAPIKeyAuth
+from pydantic import ValidationError
+
+from gatehouse.api.access import Caller, GovernanceRoute
+from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, may_see, shown
+from gatehouse.approvals.feed import Feed, Onlooker, Told
+from gatehouse.approvals.life import NoVote
+from gatehouse.approvals.values import Approval, State, Voter
+from gatehouse.audit.record import clean
+from gatehouse.clock import monotonic
+from gatehouse.db import approvals as db
+from gatehouse.db import people
+from gatehouse.db.calls import Connection
+from gatehouse.db.connection import connect
+from gatehouse.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
+
+MOST: Final = 200
+"""Approvals on a page."""
+
+_NOT_FOUND: Final = "There is no approval by that id that you may see. Look at the list of approvals."
+# Looked through for one page of somebody who may see few of them.
+_LOOKED_THROUGH: Final = 2_000
+_PENDING: Final = 500
+_HEARTBEAT_S: Final = 15.0
+# A stream is somebody's whose key may have been taken away since: after this they ask again.
+_LONGEST_S: Final = 600.0
+_BODY_BYTES: Final = 65_536
+
+_T = TypeVar("_T")
+
+
+class _Route(GovernanceRoute):
+    """LiteLLM lets auditors change nothing; that refusal is answered as ours are."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ProxyException as error:
+                if str(error.code) != "403":
+                    raise
+                refusal = AccessDenied("LiteLLM lets this key, or its user's role, only read. Ask with another key.")
+                return JSONResponse(refusal.body(None), refusal.status)
+
+        return answer
+
+
+async def _ballot(request: Request) -> Ballot:
+    """The body of a vote.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return Ballot.model_validate_json(await _body(request))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        name = clean(first["loc"][-1])[:100] if first["loc"] else "body"  # type: ignore[index]
+        raise InvalidRequest(f"{name}: {first['msg']}. Correct it and ask again.") from None
+
+
+async def _nothing(request: Request) -> None:
+    """Check that there is no body; `{}` says as little.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    if (await _body(request)).strip() not in (b"", b"{}"):
+        raise InvalidRequest("body: nothing is expected here. Leave it out and ask again.")
+
+
+async def _body(request: Request) -> bytes:
+    body = await request.body()
+    if len(body) > _BODY_BYTES:
+        raise InvalidRequest("body: it is too long. Shorten the comment and ask again.")
+    return body
+
+
+def router(database_url: str) -> APIRouter:
+    """The routes."""
+    api = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
+    feed = Feed(database_url)
+
+    async def ask(work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        try:
+            async with await connect(database_url) as connection:
+                return await work(connection)
+        except (psycopg.Error, OSError):
+            raise GovernanceUnavailable("The database does not answer. Try again soon.") from None
+
+    async def voter(caller: Caller) -> Voter:
+        return await ask(lambda connection: _voter(connection, caller))
+
+    asking = Depends(voter)
+    ballot_of = Depends(_ballot)
+
+    async def seen(connection: Connection, approval_id: UUID, by: Voter) -> Approval:
+        found = await db.get(connection, approval_id)
+        if found is None or not may_see(found, by):
+            raise NotFound(_NOT_FOUND)
+        return found
+
+    @api.get("/", summary="Approvals that you may see, newest first")
+    @api.get("", include_in_schema=False)
+    async def list_approvals(
+        state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+        cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
+        by: Voter = asking,
+    ) -> ApprovalPage:
+        async def page(connection: Connection) -> ApprovalPage:
+            found, following = await _page(connection, by, state, limit, cursor)
+            at = await people.now(connection)
+            return ApprovalPage(approvals=[shown(each, by, at, whole=False) for each in found], next=following)
+
+        return await ask(page)
+
+    # Before the one that takes an id.
+    @api.get(
+        "/events",
+        summary="What happens to approvals that you may see, as server-sent events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
+    async def events(by: Voter = asking) -> StreamingResponse:
+        # Before the answer begins, so that it can still be a refusal.
+        async with AsyncExitStack() as stack:
+            onlooker = await stack.enter_async_context(feed.look_on())
+            pending = await ask(lambda connection: _pending(connection, by))
+            first = [Told(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
+            staying = stack.pop_all()
+
+        async def stream() -> AsyncIterator[bytes]:
+            async with staying:
+                yield b"retry: 1000\n: what waits for a decision comes first\n\n"
+                sent: set[tuple[UUID, State]] = set()
+                for told in first:
+                    sent.add((told.approval.id, told.state))
+                    yield _event(told, by)
+                yield b"event: ready\ndata: {}\n\n"
+                async for each in _told(onlooker):
+                    if each is None:
+                        yield b": still here\n\n"
+                    elif (key := (each.approval.id, each.state)) not in sent and may_see(each.approval, by):
+                        sent.add(key)
+                        yield _event(each, by)
+
+        return StreamingResponse(
+            stream(),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    @api.get("/{approval_id}", summary="One approval, with what its reviewer needs to know")
+    async def get_approval(approval_id: UUID, by: Voter = asking) -> ApprovalShown:
+        async def one(connection: Connection) -> ApprovalShown:
+            found = await seen(connection, approval_id, by)
+            return shown(found, by, await people.now(connection))
+
+        return await ask(one)
+
+    @api.post(
+        "/{approval_id}/votes",
+        summary="Approve or reject",
+        # Before LiteLLM looks for a key, which fails on a body that is no object.
+        dependencies=[ballot_of],
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": Ballot.model_json_schema()}}}
+        },
+    )
+    async def vote(approval_id: UUID, by: Voter = asking, ballot: Ballot = ballot_of) -> ApprovalShown:
+        if not clean(by.user_id):
+            raise NoVote.NOBODY.error
+
+        async def count(connection: Connection) -> ApprovalShown:
+            await seen(connection, approval_id, by)
+            voted = await db.vote(
+                connection, approval_id, by, approve=ballot.decision == "approve", comment=ballot.comment or None
+            )
+            return shown(voted, by, await people.now(connection))
+
+        return await ask(count)
+
+    @api.post(
+        "/{approval_id}/cancel",
+        summary="Take back a request of your own; an administrator may take back anybody's",
+        dependencies=[Depends(_nothing)],
+    )
+    async def cancel(approval_id: UUID, by: Voter = asking) -> ApprovalShown:
+        async def take_back(connection: Connection) -> ApprovalShown:
+            await seen(connection, approval_id, by)
+            over = await db.cancel(connection, approval_id, by)
+            return shown(over, by, await people.now(connection))
+
+        return await ask(take_back)
+
+    return api
+
+
+async def _voter(connection: Connection, caller: UserAPIKeyAuth) -> Voter:
+    """Who asks; the key by the hash that requests are written down with."""
+    key = caller.api_key
+    key_hash = hashlib.sha256(key.encode()).hexdigest() if key and key.startswith("sk-") else clean(key)
+    teams = await people.teams_of(connection, caller.user_id, caller.team_id)
+    role = None if caller.user_role is None else str(getattr(caller.user_role, "value", caller.user_role))
+    return Voter(caller.user_id, role, teams, key_hash)
+
+
+async def _page(
+    connection: Connection, by: Voter, state: State | None, limit: int, cursor: UUID | None
+) -> tuple[list[Approval], UUID | None]:
+    """A page of what somebody may see, and where the next one begins; it may be short where they may see little."""
+    found: list[Approval] = []
+    looked = 0
+    while looked < _LOOKED_THROUGH:
+        batch = await db.list_(connection, state, MOST, cursor)
+        for each in batch:
+            looked, cursor = looked + 1, each.id
+            if may_see(each, by):
+                found.append(each)
+                if len(found) == limit:
+                    return found, cursor
+        if len(batch) < MOST:
+            return found, None
+    return found, cursor
+
+
+async def _pending(connection: Connection, by: Voter) -> list[Approval]:
+    pending = await db.list_(connection, State.REQUESTED, _PENDING)
+    return [each for each in pending if may_see(each, by)]
+
+
+async def _told(onlooker: Onlooker) -> AsyncIterator[Told | None]:
+    """What happens, and None where nothing has for a while; ends when the feed does."""
+    over = monotonic() + _LONGEST_S
+    while monotonic() < over:
+        told: Told | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEARTBEAT_S):
+                told = await onlooker.queue.get()
+                if told is None:
+                    return
+        if told is None or told.state in _TOLD:
+            yield told
+
+
+_TOLD: Final = frozenset({State.REQUESTED, State.APPROVED, State.REJECTED, State.EXPIRED, State.CANCELLED})
+
+
+def _event(told: Told, by: Voter) -> bytes:
+    name = "requested" if told.state is State.REQUESTED else "decided"
+    data: dict[str, Any] = {
+        "event": name,
+        "id": str(told.approval.id),
+        "state": told.state.value,
+        "at": told.at.isoformat(timespec="milliseconds"),
+        "approval": shown(told.approval, by, told.at, whole=False).model_dump(mode="json"),
+    }
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
