@@ -17,10 +17,12 @@ app = typer.Typer(
     help="Governance gateway for AI agents.",
 )
 
+_PARTS = "serve prepare stack init engine audit records keys policy replay pii approvals".split()
+
 
 def main() -> None:
     """Run the command; print a `SetupError` as one sentence and exit with 1."""
-    for part in ("serve", "prepare", "stack", "init", "engine", "audit", "records", "keys", "policy", "replay", "pii"):
+    for part in _PARTS:
         importlib.import_module(f"gatehouse.cli.{part}")
     try:
         app()

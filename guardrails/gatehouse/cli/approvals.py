@@ -1,0 +1,276 @@
+"""`gatehouse approvals list | show | approve | reject | watch`: a reviewer's work at the command line, over HTTP.
+
+Exit codes: 0 when it is done, 1 when it was refused or the gateway is away, 2 when the command is not understood.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gatehouse.approvals.values import State
+from gatehouse.cli import app
+from gatehouse.cli.gateway_client import GatewayAway, GatewayClient, address
+from gatehouse.cli.output import printable
+
+PATH: Final = "/governance/v1/approvals"
+_FIRST_RETRY_S: Final = 0.5
+_LAST_RETRY_S: Final = 10.0
+_COLOURS: Final = {"requested": "yellow", "approved": "green", "consumed": "green", "rejected": "red"}
+
+approvals = typer.Typer(
+    name="approvals",
+    no_args_is_help=True,
+    help="Requests that wait for a person. GATEHOUSE_URL and GATEHOUSE_API_KEY say where and who, else .env.",
+)
+app.add_typer(approvals)
+
+UrlOption = Annotated[str | None, typer.Option("--url", help="The gateway's address.")]
+KeyOption = Annotated[str | None, typer.Option("--key", help="Your key; others see it in the list of processes.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON, as the gateway answers it.")]
+CommentOption = Annotated[str | None, typer.Option("--comment", "-m", help="Why; the caller reads it.")]
+IdArgument = Annotated[UUID, typer.Argument(help="The approval's id.")]
+
+
+@approvals.command("list")
+def list_(
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Whatever state they are in.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """List what waits for a decision, newest first."""
+    wanted = state or (None if everything else State.REQUESTED)
+    with _client(url, key) as client:
+        found = list(_pages(client, wanted, limit))
+    if as_json:
+        _json(found)
+        return
+    for line in _table(found):
+        _print(line)
+    if not found:
+        _print(Text("Nothing waits for a decision." if wanted is State.REQUESTED else "There is none."))
+
+
+@approvals.command()
+def show(approval_id: IdArgument, as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+    """Show a request with what there is to know before deciding."""
+    with _client(url, key) as client:
+        found = client.ask("GET", f"{PATH}/{approval_id}")
+    if as_json:
+        _json(found)
+        return
+    for line in _lines(found):
+        _print(Text(line))
+
+
+@approvals.command()
+def approve(
+    approval_id: IdArgument,
+    comment: CommentOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Vote that the request may be sent."""
+    _vote(approval_id, "approve", comment, as_json, url, key)
+
+
+@approvals.command()
+def reject(
+    approval_id: IdArgument,
+    comment: CommentOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Vote that the request may not be sent."""
+    _vote(approval_id, "reject", comment, as_json, url, key)
+
+
+@approvals.command()
+def watch(as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+    """Show requests and decisions as they come, also after the gateway was restarted; Ctrl-C ends."""
+    try:
+        with _client(url, key) as client:
+            for event in _follow(client):
+                if as_json:
+                    _json(event)
+                else:
+                    at = str(event.get("at"))
+                    _print(_row(event.get("approval"), at=at[:19], state=str(event.get("state"))))
+    except KeyboardInterrupt:
+        pass
+
+
+def _client(url: str | None, key: str | None) -> GatewayClient:
+    return GatewayClient(*address(url, key, os.environ))
+
+
+def _vote(
+    approval_id: UUID, decision: str, comment: str | None, as_json: bool, url: str | None, key: str | None
+) -> None:
+    ballot = {"decision": decision} | ({"comment": comment} if comment else {})
+    with _client(url, key) as client:
+        # What the terminal could not read as text arrives as lone surrogates; escaped, the gateway can say so.
+        body = json.dumps(ballot).encode()
+        found = client.ask(
+            "POST", f"{PATH}/{approval_id}/votes", content=body, headers={"content-type": "application/json"}
+        )
+    if as_json:
+        _json(found)
+        return
+    state, given, needed = (found.get(name) for name in ("state", "given", "needed"))
+    rest = f" {given} of {needed} have said yes." if state == "requested" else ""
+    _print(Text(printable(f"{approval_id} is {state}.{rest}")))
+
+
+def _pages(client: GatewayClient, state: State | None, limit: int) -> Iterator[dict[str, Any]]:
+    cursor = None
+    while limit > 0:
+        asked: dict[str, Any] = {"limit": min(limit, 200)}
+        if state is not None:
+            asked["state"] = state.value
+        if cursor:
+            asked["cursor"] = cursor
+        page = client.ask("GET", f"{PATH}/", params=asked)
+        found = [each for each in page.get("approvals") or () if isinstance(each, dict)]
+        yield from found
+        limit -= len(found)
+        cursor = page.get("next")
+        if not cursor:
+            return
+
+
+def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
+    """Events, each once, over any number of streams: what was decided while there was none is asked for."""
+    pending: set[str] = set()
+    wait, said = _FIRST_RETRY_S, False
+    while True:
+        there: set[str] = set()
+        try:
+            with client.events(f"{PATH}/events") as events:
+                for name, event in events:
+                    key = str(event.get("id"))
+                    if name == "ready":
+                        wait = _FIRST_RETRY_S
+                        if said:
+                            typer.echo("The gateway is back.", err=True)
+                            said = False
+                        yield from _missed(client, pending, there)
+                    elif name == "requested":
+                        there.add(key)
+                        if key not in pending:
+                            pending.add(key)
+                            yield event
+                    elif name == "decided":
+                        pending.discard(key)
+                        yield event
+        except GatewayAway as away:
+            if not said:
+                typer.echo(f"{away} Trying again.", err=True)
+                said = True
+            time.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY_S)
+        else:
+            time.sleep(_FIRST_RETRY_S)  # it ended as it should: streams do not live for ever
+
+
+def _missed(client: GatewayClient, pending: set[str], there: set[str]) -> Iterator[dict[str, Any]]:
+    for key in sorted(pending - there):
+        found = client.ask("GET", f"{PATH}/{UUID(key)}")
+        if found.get("state") != "requested":
+            at = found.get("decided_at") or found.get("expires_at")
+            yield {"event": "decided", "id": key, "state": found.get("state"), "at": at, "approval": found}
+            pending.discard(key)
+
+
+def _table(found: Iterable[dict[str, Any]]) -> Iterator[Text]:
+    for each in found:
+        yield _row(each, at=_left(each), state=str(each.get("state")))
+
+
+def _row(approval: Any, *, at: str, state: str) -> Text:
+    """One line: id, state, when, who, what, why."""
+    approval = approval if isinstance(approval, dict) else {}
+    votes = f"{approval.get('given')}/{approval.get('needed')}"
+    words = [_who(approval), approval.get("model") or "-", ",".join(map(str, approval.get("rules") or ())) or "-"]
+    reason = approval.get("reason")
+    return Text.assemble(
+        printable(approval.get("id")),
+        "  ",
+        (f"{printable(state):<9}", _COLOURS.get(state, "")),
+        f"  {printable(votes):<4}  {printable(at):<19}  ",
+        "  ".join(printable(word) for word in words),
+        f"  {printable(reason)}" if reason else "",
+    )
+
+
+def _lines(approval: dict[str, Any]) -> Iterator[str]:
+    """A request as a person reads it, line by line."""
+    approvers = approval.get("approvers") or {}
+    named = [
+        f"{kind} {', '.join(map(str, names))}" for kind, names in approvers.items() if isinstance(names, list) and names
+    ]
+    facts = {
+        "id": approval.get("id"),
+        "state": approval.get("state"),
+        "votes": f"{approval.get('given')} of {approval.get('needed')}",
+        "asked by": _who(approval),
+        "model": approval.get("model"),
+        "route": approval.get("route"),
+        "rules": ", ".join(map(str, approval.get("rules") or ())),
+        "reason": approval.get("reason"),
+        "may decide": "; ".join(named) or "administrators",
+        "you": "may vote" if approval.get("may_vote") else approval.get("why_not"),
+        "asked at": approval.get("requested_at"),
+        "ends": approval.get("expires_at"),
+        "digest": approval.get("digest"),
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"{name:<10}  {printable(value)}"
+    for vote in approval.get("votes") or ():
+        comment = f": {vote.get('comment')}" if vote.get("comment") else ""
+        yield f"{'vote':<10}  {printable(vote.get('user_id'))} {printable(vote.get('decision'))}{printable(comment)}"
+    if approval.get("summary"):
+        yield ""
+        # Escaped again line by line: JSON leaves what moves a cursor backwards through text as it is.
+        for line in json.dumps(approval["summary"], indent=2, ensure_ascii=False).split("\n"):
+            yield printable(line)
+
+
+def _who(approval: dict[str, Any]) -> str:
+    by = approval.get("requested_by") or {}
+    return str(by.get("user") or by.get("key_alias") or str(by.get("key_hash", "somebody"))[:12])
+
+
+def _left(approval: dict[str, Any]) -> str:
+    """How long there is for a decision; when it was, once there is one."""
+    if approval.get("state") not in ("requested", "approved"):
+        return str(approval.get("decided_at") or approval.get("expires_at"))[:19]
+    try:
+        left = int((datetime.fromisoformat(str(approval.get("expires_at"))) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return "-"
+    return f"{max(left, 0) // 3600}h{max(left, 0) % 3600 // 60:02}m left"
+
+
+def _print(line: Text) -> None:
+    # Made at each use: tests and shells change what standard output is. NO_COLOR is rich's own to keep.
+    Console(highlight=False, soft_wrap=True).print(line)
+
+
+def _json(value: Any) -> None:
+    typer.echo(json.dumps(value))

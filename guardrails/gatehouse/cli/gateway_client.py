@@ -1,0 +1,140 @@
+"""How commands speak with a gateway: where it is, with which key, and every failure as one sentence.
+
+Promises: a key that was found in `.env` goes to that stack's own gateway and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from gatehouse.cli.output import printable
+from gatehouse.embedded import envfile
+from gatehouse.embedded.settings import read_settings
+from gatehouse.errors import SetupError
+from gatehouse.home import find_home
+
+URL_NAMES: Final = ("GATEHOUSE_URL", "LITELLM_BASE_URL")
+KEY_NAMES: Final = ("GATEHOUSE_API_KEY", "LITELLM_MASTER_KEY")
+# Longer than the gateway is silent on a stream of events.
+TIMEOUT: Final = httpx.Timeout(60, connect=10)
+
+
+class GatewayAway(SetupError):
+    """The gateway cannot be reached, or says that it cannot answer now: trying again may help."""
+
+
+def address(url: str | None, key: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """URL and key: as given, else from the environment, else of the embedded stack.
+
+    Raises:
+        SetupError: there is neither, or one that cannot be used.
+    """
+    url = url or next((environ[name] for name in URL_NAMES if environ.get(name)), None)
+    key = key or next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
+    if url is None:
+        home = find_home(environ, Path.cwd())
+        values = envfile.load(home)
+        url = read_settings(home, values).gateway_url
+        key = key or values.get("LITELLM_MASTER_KEY")
+    if not key:
+        raise SetupError(f"key: none is set for {printable(url)}. Set {KEY_NAMES[0]} to a key of your own user.")
+    if not (key.isascii() and key.isprintable()):
+        raise SetupError("key: it has characters that no key has. Copy it again, without line breaks.")
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise SetupError(f"url: {printable(url)!r} is no http address. Give one such as http://127.0.0.1:4000.")
+    return url.rstrip("/").removesuffix("/v1"), key
+
+
+class GatewayClient:
+    """Asks a gateway; answers are JSON objects."""
+
+    def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        self._http = httpx.Client(
+            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=TIMEOUT, transport=transport
+        )
+
+    def __enter__(self) -> GatewayClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One question.
+
+        Raises:
+            GatewayAway: nobody answers, or not now.
+            SetupError: it is refused, in the gateway's own words.
+        """
+        with self._failures():
+            answer = self._http.request(method, path, **options)
+            self._check(answer)
+            return self._object(answer.text)
+
+    @contextmanager
+    def events(self, path: str) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+        """Server-sent events as they come: name and data.
+
+        Raises:
+            GatewayAway: they end in the middle; also while they are read.
+            SetupError: as `ask`.
+        """
+        with self._failures(), self._http.stream("GET", path) as answer:
+            if answer.status_code != 200:
+                answer.read()
+            self._check(answer)
+            yield self._events(answer)
+
+    def _events(self, answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+        name = ""
+        for line in answer.iter_lines():
+            field, _, value = line.partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                yield name, self._object(value)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.TransportError, httpx.StreamError) as error:
+            why = printable(error) or type(error).__name__
+            raise GatewayAway(f"{printable(self._url)}: {why}. See that the gateway runs, and its address.") from None
+        except httpx.HTTPError as error:
+            raise SetupError(
+                f"{printable(self._url)}: {printable(error)}. See that it is a gateway's address."
+            ) from None
+
+    def _check(self, answer: httpx.Response) -> None:
+        status = answer.status_code
+        if status == 200:
+            return
+        try:
+            said = json.loads(answer.text)["error"]["message"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            said = f"it answered {status}. See that it is a gateway's address."
+        if status == 401:
+            said = "it does not know the key. Set GATEHOUSE_API_KEY to a key that it made."
+        kind = GatewayAway if status in (502, 503, 504) else SetupError
+        raise kind(f"{printable(self._url)}: {printable(said)[:1_000]}")
+
+    def _object(self, text: str) -> dict[str, Any]:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise SetupError(f"{printable(self._url)}: what it answered is no JSON object. See that it is a gateway.")
+        return found
