@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS
@@ -26,10 +26,10 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from starlette.types import Message, Scope
 
 from gatehouse.approvals.values import Voter
-from gatehouse.console.rendering import bounce, page
+from gatehouse.console.rendering import HEADERS, bounce, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, SignedOut, new_session
 from gatehouse.db.console import Person, looking, person
-from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, NotFound, SetupError
+from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 
 HOME: Final = "/governance"
 SIGN_IN: Final = "/governance/sign-in"
@@ -153,7 +153,7 @@ class TooManyAttempts(GovernanceError):
 
     status = 429
     code = "too_many_attempts"
-    headers = {"retry-after": "300"}  # noqa: RUF012
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "300"}
 
     def __init__(self) -> None:
         super().__init__("Too many keys were refused from your address. Wait five minutes, then try again.")
@@ -167,20 +167,26 @@ class ConsoleRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                return await handle(request)
+                response = await handle(request)
             except SignInNeeded:
-                return _to_sign_in(request)
+                response = _to_sign_in(request)
             except GovernanceError as error:
-                refusal: GovernanceError = error
+                response = _refused(request, error)
             except RequestValidationError:
-                refusal = InvalidRequest("The address of this page is not right. Follow a link instead.")
+                response = _refused(request, InvalidRequest("The address of this page is not right. Follow a link."))
             except (SetupError, psycopg.Error, OSError):
-                refusal = GovernanceUnavailable("The database does not answer. Try again soon.")
-            except HTTPException:
-                refusal = NotFound("There is no such page.")
-            return page(request, "error.html", status=refusal.status, error=refusal.message)
+                response = _refused(request, GovernanceUnavailable("The database does not answer. Try again soon."))
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
 
         return answer
+
+
+def _refused(request: Request, error: GovernanceError) -> Response:
+    response = page(request, "error.html", status=error.status, error=error.message)
+    response.headers.update(error.headers)
+    return response
 
 
 async def sent(request: Request) -> dict[str, str]:

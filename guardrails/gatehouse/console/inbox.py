@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from gatehouse.approvals.life import NoVote, is_own, may_vote
+from gatehouse.approvals.life import NoVote, may_vote
 from gatehouse.approvals.values import Approval, State
 from gatehouse.clock import now
 from gatehouse.console.access import HOME, Doorkeeper, Visitor
@@ -28,7 +28,6 @@ from gatehouse.db.connection import connect
 from gatehouse.errors import InvalidRequest, NotFound
 from gatehouse.settings import Settings
 
-_PENDING: Final = 500
 _ON_ONE_PAGE: Final = 20
 _HISTORY: Final = 50
 _COMMENT_CHARS: Final = 2_000
@@ -49,7 +48,7 @@ class Card:
 
     approval: Approval
     refusal: NoVote | None
-    before: list[dict[str, Any]]
+    before: list[db.Past]
 
     @property
     def caller(self) -> str:
@@ -71,40 +70,49 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
             return await work(connection)
 
     def cards(visitor: Visitor, found: Iterable[Approval], at: datetime) -> list[Card]:
+        shown = list(found)
         with db.looking(settings.database_url) as connection:
-            return [
-                Card(each, may_vote(each, visitor.voter, at), db.approvals_of(connection, each.key_hash, each.id))
-                for each in found
-            ]
+            past = db.last_approvals(connection, [each.key_hash for each in shown])
+        return [
+            Card(
+                each,
+                may_vote(each, visitor.voter, at),
+                [before for before in past.get(each.key_hash or "", []) if before.id != each.id],
+            )
+            for each in shown
+        ]
 
-    async def pending(visitor: Visitor) -> dict[str, Any]:
-        at = now()
-        found = await ask(lambda connection: approvals.list_(connection, State.REQUESTED, _PENDING))
-        seen = sorted((each for each in found if _may_see(each, visitor)), key=lambda each: each.expires_at)
-        shown = seen[:_ON_ONE_PAGE]
-        listed = await run_in_threadpool(cards, visitor, shown, at)
-        mark = hashlib.sha256(" ".join([str(len(seen)), *(card.version for card in listed)]).encode()).hexdigest()
+    def waiting(visitor: Visitor) -> list[db.Pending]:
+        with db.looking(settings.database_url) as connection:
+            return [each for each in db.pending(connection) if _concerns(visitor, each)]
+
+    async def values(visitor: Visitor, seen: list[db.Pending]) -> dict[str, Any]:
+        at, shown = now(), seen[:_ON_ONE_PAGE]
+        found = await ask(lambda connection: approvals.get_many(connection, [each.id for each in shown]))
+        order = {each.id: place for place, each in enumerate(shown)}
+        listed = sorted((approval for approval, _ in found), key=lambda approval: order[approval.id])
         return {
-            "cards": listed,
-            "more": len(seen) - len(shown),
+            "cards": await run_in_threadpool(cards, visitor, listed, at),
+            "more": len(seen) - len(listed),
             "now": at.timestamp(),
-            "mark": mark[:16],
+            "mark": _mark(seen),
             "excerpt": _EXCERPT_CHARS,
         }
 
     @api.get("")
     async def inbox(request: Request, visitor: Visitor = visitor_of) -> Response:
-        return page(request, "inbox.html", visitor=visitor, **await pending(visitor))
+        seen = await run_in_threadpool(waiting, visitor)
+        return page(request, "inbox.html", visitor=visitor, **await values(visitor, seen))
 
     @api.get("/pending")
     async def list_pending(
         request: Request, visitor: Visitor = visitor_of, mark: Annotated[str, Query(max_length=64)] = ""
     ) -> Response:
         """The inbox's list, or 204 when nothing in it has changed since."""
-        values = await pending(visitor)
-        if values["mark"] == mark:
-            return Response(status_code=204, headers={"cache-control": "no-store"})
-        return page(request, "pending.html", visitor=visitor, **values)
+        seen = await run_in_threadpool(waiting, visitor)
+        if _mark(seen) == mark:
+            return Response(status_code=204)
+        return page(request, "pending.html", visitor=visitor, **await values(visitor, seen))
 
     @api.get("/approvals/{approval_id}")
     async def one(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
@@ -157,16 +165,23 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
         )
 
 
+def _mark(seen: Iterable[db.Pending]) -> str:
+    """Another one whenever what somebody sees has changed."""
+    said = " ".join(f"{each.id}/{len(each.voters)}" for each in seen)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
 def _may_see(approval: Approval, visitor: Visitor) -> bool:
-    if visitor.is_auditor or is_own(approval, visitor.voter):
-        return True
-    if any(vote.user_id == visitor.person.user_id for vote in approval.votes):
-        return True
-    return _names(approval, visitor)
+    voters = [vote.user_id for vote in approval.votes]
+    return _concerns(visitor, db.Pending(approval.id, dict(approval.approvers), dict(approval.requested_by), voters))
 
 
-def _names(approval: Approval, visitor: Visitor) -> bool:
-    """Whether the rule asks for this person, decided or not."""
-    voter = visitor.voter
-    roles, users, teams = (set(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
+def _concerns(visitor: Visitor, asked: db.Pending) -> bool:
+    """Whether they are an auditor, made the request, voted on it, or are asked to."""
+    voter, by = visitor.voter, asked.requested_by
+    if visitor.is_auditor or voter.user_id in asked.voters:
+        return True
+    if voter.user_id == by.get("user") or voter.key_hash == by.get("key_hash"):
+        return True
+    roles, users, teams = (set(asked.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
     return voter.user_id in users or voter.role in roles or bool(voter.teams & teams)

@@ -30,7 +30,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     """A page. `visitor` is who is signed in, if anybody is."""
     values.setdefault("visitor", None)
     html = _TEMPLATES.get_template(template).render(path=request.url.path, **values)
-    return HTMLResponse(html, status, HEADERS)
+    return HTMLResponse(html, status)
 
 
 def bounce(request: Request) -> Response:

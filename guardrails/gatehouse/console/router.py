@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from gatehouse.api.health import State
 from gatehouse.console import inbox, records
 from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, Doorkeeper, SignInNeeded, local, with_cookie
-from gatehouse.console.rendering import HEADERS, page
+from gatehouse.console.rendering import page
 from gatehouse.errors import NotFound
 from gatehouse.governance import GovernanceHolder
 from gatehouse.settings import Settings
@@ -61,9 +61,7 @@ def router(settings: Settings, governed: GovernanceHolder, look: State) -> APIRo
     async def static(name: str) -> Response:
         if name not in contents:
             raise NotFound("There is no such file.")
-        return Response(
-            contents[name], media_type=_FILES[name], headers={**HEADERS, "cache-control": "public, max-age=600"}
-        )
+        return Response(contents[name], media_type=_FILES[name], headers={"cache-control": "public, max-age=600"})
 
     inbox.add(api, door, settings)
     records.add(api, door, settings, governed, look)

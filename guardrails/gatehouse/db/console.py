@@ -77,6 +77,26 @@ class Spend:
     by_model: list[Spent]
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that waits, without what was asked."""
+
+    id: UUID
+    approvers: dict[str, Any]
+    requested_by: dict[str, str]
+    voters: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A request for approval, and what became of it."""
+
+    id: UUID
+    model: str | None
+    at: datetime
+    state: str
+
+
 @contextmanager
 def looking(database_url: str) -> Iterator[Connection]:
     """A connection for one page.
@@ -197,14 +217,33 @@ def verdict_counts(connection: Connection, since: datetime) -> dict[str, int]:
     return dict(rows)
 
 
-def approvals_of(connection: Connection, key_hash: str | None, before: UUID, limit: int = 5) -> list[dict[str, Any]]:
-    """What became of the last requests that this key's holder had to have approved."""
+def pending(connection: Connection) -> list[Pending]:
+    """What waits for a decision, that which ends first on top; without what was asked."""
     rows = connection.execute(
-        """select id, state, model, rule_ids, requested_at from gatehouse.approvals_seen
-            where requested_by->>'key_hash' = %s and id <> %s order by id desc limit %s""",
-        (key_hash, before, limit),
+        """select id, approvers, requested_by,
+                  array(select v.user_id from gatehouse.approval_votes v where v.approval_id = a.id)
+             from gatehouse.approvals a where state = 'requested' and expires_at > clock_timestamp()
+            order by expires_at, id limit 5000"""
     )
-    return [dict(zip(("id", "state", "model", "rules", "at"), row, strict=True)) for row in rows]
+    return [Pending(*row) for row in rows]
+
+
+def last_approvals(connection: Connection, key_hashes: Sequence[str | None]) -> dict[str, list[Past]]:
+    """By key, what became of the last six requests that its holder had to have approved, newest first."""
+    rows = connection.execute(
+        """select key_hash, id, model, requested_at,
+                  case when state in ('requested', 'approved') and expires_at <= clock_timestamp() then 'expired'
+                       else state end
+             from (select key_hash, id, model, requested_at, state, expires_at,
+                          row_number() over (partition by key_hash order by id desc) as place
+                     from gatehouse.approvals where key_hash = any(%s)) a
+            where place <= 6 order by id desc""",
+        (list({key_hash for key_hash in key_hashes if key_hash}),),
+    )
+    found: dict[str, list[Past]] = {}
+    for key_hash, *past in rows:
+        found.setdefault(key_hash, []).append(Past(*past))
+    return found
 
 
 def since_days(now: datetime, days: int) -> datetime:
