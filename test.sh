@@ -7,12 +7,13 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [all|lint|unit|stack|compose] [pytest options]
+usage: ./test.sh [all|lint|unit|stack|console|compose] [pytest options]
 
   all      everything below (the default); compose where a Docker engine answers
   lint     ruff, mypy, shellcheck, and prisma-engine's types and tests
   unit     tests/unit: no servers
   stack    tests/stack: real Postgres, Redis and proxy, from wheels
+  console  tests/console: the same, and a real browser where `chromium` is installed
   compose  tests/compose: docker-compose.yml, built and run
 TEXT
 }
@@ -58,11 +59,11 @@ what=${1:-all}
 [ $# -gt 0 ] && shift
 case $what in
   all)
-    tests=(tests/unit tests/stack)
+    tests=(tests/unit tests/stack tests/console)
     if have_docker; then tests+=(tests/compose); else echo "No Docker engine with Compose answers here: tests/compose is left out."; fi
     ;;
   lint) tests=() ;;
-  unit | stack) tests=("tests/$what") ;;
+  unit | stack | console) tests=("tests/$what") ;;
   compose)
     have_docker || { echo "error: docker: no engine with Compose v2 answers. Start it, then run this again." >&2; exit 1; }
     tests=(tests/compose)
