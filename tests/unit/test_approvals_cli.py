@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from gatehouse.cli import approvals as command
 from gatehouse.cli import main
 from gatehouse.cli.gateway_client import address
-from gatehouse.errors import SetupError
+from gatehouse.errors import (
+    AccessDenied,
+    ApprovalExpired,
+    ApprovalMismatch,
+    ApprovalRejected,
+    ApprovalRequired,
+    Conflict,
+    GovernanceUnavailable,
+    InvalidRequest,
+    NotFound,
+    SetupError,
+)
+from gatehouse.policy.load import read_policy
+
+from tests.support.gateway import REPOSITORY
 
 ID = "01a1fdef-47c7-7174-8ee2-2a08a6a0263f"
 OTHER = "01a1fdef-5c66-7df7-89df-9d29fc41ca70"
@@ -279,3 +295,34 @@ def test_a_key_that_no_header_takes_is_said() -> None:
     for key in ("sk-a\nb", "sk-\u00fc"):
         with pytest.raises(SetupError, match="Copy it again"):
             address("http://a", key, {})
+
+
+# The page.
+
+PAGE = (REPOSITORY / "docs" / "approvals.md").read_text()
+
+
+def test_its_rule_is_one(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)[0])
+    (rule,) = read_policy(tmp_path / "policy.yaml")[0].policy.rules
+    assert rule.approvers is not None
+    assert (rule.approvers.teams, rule.approvers.count, rule.approvers.hold) == (("finance",), 2, 30.0)
+
+
+def test_its_refusal_is_shaped_like_ours() -> None:
+    shown = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.S)[0])
+    inner = shown["error"]["gatehouse"]
+    refusal = ApprovalRequired(shown["error"]["message"], policies=tuple(inner["policies"]), approval=inner["approval"])
+    assert refusal.body(inner["call_id"]) == shown
+
+
+def test_its_commands_are_all_there_are() -> None:
+    named = set(re.findall(r"^    gatehouse approvals (\w+)", PAGE, re.M))
+    assert named == set(typer.main.get_command(command.approvals).commands)  # type: ignore[attr-defined]
+
+
+def test_its_errors_are_ours() -> None:
+    for error in (InvalidRequest, AccessDenied, NotFound, Conflict, GovernanceUnavailable):
+        assert f"| {error.status} | `{error.code}` |" in PAGE
+    for error in (ApprovalRequired, ApprovalRejected, ApprovalExpired, ApprovalMismatch):
+        assert f"| `{error.code}` |" in PAGE
