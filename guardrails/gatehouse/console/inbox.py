@@ -6,6 +6,7 @@ Administrators and auditors see every request; everybody else those that they ma
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +55,17 @@ class Card:
     def caller(self) -> str:
         by = self.approval.requested_by
         return by.get("user") or by.get("key_alias") or by.get("key_hash", "somebody")[:12]
+
+    def prompt(self, chars: int | None) -> list[tuple[str, str]]:
+        """What is asked, as headings and texts; of the first `chars` characters where that is said."""
+        pieces: list[tuple[str, str]] = []
+        room = chars
+        for heading, text in _pieces(str(self.approval.summary.get("prompt") or "")):
+            if room is not None and len(text) > room:
+                return [*pieces, (heading, f"{text[:room]} … (open the request to read on)")]
+            pieces.append((heading, text))
+            room = None if room is None else room - len(text)
+        return pieces
 
     @property
     def version(self) -> str:
@@ -163,6 +175,26 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
             last=found[-1].id if len(found) == _HISTORY else None,
             first=before is None,
         )
+
+
+def _pieces(prompt: str) -> list[tuple[str, str]]:
+    """A chat's messages each for itself, so that no message can look like two; whatever else there is as it is."""
+    try:
+        asked = json.loads(prompt)
+        messages = asked.pop("messages")
+        pieces = []
+        for message in messages:
+            rest = {name: value for name, value in message.items() if name not in ("role", "content")}
+            content = message.get("content")
+            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False)
+            pieces.append((str(message.get("role"))[:64], text))
+            if rest:
+                pieces.append(("of the same message", json.dumps(rest, indent=2, ensure_ascii=False)))
+        if asked:
+            pieces.append(("besides", json.dumps(asked, indent=2, ensure_ascii=False)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [("as it is kept", prompt)]
+    return pieces
 
 
 def _mark(seen: Iterable[db.Pending]) -> str:
