@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Queue
 from typing import Any
 from uuid import uuid4
@@ -25,7 +30,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.gateway import MASTER_KEY, Gateway
+from tests.support.postgres import Postgres
 from tests.support.process import PATIENCE_S, wait_until
+from tests.support.redis_server import Redis
 
 APPROVALS = "/governance/v1/approvals"
 
@@ -489,3 +496,46 @@ def test_the_masters_vote_is_the_administrators(gateway: Gateway, people: People
     voter = Voter("default_user_id", "proxy_admin")
     answer = post(gateway, MASTER_KEY, f"/{approval.id}/votes", json={"decision": "approve"})
     assert [(each["user_id"], each["role"]) for each in answer.json()["votes"]] == [(voter.user_id, voter.role)]
+
+
+# The command.
+
+
+def test_watch_goes_on_after_a_restart_of_the_gateway(postgres: Postgres, redis_server: Redis) -> None:
+    own = Gateway(postgres.create_database(), redis_server.port).start()
+    environ = {**os.environ, "GATEHOUSE_URL": own.url, "GATEHOUSE_API_KEY": MASTER_KEY, "PYTHONUNBUFFERED": "1"}
+    command = [str(Path(sys.executable).with_name("gatehouse")), "approvals"]
+    watching = subprocess.Popen([*command, "watch", "--json"], env=environ, stdout=subprocess.PIPE, text=True)
+    lines: Queue[dict[str, Any]] = Queue()
+    assert watching.stdout is not None
+    output = watching.stdout
+    threading.Thread(target=lambda: [lines.put(json.loads(line)) for line in output], daemon=True).start()
+
+    def told() -> tuple[str, str]:
+        event = lines.get(timeout=PATIENCE_S)
+        return event["id"], event["state"]
+
+    try:
+        ada = Person("ada", "sk-ada")
+        first, second = asked(own, ada), asked(own, ada)
+        assert {told(), told()} == {(str(first.id), "requested"), (str(second.id), "requested")}
+        own.server.stop()
+        asyncio.run(approve_directly(own, first))
+        third = asked(own, ada)
+        own.start()
+        assert {told(), told()} == {(str(first.id), "approved"), (str(third.id), "requested")}
+        done = subprocess.run(
+            [*command, "reject", str(second.id), "-m", "No."], env=environ, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, f"{second.id} is rejected.\n"), done.stderr
+        assert told() == (str(second.id), "rejected")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(PATIENCE_S) == 0
+    finally:
+        watching.kill()
+        own.close()
+
+
+async def approve_directly(gateway: Gateway, approval: Approval) -> None:
+    async with await connect(gateway.database_url) as connection:
+        await db.vote(connection, approval.id, Voter("grace", "proxy_admin"), approve=True)

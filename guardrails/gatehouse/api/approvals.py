@@ -19,6 +19,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
 
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, may_see, shown
@@ -64,6 +65,19 @@ class _Route(GovernanceRoute):
                 return JSONResponse(refusal.body(None), refusal.status)
 
         return answer
+
+
+class _Events(StreamingResponse):
+    """A stream of events; who looks on is let go when it ends, also where the client left before it began."""
+
+    def __init__(self, events: AsyncIterator[bytes], staying: AsyncExitStack) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._staying = staying
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._staying:
+            await super().__call__(scope, receive, send)
 
 
 async def _ballot(request: Request) -> Ballot:
@@ -152,25 +166,20 @@ def router(database_url: str) -> APIRouter:
             staying = stack.pop_all()
 
         async def stream() -> AsyncIterator[bytes]:
-            async with staying:
-                yield b"retry: 1000\n: what waits for a decision comes first\n\n"
-                sent: set[tuple[UUID, State]] = set()
-                for told in first:
-                    sent.add((told.approval.id, told.state))
-                    yield _event(told, by)
-                yield b"event: ready\ndata: {}\n\n"
-                async for each in _told(onlooker):
-                    if each is None:
-                        yield b": still here\n\n"
-                    elif (key := (each.approval.id, each.state)) not in sent and may_see(each.approval, by):
-                        sent.add(key)
-                        yield _event(each, by)
+            yield b"retry: 1000\n: what waits for a decision comes first\n\n"
+            sent: set[tuple[UUID, State]] = set()
+            for told in first:
+                sent.add((told.approval.id, told.state))
+                yield _event(told, by)
+            yield b"event: ready\ndata: {}\n\n"
+            async for each in _told(onlooker):
+                if each is None:
+                    yield b": still here\n\n"
+                elif (key := (each.approval.id, each.state)) not in sent and may_see(each.approval, by):
+                    sent.add(key)
+                    yield _event(each, by)
 
-        return StreamingResponse(
-            stream(),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
+        return _Events(stream(), staying)
 
     @api.get("/{approval_id}", summary="One approval, with what its reviewer needs to know")
     async def get_approval(approval_id: UUID, by: Voter = asking) -> ApprovalShown:
