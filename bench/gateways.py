@@ -41,7 +41,7 @@ class Variant:
 
     name: str
     served_by: str
-    policy: Path = ROOT / "policy.yaml"
+    policy: Path = ROOT / "bench" / "policy.yaml"
     guardrails: tuple[dict[str, Any], ...] = ()
 
 
