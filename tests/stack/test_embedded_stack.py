@@ -256,7 +256,12 @@ def test_what_cannot_be_prepared_fails_the_start_and_stops_everything(folder: Pa
 def test_foreground_ends_with_its_terminal(project: Project, number: signal.Signals) -> None:
     project.down()
     command = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(project.home)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", DRIVER, str(project.home)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # As in a terminal: what a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert command.stdout
     for line in command.stdout:
