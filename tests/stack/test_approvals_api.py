@@ -505,7 +505,14 @@ def test_watch_goes_on_after_a_restart_of_the_gateway(postgres: Postgres, redis_
     own = Gateway(postgres.create_database(), redis_server.port).start()
     environ = {**os.environ, "GATEHOUSE_URL": own.url, "GATEHOUSE_API_KEY": MASTER_KEY, "PYTHONUNBUFFERED": "1"}
     command = [str(Path(sys.executable).with_name("gatehouse")), "approvals"]
-    watching = subprocess.Popen([*command, "watch", "--json"], env=environ, stdout=subprocess.PIPE, text=True)
+    watching = subprocess.Popen(
+        [*command, "watch", "--json"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As in a terminal: what a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     lines: Queue[dict[str, Any]] = Queue()
     assert watching.stdout is not None
     output = watching.stdout

@@ -238,10 +238,13 @@ def test_reviewers_are_told_where_to_look_and_nothing_of_the_prompt(
     assert "Write to" not in delivery.body.decode()
     assert delivery.headers["webhook-signature"].startswith("v1,")
     vote(asking, approval)
-    wait_until(lambda: any(b"approval_decided" in each.body for each in receiver.deliveries), "what was decided")
-    decided = [each.body.decode() for each in receiver.deliveries if approval.encode() in each.body]
-    assert len(decided) == 2
-    assert "grace" in decided[1]
+
+    def told() -> list[str]:
+        return [each.body.decode() for each in receiver.deliveries if approval.encode() in each.body]
+
+    wait_until(lambda: len(told()) == 2, "what was decided")
+    assert "approval_decided" in told()[1]
+    assert "grace" in told()[1]
 
 
 def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upstream: Upstream) -> None:
