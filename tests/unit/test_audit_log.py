@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from gatehouse.audit.jsonl import FILE_NAME, AuditLog, encode
@@ -74,6 +76,19 @@ def test_several_writers_never_mix_their_lines(tmp_path: Path) -> None:
 def test_logs_of_one_folder_have_one_id_and_of_two_folders_two(tmp_path: Path) -> None:
     assert AuditLog(tmp_path).log_id == AuditLog(tmp_path).log_id
     assert AuditLog(tmp_path).log_id != AuditLog(tmp_path / "other").log_id
+
+
+def test_gateways_that_start_together_in_a_new_folder_agree_on_its_id(tmp_path: Path) -> None:
+    """None of them reads an id that another has not written yet."""
+    together = threading.Barrier(4)
+
+    def first(folder: Path) -> UUID:
+        together.wait()
+        return AuditLog(folder).log_id
+
+    with ThreadPoolExecutor(4) as starting:
+        for number in range(200):
+            assert len(set(starting.map(first, [tmp_path / str(number)] * 4))) == 1
 
 
 def test_missing_lines_are_found_by_the_calls_own_id_only(tmp_path: Path) -> None:

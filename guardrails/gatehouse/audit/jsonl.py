@@ -142,17 +142,15 @@ def encode(record: dict[str, Any]) -> bytes:
 
 def _folder_id(folder: Path) -> UUID:
     path = folder / _ID_FILE
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    except FileExistsError:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # gateways that start together agree on one
+        if os.fstat(file.fileno()).st_size == 0:
+            file.write(f"{uuid4()}\n")
+            file.seek(0)
         try:
-            return UUID(path.read_text().strip())
+            return UUID(file.read().strip())
         except ValueError:
             raise SetupError(f"{path}: it does not hold the folder's id. Remove it; a new one is made.") from None
-    made = uuid4()
-    with os.fdopen(fd, "w") as file:
-        file.write(f"{made}\n")
-    return made
 
 
 def _cut_torn_line(fd: int, size: int) -> None:
