@@ -55,7 +55,7 @@ class Terms:
         spend_usd: what the key has spent.
         budget_usd: 0.0 where it has none.
         key_metadata: the key's, and `team_metadata` its team's: their `gatehouse` sections may set limits.
-        headers: the request's that set limits.
+        headers: the request's that set limits, and those that say what the caller wants of approvals.
         approval_id: the approval that the caller names.
     """
 

@@ -14,6 +14,7 @@ from gatehouse import metrics, stages
 from gatehouse.answers import Answers
 from gatehouse.approvals.gate import Asked
 from gatehouse.approvals.values import Approval
+from gatehouse.approvals.wishes import BY_CALLER, Wishes, wishes
 from gatehouse.audit import record
 from gatehouse.audit.capsule import Content, ContentMode
 from gatehouse.audit.record import clean
@@ -111,6 +112,7 @@ class Pipeline:
         """The stages up to the decision; what they ask for is done to `body`."""
         policy = governance.policy
         try:
+            wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
                 view = _read(call, body)
                 texts = view.texts
@@ -139,6 +141,7 @@ class Pipeline:
                 decision = scope.decision = ruling.decision(governance.version)
                 if decision.verdict is Verdict.DENY:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+                decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(body, keep_text=True) if self._mode is ContentMode.FULL else None
                 mask = _mask(governance, decision, texts, scans, body)
@@ -155,7 +158,7 @@ class Pipeline:
                 scope.call = replace(call, prompt=prompt)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 with metrics.stage_seconds.labels("approval").time():
-                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling))
+                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling, wanted))
         except GovernanceError as error:
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
@@ -175,21 +178,22 @@ class Pipeline:
         return self._prices.estimate(call.call_type, model, body, texts, view.files)
 
     @staticmethod
-    def _asked(scope: CallScope, call: GovernedCall, body: Mapping[str, Any], ruling: Ruling) -> Asked:
+    def _asked(scope: CallScope, call: GovernedCall, body: Mapping[str, Any], ruling: Ruling, wanted: Wishes) -> Asked:
         """What people are asked about: the call as it would go upstream now."""
-        assert scope.governance is not None and scope.facts is not None  # noqa: PT018
+        assert scope.governance is not None and scope.facts is not None and scope.decision is not None  # noqa: PT018
         wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
         return Asked(
             caller=record.caller_facts(call),
             route=call.route,
             model=clean(body.get("model")),
             policy_version=scope.governance.version,
-            rules=tuple(rule.id for rule in wanting),
-            reason=ruling.reason,
+            rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
+            reason=scope.decision.reason,
             approvers=[rule.approvers for rule in wanting],
             body=body,
             summary=stages.summary(call, body, scope.facts),
             approval_id=call.terms.approval_id,
+            wishes=wanted,
             left=scope.left,
         )
 

@@ -17,7 +17,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse import metrics
-from gatehouse.approvals.gate import HEADER
+from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, prompt_of, tool_calls_of
@@ -184,8 +184,12 @@ def _terms(key: Any, headers: dict[str, str]) -> Terms:
         budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
         key_metadata=metadata,
         team_metadata=getattr(key, "team_metadata", None) or {},
-        headers={name: value for name, value in headers.items() if name.lower().startswith("x-gatehouse-max-")},
-        approval_id=headers.get(HEADER),
+        headers={
+            name: value
+            for name, value in headers.items()
+            if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
+        },
+        approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
     )
 
 

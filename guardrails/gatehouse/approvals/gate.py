@@ -16,10 +16,12 @@ from uuid import UUID
 import psycopg
 
 from gatehouse import metrics
-from gatehouse.approvals.binding import Unbindable, digest
+from gatehouse.approvals.binding import Unbindable, digest, edited_digest
 from gatehouse.approvals.telling import tell_requested
-from gatehouse.approvals.values import Approval, NewApproval
+from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
+from gatehouse.clock import monotonic
+from gatehouse.approvals.wishes import Wishes
 from gatehouse.db import approvals
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
@@ -33,7 +35,6 @@ from gatehouse.errors import (
 )
 from gatehouse.policy.model import ApproversPolicy
 
-HEADER: Final = "x-gatehouse-approval"
 # In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
 EXPIRES_IN_S: Final = 8 * 3600.0
 _OVERDUE_EVERY_S: Final = 30.0
@@ -49,7 +50,10 @@ class Asked:
         body: as it would go upstream.
         rules: ids of the rules that want it, and `approvers` what each says of who may.
         approval_id: the one that the caller names, as they wrote it.
+        wishes: what else the caller wants.
         left: set when the client is gone.
+        edit: does to the body what an approver made of the request, once the policy allows that under the rules that
+            were approved; without it what was edited is refused.
     """
 
     caller: Mapping[str, str]
@@ -62,7 +66,9 @@ class Asked:
     body: Mapping[str, Any] = field(repr=False)
     summary: Mapping[str, Any] = field(repr=False)
     approval_id: str | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]] | None = field(default=None, repr=False)
 
 
 class Gate:
@@ -94,9 +100,10 @@ class Gate:
             await self._connection.close()
 
     async def admit(self, asked: Asked) -> Approval:
-        """Return once the call is approved; its approval is used up then.
+        """Return once the call is approved, with its body as it was; its approval is used up then.
 
         Raises:
+            PolicyDenied, LimitExceeded: what an approver made of the request may not be sent.
             ApprovalRequired, ApprovalRejected, ApprovalExpired, ApprovalMismatch: not now, or not at all.
             Cancelled: the client left; so did the request for approval.
             GovernanceUnavailable: the database is away.
@@ -109,13 +116,31 @@ class Gate:
             ) from None
         who, hold_s = _approvers(asked.approvers)
         approval_id = await self._named_or_new(asked, bound, who)
+        if asked.wishes.only_ask:
+            raise await self._why_not(approval_id, bound, asked)
+        if asked.wishes.hold_s is not None:
+            hold_s = min(hold_s, asked.wishes.hold_s)
         if hold_s > 0:
-            await self._hold(approval_id, bound, asked, hold_s)
-        used = await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))
+            approval_id = await self._hold(approval_id, bound, asked, hold_s)
+        used = await self._use(approval_id, bound, asked) or await self._use_edited(approval_id, bound, asked)
         if used is None:
             raise await self._why_not(approval_id, bound, asked)
         metrics.approvals.labels("used").inc()
         return used
+
+    async def _use(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
+        return await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))
+
+    async def _use_edited(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
+        """Use the approval that an approver's edit made of this one; None where there is none that is approved."""
+        found = await self._database(lambda connection: approvals.latest(connection, approval_id))
+        approval = found[0] if found else None
+        if approval is None or approval.edit is None or approval.state is not State.APPROVED or asked.edit is None:
+            return None
+        if (approval.asked, approval.key_hash) != (bound, asked.caller.get("key_hash")):
+            return None
+        await asked.edit(approval.edit, approval.rule_ids)
+        return await self._use(approval.id, edited_digest(bound, approval.edit), asked)
 
     async def _why_not(self, approval_id: UUID, bound: str, asked: Asked) -> GovernanceError:
         refusal = await self._database(
@@ -155,22 +180,30 @@ class Gate:
                 await tell_requested(connection, opened, self._addresses)
         return opened
 
-    async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> None:
-        """Until it is decided, or the time is over, or the client has left."""
+    async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> UUID:
+        """Until it is decided, or the time is over, or the client has left; returns what an edit made of it, if any."""
         if asked.approval_id is not None:  # theirs, and for this request? Nobody waits for what is not
             refusal = await self._database(
                 lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
             )
             if not isinstance(refusal, ApprovalRequired):
                 raise refusal
+        until = monotonic() + hold_s
+        while (left_s := until - monotonic()) > 0:
+            approval = await self._decided(approval_id, bound, asked, left_s)
+            if approval.replaced_by is None:
+                break
+            approval_id = approval.replaced_by
+        return approval_id
+
+    async def _decided(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> Approval:
         decided = asyncio.create_task(self._waiting.decided(approval_id, hold_s))
         gone = asyncio.create_task(asked.left.wait())
         try:
             with metrics.held.track_inprogress():
                 await asyncio.wait({decided, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not asked.left.is_set():
-                decided.result()
-                return
+                return decided.result()
         finally:
             for task in (decided, gone):
                 task.cancel()
