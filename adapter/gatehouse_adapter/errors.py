@@ -101,6 +101,11 @@ class GatehouseError(Exception):
         self.approval = approval
         self.retry_after = retry_after
 
+    @property
+    def reason(self) -> str:
+        """`message` by the name that library mode's callers know it by."""
+        return self.message
+
     def __str__(self) -> str:
         facts = [self.code]
         if self.status is not None:
