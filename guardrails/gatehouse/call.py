@@ -7,7 +7,7 @@ it travels in a context variable, so a hook finds the scope of the call it runs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +46,10 @@ class Agent:
     session: str | None = None
 
 
+async def _nobody_may(_model: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the proxy knows of the key's money, and who says how much one request may use.
@@ -57,6 +61,7 @@ class Terms:
         key_metadata: the key's, and `team_metadata` its team's: their `gatehouse` sections may set limits.
         headers: the request's that set limits, and those that say what the caller wants of approvals.
         approval_id: the approval that the caller names.
+        may_use: whether the caller's key may use another model, by its name.
     """
 
     tags: tuple[str, ...] = ()
@@ -66,6 +71,7 @@ class Terms:
     team_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
+    may_use: Callable[[str], Awaitable[bool]] = field(default=_nobody_may, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class GovernedCall:
-    """One call as the pipeline sees it."""
+    """One call as the pipeline sees it.
+
+    Attributes:
+        library: the caller calls the model themselves, and reports how it ended.
+    """
 
     call_id: UUID
     started_at: datetime
@@ -105,6 +115,7 @@ class GovernedCall:
     agent: Agent = Agent()
     prompt: Prompt = Prompt()
     terms: Terms = Terms()
+    library: bool = False
 
 
 class Status(StrEnum):

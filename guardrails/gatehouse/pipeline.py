@@ -6,14 +6,15 @@ Transport stays outside: the plugin and the middleware turn LiteLLM's and ASGI's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from gatehouse import metrics, stages
 from gatehouse.answers import Answers
 from gatehouse.approvals.gate import Asked
-from gatehouse.approvals.values import Approval
+from gatehouse.approvals.values import Approval, Edit
 from gatehouse.approvals.wishes import BY_CALLER, Wishes, wishes
 from gatehouse.audit import record
 from gatehouse.audit.capsule import Content, ContentMode
@@ -66,11 +67,18 @@ class Pipeline:
         governance: says what is in force now.
         gate: holds what people must approve.
         prices: estimates what a request may use.
+        report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
 
     def __init__(
-        self, recorder: Recorder, governance: Callable[[], Governance], gate: Approvals, prices: Prices
+        self,
+        recorder: Recorder,
+        governance: Callable[[], Governance],
+        gate: Approvals,
+        prices: Prices,
+        report_within_s: float = 900.0,
     ) -> None:
+        self.report_within_s = report_within_s
         self._recorder = recorder
         self._governance = governance
         self._gate = gate
@@ -101,10 +109,34 @@ class Pipeline:
                         "started_at": scope.started_at.isoformat(),
                         "request": record.request_facts(scope),
                         "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
+                        **(self._to_report(scope.call) if scope.call.library else {}),
                     }
                 )
             scope.intent = True
         return decision
+
+    def _to_report(self, call: GovernedCall) -> dict[str, Any]:
+        """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
+        prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._mode.value}
+        return {"report_within_s": self.report_within_s, "prompt": prompt}
+
+    async def heard(self, answer: str | None) -> tuple[str | None, GovernanceError | None]:
+        """Look at an answer that a caller had from the model themselves.
+
+        Returns:
+            what is kept of it, and why it would not have been passed on.
+        """
+        governance = self._governance()
+        if answer is None:
+            return None, None
+        try:
+            self._screen(governance, answer)
+        except GovernanceError as blocked:
+            metrics.blocks.labels(blocked.code).inc()
+            return None, blocked
+        if self._mode is ContentMode.REDACTED:
+            return await self._redacted(governance, answer), None
+        return (answer if self.keeps_text else None), None
 
     async def _decide(
         self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance
@@ -158,7 +190,8 @@ class Pipeline:
                 scope.call = replace(call, prompt=prompt)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 with metrics.stage_seconds.labels("approval").time():
-                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling, wanted))
+                    edit = partial(self._edit, scope, call, body, view, scans)
+                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling, wanted, edit))
         except GovernanceError as error:
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
@@ -169,8 +202,51 @@ class Pipeline:
         finally:
             if scope.decision is not None:
                 metrics.decisions.labels(scope.decision.verdict.value).inc()
-        scope.models.update(name for name in (call.model, decision.obligation.downgrade_to) if name)
+        chosen = scope.approval.edit.model if scope.approval is not None and scope.approval.edit is not None else None
+        models = (chosen,) if chosen else (call.model, decision.obligation.downgrade_to)
+        scope.models.update(name for name in models if name)
         return decision
+
+    async def _edit(
+        self,
+        scope: CallScope,
+        call: GovernedCall,
+        body: MutableMapping[str, Any],
+        view: View,
+        scans: Sequence[Scan],
+        edit: Edit,
+        approved: tuple[str, ...],
+    ) -> None:
+        """Do to `body` what an approver made of it, and ask the policy again: it must be content with exactly that.
+
+        Args:
+            approved: ids of the rules that were approved.
+
+        Raises:
+            PolicyDenied, LimitExceeded: it is not.
+        """
+        governance, before = scope.governance, scope.facts
+        assert governance is not None and before is not None  # noqa: PT018
+        if edit.model is not None and not await call.terms.may_use(edit.model):
+            raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
+        stages.edit(body, edit, call.call_type)
+        edited = replace(call, model=edit.model or call.model)
+        estimate = await self._estimate(edited, body, view)
+        limits.check(estimate, _ceiling(call, governance.policy), governance.policy.limits)
+        scope.facts = stages.facts_of(edited, body, view.texts, estimate, scans, scope.started_at)
+        if before.cost.estimated_usd and scope.facts.cost.estimated_usd > before.cost.estimated_usd:
+            raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
+        ruling = _ruled(scope.facts, governance)
+        wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}
+        if ruling.verdict is Verdict.DENY or not wanting <= set(approved):
+            scope.decision = ruling.decision(governance.version)
+            raise PolicyDenied(ruling.reason or _DENIED, policies=scope.decision.policies)
+        if stages.changed_by(body, ruling.obligation, call.call_type) or (
+            ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
+        ):
+            raise PolicyDenied(
+                "The policy would change what an approver made of this request. Ask for another approval."
+            )
 
     async def _estimate(self, call: GovernedCall, body: Mapping[str, Any], view: View) -> Estimate:
         model, texts = call.model or "", [part.text for part in view.texts]
@@ -178,7 +254,14 @@ class Pipeline:
         return self._prices.estimate(call.call_type, model, body, texts, view.files)
 
     @staticmethod
-    def _asked(scope: CallScope, call: GovernedCall, body: Mapping[str, Any], ruling: Ruling, wanted: Wishes) -> Asked:
+    def _asked(
+        scope: CallScope,
+        call: GovernedCall,
+        body: Mapping[str, Any],
+        ruling: Ruling,
+        wanted: Wishes,
+        edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]],
+    ) -> Asked:
         """What people are asked about: the call as it would go upstream now."""
         assert scope.governance is not None and scope.facts is not None and scope.decision is not None  # noqa: PT018
         wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
@@ -195,6 +278,7 @@ class Pipeline:
             approval_id=call.terms.approval_id,
             wishes=wanted,
             left=scope.left,
+            edit=edit,
         )
 
     def reconsider(self, scope: CallScope, model: str) -> None:
@@ -207,7 +291,10 @@ class Pipeline:
             return
         facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
         decision = _ruled(facts, scope.governance).decision(scope.governance.version)
-        approved = scope.approval is not None and set(scope.approval.rule_ids) >= set(decision.policies)
+        approval = scope.approval
+        # Who approved another model did not approve this one.
+        chosen = approval is not None and approval.edit is not None and approval.edit.model is not None
+        approved = approval is not None and not chosen and set(approval.rule_ids) >= set(decision.policies)
         if decision.verdict is Verdict.DENY or (decision.verdict is Verdict.REQUIRE_APPROVAL and not approved):
             metrics.blocks.labels(PolicyDenied.code).inc()
             scope.decision = decision
@@ -219,29 +306,35 @@ class Pipeline:
         governance, mask = scope.governance, scope.mask
         if scope.call is None or governance is None or (mask is None and governance.answers is None):
             return None
+        screens = governance.answers is not None and governance.policy.screens is not None
+        return Answers(scope.call.call_type, mask, partial(self._screen, governance) if screens else None)
+
+    @staticmethod
+    def _screen(governance: Governance, text: str) -> None:
+        """Look at what a model said.
+
+        Raises:
+            ContentBlocked: it may not be passed on.
+        """
         engine, policy = governance.answers, governance.policy.screens
         if engine is None or policy is None:
-            return Answers(scope.call.call_type, mask, None)
-
-        def screen(text: str) -> None:
+            return
+        try:
+            hits = engine.scan(text)
+        except ScanFailed as failed:
+            metrics.stage_errors.labels("answer", failed.reason).inc()
+            if policy.on_error == "allow":
+                return
+            raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
+        if hits:
+            _count_hits(hits, "answer")
             try:
-                hits = engine.scan(text)
-            except ScanFailed as failed:
-                metrics.stage_errors.labels("answer", failed.reason).inc()
-                if policy.on_error == "allow":
-                    return
-                raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
-            if hits:
-                _count_hits(hits, "answer")
-                try:
-                    stages.screened(policy, hits)
-                except ContentBlocked as blocked:
-                    raise ContentBlocked(
-                        f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",
-                        policies=blocked.policies,
-                    ) from None
-
-        return Answers(scope.call.call_type, mask, screen)
+                stages.screened(policy, hits)
+            except ContentBlocked as blocked:
+                raise ContentBlocked(
+                    f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",
+                    policies=blocked.policies,
+                ) from None
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         """Note that the answer was not passed on, or not to its end."""

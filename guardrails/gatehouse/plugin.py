@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import litellm
@@ -22,6 +23,7 @@ from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, prompt_of, tool_calls_of
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.key_models import may_use
 from gatehouse.pipeline import Pipeline
 
 log = logging.getLogger("gatehouse.plugin")
@@ -53,7 +55,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             if self.pipeline is None:
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")
-            call = _governed_call(scope, user_api_key_dict, data, call_type)
+            call = governed_call(scope, user_api_key_dict, data, call_type)
             await self.pipeline.admit(scope, call, data)
             if scope.mask is not None:
                 _forget(data)
@@ -109,7 +111,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            scope.call = _governed_call(scope, user_api_key_dict, request_data, "none")
+            scope.call = governed_call(scope, user_api_key_dict, request_data, "none")
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
@@ -148,7 +150,13 @@ def _model_group(kwargs: dict[str, Any]) -> str:
     return str(kwargs.get("model") or "")
 
 
-def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+    """The call that LiteLLM is about to make.
+
+    Args:
+        key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
+        data: the request, with LiteLLM's own fields beside it.
+    """
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     return GovernedCall(
         call_id=scope.call_id,
@@ -158,7 +166,7 @@ def _governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: 
         model=clean(data.get("model")),
         stream=data.get("stream") is True,
         caller=Caller(
-            key_hash=_key_hash(getattr(key, "api_key", None)),
+            key_hash=key_hash(getattr(key, "api_key", None)),
             key_alias=clean(getattr(key, "key_alias", None)),
             user=clean(getattr(key, "user_id", None)),
             team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
@@ -190,10 +198,11 @@ def _terms(key: Any, headers: dict[str, str]) -> Terms:
             if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
         },
         approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
+        may_use=partial(may_use, key),
     )
 
 
-def _key_hash(key: str | None) -> str | None:
+def key_hash(key: str | None) -> str | None:
     """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
     if not key:
         return None

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from gatehouse.approvals.values import Edit
 from gatehouse.audit.record import clean
 from gatehouse.call import GovernedCall
 from gatehouse.content import prompt_of
 from gatehouse.decision import Obligation
-from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked
+from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, PolicyDenied
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.pii.masking import Mask
@@ -72,6 +73,7 @@ def facts_of(
             tuple(sorted(str(clean(tool)) for tool in call.prompt.tools)),
             float(temperature) if isinstance(temperature, int | float) else 1.0,
             sum(len(part.text) for part in texts),
+            call.library,
         ),
         CallerFacts(
             caller.key_alias or "",
@@ -180,11 +182,34 @@ def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: st
         body[said] = most
 
 
+def edit(body: MutableMapping[str, Any], edit: Edit, call_type: str) -> None:
+    """Change the request to what an approver made of it.
+
+    Raises:
+        PolicyDenied: the length of its answer cannot be set.
+    """
+    oblige(body, Obligation(downgrade_to=edit.model, max_tokens=edit.max_tokens), call_type)
+    if edit.max_tokens is not None:
+        most = asked_tokens(body)
+        if most is None or most > edit.max_tokens:
+            raise PolicyDenied("An approver shortened the answer, which this route cannot. Ask for another approval.")
+
+
+def changed_by(body: Mapping[str, Any], obligation: Obligation, call_type: str) -> bool:
+    """Whether an obligation would change the request, which stays as it is."""
+    probe = dict(body)
+    if isinstance(below := body.get("extra_body"), Mapping):
+        probe["extra_body"] = dict(below)
+    oblige(probe, obligation, call_type)
+    return probe != dict(body)
+
+
 def summary(call: GovernedCall, body: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """What a reviewer sees of a call, after masking."""
     return {
         "estimated_usd": facts.cost.estimated_usd,
         "input_tokens": facts.cost.input_tokens,
+        "max_tokens": asked_tokens(body),
         "max_output_tokens": facts.cost.max_output_tokens,
         "stream": call.stream,
         "tools": list(facts.request.tools),

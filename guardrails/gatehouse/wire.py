@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CALL_ID_HEADER = b"x-gatehouse-call-id"
+EDITED_HEADER = b"x-gatehouse-edited"
 
 
 class Settler(Protocol):
@@ -104,6 +105,9 @@ class Connection:
             return
         self._call.http_status = message["status"]
         message["headers"] = [*message.get("headers", ()), (CALL_ID_HEADER, str(self._call.call_id).encode())]
+        edit = self._call.approval.edit if self._call.approval is not None else None
+        if edit is not None:
+            message["headers"].append((EDITED_HEADER, ",".join(edit.row).encode()))
         kind = _content_type(message)
         self._answers = self._settler.answers(self._call)
         if self._answers is None or not (kind.startswith("text/") or kind == "application/json"):

@@ -52,6 +52,7 @@ def test_every_state_and_event_has_an_answer() -> None:
     table = {
         (State.REQUESTED, Event.APPROVE): State.APPROVED,
         (State.REQUESTED, Event.REJECT): State.REJECTED,
+        (State.REQUESTED, Event.EDIT): State.REPLACED,
         (State.REQUESTED, Event.CANCEL): State.CANCELLED,
         (State.APPROVED, Event.CANCEL): State.CANCELLED,
         (State.APPROVED, Event.CONSUME): State.CONSUMED,
@@ -137,7 +138,9 @@ def test_one_person_has_one_vote_that_stays() -> None:
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.REQUESTED}))
 def test_what_is_decided_is_not_voted_on(state: State) -> None:
-    assert may_vote(approval(state=state), ADMIN, NOW) is NoVote.NOT_OPEN
+    why = NoVote.REPLACED if state is State.REPLACED else NoVote.NOT_OPEN
+    assert may_vote(approval(state=state), ADMIN, NOW) is why
+    assert isinstance(why.error, Conflict)
     assert may_vote(approval(), ADMIN, LATER) is NoVote.NOT_OPEN
 
 

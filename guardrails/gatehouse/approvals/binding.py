@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import rfc8785
 
+from gatehouse.approvals.values import Edit
 from gatehouse.shapes.proxy import _INTERNAL
 
 # Of LiteLLM's settings, those by which a caller who may set them chooses where a request goes, or what is sent of it.
@@ -63,6 +64,15 @@ def digest(*, caller: Mapping[str, str], route: str, body: Mapping[str, Any], po
         return hashlib.sha256(rfc8785.dumps(bound)).hexdigest()
     except (rfc8785.CanonicalizationError, UnicodeError, ValueError, TypeError, RecursionError) as error:
         raise Unbindable(f"the request has no canonical form ({type(error).__name__})") from None
+
+
+def edited_digest(asked: str, edit: Edit) -> str:
+    """The digest of a request as an approver edited it, which what was asked and the edit say together.
+
+    Args:
+        asked: `digest` of the request before.
+    """
+    return hashlib.sha256(rfc8785.dumps({"asked": asked, "edit": edit.row})).hexdigest()
 
 
 def sent(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from gatehouse.approvals.binding import Unbindable, digest, edited_digest
 from gatehouse.approvals.telling import tell_requested
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
-from gatehouse.clock import monotonic
 from gatehouse.approvals.wishes import Wishes
+from gatehouse.clock import monotonic
 from gatehouse.db import approvals
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect

@@ -5,10 +5,12 @@ Pure and total: every state and event has an answer, every doubt is a no, and th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from gatehouse.approvals.values import OPEN, Approval, State, Voter
+from gatehouse.approvals.values import OPEN, Approval, Edit, State, Voter
 from gatehouse.audit.record import clean
 from gatehouse.errors import (
     AccessDenied,
@@ -18,6 +20,7 @@ from gatehouse.errors import (
     ApprovalRequired,
     Conflict,
     GovernanceError,
+    InvalidRequest,
 )
 
 _ADMIN = "proxy_admin"
@@ -28,6 +31,7 @@ class Event(StrEnum):
 
     APPROVE = "approve"
     REJECT = "reject"
+    EDIT = "edit"
     CANCEL = "cancel"
     EXPIRE = "expire"
     CONSUME = "consume"
@@ -40,12 +44,13 @@ class NoVote(StrEnum):
     NOBODY = "A vote is a person's, and this key belongs to no user. Sign in with a key of your own user."
     OWN_REQUEST = "You asked for this yourself. Somebody else must decide."
     NOT_AN_APPROVER = "The rule names others to decide on this. Ask one of them."
+    REPLACED = "A reviewer edited this request. Vote on the one that it became."
     VOTED = "You have voted on this already. A vote cannot be changed."
 
     @property
     def error(self) -> GovernanceError:
         """As the API answers it: 409 where it is too late, 403 where it is somebody else's matter."""
-        return (Conflict if self in (NoVote.NOT_OPEN, NoVote.VOTED) else AccessDenied)(self.value)
+        return (Conflict if self in (NoVote.NOT_OPEN, NoVote.REPLACED, NoVote.VOTED) else AccessDenied)(self.value)
 
 
 def state_at(approval: Approval, now: datetime) -> State:
@@ -61,6 +66,8 @@ def transition(approval: Approval, event: Event, now: datetime) -> State:
             return State.APPROVED if approval.given + 1 >= approval.needed else State.REQUESTED
         case State.REQUESTED, Event.REJECT:
             return State.REJECTED
+        case State.REQUESTED, Event.EDIT:
+            return State.REPLACED
         case ((State.REQUESTED | State.APPROVED), Event.CANCEL):
             return State.CANCELLED
         case State.APPROVED, Event.CONSUME:
@@ -72,6 +79,8 @@ def transition(approval: Approval, event: Event, now: datetime) -> State:
 def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
     """Why this person may not vote now; None when they may."""
     user = clean(voter.user_id)
+    if approval.state is State.REPLACED:
+        return NoVote.REPLACED
     if state_at(approval, now) is not State.REQUESTED:
         return NoVote.NOT_OPEN
     if not user:
@@ -83,6 +92,41 @@ def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
     if any(vote.user_id == user for vote in approval.votes):
         return NoVote.VOTED
     return None
+
+
+def edited(approval: Approval, edit: Edit) -> Edit:
+    """All that is edited of the request once this edit is too.
+
+    Raises:
+        InvalidRequest: it does not lower what is asked for.
+    """
+    if edit.model == approval.model:
+        edit = replace(edit, model=None)
+    if edit.max_tokens is not None:
+        most = longest_answer(approval)
+        if most is None:
+            raise InvalidRequest("edit: nothing says how long this answer may get. Leave max_tokens out.")
+        if not 0 < edit.max_tokens < most:
+            raise InvalidRequest(f"edit: max_tokens can only be lowered, from {most}. Choose less, or leave it out.")
+    if not edit.row:
+        raise InvalidRequest("edit: it changes nothing. Say another model or fewer max_tokens, or leave it out.")
+    before = approval.edit or Edit()
+    return Edit(edit.model or before.model, edit.max_tokens or before.max_tokens)
+
+
+def longest_answer(approval: Approval) -> int | None:
+    """Tokens that the answer may have, as asked for or as the model allows; None where there is none to speak of."""
+    said = (approval.summary.get(name) for name in ("max_tokens", "max_output_tokens"))
+    return next((most for most in said if isinstance(most, int) and most > 0), None)
+
+
+def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
+    """What the next reviewer sees of the request; its cost stays the most that it was estimated at."""
+    summary, most = dict(approval.summary), longest_answer(approval)
+    if edit.max_tokens is not None and most is not None:
+        choices = max(1, (summary.get("max_output_tokens") or most) // most)
+        summary |= {"max_tokens": edit.max_tokens, "max_output_tokens": edit.max_tokens * choices}
+    return summary
 
 
 def is_own(approval: Approval, voter: Voter) -> bool:
@@ -110,12 +154,12 @@ def why_not(approval: Approval | None, digest: str, key_hash: str | None, now: d
 
     Args:
         approval: None when there is none by that id. Somebody else's is answered like that too.
-        digest: of the request at hand.
+        digest: of the request at hand, as its caller asked for it.
         key_hash: of the key that asks.
     """
     if approval is None or approval.key_hash != key_hash:
         return ApprovalMismatch("You have no approval by that id. Ask again without one.")
-    if approval.digest != digest:
+    if approval.asked != digest:
         return ApprovalMismatch(
             "The approval is for another request, or another version of the policy. Send what was approved, or ask "
             "again without its id.",

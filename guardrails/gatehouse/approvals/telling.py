@@ -17,11 +17,24 @@ async def tell_requested(connection: Connection, approval: Approval, addresses: 
     await enqueue(connection, event, addresses)
 
 
-async def tell_decided(connection: Connection, approval: Approval) -> None:
-    """Tell whoever was told of the request what was decided; nothing where more people must say yes."""
+async def tell_edited(connection: Connection, before: Approval, after: Approval) -> None:
+    """Tell whoever was told of a request what was decided on it as edited, or that it waits for others again."""
+    addresses = await told_of(connection, _requested(before))
+    if after.state is not State.REQUESTED:
+        await tell_decided(connection, after, addresses)
+    elif addresses:
+        await tell_requested(connection, after, addresses)
+
+
+async def tell_decided(connection: Connection, approval: Approval, told: Iterable[str] = ()) -> None:
+    """Tell whoever was told of the request what was decided; nothing where more people must say yes.
+
+    Args:
+        told: who was told of it before it was edited.
+    """
     if approval.state not in (State.APPROVED, State.REJECTED) or approval.decided_at is None:
         return
-    addresses = await told_of(connection, _requested(approval))
+    addresses = [*told, *await told_of(connection, _requested(approval))]
     if not addresses:
         return
     decided = {

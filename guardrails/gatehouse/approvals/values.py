@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -31,10 +31,29 @@ class State(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     CONSUMED = "consumed"
+    REPLACED = "replaced"
 
 
 OPEN: Final = frozenset({State.REQUESTED, State.APPROVED})
 """States in which an approval can still admit its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an approver makes of a request; None leaves it as it was asked.
+
+    Attributes:
+        model: answers instead of the one asked for.
+        max_tokens: the longest answer, in tokens.
+    """
+
+    model: str | None = None
+    max_tokens: int | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As it is kept: only what is edited."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +111,14 @@ class NewApproval:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval as it stood when it was read; one whose time is over reads as expired."""
+    """An approval as it stood when it was read; one whose time is over reads as expired.
+
+    Attributes:
+        digest: of what it admits.
+        edited_from: digest of what the caller asked for, where an approver's edit made this one of it.
+        edit: what approvers changed of that; everybody who votes for it votes for the edit.
+        replaced_by: the one that an approver's edit made of this.
+    """
 
     id: UUID
     digest: str
@@ -112,6 +138,13 @@ class Approval:
     consumed_at: datetime | None = None
     replaced_by: UUID | None = None
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    edited_from: str | None = None
+    edit: Edit | None = None
+
+    @property
+    def asked(self) -> str:
+        """Digest of what the caller asked for."""
+        return self.edited_from or self.digest
 
     @property
     def key_hash(self) -> str | None:

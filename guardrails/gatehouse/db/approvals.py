@@ -15,12 +15,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from gatehouse.approvals import life
+from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.life import Event
-from gatehouse.approvals.telling import tell_decided
-from gatehouse.approvals.values import Approval, NewApproval, State, Vote, Voter, printable, shown
+from gatehouse.approvals.telling import tell_decided, tell_edited
+from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Vote, Voter, printable, shown
 from gatehouse.audit.record import clean
+from gatehouse.clock import new_call_id
 from gatehouse.db.calls import Connection
-from gatehouse.errors import AccessDenied, Conflict, GovernanceError, NotFound
+from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound
 
 CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""
@@ -39,7 +41,7 @@ class Happening:
 
 
 async def open_request(connection: Connection, new: NewApproval) -> Approval:
-    """Ask for approval; where one for the same digest is open already, that one is the answer, under its own id."""
+    """Ask for approval; where one that was asked for by the same digest is open already, that one is the answer."""
     summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
     while True:
         async with connection.transaction():
@@ -50,8 +52,8 @@ async def open_request(connection: Connection, new: NewApproval) -> Approval:
                             approvers, expires_at)
                     values (%s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb,
                             clock_timestamp() + make_interval(secs => %s))
-                    on conflict (digest) where state in ('requested', 'approved')
-                    do update set digest = excluded.digest where a.expires_at > clock_timestamp()
+                    on conflict (asked) where state in ('requested', 'approved')
+                    do update set digest = a.digest where a.expires_at > clock_timestamp()
                     returning a.id""",
                 (
                     new.id,
@@ -81,6 +83,15 @@ async def get(connection: Connection, approval_id: UUID) -> Approval | None:
     return found[0][0] if found else None
 
 
+async def latest(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime] | None:
+    """The approval by that id, or the one that approvers' edits made of it; with the time at which it was so."""
+    while True:
+        found = await get_many(connection, [approval_id])
+        if not found or (following := found[0][0].replaced_by) is None:
+            return found[0] if found else None
+        approval_id = following
+
+
 async def get_many(
     connection: Connection, approval_ids: Sequence[UUID], *, summaries: bool = True
 ) -> list[tuple[Approval, datetime]]:
@@ -92,7 +103,7 @@ async def get_many(
     cursor = await connection.execute(
         """select id, digest, state, requested_by, requester_user, route, model, rule_ids, reason, policy_version,
                   approvers, requested_at, expires_at, votes, decided_at, consumed_at, replaced_by,
-                  case when %s then summary else '{}' end, seen_at
+                  case when %s then summary else '{}' end, edited_from, edit, seen_at
              from gatehouse.approvals_seen where id = any(%s)""",
         (summaries, list(approval_ids)),
     )
@@ -136,11 +147,15 @@ async def vote(
     *,
     approve: bool,
     comment: str | None = None,
-    edit: Mapping[str, Any] | None = None,
+    edit: Edit | None = None,
 ) -> Approval:
     """Count a person's vote; the approval after it.
 
+    Args:
+        edit: what they approve instead: another approval takes this one's place, and theirs is its first vote.
+
     Raises:
+        InvalidRequest: the edit is none, or comes with a no.
         NotFound: there is no such approval.
         AccessDenied: this person may not vote on it.
         Conflict: it is decided or over, or they have voted.
@@ -150,6 +165,12 @@ async def vote(
         refused = life.may_vote(approval, voter, now)
         if refused is not None:
             raise refused.error
+        replaced = approval if edit is not None else None
+        if edit is not None:
+            if not approve:
+                raise InvalidRequest("edit: only what is approved can be edited. Leave it out, or approve.")
+            approval = await _replace(connection, approval, edit, voter, now)
+            approval_id = approval.id
         event = Event.APPROVE if approve else Event.REJECT
         state = life.transition(approval, event, now)
         user = clean(voter.user_id)
@@ -163,7 +184,7 @@ async def vote(
                 voter.key_hash,
                 approve,
                 comment and printable(comment[:_TEXT_CHARS]),
-                None if edit is None else json.dumps(dict(edit)),
+                json.dumps(approval.edit.row) if approve and approval.edit else None,
             ),
         )
         if state is not approval.state:
@@ -173,8 +194,40 @@ async def vote(
             )
         await _happened(connection, approval_id, event.value, state, user)
         voted = (await _get(connection, approval_id))[0]
-        await tell_decided(connection, voted)
+        if replaced is not None:
+            await tell_edited(connection, replaced, voted)
+        else:
+            await tell_decided(connection, voted)
         return voted
+
+
+async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Voter, now: datetime) -> Approval:
+    """Have another approval take the place of one that is locked: of the request as edited, which nobody voted on."""
+    new_id, user, whole = new_call_id(), clean(voter.user_id), life.edited(old, edit)
+    state = life.transition(old, Event.EDIT, now)
+    await connection.execute(
+        "update gatehouse.approvals set state = %s, decided_at = clock_timestamp(), replaced_by = %s where id = %s",
+        (state.value, new_id, old.id),
+    )
+    await connection.execute(
+        """insert into gatehouse.approvals
+                  (id, digest, edited_from, edit, requested_by, route, model, rule_ids, reason, policy_version, summary,
+                   approvers, requested_at, expires_at)
+           select %s, %s, asked, %s::jsonb, requested_by, route, %s, rule_ids, reason, policy_version, %s::jsonb,
+                  approvers, requested_at, expires_at
+             from gatehouse.approvals where id = %s""",
+        (
+            new_id,
+            edited_digest(old.asked, whole),
+            json.dumps(whole.row),
+            whole.model or old.model,
+            json.dumps(life.summary_edited(old, whole)),
+            old.id,
+        ),
+    )
+    await _happened(connection, old.id, Event.EDIT.value, state, user)
+    await _happened(connection, new_id, Event.EDIT.value, State.REQUESTED, user)
+    return (await _get(connection, new_id))[0]
 
 
 async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = None) -> Approval:
@@ -208,7 +261,7 @@ async def abandon(connection: Connection, approval_id: UUID, digest: str, caller
     cursor = await connection.execute(
         """with left_by as (
                update gatehouse.approvals set state = 'cancelled', decided_at = clock_timestamp()
-                where id = %s and digest = %s and key_hash is not distinct from %s
+                where id = %s and asked = %s and key_hash is not distinct from %s
                   and state = 'requested' and expires_at > clock_timestamp()
                returning id, requester_user),
              told as (
@@ -249,8 +302,7 @@ async def why_not(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> GovernanceError:
     """Why `consume` did not let this request through, as the caller is told."""
-    found = await get_many(connection, [approval_id])
-    approval, now = found[0] if found else (None, datetime.max)
+    approval, now = await latest(connection, approval_id) or (None, datetime.max)
     return life.why_not(approval, digest, caller.get("key_hash"), now)
 
 
@@ -271,7 +323,7 @@ async def _expire(connection: Connection, digest: str | None) -> int:
     cursor = await connection.execute(
         """with due as (
                select id from gatehouse.approvals
-                where (%s::text is null or digest = %s) and state in ('requested', 'approved')
+                where (%s::text is null or asked = %s) and state in ('requested', 'approved')
                   and expires_at <= statement_timestamp()
                 limit 1000 for update skip locked),
              over as (
@@ -316,8 +368,10 @@ def _read(row: tuple[Any, ...]) -> tuple[Approval, datetime]:
             consumed_at=row[15],
             replaced_by=row[16],
             summary=row[17],
+            edited_from=row[18],
+            edit=None if row[19] is None else Edit(**row[19]),
         ),
-        row[18],
+        row[20],
     )
 
 
