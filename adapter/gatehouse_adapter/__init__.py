@@ -4,8 +4,9 @@ from gatehouse_adapter import errors, results
 from gatehouse_adapter.adapter import LiteLLMAdapter
 from gatehouse_adapter.errors import *  # noqa: F403  the error family is public as a whole
 from gatehouse_adapter.results import *  # noqa: F403  and so are the results
+from gatehouse_adapter.safety import SafetyConfig
 from gatehouse_adapter.streams import ChatStream
 
-__all__ = ["ChatStream", "LiteLLMAdapter"]
+__all__ = ["ChatStream", "LiteLLMAdapter", "SafetyConfig"]
 __all__ += errors.__all__
 __all__ += results.__all__

@@ -5,21 +5,29 @@ It promises typed results, errors that say what happened, and that no call is ca
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, overload
+from urllib.parse import urlencode
 
 import httpx
 
-from gatehouse_adapter._internal import answers, failures, settings
+from gatehouse_adapter._internal import answers, chat, clock, settings, spend
+from gatehouse_adapter._internal.breaker import Breaker
+from gatehouse_adapter._internal.guard import Guard
 from gatehouse_adapter._internal.sending import Sender, new_client
-from gatehouse_adapter.errors import BadRequest, ConfigurationError, GatehouseError
-from gatehouse_adapter.results import Completion, Health, Model
+from gatehouse_adapter.errors import AuthenticationFailed, BadRequest, ConfigurationError, GatehouseError, Refused
+from gatehouse_adapter.results import Approval, BudgetStatus, Completion, CostEstimate, Health, Model, UsageStats
+from gatehouse_adapter.safety import SafetyConfig
 from gatehouse_adapter.streams import ChatStream
 
 __all__ = ["LiteLLMAdapter"]
 
 _PROBE_SECONDS = 10.0
+
+ApprovalMode = Literal["raise", "wait"]
 
 
 class LiteLLMAdapter:
@@ -29,13 +37,19 @@ class LiteLLMAdapter:
         base_url: the gateway's address, with or without `/v1`; else LITELLM_BASE_URL.
         api_key: a virtual key or the master key; else LITELLM_MASTER_KEY.
         timeout: seconds that one call may take in all, retries included. For a stream: until it begins, and then from
-            chunk to chunk.
+            chunk to chunk. Waiting for a person's approval is not counted.
         max_retries: how often a call is sent again that no gateway has begun to carry out.
+        safety: limits of your own for every chat call.
+        breaker_failure_threshold: failures of the gateway in a row (no connection, no answer in time, 5xx) after which
+            nothing is sent for a while. A refusal is none.
+        breaker_recovery_seconds: how long that is; then one call tries again.
+        verify: a file of PEM certificates to trust, an SSL context, or False to trust everybody.
+        proxy: address of an HTTP proxy; else HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
         transport: an httpx transport to use instead of the network.
         http_client: an httpx client to use, with its proxies and certificates; it stays the caller's to close.
 
     Raises:
-        ConfigurationError: no address or no key, or one that cannot be used.
+        ConfigurationError: no address or no key, or something that cannot be used.
     """
 
     def __init__(
@@ -45,17 +59,30 @@ class LiteLLMAdapter:
         api_key: str | None = None,
         timeout: float = 300.0,
         max_retries: int = 2,
+        safety: SafetyConfig | None = None,
+        breaker_failure_threshold: int = 5,
+        breaker_recovery_seconds: float = 30.0,
+        verify: ssl.SSLContext | str | bool = True,
+        proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        if transport is not None and http_client is not None:
+        if http_client is not None and not (transport is None and verify is True and proxy is None):
             raise ConfigurationError(
-                "transport and http_client were both given. Give the transport to the http_client."
+                "http_client was given together with transport, verify or proxy. Give those to the http_client."
+            )
+        if breaker_failure_threshold < 1 or not breaker_recovery_seconds > 0:
+            raise ConfigurationError(
+                "breaker_failure_threshold is below 1, or breaker_recovery_seconds not above 0. Leave them out for 5 "
+                "and 30."
             )
         self._settings = settings.load(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
         self._owns_client = http_client is None
-        self._client = new_client(transport) if http_client is None else http_client
-        self._sender = Sender(self._settings, self._client)
+        self._client = new_client(transport, verify=verify, proxy=proxy) if http_client is None else http_client
+        breaker = Breaker(breaker_failure_threshold, breaker_recovery_seconds)
+        self._sender = Sender(self._settings, self._client, breaker)
+        guard = Guard(safety or SafetyConfig(), timeout=timeout)
+        self._chat = chat.Chat(self._sender, guard, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"LiteLLMAdapter(base_url={self._settings.base_url!r})"
@@ -70,6 +97,7 @@ class LiteLLMAdapter:
 
     async def aclose(self) -> None:
         """Closes all connections, streams in progress included, unless the http_client is the caller's."""
+        await self._chat.aclose()
         if self._owns_client:
             await self._client.aclose()
 
@@ -85,11 +113,7 @@ class LiteLLMAdapter:
 
     async def get_available_models(self) -> tuple[Model, ...]:
         """The models that this key may call. Raises GatehouseError."""
-        async with self._sender.deadline(self._settings.timeout) as deadline:
-            response = await self._sender.open("GET", "/v1/models", deadline=deadline)
-            body = await self._sender.read(response)
-        with self._sender.reading(response):
-            return answers.models(answers.json_object(body))
+        return await self._sender.ask("GET", "/v1/models", answers.models)
 
     @overload
     async def complete_chat(
@@ -98,6 +122,8 @@ class LiteLLMAdapter:
         model: str,
         *,
         stream: Literal[False] = False,
+        approval: ApprovalMode = "raise",
+        approval_timeout: float = 900.0,
         approval_id: str | None = None,
         **options: Any,
     ) -> Completion: ...
@@ -109,6 +135,8 @@ class LiteLLMAdapter:
         model: str,
         *,
         stream: Literal[True],
+        approval: ApprovalMode = "raise",
+        approval_timeout: float = 900.0,
         approval_id: str | None = None,
         **options: Any,
     ) -> ChatStream: ...
@@ -120,6 +148,8 @@ class LiteLLMAdapter:
         model: str,
         *,
         stream: bool,
+        approval: ApprovalMode = "raise",
+        approval_timeout: float = 900.0,
         approval_id: str | None = None,
         **options: Any,
     ) -> Completion | ChatStream: ...
@@ -130,6 +160,8 @@ class LiteLLMAdapter:
         model: str,
         *,
         stream: bool = False,
+        approval: ApprovalMode = "raise",
+        approval_timeout: float = 900.0,
         approval_id: str | None = None,
         **options: Any,
     ) -> Completion | ChatStream:
@@ -139,53 +171,95 @@ class LiteLLMAdapter:
             messages: as the OpenAI chat API has them.
             model: an id out of `get_available_models`.
             stream: return a ChatStream of pieces instead of the whole answer.
-            approval_id: `error.approval.id` of an ApprovalRequired, once the approval is granted.
+            approval: where a person must agree first: `raise` ApprovalRequired, or `wait` for the decision and go on.
+            approval_timeout: seconds to wait at most; then ApprovalTimeout. It does not take the question back.
+            approval_id: of an approval that was asked for before: `error.approval.id`, or from `request_approval`.
             options: anything else of the OpenAI chat API, such as `temperature` or `tools`.
 
         Raises:
             GatehouseError: see gatehouse_adapter.errors. A stream also raises while it is read.
         """
-        headers: dict[str, str] = {}
-        if approval_id is not None:
-            if not settings.is_header_value(approval_id):
-                raise BadRequest("approval_id holds characters that no id has. Nothing was sent. Copy it again.")
-            headers["x-gatehouse-approval"] = approval_id
-        body = {**options, "model": model, "messages": list(messages)}
-        if not stream:
-            return await self._whole(body, headers)
-        body = {"stream_options": {"include_usage": True}, **body, "stream": True}
-        return await self._stream(body, headers)
+        if approval not in ("raise", "wait"):
+            raise ConfigurationError(f"approval is {approval!r}. Set it to 'raise' or to 'wait'.")
+        body = chat.body_of(messages, model, stream=stream, options=options)
+        seconds = approval_timeout if approval == "wait" else None
+        return await self._chat.complete(body, approval_id=approval_id, wait_seconds=seconds)
 
-    async def _whole(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Completion:
-        async with self._sender.deadline(self._settings.timeout) as deadline:
-            response = await self._sender.open(
-                "POST", "/v1/chat/completions", deadline=deadline, body=body, headers=headers
-            )
-            answer = await self._sender.read(response)
-        with self._sender.reading(response):
-            raw = answers.json_object(answer)
-            if raw.get("error"):
-                raise self._sender.error_inside(raw, response)
-            return answers.completion(raw, response.headers, failures.call_id(response.headers))
+    async def request_approval(
+        self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
+    ) -> Approval:
+        """Asks people to approve exactly this call, and comes back at once; nothing is sent to a model.
 
-    async def _stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatStream:
-        async with self._sender.deadline(self._settings.timeout) as deadline:
-            response = await self._sender.open(
-                "POST",
-                "/v1/chat/completions",
-                deadline=deadline,
-                body=body,
-                headers={**headers, "accept": "text/event-stream"},
+        The same call with `approval_id=approval.id` is let through once they have agreed. Asking again for the same
+        call gives the same approval. An administrator decides where no rule of the gateway names others.
+
+        Args:
+            stream: whether the call will be streamed; it belongs to what is approved, as all options do.
+
+        Raises:
+            GatehouseError: the gateway would refuse the call anyway, or cannot be asked.
+        """
+        return await self._chat.ask(chat.body_of(messages, model, stream=stream, options=options))
+
+    async def get_approval(self, approval_id: str) -> Approval:
+        """How an approval stands. Raises BadRequest where there is none by that id that this key may see."""
+        return await self._chat.get_approval(approval_id)
+
+    async def get_cost_estimate(
+        self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
+    ) -> CostEstimate:
+        """What this call may cost at most, by the gateway's prices; it is not sent. Raises GatehouseError."""
+        return await self._chat.estimate(chat.body_of(messages, model, stream=stream, options=options))
+
+    async def check_budget_limit(self, limit: float | None = None) -> BudgetStatus:
+        """Whether there is budget left: of this key, or of all keys with the master key.
+
+        Args:
+            limit: US dollars that you want to keep to, beside the budget that the key has.
+
+        Raises:
+            GatehouseError: the gateway cannot be asked.
+        """
+        if limit is not None and not limit >= 0:
+            raise BadRequest(f"limit is {limit}, not an amount of US dollars from 0 on. Nothing was sent.")
+        return spend.within((await self._budget())[0], limit)
+
+    async def get_usage_stats(self, days: int = 30) -> UsageStats:
+        """What was spent in the last days, today included (UTC): by this key, or by all with the master key.
+
+        LiteLLM gives days and models only to keys that belong to a user. Of another key `total_spend` is all that it
+        ever spent, and the rest is None.
+
+        Raises:
+            GatehouseError: the gateway cannot be asked.
+        """
+        if days < 1:
+            raise BadRequest(f"days is {days}, below 1. Nothing was sent.")
+        found, key_hash = await self._budget()
+        today = datetime.fromtimestamp(clock.now(), UTC).date()
+        start, end = str(today - timedelta(days=days - 1)), str(today)
+        query = {"start_date": start, "end_date": str(today + timedelta(days=1))} | (
+            {"api_key": key_hash} if key_hash else {}
+        )
+        try:
+            return await self._sender.ask(
+                "GET",
+                f"/spend/logs?{urlencode(query)}",
+                lambda raw: spend.usage(raw, start=start, end=end, scope=found.scope),
+                kind=list,
             )
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "text/event-stream":
-                answer = await self._sender.read(response)
-                with self._sender.reading(response):
-                    raw = answers.json_object(answer)
-                    if raw.get("error"):
-                        raise self._sender.error_inside(raw, response)
-                    raise ValueError("a stream was asked for, and it is none")
-        return ChatStream(response, self._sender, timeout=self._settings.timeout)
+        except AuthenticationFailed:
+            # LiteLLM knows the key, or it would not have answered before.
+            return spend.only_total(found)
+
+    async def _budget(self) -> tuple[BudgetStatus, str | None]:
+        """What was spent, and the hash of the key; None for the master key, which LiteLLM has no entry of."""
+        try:
+            return await self._sender.ask("GET", "/key/info", lambda raw: (spend.of_key(raw), spend.key_hash(raw)))
+        except Refused as error:
+            if error.status != 404:
+                raise
+        return await self._sender.ask("GET", "/global/spend", spend.of_all), None
 
     async def _probe(self, path: str) -> tuple[int, dict[str, Any]]:
         status, body = await self._sender.probe(path)

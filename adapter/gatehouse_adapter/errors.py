@@ -8,19 +8,21 @@
       - ApprovalRequired       approval_required: a person has to agree first; `approval.id` names the question
       - ApprovalRejected       approval_rejected
       - ApprovalExpired        approval_expired
+      - ApprovalTimeout        nobody decided while you waited; the request for approval stays open
       - ApprovalMismatch       approval_mismatch: this is not the request that was approved
-    + ContentBlocked           content_blocked
+    + ContentBlocked           content_blocked; also by your own SafetyConfig, with no status
     + PIIBlocked               pii_blocked
-    + LimitExceeded            limit_exceeded: tokens or cost of this one request
+    + LimitExceeded            limit_exceeded: tokens or cost of this one request; also by your own SafetyConfig
     + BudgetExceeded           budget_exceeded: what the key may spend in all
     + UngovernedRoute          ungoverned_route
     + AuthenticationFailed     401: no key, or one the gateway does not know
     + AccessDenied             any other 403: the key may not use this model or route
     + BadRequest               any other 4xx
       - ModelNotFound          no model of that name
-  x RateLimited                429; `retry_after` says when, if the gateway did
+  x RateLimited                429; `retry_after` says when, if the gateway did; or, with no status, your SafetyConfig
   x GovernanceUnavailable      governance_unavailable: refused because the call could not be governed
   x UpstreamError              any other 5xx: the gateway or the model's provider failed
+  x CircuitOpen                the gateway failed too often just now; nothing was sent, `retry_after` says when again
   x ConnectionFailed           no connection, or it broke before the whole answer was there
   x TimedOut                   no answer in time
   x InvalidResponse            an answer that is not what the protocol promises
@@ -44,9 +46,11 @@ __all__ = [
     "ApprovalMismatch",
     "ApprovalRejected",
     "ApprovalRequired",
+    "ApprovalTimeout",
     "AuthenticationFailed",
     "BadRequest",
     "BudgetExceeded",
+    "CircuitOpen",
     "ConfigurationError",
     "ConnectionFailed",
     "ContentBlocked",
@@ -143,6 +147,10 @@ class ApprovalExpired(ApprovalError):
     default_code = "approval_expired"
 
 
+class ApprovalTimeout(ApprovalError):
+    default_code = "approval_timeout"
+
+
 class ApprovalMismatch(ApprovalError):
     default_code = "approval_mismatch"
 
@@ -193,6 +201,10 @@ class GovernanceUnavailable(GatehouseError):
 
 class UpstreamError(GatehouseError):
     default_code = "upstream_error"
+
+
+class CircuitOpen(GatehouseError):
+    default_code = "circuit_open"
 
 
 class ConnectionFailed(GatehouseError):

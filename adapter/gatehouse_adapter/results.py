@@ -10,7 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Approval", "ChatChunk", "Completion", "Health", "Model", "Result", "ToolCall", "ToolCallDelta", "Usage"]
+__all__ = [
+    "Approval",
+    "BudgetStatus",
+    "ChatChunk",
+    "Completion",
+    "CostEstimate",
+    "Health",
+    "Model",
+    "Result",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "UsageStats",
+]
 
 
 class Result(Mapping[str, Any]):
@@ -144,10 +157,71 @@ class Health(Result):
 class Approval(Result):
     """A question put to a person. Once it is granted, send the same request again with `approval_id=approval.id`.
 
-    `expires_at` is an RFC 3339 time as the gateway wrote it; `status_url` tells how far the question is.
+    `expires_at` is an RFC 3339 time as the gateway wrote it; `status_url` tells how far the question is. `state` is
+    `requested`, `approved`, `rejected`, `expired`, `cancelled`, `consumed` (it has admitted its one request) or
+    `replaced` (a reviewer edited the request; `replaced_by` is the approval that it became). None where the gateway did
+    not say: `get_approval` asks. `comment` is what a reviewer wrote with their vote.
     """
 
     id: str
     expires_at: str | None
     status_url: str | None
+    state: str | None = None
+    comment: str | None = None
+    replaced_by: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate(Result):
+    """What a request may use at most; nothing was sent.
+
+    `estimated_cost_usd` is None where the model has no price. `price_source` is `config` (config.yaml), `litellm` (its
+    price list) or `none`. `refusal` says why the gateway would refuse it for its size, None when `within_limits`.
+    """
+
+    model: str
+    estimated_cost_usd: float | None
+    input_tokens: int
+    output_tokens: int
+    price_source: str
+    within_limits: bool
+    refusal: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus(Result):
+    """What may still be spent, in US dollars. True in a condition exactly when `within_budget`.
+
+    `limit` is the lower one of the key's own budget and the one that was asked about; None, as `remaining_budget` then
+    is, where there is neither. `scope` is `key`, since its budget last began anew, or `all` with the master key: all
+    keys, the last 30 days. The gateway writes down what was spent some seconds after a call.
+    """
+
+    within_budget: bool
+    current_spend: float
+    remaining_budget: float | None
+    limit: float | None
+    scope: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.within_budget
+
+
+@dataclass(frozen=True, slots=True)
+class UsageStats(Result):
+    """What was spent from `start` to `end`, both days included (UTC), in US dollars.
+
+    `by_model` is keyed as the provider names its models, `by_day` as 2026-11-21. `scope` is `key`, or `all` with the
+    master key. Of a key that belongs to no user only `total_spend` is known, since the key was made; the rest is None.
+    """
+
+    total_spend: float
+    by_model: Mapping[str, float] | None
+    by_day: Mapping[str, float] | None
+    start: str | None
+    end: str | None
+    scope: str
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -10,7 +10,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from gatehouse_adapter.results import ChatChunk, Completion, Health, Model, ToolCall, ToolCallDelta, Usage
+from gatehouse_adapter.results import (
+    Approval,
+    ChatChunk,
+    Completion,
+    CostEstimate,
+    Health,
+    Model,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 
 COST_HEADER = "x-litellm-response-cost"
 
@@ -18,11 +28,15 @@ T = TypeVar("T")
 
 
 def json_object(body: bytes | str) -> dict[str, Any]:
+    return json_value(body, dict)
+
+
+def json_value(body: bytes | str, kind: type[T]) -> T:
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"it is not JSON ({exc})") from None
-    return _typed(parsed, dict, "it")
+    return _typed(parsed, kind, "it")
 
 
 def completion(raw: dict[str, Any], headers: Mapping[str, str], call_id: str | None) -> Completion:
@@ -70,6 +84,38 @@ def models(raw: dict[str, Any]) -> tuple[Model, ...]:
             raw=entry,
         )
         for entry in entries
+    )
+
+
+def estimate(raw: dict[str, Any]) -> CostEstimate:
+    price = _optional(raw.get("price"), dict, "price") or {}
+    cost = raw.get("estimated_cost_usd")
+    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or not math.isfinite(cost)):
+        raise ValueError("estimated_cost_usd is no number")
+    return CostEstimate(
+        model=_typed(raw.get("model"), str, "model"),
+        estimated_cost_usd=None if cost is None else float(cost),
+        input_tokens=_typed(raw.get("input_tokens"), int, "input_tokens"),
+        output_tokens=_typed(raw.get("max_output_tokens"), int, "max_output_tokens"),
+        price_source=_optional(price.get("source"), str, "price.source") or "none",
+        within_limits=_typed(raw.get("within_limits"), bool, "within_limits"),
+        refusal=_optional(raw.get("refusal"), str, "refusal"),
+        raw=raw,
+    )
+
+
+def approval(raw: dict[str, Any]) -> Approval:
+    found = _typed(raw.get("id"), str, "id")
+    votes = [_typed(vote, dict, "a vote") for vote in _list(raw.get("votes"), "votes")]
+    comments = [comment for vote in votes if (comment := _optional(vote.get("comment"), str, "a vote's comment"))]
+    return Approval(
+        id=found,
+        expires_at=_optional(raw.get("expires_at"), str, "expires_at"),
+        status_url=f"/governance/v1/approvals/{found}",
+        state=_typed(raw.get("state"), str, "state"),
+        comment=comments[-1] if comments else None,
+        replaced_by=_optional(raw.get("replaced_by"), str, "replaced_by"),
+        raw=raw,
     )
 
 

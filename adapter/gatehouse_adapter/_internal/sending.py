@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 
-from gatehouse_adapter._internal import clock, failures, retries
+from gatehouse_adapter._internal import answers, clock, failures, retries
+from gatehouse_adapter._internal.breaker import Breaker, is_failure
 from gatehouse_adapter._internal.settings import Settings
-from gatehouse_adapter.errors import BadRequest, GatehouseError, InvalidResponse, TimedOut
+from gatehouse_adapter.errors import BadRequest, ConfigurationError, GatehouseError, InvalidResponse, TimedOut
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _CONNECT_SECONDS = 10.0
@@ -23,14 +28,35 @@ _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 3.0
 
 
-def new_client(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+def new_client(
+    transport: httpx.AsyncBaseTransport | None, *, verify: ssl.SSLContext | str | bool = True, proxy: str | None = None
+) -> httpx.AsyncClient:
+    """An httpx client for one gateway.
+
+    Raises:
+        ConfigurationError: the certificates cannot be read, or the proxy is no address.
+    """
+    if isinstance(verify, str):
+        try:
+            verify = ssl.create_default_context(cafile=verify)
+        except (OSError, ValueError) as exc:
+            raise ConfigurationError(
+                f"The certificates {verify!r} cannot be read ({exc}). Set verify to a file of PEM certificates."
+            ) from None
     limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS, max_connections=100, max_keepalive_connections=20)
-    return httpx.AsyncClient(transport=transport, limits=limits)
+    try:
+        return httpx.AsyncClient(transport=transport, limits=limits, verify=verify, proxy=proxy)
+    except (ValueError, httpx.InvalidURL):
+        # Not quoted: it may hold a password.
+        raise ConfigurationError("proxy is not an address. Set one such as http://127.0.0.1:3128.") from None
+    except ImportError:
+        raise ConfigurationError("A SOCKS proxy needs one more package. Install httpx[socks].") from None
 
 
 class Sender:
-    def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient, breaker: Breaker) -> None:
         self._settings = settings
+        self._breaker = breaker
         self._client = client
 
     @asynccontextmanager
@@ -56,14 +82,39 @@ class Sender:
         deadline: float,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        silence: float | None = None,
     ) -> httpx.Response:
-        """A 2xx response whose body is still to be read. Retries what is safe, if the wait ends before `deadline`."""
+        """A 2xx response whose body is still to be read. Retries what is safe, if the wait ends before `deadline`.
+
+        Args:
+            silence: seconds in which not a byte of the answer comes until it is given up; the timeout where None.
+        """
         content = None if body is None else _encode(body)
+        probe = self._breaker.enter(clock.monotonic())
+        failed: bool | None = None
+        try:
+            retries_allowed = 0 if probe else self._settings.max_retries
+            request = partial(self._request, method, path, content, headers, silence or self._settings.timeout)
+            response = await self._attempts(request, deadline, retries_allowed)
+            failed = False
+            return response
+        except GatehouseError as error:
+            failed = is_failure(error)
+            raise
+        except asyncio.CancelledError:
+            failed = True if clock.monotonic() >= deadline else None
+            raise
+        finally:
+            self._breaker.leave(probe=probe, failed=failed, now=clock.monotonic())
+
+    async def _attempts(
+        self, new_request: Callable[[], httpx.Request], deadline: float, max_retries: int
+    ) -> httpx.Response:
         attempt = 0
         while True:
             cause: httpx.HTTPError | None = None
             try:
-                request = self._request(method, path, content, headers)
+                request = new_request()
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 if response.is_success:
                     return response
@@ -71,15 +122,36 @@ class Sender:
             except httpx.HTTPError as exc:
                 cause, failure = exc, self.broken(exc)
             wait = retries.delay(failure, cause, attempt=attempt, jitter=clock.jitter())
-            if attempt == self._settings.max_retries or wait is None or clock.monotonic() + wait >= deadline:
+            if attempt == max_retries or wait is None or clock.monotonic() + wait >= deadline:
                 raise failure from cause
             await clock.sleep(wait)
             attempt += 1
 
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], T],
+        *,
+        kind: type[Any] = dict,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """What `read` makes of the JSON of a whole answer, within the timeout.
+
+        Args:
+            kind: what the JSON must be: dict or list.
+        """
+        async with self.deadline(self._settings.timeout) as deadline:
+            response = await self.open(method, path, deadline=deadline, body=body, headers=headers)
+            found = await self.read(response)
+        with self.reading(response):
+            return read(answers.json_value(found, kind))
+
     async def probe(self, path: str) -> tuple[int, bytes]:
         """Status and body of one GET, whatever the status; no retries."""
         try:
-            request = self._request("GET", path, None, None)
+            request = self._request("GET", path, None, None, self._settings.timeout)
             response = await self._client.send(request, stream=True, follow_redirects=False)
             return response.status_code, await self.read(response)
         except httpx.HTTPError as exc:
@@ -136,9 +208,8 @@ class Sender:
         )
 
     def _request(
-        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str] | None
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str] | None, seconds: float
     ) -> httpx.Request:
-        seconds = self._settings.timeout
         return self._client.build_request(
             method,
             self._settings.base_url + path,

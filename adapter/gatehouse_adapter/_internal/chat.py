@@ -1,0 +1,160 @@
+"""One chat call from the caller's limits to the answer: checks, the question to a person where one is wanted, the call.
+
+Promises: whatever is refused here was not sent, and after an approval the call is sent once, with the approval's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from gatehouse_adapter._internal import answers, failures
+from gatehouse_adapter._internal.decisions import Decisions
+from gatehouse_adapter._internal.guard import Guard
+from gatehouse_adapter._internal.sending import Sender
+from gatehouse_adapter._internal.settings import is_header_value
+from gatehouse_adapter.errors import (
+    ApprovalExpired,
+    ApprovalRejected,
+    ApprovalRequired,
+    BadRequest,
+    GatehouseError,
+    InvalidResponse,
+)
+from gatehouse_adapter.results import Approval, Completion, CostEstimate
+from gatehouse_adapter.streams import ChatStream
+
+APPROVAL_HEADER: Final = "x-gatehouse-approval"
+_HOLD_HEADER: Final = "x-gatehouse-hold"
+_ONLY_ASK: Final = "request"
+
+
+class Chat:
+    """One adapter's.
+
+    Args:
+        timeout: seconds of each request, as the adapter has them.
+    """
+
+    def __init__(self, sender: Sender, guard: Guard, *, timeout: float) -> None:
+        self._sender = sender
+        self._guard = guard
+        self._timeout = timeout
+        self._decisions = Decisions(sender)
+
+    async def aclose(self) -> None:
+        """Nobody waits any more."""
+        await self._decisions.aclose()
+
+    async def complete(
+        self, body: Mapping[str, Any], *, approval_id: str | None, wait_seconds: float | None
+    ) -> Completion | ChatStream:
+        """Check and send; `wait_seconds` is how long to wait for a person who must agree, None to raise at once."""
+        headers = self._guard.headers
+        if approval_id is not None:
+            if not is_header_value(approval_id):
+                raise BadRequest("approval_id holds characters that no id has. Nothing was sent. Copy it again.")
+            headers[APPROVAL_HEADER] = approval_id
+        await self._check(body)
+        if wait_seconds is None:
+            return await self._send(body, headers)
+        # Not held: a connection that breaks while it is held leaves open whether the call was carried out.
+        headers[_HOLD_HEADER] = "0"
+        try:
+            return await self._send(body, headers)
+        except ApprovalRequired as required:
+            if required.approval is None:
+                raise
+            approval = required.approval
+        approved = await self._decisions.wait(approval, self.get_approval, seconds=wait_seconds)
+        if approved.state != "approved":
+            raise _refusal(approved)
+        return await self._send(body, {**headers, APPROVAL_HEADER: approved.id})
+
+    async def ask(self, body: Mapping[str, Any]) -> Approval:
+        """Ask for approval of this call and send nothing."""
+        await self._check(body)
+        try:
+            await self._send(body, {**self._guard.headers, APPROVAL_HEADER: _ONLY_ASK})
+        except ApprovalRequired as required:
+            if required.approval is None:
+                raise
+            return await self.get_approval(required.approval.id)
+        raise InvalidResponse("The gateway carried the call out where it was only asked for approval. Update it.")
+
+    async def get_approval(self, approval_id: str) -> Approval:
+        """How an approval stands."""
+        try:
+            path = f"/governance/v1/approvals/{UUID(approval_id)}"
+        except (ValueError, AttributeError, TypeError):
+            raise BadRequest("approval_id is not an approval's id. Nothing was sent. Copy it again.") from None
+        return await self._sender.ask("GET", path, answers.approval)
+
+    async def estimate(self, body: Mapping[str, Any]) -> CostEstimate:
+        """What a call may use; it is not sent."""
+        return await self._sender.ask(
+            "POST", "/governance/v1/estimate", answers.estimate, body=body, headers=self._guard.headers
+        )
+
+    async def _check(self, body: Mapping[str, Any]) -> None:
+        self._guard.check_content(body["messages"])
+        await self._guard.turn()
+        if self._guard.needs_estimate:
+            self._guard.check_estimate(await self.estimate(body))
+
+    async def _send(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Completion | ChatStream:
+        return await (self._stream(body, headers) if body.get("stream") else self._whole(body, headers))
+
+    async def _whole(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Completion:
+        async with self._sender.deadline(self._timeout) as deadline:
+            response = await self._sender.open(
+                "POST", "/v1/chat/completions", deadline=deadline, body=body, headers=headers
+            )
+            answer = await self._sender.read(response)
+        with self._sender.reading(response):
+            raw = answers.json_object(answer)
+            if raw.get("error"):
+                raise self._sender.error_inside(raw, response)
+            return answers.completion(raw, response.headers, failures.call_id(response.headers))
+
+    async def _stream(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatStream:
+        async with self._sender.deadline(self._timeout) as deadline:
+            response = await self._sender.open(
+                "POST",
+                "/v1/chat/completions",
+                deadline=deadline,
+                body=body,
+                headers={**headers, "accept": "text/event-stream"},
+            )
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "text/event-stream":
+                answer = await self._sender.read(response)
+                with self._sender.reading(response):
+                    raw = answers.json_object(answer)
+                    if raw.get("error"):
+                        raise self._sender.error_inside(raw, response)
+                    raise ValueError("a stream was asked for, and it is none")
+        return ChatStream(response, self._sender, timeout=self._timeout)
+
+
+def body_of(
+    messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The request, the same to the byte however it is sent: an approval is bound to it."""
+    body = {**options, "model": model, "messages": list(messages)}
+    return {"stream_options": {"include_usage": True}, **body, "stream": True} if stream else body
+
+
+def _refusal(approval: Approval) -> GatehouseError:
+    rules = approval.raw.get("rules")
+    policies = tuple(rule for rule in rules if isinstance(rule, str)) if isinstance(rules, list) else ()
+    if approval.state == "rejected":
+        said = f": {approval.comment}" if approval.comment else "."
+        return ApprovalRejected(f"A reviewer rejected this request{said}", policies=policies, approval=approval)
+    why = {
+        "expired": "The approval came too late.",
+        "cancelled": "The request for approval was taken back.",
+        "consumed": "The approval has admitted its one request, which another call has sent.",
+    }.get(approval.state or "", f"The approval is {approval.state}.")
+    return ApprovalExpired(f"{why} Ask again without its id.", policies=policies, approval=approval)

@@ -1,0 +1,55 @@
+"""What an agent's author allows one call: checked before it is sent, and told to the gateway, which may be stricter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gatehouse_adapter.errors import ConfigurationError
+
+__all__ = ["SafetyConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyConfig:
+    """Limits of one adapter; each is off when it is left out.
+
+    Attributes:
+        max_budget_per_request: US dollars that one call may cost by the gateway's estimate. A model without a price is
+            refused then, unless policy.yaml allows it by name.
+        max_tokens_per_request: tokens that one call may use, in and out together.
+        require_approval_over: US dollars; a call that may cost more, or has no price, needs a person's approval.
+        rate_limit_per_minute: calls of this adapter that may begin at once; the bucket empties over a minute. One too many
+            waits for its turn, at most for `timeout`.
+        blocked_content_types: parts that no message may have: `image_url`, `input_audio`, `file`, ...
+
+    Raises:
+        ConfigurationError: a value that is none.
+    """
+
+    max_budget_per_request: float | None = None
+    max_tokens_per_request: int | None = None
+    require_approval_over: float | None = None
+    rate_limit_per_minute: int | None = None
+    blocked_content_types: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_budget_per_request", "require_approval_over"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value, int | float) and 0 <= value <= 1e9):
+                raise ConfigurationError(f"SafetyConfig: {name} is {value!r}, not an amount of US dollars from 0 on.")
+        for name in ("max_tokens_per_request", "rate_limit_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value, int) and 1 <= value < 10**12):
+                raise ConfigurationError(f"SafetyConfig: {name} is {value!r}, not a whole number from 1 on.")
+        types = self.blocked_content_types
+        if isinstance(types, str) or not all(isinstance(each, str) and each for each in types):
+            raise ConfigurationError(
+                "SafetyConfig: blocked_content_types is no list of names. Use one such as ['image_url', 'file']."
+            )
+        object.__setattr__(self, "blocked_content_types", frozenset(types))
+
+
+def _is_number(value: object, kind: type | object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
