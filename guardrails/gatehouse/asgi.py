@@ -15,7 +15,7 @@ import litellm
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse import metrics
-from gatehouse.api import approvals, audit, estimate, health
+from gatehouse.api import approvals, audit, decide, estimate, health
 from gatehouse.approvals.gate import Gate
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
@@ -25,6 +25,7 @@ from gatehouse.console import router as console
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.governance import Governance, GovernanceHolder
+from gatehouse.library import Library
 from gatehouse.litellm_logs import keep_content_out
 from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.notifications.addresses import addresses
@@ -69,6 +70,7 @@ class Gateway:
         self._gate = Gate(self._settings.database_url, self._dispatcher.names)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
+        self._library: Library | None = None
         self._checkpoints: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._middleware = GovernanceMiddleware(
@@ -85,6 +87,7 @@ class Gateway:
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
         litellm_app.include_router(approvals.router(self._settings.database_url))
+        litellm_app.include_router(decide.router(lambda: self._library))
         litellm_app.include_router(console.router(self._settings, self._governance, state))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,8 +128,9 @@ class Gateway:
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         await self._dispatcher.start()
         await self._gate.start()
-        governance.pipeline = Pipeline(self._recorder, self._in_force, self._gate, self._prices)
-        self._middleware.settler = governance.pipeline
+        pipeline = Pipeline(self._recorder, self._in_force, self._gate, self._prices, settings.report_within_s)
+        self._library = Library(pipeline, self._recorder, settings.database_url)
+        governance.pipeline = self._middleware.settler = pipeline
 
     async def _stop(self) -> None:
         if self._checkpoints is not None:
@@ -134,6 +138,8 @@ class Gateway:
         await self._gate.stop()
         await self._dispatcher.stop()
         self._middleware.conclude_all()
+        if self._library is not None:
+            await self._library.stop()
         if self._recorder is not None:
             await self._recorder.stop()
         if self._warming is not None:

@@ -17,7 +17,8 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 `-- of /governance alone:
     |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
     |-- NotFound        404  there is nothing by that name
-    `-- Conflict        409  not now
+    |-- Conflict        409  not now
+    `-- Gone            410  it is over
 """
 
 from __future__ import annotations
@@ -174,4 +175,12 @@ class Conflict(GovernanceError):
 
     status = 409
     code = "conflict"
+    kind = "invalid_request_error"
+
+
+class Gone(GovernanceError):
+    """There was a time for it, which is over."""
+
+    status = 410
+    code = "gone"
     kind = "invalid_request_error"

@@ -36,6 +36,7 @@ class Settings:
     redis_port: int
     redis_password: str | None
     settle_grace_s: float
+    report_within_s: float
     scanners: int
 
     @property
@@ -77,6 +78,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         redis_port=_number(environ, "REDIS_PORT", 6379, int),
         redis_password=environ.get("REDIS_PASSWORD") or None,
         settle_grace_s=_number(environ, "GATEHOUSE_SETTLE_GRACE_SECONDS", 5.0, float),
+        report_within_s=_number(environ, "GATEHOUSE_REPORT_WITHIN_SECONDS", 900.0, float),
         scanners=_number(environ, "GATEHOUSE_SCANNERS", 2, int),
     )
 

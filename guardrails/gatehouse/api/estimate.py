@@ -6,7 +6,7 @@ Any key that LiteLLM knows may ask: the answer says prices and the caller's own 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Request
@@ -22,7 +22,7 @@ from gatehouse.shapes import UnknownShape, request_view
 _LONGEST_NAME: Final = 500
 
 # By path, without the version before it.
-_CALL_TYPES: Final = {
+_CALL_TYPES: Final[Mapping[str, str]] = {
     "/chat/completions": "acompletion",
     "/completions": "atext_completion",
     "/messages": "anthropic_messages",
@@ -81,7 +81,7 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         name = body.get("model")
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             raise InvalidRequest("model: the name of a model was expected. Correct it and ask again.")
-        model = _meant(caller, name)
+        model = model_meant(caller, name)
         if not prices.knows(model):
             raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
         try:
@@ -138,13 +138,22 @@ def _call_type(call_type: Any, route: Any) -> str:
         if isinstance(call_type, str) and (call_type in _KNOWN or call_type.removeprefix("a") in _KNOWN):
             return call_type
         raise InvalidRequest(f"call_type: expected one of {', '.join(sorted(_KNOWN))}. Correct it and ask again.")
+    return call_type_of(route)
+
+
+def call_type_of(route: Any) -> str:
+    """LiteLLM's call type on a route, such as `/v1/chat/completions`.
+
+    Raises:
+        InvalidRequest: there is none such.
+    """
     path = route.removeprefix("/openai").removeprefix("/v1") if isinstance(route, str) else ""
     if path not in _CALL_TYPES:
         raise InvalidRequest("route: expected one such as /v1/chat/completions or /v1/messages. Correct it.")
     return _CALL_TYPES[path]
 
 
-def _meant(caller: UserAPIKeyAuth, name: str) -> str:
+def model_meant(caller: UserAPIKeyAuth, name: str) -> str:
     """The model that LiteLLM would call by this name: keys and teams may have names of their own for models."""
     for aliases in (caller.aliases, caller.team_model_aliases):
         alias = aliases.get(name) if isinstance(aliases, dict) else None

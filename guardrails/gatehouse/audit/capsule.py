@@ -121,6 +121,8 @@ def call_capsule(
                 "route": clean(request.get("route")),
                 "call_type": call_type,
                 "stream": request.get("stream") is True,
+                # Whose outcome is what the caller says of it.
+                **({"library": True} if request.get("library") is True else {}),
                 "caller": {str(clean(name)): clean(value) for name, value in caller.items()},
                 "policy_version": decision and clean(decision.policy_version),
                 "policies": _rules(decision),

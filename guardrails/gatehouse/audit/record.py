@@ -38,6 +38,7 @@ def request_facts(scope: CallScope) -> dict[str, Any]:
         "call_type": call.call_type,
         "model": call.model,
         "stream": call.stream,
+        **({"library": True} if call.library else {}),
         "caller": caller_facts(call),
         **({"agent": agent} if (agent := _agent(call)) else {}),
     }

@@ -131,6 +131,10 @@ class Recorder:
         """Write down how a call ended, soon. Call it once a call."""
         self._settlements.add(settlement)
 
+    def seal_reported(self) -> None:
+        """Seal soon what callers of library mode have reported, here or on another gateway."""
+        self._settlements.look()
+
     def log_only(self, line: Row) -> None:
         """Write the line of a call that has no row, because the ledger could not be written when it came."""
         try:

@@ -1,4 +1,5 @@
-"""Finds what dead gateways left behind: intents without an ending, and endings without a line.
+"""Finds what dead gateways left behind, intents without an ending and endings without a line, and what is nobody's:
+calls of library mode whose ending was reported, or will not be any more.
 
 A gateway is dead when its heartbeat did not move while this process watched it, connected, for `DEAD_AFTER_S`. No
 clocks are compared, and a database that was away makes nobody look dead. Taking a call over is one UPDATE, so
@@ -9,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from gatehouse.audit import record
+from gatehouse import metrics
+from gatehouse.audit import record, reported
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.call import Outcome, Status
 from gatehouse.clock import monotonic, now
-from gatehouse.db import calls
+from gatehouse.db import calls, library
 
 log = logging.getLogger("gatehouse.audit")
 
@@ -59,6 +63,26 @@ class Recovery:
             )
             for call in found
         ]
+
+    async def due(self, connection: calls.Connection, known: Collection[str]) -> list[Settlement]:
+        """Settlements of calls in library mode whose time it is; but not of those that are `known` to be under way."""
+        found = [call for call in await library.take_due(connection, self._me) if str(call.call_id) not in known]
+        silent = [call for call in found if call.reported is None]
+        if silent:
+            log.warning("%d calls of library mode were not reported in time; they are sealed as partial", len(silent))
+        endings = [self._ending(call) for call in found]
+        for call, ending in zip(found, endings, strict=True):
+            call_type = str(call.request.get("call_type"))
+            metrics.calls_total.labels(outcome=ending.record["data"]["status"], call_type=call_type).inc()
+        return endings
+
+    def _ending(self, call: library.LibraryCall) -> Settlement:
+        try:
+            return reported.ending(call, now(), by_team=self._by_team)
+        except (ValueError, TypeError, LookupError):  # another version's: no such call may hold up the others
+            log.exception("what was reported of call %s cannot be read; it is sealed without", call.call_id)
+            bare = replace(call, request={}, decision=None, prompt=None, reported=None)
+            return reported.ending(bare, now(), by_team=self._by_team)
 
     async def unlogged(self, connection: calls.Connection) -> list[Row]:
         """`{call_id, seq, record}` of settled calls whose line a dead gateway on the same log folder did not write."""

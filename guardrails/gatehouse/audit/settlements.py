@@ -71,6 +71,7 @@ class SettlementWriter:
         self._unlogged: dict[str, Row] = {}
         self._logged_through = 0
         self._lives_until = 0.0
+        self._due = False
         self._waiting = asyncio.Event()
         self._enough = asyncio.Event()
 
@@ -86,6 +87,11 @@ class SettlementWriter:
         self._waiting.set()
         if len(self._queue) >= _BATCH:
             self._enough.set()
+
+    def look(self) -> None:
+        """Look soon for calls of library mode that are due, for one was reported."""
+        self._due = True
+        self._waiting.set()
 
     def stop(self) -> None:
         """Write what there is at once, say goodbye, and end."""
@@ -116,7 +122,7 @@ class SettlementWriter:
             if monotonic() >= next_beat:
                 await self._beat(connection)
                 next_beat = monotonic() + HEARTBEAT_S
-            if not self.stopping and not self._queue:
+            if not self.stopping and not self._queue and not self._due:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, next_beat - monotonic())):
                         await self._waiting.wait()
@@ -124,6 +130,8 @@ class SettlementWriter:
                             await self._enough.wait()
             self._waiting.clear()
             self._enough.clear()
+            if self._due and not self.stopping:
+                await self._take_due(connection)
             await self._flush(connection, next_beat)
             if self.stopping and not self.backlog:
                 await calls.end_gateway(connection, self._me)
@@ -136,10 +144,18 @@ class SettlementWriter:
         await self._drain_orphans(connection)
         for settlement in await self._watch.orphans(connection):
             self.add(settlement)
+        await self._take_due(connection)
         for row in await self._watch.unlogged(connection):
             self._unlogged[row["call_id"]] = row
         await self._flush(connection, monotonic() + HEARTBEAT_S)
         self.task.working()
+
+    async def _take_due(self, connection: calls.Connection) -> None:
+        self._due = False
+        taken = await self._watch.due(connection, {settlement.call_id for settlement in self._queue})
+        for settlement in taken:
+            self.add(settlement)
+        self._due = bool(taken)  # there may be more
 
     async def _show_life(self, connection: calls.Connection) -> None:
         """Move the heartbeat. Where it stood still for long, give up the lines that another gateway now writes."""

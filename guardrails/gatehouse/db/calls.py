@@ -40,11 +40,17 @@ class SettledCall:
 
 
 async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequence[Row]) -> None:
-    """Commit one row for each intent: `{call_id, started_at, request, decision}`. One that is there already stays."""
+    """Commit one row for each intent: `{call_id, started_at, request, decision}`. One that is there already stays.
+
+    In library mode also `{report_within_s, prompt}`: from now, by the database's clock.
+    """
     await connection.execute(
-        """insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision)
-           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision' from
-           jsonb_array_elements(%s::jsonb) r
+        """insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision, prompt,
+                                        expires_at, seal_after)
+           select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', r->'prompt',
+                  due, due
+             from jsonb_array_elements(%s::jsonb) r,
+                  lateral (select clock_timestamp() + (r->>'report_within_s')::float8 * interval '1 second') d(due)
            on conflict (call_id) do nothing""",
         (gateway_id, json.dumps(intents)),
         prepare=True,
@@ -66,7 +72,8 @@ async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence
            select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', now(),
                   nextval('gatehouse.settle_seq'), r->'record' from jsonb_array_elements(%s::jsonb) r
            on conflict (call_id) do update
-              set settled_at = excluded.settled_at, settle_seq = excluded.settle_seq, record = excluded.record
+              set settled_at = excluded.settled_at, settle_seq = excluded.settle_seq, record = excluded.record,
+                  prompt = null, reported = c.reported - 'answer'
             where c.gateway_id = excluded.gateway_id and c.settled_at is null
            returning call_id, settle_seq""",
         (gateway_id, json.dumps(settlements)),
@@ -123,10 +130,13 @@ async def declare_dead(connection: Connection, gateway_id: UUID, heartbeat: int)
 
 
 async def adopt_open_calls(connection: Connection, me: UUID) -> list[OpenCall]:
-    """Take over every unsettled call of ended gateways; each is given to one adopter only."""
+    """Take over every unsettled call of ended gateways; each is given to one adopter only.
+
+    Those of library mode go on without the gateway that decided on them; `library.take_due` finds them in their time.
+    """
     cursor = await connection.execute(
         """update gatehouse.calls set gateway_id = %s
-            where settled_at is null
+            where settled_at is null and seal_after is null
               and gateway_id in (select gateway_id from gatehouse.gateways where ended_at is not null)
            returning call_id, started_at, request, decision""",
         (me,),

@@ -46,6 +46,11 @@ class Mask:
         """Whether anything was masked."""
         return bool(self._values)
 
+    @property
+    def originals(self) -> dict[str, str]:
+        """What each placeholder stands for: for the caller whose data it is, and nobody else."""
+        return dict(self._values)
+
     def _reserve(self, text: str) -> None:
         if "<" in text:
             self._taken.update(_PLACEHOLDER.findall(text))

@@ -21,7 +21,9 @@ KNOWN_ENTITIES = frozenset({*pii.KNOWN_ENTITIES, *pii.NER_ENTITIES})
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What is asked for. `temperature` is 1.0 where the request does not say: the default of OpenAI and Anthropic."""
+    """What is asked for. `temperature` is 1.0 where the request does not say: the default of OpenAI and Anthropic.
+    `library` says that the caller calls the model themselves.
+    """
 
     model: str = ""
     route: str = ""
@@ -31,6 +33,7 @@ class RequestFacts:
     tools: tuple[str, ...] = ()
     temperature: float = 1.0
     text_chars: int = 0
+    library: bool = False
 
 
 @dataclass(frozen=True, slots=True)

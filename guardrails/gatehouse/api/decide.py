@@ -1,0 +1,236 @@
+"""/governance/v1/decide and /governance/v1/audit: the gateway's side of library mode.
+
+A caller has the gateway decide on a call, makes it, and reports how it ended. Promises: who may not make the call
+through the proxy is not told to make it themselves; and nobody reports a call that is not theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from fastapi import APIRouter, HTTPException, Request, Response, Security
+from fastapi.responses import JSONResponse
+from litellm.proxy._types import ProxyException
+from litellm.proxy.auth.user_api_key_auth import api_key_header
+
+from gatehouse import metrics
+from gatehouse.api.access import GovernanceRoute
+from gatehouse.api.approvals_shown import ErrorShown
+from gatehouse.api.decide_shapes import (
+    AUDIT_BYTES,
+    DECIDE_BYTES,
+    AgentSaid,
+    MayBeMade,
+    Recorded,
+    ToDecide,
+    ToRecord,
+    encoded,
+    read,
+)
+from gatehouse.api.estimate import call_type_of, model_meant
+from gatehouse.api.proxied import authenticated
+from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER
+from gatehouse.call import CallScope, current_scope
+from gatehouse.clock import monotonic, new_call_id, now
+from gatehouse.db.library import LibraryCall
+from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
+from gatehouse.library import Library
+from gatehouse.plugin import governed_call, key_hash
+from gatehouse.wire import CALL_ID_HEADER
+
+log = logging.getLogger("gatehouse.library")
+
+_CALL_ID: Final = CALL_ID_HEADER.decode()
+_AUDIT: Final = "/governance/v1/audit"
+_LONGEST_NAME: Final = 500
+_FAILED: Final = "The gateway could not decide on this. Try again soon."
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorShown, "description": why}
+    for status, why in {
+        400: "The body is not what it should be.",
+        401: "No key that LiteLLM knows, or one that has expired.",
+        403: "Refused: by a rule, a screen, a person; a person is needed first; or LiteLLM does not allow the model.",
+        404: "There is no such call, or it is not yours.",
+        410: "Nobody reported the call in time.",
+        413: "It may use more than one request of yours may.",
+        422: "A budget is exhausted.",
+        429: "A budget is exhausted.",
+        503: "A part that the decision needs is not there. Try again soon.",
+    }.items()
+}
+
+
+class _Route(GovernanceRoute):
+    """What LiteLLM refuses in another shape than its own, and whatever fails, is answered as our refusals are."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            refusal: GovernanceError
+            try:
+                return await handle(request)
+            except ProxyException:
+                raise
+            except HTTPException as error:
+                unavailable = error.status_code >= 500
+                refusal = GovernanceUnavailable(_FAILED) if unavailable else AccessDenied(str(error.detail))
+            except Exception:
+                log.exception("a request of library mode failed; it is refused")
+                metrics.plugin_errors.labels(stage="library").inc()
+                refusal = GovernanceUnavailable(_FAILED)
+            return JSONResponse(refusal.body(None), refusal.status, dict(refusal.headers))
+
+        return answer
+
+
+def router(library_of: Callable[[], Library | None]) -> APIRouter:
+    """The routes.
+
+    Args:
+        library_of: None until the gateway has started.
+    """
+    api = APIRouter(
+        prefix="/governance/v1",
+        tags=["governance"],
+        route_class=_Route,
+        dependencies=[Security(api_key_header)],  # for the description; LiteLLM looks at it with the call's own body
+    )
+
+    def library() -> Library:
+        found = library_of()
+        if found is None:
+            raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+        return found
+
+    @api.post(
+        "/decide",
+        summary="Whether a call may be made, and how, by a caller who calls the model themselves",
+        response_model=MayBeMade,
+        responses={status: _ERRORS[status] for status in (400, 401, 403, 413, 422, 429, 503)},
+        openapi_extra=_takes(ToDecide),
+    )
+    async def decide(request: Request) -> JSONResponse:
+        asked = await read(request, ToDecide, DECIDE_BYTES)
+        call_type = call_type_of(asked.route)
+        model = asked.body.get("model")
+        if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
+            raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
+        scope = CallScope(new_call_id(), asked.route, now(), monotonic())
+        deciding = library()
+        token = current_scope.set(scope)
+        try:
+            async with _watched(request, scope):
+                key = await authenticated(request, asked.route, encoded(asked.body))
+                body = {**asked.body, "model": model_meant(key, model)}
+                data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
+                call = replace(governed_call(scope, key, data, call_type), library=True)
+                admitted = await deciding.decide(scope, call, body)
+        except GovernanceError as error:
+            scope.refusal = error
+            return _refused(deciding, scope, error)
+        except ProxyException as error:
+            _refused_by_proxy(deciding, scope, int(error.code) if error.code.isdigit() else 500)
+            error.headers[_CALL_ID] = str(scope.call_id)
+            raise
+        except HTTPException as error:
+            _refused_by_proxy(deciding, scope, error.status_code)
+            raise
+        except Exception:
+            log.exception("call %s could not be decided on; it is refused", scope.call_id)
+            metrics.plugin_errors.labels(stage="admit").inc()
+            scope.refusal = GovernanceUnavailable(_FAILED)
+            return _refused(deciding, scope, scope.refusal)
+        finally:
+            current_scope.reset(token)
+        answer = MayBeMade(
+            call_id=scope.call_id,
+            verdict="allow",
+            policies=list(admitted.policies),
+            body=body,
+            replacements=dict(admitted.originals),
+            expires_at=admitted.expires_at.isoformat(timespec="milliseconds"),
+        )
+        return JSONResponse(answer.model_dump(mode="json"), headers={_CALL_ID: str(scope.call_id)})
+
+    @api.post(
+        "/audit",
+        summary="How a call ended that its caller made; the first report counts",
+        responses={status: _ERRORS[status] for status in (400, 401, 403, 404, 410, 503)},
+        openapi_extra=_takes(ToRecord),
+    )
+    async def audit(request: Request) -> Recorded:
+        said = await read(request, ToRecord, AUDIT_BYTES)
+        # Not with what was sent: the model that answered is none that the key must be allowed, nor is it paid for here.
+        key = await authenticated(request, _AUDIT, b"{}")
+        mine, user = key_hash(key.api_key), key.user_id
+
+        def is_theirs(call: LibraryCall) -> bool:
+            caller = call.request.get("caller") or {}
+            if mine or caller.get("key_hash"):
+                return bool(mine) and caller.get("key_hash") == mine
+            return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
+
+        blocked = await library().report(said.call_id, is_theirs, said.report())
+        return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": blocked})
+
+    return api
+
+
+def _takes(kind: type[ToDecide | ToRecord]) -> dict[str, Any]:
+    schema = kind.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _headers(request: Request, asked: ToDecide) -> dict[str, str]:
+    """The headers that the call would have had, had it come as one."""
+    headers = dict(request.headers)
+    agent = asked.agent or AgentSaid()
+    said = {
+        "x-gatehouse-agent": agent.id,
+        "x-gatehouse-session": agent.session,
+        APPROVAL_HEADER: asked.approval_id,
+        HOLD_HEADER: None if asked.wait_seconds is None else f"{asked.wait_seconds:.3f}",
+    }
+    return headers | {name: value for name, value in said.items() if value is not None}
+
+
+@asynccontextmanager
+async def _watched(request: Request, scope: CallScope) -> AsyncIterator[None]:
+    """Note when the client leaves."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        scope.client_gone = True
+        scope.left.set()
+
+    watch = asyncio.create_task(leave())
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _refused(deciding: Library, scope: CallScope, error: GovernanceError) -> JSONResponse:
+    scope.http_status = error.status
+    deciding.refused(scope)
+    headers = {**error.headers, _CALL_ID: str(scope.call_id)}
+    return JSONResponse(error.body(str(scope.call_id)), error.status, headers)
+
+
+def _refused_by_proxy(deciding: Library, scope: CallScope, status: int) -> None:
+    """LiteLLM said no. It told the plugin who it was, unless it does not know."""
+    scope.http_status = status
+    if scope.call is not None:
+        scope.call = replace(scope.call, library=True)
+    if status == 401:
+        metrics.unauthenticated.inc()
+    else:
+        deciding.refused(scope)
