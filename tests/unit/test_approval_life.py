@@ -107,7 +107,7 @@ def test_a_caller_without_a_user_is_known_by_the_key() -> None:
 
 def test_a_name_that_was_cut_is_still_ones_own() -> None:
     long = "a" * 300
-    assert may_vote(approval(requester_user=long[:256]), replace(ADMIN, user_id=long), NOW) is NoVote.OWN_REQUEST
+    assert may_vote(approval(requested_by={"user": long[:256]}), replace(ADMIN, user_id=long), NOW) is NoVote.OWN_REQUEST
 
 
 @pytest.mark.parametrize("user", [None, ""])

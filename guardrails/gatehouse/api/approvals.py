@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from gatehouse.api.access import Caller, GovernanceRoute
-from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, may_see, shown
+from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, shown
 from gatehouse.approvals.feed import Feed, Onlooker, Told
-from gatehouse.approvals.life import NoVote
+from gatehouse.approvals.life import NoVote, may_see
 from gatehouse.approvals.values import Approval, State, Voter
 from gatehouse.audit.record import clean
 from gatehouse.clock import monotonic
@@ -33,6 +33,7 @@ from gatehouse.db import people
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
+from gatehouse.key_models import check_edit
 
 MOST: Final = 200
 """Approvals on a page."""
@@ -116,17 +117,14 @@ def router(database_url: str) -> APIRouter:
     api = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
     feed = Feed(database_url)
 
-    async def ask(work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    async def ask(caller: UserAPIKeyAuth, work: Callable[[Connection, Voter], Awaitable[_T]]) -> _T:
+        """Do this as whoever asks, on one connection."""
         try:
             async with await connect(database_url) as connection:
-                return await work(connection)
+                return await work(connection, await _voter(connection, caller))
         except (psycopg.Error, OSError):
             raise GovernanceUnavailable("The database does not answer. Try again soon.") from None
 
-    async def voter(caller: Caller) -> Voter:
-        return await ask(lambda connection: _voter(connection, caller))
-
-    asking = Depends(voter)
     ballot_of = Depends(_ballot)
 
     async def seen(connection: Connection, approval_id: UUID, by: Voter) -> Approval:
@@ -138,17 +136,17 @@ def router(database_url: str) -> APIRouter:
     @api.get("/", summary="Approvals that you may see, newest first")
     @api.get("", include_in_schema=False)
     async def list_approvals(
+        caller: Caller,
         state: Annotated[State | None, Query(description="Only those in this state.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
         cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
-        by: Voter = asking,
     ) -> ApprovalPage:
-        async def page(connection: Connection) -> ApprovalPage:
+        async def page(connection: Connection, by: Voter) -> ApprovalPage:
             found, following = await _page(connection, by, state, limit, cursor)
             at = await people.now(connection)
             return ApprovalPage(approvals=[shown(each, by, at, whole=False) for each in found], next=following)
 
-        return await ask(page)
+        return await ask(caller, page)
 
     # Before the one that takes an id.
     @api.get(
@@ -157,11 +155,11 @@ def router(database_url: str) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     )
-    async def events(by: Voter = asking) -> StreamingResponse:
+    async def events(caller: Caller) -> StreamingResponse:
         # Before the answer begins, so that it can still be a refusal.
         async with AsyncExitStack() as stack:
             onlooker = await stack.enter_async_context(feed.look_on())
-            pending = await ask(lambda connection: _pending(connection, by))
+            by, pending = await ask(caller, _pending)
             first = [Told(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
             staying = stack.pop_all()
 
@@ -182,47 +180,54 @@ def router(database_url: str) -> APIRouter:
         return _Events(stream(), staying)
 
     @api.get("/{approval_id}", summary="One approval, with what its reviewer needs to know")
-    async def get_approval(approval_id: UUID, by: Voter = asking) -> ApprovalShown:
-        async def one(connection: Connection) -> ApprovalShown:
+    async def get_approval(approval_id: UUID, caller: Caller) -> ApprovalShown:
+        async def one(connection: Connection, by: Voter) -> ApprovalShown:
             found = await seen(connection, approval_id, by)
             return shown(found, by, await people.now(connection))
 
-        return await ask(one)
+        return await ask(caller, one)
 
     @api.post(
         "/{approval_id}/votes",
-        summary="Approve or reject",
+        summary="Approve, also less than was asked, or reject",
         # Before LiteLLM looks for a key, which fails on a body that is no object.
         dependencies=[ballot_of],
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": {"schema": Ballot.model_json_schema()}}}
         },
     )
-    async def vote(approval_id: UUID, by: Voter = asking, ballot: Ballot = ballot_of) -> ApprovalShown:
-        if not clean(by.user_id):
+    async def vote(approval_id: UUID, caller: Caller, ballot: Ballot = ballot_of) -> ApprovalShown:
+        if not clean(caller.user_id):
             raise NoVote.NOBODY.error
 
-        async def count(connection: Connection) -> ApprovalShown:
-            await seen(connection, approval_id, by)
+        async def count(connection: Connection, by: Voter) -> ApprovalShown:
+            asked, edit = await seen(connection, approval_id, by), ballot.edit.edit if ballot.edit else None
+            if edit is not None:
+                await check_edit(asked, edit)
             voted = await db.vote(
-                connection, approval_id, by, approve=ballot.decision == "approve", comment=ballot.comment or None
+                connection,
+                approval_id,
+                by,
+                approve=ballot.decision == "approve",
+                comment=ballot.comment or None,
+                edit=edit,
             )
             return shown(voted, by, await people.now(connection))
 
-        return await ask(count)
+        return await ask(caller, count)
 
     @api.post(
         "/{approval_id}/cancel",
         summary="Take back a request of your own; an administrator may take back anybody's",
         dependencies=[Depends(_nothing)],
     )
-    async def cancel(approval_id: UUID, by: Voter = asking) -> ApprovalShown:
-        async def take_back(connection: Connection) -> ApprovalShown:
+    async def cancel(approval_id: UUID, caller: Caller) -> ApprovalShown:
+        async def take_back(connection: Connection, by: Voter) -> ApprovalShown:
             await seen(connection, approval_id, by)
             over = await db.cancel(connection, approval_id, by)
             return shown(over, by, await people.now(connection))
 
-        return await ask(take_back)
+        return await ask(caller, take_back)
 
     return api
 
@@ -255,9 +260,9 @@ async def _page(
     return found, cursor
 
 
-async def _pending(connection: Connection, by: Voter) -> list[Approval]:
+async def _pending(connection: Connection, by: Voter) -> tuple[Voter, list[Approval]]:
     pending = await db.list_(connection, State.REQUESTED, _PENDING)
-    return [each for each in pending if may_see(each, by)]
+    return by, [each for each in pending if may_see(each, by)]
 
 
 async def _told(onlooker: Onlooker) -> AsyncIterator[Told | None]:
@@ -274,7 +279,7 @@ async def _told(onlooker: Onlooker) -> AsyncIterator[Told | None]:
             yield told
 
 
-_TOLD: Final = frozenset({State.REQUESTED, State.APPROVED, State.REJECTED, State.EXPIRED, State.CANCELLED})
+_TOLD: Final = frozenset(set(State) - {State.CONSUMED})
 
 
 def _event(told: Told, by: Voter) -> bytes:

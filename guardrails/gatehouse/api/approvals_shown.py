@@ -1,4 +1,4 @@
-"""Approvals as the API shows them, who may see which, and what a vote looks like on the wire."""
+"""Approvals as the API shows them, and what a vote looks like on the wire."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gatehouse.approvals.life import is_own, may_vote
-from gatehouse.approvals.values import Approval, State, Voter
-from gatehouse.audit.record import clean
+from gatehouse.approvals.life import may_vote
+from gatehouse.approvals.values import Approval, Edit, State, Voter
 
-# LiteLLM itself answers this role nothing that changes anything.
-_READER: Final = "proxy_admin_viewer"
-READS_ONLY: Final = "Your role reads and does not vote. Ask an administrator."
-_AUDITORS: Final = frozenset({"proxy_admin", _READER})
 _COMMENT_CHARS: Final = 2_000
+_MODEL_CHARS: Final = 256
+_MOST_TOKENS: Final = 2**31 - 1
+
+
+class EditBallot(BaseModel):
+    """What is approved instead of what was asked; each can only be less than it was."""
+
+    model_config = ConfigDict(extra="forbid", title="Edit", strict=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=_MODEL_CHARS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] | None = None
+
+    @property
+    def edit(self) -> Edit:
+        """As approvals know it."""
+        return Edit(self.model, self.max_tokens)
 
 
 class Ballot(BaseModel):
@@ -26,6 +37,7 @@ class Ballot(BaseModel):
 
     decision: Literal["approve", "reject"]
     comment: Annotated[str, Field(max_length=_COMMENT_CHARS)] | None = None
+    edit: EditBallot | None = None
 
 
 class VoteShown(BaseModel):
@@ -65,7 +77,8 @@ class ApprovalShown(BaseModel):
     expires_at: datetime
     decided_at: datetime | None
     consumed_at: datetime | None
-    replaced_by: UUID | None
+    edit: dict[str, Any] | None = Field(description="What an approver changed of what was asked: model, max_tokens.")
+    replaced_by: UUID | None = Field(description="The approval that an approver's edit made of this one.")
     needed: int = Field(description="How many people must say yes.")
     given: int = Field(description="How many have.")
     votes: list[VoteShown]
@@ -108,22 +121,6 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def may_see(approval: Approval, by: Voter) -> bool:
-    """Administrators and auditors all, reviewers what they may or did decide on, everybody what they asked for."""
-    if by.role in _AUDITORS or is_own(approval, by):
-        return True
-    user = clean(by.user_id)
-    if not user:
-        return False
-    roles, users, teams = (set(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
-    return (
-        user in users
-        or by.role in roles
-        or bool(by.teams & teams)
-        or any(vote.user_id == user for vote in approval.votes)
-    )
-
-
 def shown(approval: Approval, by: Voter, now: datetime, *, whole: bool = True) -> ApprovalShown:
     """An approval as `by` sees it.
 
@@ -131,7 +128,6 @@ def shown(approval: Approval, by: Voter, now: datetime, *, whole: bool = True) -
         whole: with its summary.
     """
     refused = may_vote(approval, by, now)
-    why_not = READS_ONLY if refused is None and by.role == _READER else None if refused is None else refused.value
     return ApprovalShown(
         id=approval.id,
         state=approval.state,
@@ -152,6 +148,7 @@ def shown(approval: Approval, by: Voter, now: datetime, *, whole: bool = True) -
         expires_at=approval.expires_at,
         decided_at=approval.decided_at,
         consumed_at=approval.consumed_at,
+        edit=None if approval.edit is None else approval.edit.row,
         replaced_by=approval.replaced_by,
         needed=approval.needed,
         given=approval.given,
@@ -166,7 +163,7 @@ def shown(approval: Approval, by: Voter, now: datetime, *, whole: bool = True) -
             )
             for vote in approval.votes
         ],
-        may_vote=why_not is None,
-        why_not=why_not,
+        may_vote=refused is None,
+        why_not=None if refused is None else refused.value,
         summary=dict(approval.summary) if whole else None,
     )

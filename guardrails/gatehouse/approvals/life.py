@@ -5,10 +5,11 @@ Pure and total: every state and event has an answer, every doubt is a no, and th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Protocol
 
 from gatehouse.approvals.values import OPEN, Approval, Edit, State, Voter
 from gatehouse.audit.record import clean
@@ -23,7 +24,24 @@ from gatehouse.errors import (
     InvalidRequest,
 )
 
-_ADMIN = "proxy_admin"
+_ADMIN: Final = "proxy_admin"
+# LiteLLM itself lets this role change nothing.
+_READER: Final = "proxy_admin_viewer"
+_AUDITORS: Final = frozenset({_ADMIN, _READER})
+_KINDS: Final = ("roles", "users", "teams")
+
+
+class Waits(Protocol):
+    """What says whom an approval concerns."""
+
+    @property
+    def approvers(self) -> Mapping[str, Any]: ...
+
+    @property
+    def requested_by(self) -> Mapping[str, str]: ...
+
+    @property
+    def voters(self) -> Collection[str]: ...
 
 
 class Event(StrEnum):
@@ -45,6 +63,7 @@ class NoVote(StrEnum):
     OWN_REQUEST = "You asked for this yourself. Somebody else must decide."
     NOT_AN_APPROVER = "The rule names others to decide on this. Ask one of them."
     REPLACED = "A reviewer edited this request. Vote on the one that it became."
+    READS_ONLY = "Your role reads and does not vote. Ask an administrator."
     VOTED = "You have voted on this already. A vote cannot be changed."
 
     @property
@@ -91,7 +110,18 @@ def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
         return NoVote.NOT_AN_APPROVER
     if any(vote.user_id == user for vote in approval.votes):
         return NoVote.VOTED
-    return None
+    return NoVote.READS_ONLY if voter.role == _READER else None
+
+
+def may_see(asked: Waits, by: Voter) -> bool:
+    """Administrators and auditors all, reviewers what they may or did decide on, everybody what they asked for."""
+    user = clean(by.user_id)
+    return (
+        by.role in _AUDITORS
+        or is_own(asked, by)
+        or (user is not None and user in asked.voters)
+        or (bool(user) and _is_named(asked, user, by))
+    )
 
 
 def edited(approval: Approval, edit: Edit) -> Edit:
@@ -129,11 +159,11 @@ def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
     return summary
 
 
-def is_own(approval: Approval, voter: Voter) -> bool:
+def is_own(asked: Waits, voter: Voter) -> bool:
     """Whether this person asked for it: as the same user, or with the same key."""
     user = clean(voter.user_id)
-    return (user is not None and user == approval.requester_user) or (
-        voter.key_hash is not None and voter.key_hash == approval.key_hash
+    return (user is not None and user == asked.requested_by.get("user")) or (
+        voter.key_hash is not None and voter.key_hash == asked.requested_by.get("key_hash")
     )
 
 
@@ -143,9 +173,13 @@ def may_cancel(approval: Approval, voter: Voter) -> bool:
 
 
 def _is_approver(approval: Approval, user: str, voter: Voter) -> bool:
-    roles, users, teams = (set(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
-    if not roles and not users and not teams:
+    if not any(approval.approvers.get(kind) for kind in _KINDS):
         return voter.role == _ADMIN
+    return _is_named(approval, user, voter)
+
+
+def _is_named(asked: Waits, user: str | None, voter: Voter) -> bool:
+    roles, users, teams = (set(asked.approvers.get(kind) or ()) for kind in _KINDS)
     return user in users or voter.role in roles or bool(voter.teams & teams)
 
 

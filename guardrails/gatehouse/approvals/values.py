@@ -152,6 +152,11 @@ class Approval:
         return self.requested_by.get("key_hash")
 
     @property
+    def voters(self) -> frozenset[str]:
+        """Who has voted."""
+        return frozenset(vote.user_id for vote in self.votes)
+
+    @property
     def needed(self) -> int:
         """How many different people must say yes."""
         count = self.approvers.get("count")

@@ -79,12 +79,15 @@ def show(approval_id: IdArgument, as_json: JsonOption = False, url: UrlOption = 
 def approve(
     approval_id: IdArgument,
     comment: CommentOption = None,
+    model: Annotated[str | None, typer.Option(help="Only if this model answers.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Only if the answer has no more tokens.")] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Vote that the request may be sent."""
-    _vote(approval_id, "approve", comment, as_json, url, key)
+    """Vote that the request may be sent, also as less than was asked."""
+    edit = {name: value for name, value in (("model", model), ("max_tokens", max_tokens)) if value is not None}
+    _vote(approval_id, {"decision": "approve", "comment": comment, "edit": edit}, as_json, url, key)
 
 
 @approvals.command()
@@ -96,7 +99,7 @@ def reject(
     key: KeyOption = None,
 ) -> None:
     """Vote that the request may not be sent."""
-    _vote(approval_id, "reject", comment, as_json, url, key)
+    _vote(approval_id, {"decision": "reject", "comment": comment}, as_json, url, key)
 
 
 @approvals.command()
@@ -118,10 +121,8 @@ def _client(url: str | None, key: str | None) -> GatewayClient:
     return GatewayClient(*address(url, key, os.environ))
 
 
-def _vote(
-    approval_id: UUID, decision: str, comment: str | None, as_json: bool, url: str | None, key: str | None
-) -> None:
-    ballot = {"decision": decision} | ({"comment": comment} if comment else {})
+def _vote(approval_id: UUID, said: dict[str, Any], as_json: bool, url: str | None, key: str | None) -> None:
+    ballot = {name: value for name, value in said.items() if value}
     with _client(url, key) as client:
         # What the terminal could not read as text arrives as lone surrogates; escaped, the gateway can say so.
         body = json.dumps(ballot).encode()
@@ -133,7 +134,9 @@ def _vote(
         return
     state, given, needed = (found.get(name) for name in ("state", "given", "needed"))
     rest = f" {given} of {needed} have said yes." if state == "requested" else ""
-    _print(Text(printable(f"{approval_id} is {state}.{rest}")))
+    edited = str(found.get("id")) != str(approval_id)
+    name = f"{approval_id}, edited, is now {found.get('id')}, which" if edited else str(approval_id)
+    _print(Text(printable(f"{name} is {state}.{rest}")))
 
 
 def _pages(client: GatewayClient, state: State | None, limit: int) -> Iterator[dict[str, Any]]:
@@ -230,6 +233,8 @@ def _lines(approval: dict[str, Any]) -> Iterator[str]:
         "asked by": _who(approval),
         "model": approval.get("model"),
         "route": approval.get("route"),
+        "edited": ", ".join(f"{name} {value}" for name, value in (approval.get("edit") or {}).items()),
+        "became": approval.get("replaced_by"),
         "rules": ", ".join(map(str, approval.get("rules") or ())),
         "reason": approval.get("reason"),
         "may decide": "; ".join(named) or "administrators",

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from gatehouse.approvals.life import NoVote, may_vote
-from gatehouse.approvals.values import Approval, State
+from gatehouse.approvals.life import NoVote, longest_answer, may_see, may_vote
+from gatehouse.approvals.values import Approval, Edit, State
 from gatehouse.clock import now
 from gatehouse.console.access import HOME, Doorkeeper, Visitor
 from gatehouse.console.rendering import page
@@ -27,11 +27,13 @@ from gatehouse.db import console as db
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import InvalidRequest, NotFound
+from gatehouse.key_models import check_edit
 from gatehouse.settings import Settings
 
 _ON_ONE_PAGE: Final = 20
 _HISTORY: Final = 50
 _COMMENT_CHARS: Final = 2_000
+_MODEL_CHARS: Final = 256
 # Of a prompt in the inbox; the request's own page has all that is kept.
 _EXCERPT_CHARS: Final = 1_200
 
@@ -68,6 +70,11 @@ class Card:
         return pieces
 
     @property
+    def most_tokens(self) -> int | None:
+        """The longest answer that the request may get; None where nothing says."""
+        return longest_answer(self.approval)
+
+    @property
     def version(self) -> str:
         """Changes when the card does."""
         return f"ask-{self.approval.id}-{self.approval.given}"
@@ -96,7 +103,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
 
     def waiting(visitor: Visitor) -> list[db.Pending]:
         with db.looking(settings.database_url) as connection:
-            return [each for each in db.pending(connection) if _concerns(visitor, each)]
+            return [each for each in db.pending(connection) if may_see(each, visitor.voter)]
 
     async def values(visitor: Visitor, seen: list[db.Pending]) -> dict[str, Any]:
         at, shown = now(), seen[:_ON_ONE_PAGE]
@@ -138,7 +145,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
 
     async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
         approval = await ask(lambda connection: approvals.get(connection, approval_id))
-        if approval is None or not _may_see(approval, visitor):
+        if approval is None or not may_see(approval, visitor.voter):
             raise NotFound("There is no approval by that id. Look at the inbox.")
         return approval
 
@@ -149,29 +156,33 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
         if said not in ("approve", "reject"):
             raise InvalidRequest("A vote is approve or reject. Choose one of the buttons.")
         comment = fields.get("comment", "").strip()[:_COMMENT_CHARS] or None
-        await seen(visitor, approval_id)
-        await ask(
+        edit = _edit(fields) if said == "approve" else None
+        asked = await seen(visitor, approval_id)
+        if edit is not None:
+            await check_edit(asked, edit)
+        voted = await ask(
             lambda connection: approvals.vote(
-                connection, approval_id, visitor.voter, approve=said == "approve", comment=comment
+                connection, approval_id, visitor.voter, approve=said == "approve", comment=comment, edit=edit
             )
         )
-        return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{approval_id}", 303)
+        return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{voted.id}", 303)
 
     @api.get("/history")
     async def history(
         request: Request,
         visitor: Visitor = visitor_of,
-        state: State | None = None,
+        state: State | Literal[""] = "",
         before: UUID | None = None,
     ) -> Response:
-        found = await ask(lambda connection: approvals.list_(connection, state, _HISTORY, before))
+        wanted = state or None
+        found = await ask(lambda connection: approvals.list_(connection, wanted, _HISTORY, before))
         return page(
             request,
             "history.html",
             visitor=visitor,
-            approvals=[each for each in found if _may_see(each, visitor)],
+            approvals=[each for each in found if may_see(each, visitor.voter)],
             states=list(State),
-            wanted=state,
+            wanted=wanted,
             last=found[-1].id if len(found) == _HISTORY else None,
             first=before is None,
         )
@@ -197,23 +208,17 @@ def _pieces(prompt: str) -> list[tuple[str, str]]:
     return pieces
 
 
+def _edit(fields: Mapping[str, str]) -> Edit | None:
+    """What a reviewer approves instead; None where the form's fields for that are empty."""
+    model, tokens = (fields.get(name, "").strip() for name in ("model", "max_tokens"))
+    if tokens and not (tokens.isascii() and tokens.isdigit() and len(tokens) < 10):
+        raise InvalidRequest("The most tokens are a whole number. Correct it, or leave it empty.")
+    if len(model) > _MODEL_CHARS:
+        raise InvalidRequest("A model's name is not that long. Correct it, or leave it empty.")
+    return Edit(model or None, int(tokens) if tokens else None) if model or tokens else None
+
+
 def _mark(seen: Iterable[db.Pending]) -> str:
     """Another one whenever what somebody sees has changed."""
     said = " ".join(f"{each.id}/{len(each.voters)}" for each in seen)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
-
-
-def _may_see(approval: Approval, visitor: Visitor) -> bool:
-    voters = [vote.user_id for vote in approval.votes]
-    return _concerns(visitor, db.Pending(approval.id, dict(approval.approvers), dict(approval.requested_by), voters))
-
-
-def _concerns(visitor: Visitor, asked: db.Pending) -> bool:
-    """Whether they are an auditor, made the request, voted on it, or are asked to."""
-    voter, by = visitor.voter, asked.requested_by
-    if visitor.is_auditor or voter.user_id in asked.voters:
-        return True
-    if voter.user_id == by.get("user") or voter.key_hash == by.get("key_hash"):
-        return True
-    roles, users, teams = (set(asked.approvers.get(kind) or ()) for kind in ("roles", "users", "teams"))
-    return voter.user_id in users or voter.role in roles or bool(voter.teams & teams)
