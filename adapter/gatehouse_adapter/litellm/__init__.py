@@ -1,0 +1,10 @@
+"""Library mode: `litellm.completion()` under a gateway's rules, without the gateway in between.
+
+`Governor.completion` and `Governor.acompletion` take what LiteLLM's take. Needs the extra `gatehouse-adapter[litellm]`.
+"""
+
+from gatehouse_adapter.errors import ApprovalRejected, GovernanceUnavailable
+from gatehouse_adapter.litellm.errors import ApprovalTimeout, PolicyDeniedError
+from gatehouse_adapter.litellm.governor import Governor
+
+__all__ = ["ApprovalRejected", "ApprovalTimeout", "GovernanceUnavailable", "Governor", "PolicyDeniedError"]

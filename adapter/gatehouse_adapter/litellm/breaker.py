@@ -1,0 +1,84 @@
+"""A circuit breaker: after so many failures in a row nobody asks for a while, and then one call finds out for all.
+
+Pure: the caller passes the time in, and calls from one thread (the background loop's).
+
+    closed     every call asks; `threshold` failures in a row open it
+    open       nobody asks, for `recovery` seconds
+    half-open  the next call asks, and while it does nobody else: its success closes, its failure opens again
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class State(Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Permit(Enum):
+    """What a call may do; given back with what came of it."""
+
+    ORDINARY = "ordinary"
+    PROBE = "probe"
+
+
+class Breaker:
+    """Of one endpoint.
+
+    Args:
+        threshold: failures in a row, at least 1.
+        recovery: seconds.
+    """
+
+    def __init__(self, threshold: int, recovery: float) -> None:
+        self._threshold = threshold
+        self._recovery = recovery
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._probing = False
+
+    def state(self, now: float) -> State:
+        """Seen at `now`, in seconds on a clock that never goes back."""
+        if self._opened_at is None:
+            return State.CLOSED
+        return State.HALF_OPEN if self._probing or now - self._opened_at >= self._recovery else State.OPEN
+
+    def enter(self, now: float) -> Permit | None:
+        """A permit to ask, or None."""
+        state = self.state(now)
+        if state is State.CLOSED:
+            return Permit.ORDINARY
+        if state is State.OPEN or self._probing:
+            return None
+        self._probing = True
+        return Permit.PROBE
+
+    def succeeded(self, permit: Permit) -> None:
+        """The endpoint answered, whatever it said."""
+        if permit is Permit.PROBE:
+            self._probing = False
+            self._opened_at = None
+        if self._opened_at is None:  # what an old call hears says nothing of a breaker that has opened since
+            self._failures = 0
+
+    def failed(self, permit: Permit, now: float) -> bool:
+        """It did not. Returns whether that opened the breaker."""
+        if permit is Permit.PROBE:
+            self._probing = False
+            self._opened_at = now
+            return True
+        if self._opened_at is not None:
+            return False
+        self._failures += 1
+        if self._failures >= self._threshold:
+            self._opened_at = now
+            return True
+        return False
+
+    def left(self, permit: Permit) -> None:
+        """The caller went away before there was an answer; the next one may find out instead."""
+        if permit is Permit.PROBE:
+            self._probing = False

@@ -1,0 +1,239 @@
+"""Governor: LiteLLM's completion and acompletion, each call decided on by a gateway and reported to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import litellm
+from litellm import acompletion as _acompletion
+from litellm import completion as _completion
+from litellm.integrations.custom_logger import CustomLogger
+
+from gatehouse_adapter.litellm import facts
+from gatehouse_adapter.litellm.background import Background, background
+from gatehouse_adapter.litellm.deciding import Decider
+from gatehouse_adapter.litellm.endpoint import Decision, Endpoint
+from gatehouse_adapter.litellm.errors import withheld
+from gatehouse_adapter.litellm.observing import Observing, observe
+from gatehouse_adapter.litellm.options import Options, checked
+from gatehouse_adapter.litellm.reporting import Facts, Report, Reporter, Send, Telling, Verdict
+from gatehouse_adapter.litellm.requests import attempts, prepare
+from gatehouse_adapter.litellm.streams import AsyncGovernedStream, GovernedStream
+from gatehouse_adapter.litellm.unmasking import Replacements, copied
+
+
+class _Link:
+    """What a governor has on the background loop."""
+
+    def __init__(self, options: Options, home: Background) -> None:
+        self.options = options
+        self.home = home
+        self.endpoint = Endpoint(options)
+        self.decider = Decider(options, self.endpoint)
+        self.reporter = Reporter(options, self.endpoint, home)
+
+    def report(self, call_id: str) -> Report:
+        """The report on a call that was decided on here."""
+
+        def tell(told: Mapping[str, Any], found: Facts) -> Future[Verdict | None] | None:
+            return self.send(f"call {call_id}", Telling(self.options, self.endpoint, told, found))
+
+        return Report(call_id, tell)
+
+    def send(self, what: str, send: Send) -> Future[Verdict | None] | None:
+        """From any thread; None where the loop has ended with the interpreter."""
+        taking = self.reporter.take(what, send)
+        try:
+            return self.home.submit(taking)
+        except RuntimeError:
+            taking.close()
+            return None
+
+    async def farewell(self) -> None:
+        await self.reporter.farewell()
+        await self.endpoint.close()
+
+
+class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
+    """Governs the LiteLLM calls of one agent. One per process is enough; any thread and any event loop may use it.
+
+    As `litellm.callbacks = [governor]` it reports on calls that were made without it, after the fact.
+
+    Args:
+        endpoint: the gateway's address, with or without `/v1`.
+        client_id: the agent's id.
+        client_secret: a virtual key of the gateway.
+        default_user_token: the end user of calls that name none in `user`.
+        tenant_id: goes along with every decision, like `extra_context`.
+        fail_open: let calls through while the gateway is away. A refusal is a refusal either way.
+        call_timeout_seconds: how long a call waits for its decision, a person's time aside.
+        breaker_failure_threshold: failures in a row after which the gateway is not asked for a while.
+        breaker_recovery_seconds: that while; then one call finds out.
+        enable_hitl_polling: wait where a person must agree; False raises PolicyDeniedError at once.
+        approval_poll_interval_seconds: how often to ask where the gateway does not hold the call itself.
+        approval_max_wait_seconds: how long to wait for a person.
+        extra_context: goes along with every decision as the request's metadata; `session_id` names the session.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        client_id: str,
+        client_secret: str = "",
+        default_user_token: str = "anonymous",  # noqa: S107  a user's name
+        tenant_id: str | None = None,
+        fail_open: bool = False,
+        call_timeout_seconds: float = 5.0,
+        breaker_failure_threshold: int = 5,
+        breaker_recovery_seconds: float = 30.0,
+        enable_hitl_polling: bool = True,
+        approval_poll_interval_seconds: float = 2.0,
+        approval_max_wait_seconds: float = 300.0,
+        extra_context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._options = checked(
+            Options(
+                endpoint=endpoint,
+                client_id=client_id,
+                client_secret=client_secret,
+                default_user_token=default_user_token,
+                tenant_id=tenant_id,
+                fail_open=fail_open,
+                call_timeout_seconds=call_timeout_seconds,
+                breaker_failure_threshold=breaker_failure_threshold,
+                breaker_recovery_seconds=breaker_recovery_seconds,
+                enable_hitl_polling=enable_hitl_polling,
+                approval_poll_interval_seconds=approval_poll_interval_seconds,
+                approval_max_wait_seconds=approval_max_wait_seconds,
+                extra_context=dict(extra_context or {}),
+            )
+        )
+
+    def completion(self, *args: Any, **options: Any) -> Any:
+        """As `litellm.completion`, which it calls with what the gateway let through.
+
+        Returns:
+            What LiteLLM returns; for a stream, an iterator of its chunks.
+
+        Raises:
+            PolicyDeniedError, ApprovalRejected, ApprovalTimeout: the call was not made.
+            GovernanceUnavailable: no decision, so the call was not made; only with fail_open=False.
+            BadRequest: it cannot be put to the gateway.
+            Exception: LiteLLM's own.
+        """
+        failed: Exception | None = None
+        for given in attempts("completion", args, options):
+            request = prepare(given, self._options)
+            link = self._link()
+            asking = link.home.submit(link.decider.decide(request))
+            try:
+                decision = asking.result()
+            finally:
+                asking.cancel()
+            if decision is None:
+                return _completion(**request.undecided())
+            arguments = request.decided(decision.body, decision.call_id)
+            report = link.report(decision.call_id)
+            try:
+                answer = _completion(**arguments)
+            except Exception as exc:
+                report.failure(exc)
+                failed = exc
+                continue
+            except BaseException:
+                report.partial()
+                raise
+            if isinstance(answer, litellm.ModelResponse):
+                said = report.success(partial(_same, facts.snapshot(answer)))
+                _let_through(said.result() if said else None, decision)
+                return _shown(answer, decision)
+            return GovernedStream(answer, decision.replacements, report, arguments.get("messages"))
+        assert failed is not None
+        raise failed
+
+    async def acompletion(self, *args: Any, **options: Any) -> Any:
+        """As `litellm.acompletion`; the rest is as for `completion`."""
+        failed: Exception | None = None
+        for given in attempts("acompletion", args, options):
+            request = prepare(given, self._options)
+            link = self._link()
+            decision = await asyncio.wrap_future(link.home.submit(link.decider.decide(request)))
+            if decision is None:
+                return await _acompletion(**request.undecided())
+            arguments = request.decided(decision.body, decision.call_id)
+            report = link.report(decision.call_id)
+            try:
+                answer = await _acompletion(**arguments)
+            except Exception as exc:
+                report.failure(exc)
+                failed = exc
+                continue
+            except BaseException:
+                report.partial()
+                raise
+            if isinstance(answer, litellm.ModelResponse):
+                said = report.success(partial(_same, facts.snapshot(answer)))
+                _let_through(await asyncio.wrap_future(said) if said else None, decision)
+                return _shown(answer, decision)
+            return AsyncGovernedStream(answer, decision.replacements, report, arguments.get("messages"))
+        assert failed is not None
+        raise failed
+
+    # LiteLLM asks a callback's own class for its hooks, so they are all here.
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A call made without the governor, by `litellm.completion`."""
+        self._observe(kwargs, response_obj, start_time, end_time, failed=False)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """One that failed."""
+        self._observe(kwargs, response_obj, start_time, end_time, failed=True)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """One made by `litellm.acompletion`."""
+        self._observe(kwargs, response_obj, start_time, end_time, failed=False)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """One that failed."""
+        self._observe(kwargs, response_obj, start_time, end_time, failed=True)
+
+    def _observe(self, kwargs: Any, answer: Any, start: Any, end: Any, *, failed: bool) -> None:
+        link = self._link()
+        seen = observe(kwargs, answer, start, end, failed=failed, options=self._options)
+        if seen is not None:
+            link.send("a call made without the governor", Observing(self._options, link.endpoint, seen))
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until everything is reported, at most so many seconds; whether it is. A process does so as it exits."""
+        link = self._link()
+        return link.home.submit(link.reporter.settled(timeout)).result()
+
+    def _link(self) -> _Link:
+        return background().part(self, partial(_Link, self._options))
+
+
+def _same(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    return told
+
+
+def _let_through(verdict: Verdict | None, decision: Decision) -> None:
+    if verdict is not None:
+        raise withheld(verdict, decision.call_id)
+
+
+def _shown(answer: Any, decision: Decision) -> Any:
+    """The answer as its caller may see it."""
+    replacements = Replacements(decision.replacements)
+    if not replacements:
+        return answer
+    shown = copied(answer)
+    for choice in shown.choices:
+        replacements.restore(choice.message)
+    return shown

@@ -1,0 +1,189 @@
+"""The way back from placeholders, in whole answers and in streams cut anywhere.
+
+The map comes with a decision and lives as long as the call. Only the exact form is turned back, and only once: what was
+put in is not looked at again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from litellm.types.utils import ChatCompletionDeltaToolCall, Function
+from pydantic import BaseModel
+
+_JSON_FIELDS = frozenset({"arguments"})
+
+
+class Replacements:
+    """Placeholders and what they stand for."""
+
+    def __init__(self, originals: Mapping[str, str]) -> None:
+        self._originals = dict(originals)
+        self._longest = max(map(len, originals), default=0)
+        # The longest first: one placeholder may be the beginning of another.
+        names = sorted((name for name in originals if name), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, names))) if names else None
+        self._beginnings = {name[:size] for name in names for size in range(1, len(name))}
+
+    def __repr__(self) -> str:
+        return f"Replacements({len(self._originals)})"
+
+    def __bool__(self) -> bool:
+        return self._pattern is not None
+
+    def text(self, text: str) -> str:
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: self._originals[match[0]], text)
+
+    def json_text(self, text: str) -> str:
+        """As `text` for JSON text: an original is written as the inside of a JSON string."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: json.dumps(self._originals[match[0]])[1:-1], text)
+
+    def held(self, text: str) -> int:
+        """Where the end of the text may be the beginning of a placeholder; its length where it is none."""
+        for at in range(max(0, len(text) - self._longest + 1), len(text)):
+            if text[at:] in self._beginnings:
+                return at
+        return len(text)
+
+    def restore(self, value: Any) -> Any:
+        """The value with every text in it turned back; dicts, lists and LiteLLM's objects are changed in place."""
+        return self._restore(value, self.text)
+
+    def _restore(self, value: Any, turn: Callable[[str], str]) -> Any:
+        if isinstance(value, str):
+            return turn(value)
+        if isinstance(value, list):
+            value[:] = [self._restore(each, turn) for each in value]
+        elif isinstance(value, dict):
+            value.update({name: self._restore(each, self._turn(name)) for name, each in value.items()})
+        elif isinstance(value, BaseModel):
+            for name, each in list(value):
+                restored = self._restore(each, self._turn(name))
+                if restored is not each:
+                    setattr(value, name, restored)
+        return value
+
+    def _turn(self, name: Any) -> Callable[[str], str]:
+        return self.json_text if name in _JSON_FIELDS else self.text
+
+
+class Running:
+    """One text of a stream: holds back only what may be the beginning of a placeholder."""
+
+    def __init__(self, replacements: Replacements, *, inside_json: bool) -> None:
+        self._replacements = replacements
+        self._turn = replacements.json_text if inside_json else replacements.text
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        text = self._held + piece
+        at = self._replacements.held(text)
+        self._held = text[at:]
+        return self._turn(text[:at])
+
+    def flush(self) -> str:
+        text, self._held = self._held, ""
+        return self._turn(text)
+
+
+def copied(answer: Any) -> Any:
+    """A copy whose choices are its own. LiteLLM's loggers and caches keep the original, with its placeholders."""
+    copy = answer.model_copy()
+    copy.choices = deepcopy(answer.choices)
+    return copy
+
+
+class Restorer:
+    """For one stream: LiteLLM's chunks with their texts turned back."""
+
+    def __init__(self, replacements: Replacements) -> None:
+        self._replacements = replacements
+        self._running: dict[tuple[Any, ...], Running] = {}
+
+    def chunk(self, chunk: Any) -> Any:
+        """A copy of the chunk as the caller may see it."""
+        chunk = copied(chunk)
+        for choice in chunk.choices:
+            delta = choice.delta
+            if delta is None:
+                continue
+            self._delta(choice.index, delta)
+            if choice.finish_reason is not None:
+                self._flush(choice.index, delta)
+        return chunk
+
+    def rest(self, last: Any) -> Any | None:
+        """One more chunk, like the last, with what is still held when a stream ends without a finish reason."""
+        open_choices = {key[0] for key in self._running}
+        choices = [choice for choice in last.choices if choice.index in open_choices] if last is not None else []
+        if not choices:
+            return None
+        chunk = copied(last)
+        chunk.choices = [choice for choice in chunk.choices if choice.index in open_choices]
+        held = False
+        for choice in chunk.choices:
+            for name, value in list(choice.delta):
+                if isinstance(value, str) and name != "role":
+                    setattr(choice.delta, name, "")
+            choice.delta.tool_calls = None
+            held = self._flush(choice.index, choice.delta) or held
+        return chunk if held else None
+
+    def _delta(self, index: int, delta: Any) -> None:
+        for name, value in list(delta):
+            if isinstance(value, str) and name != "role":
+                setattr(delta, name, self._run(index, name).feed(value))
+            elif name == "tool_calls" and isinstance(value, list):
+                for call, function in _functions(value):
+                    if isinstance(function.arguments, str):
+                        function.arguments = self._run(index, "tool_calls", call).feed(function.arguments)
+            elif name == "function_call" and value is not None:
+                if isinstance(value.arguments, str):
+                    value.arguments = self._run(index, "function_call").feed(value.arguments)
+            elif value is not None:
+                self._replacements.restore(value)
+
+    def _run(self, *key: Any) -> Running:
+        inside_json = key[1] in ("tool_calls", "function_call")
+        return self._running.setdefault(key, Running(self._replacements, inside_json=inside_json))
+
+    def _flush(self, index: int, delta: Any) -> bool:
+        """Put what is held at the end of the delta's texts; whether there was anything."""
+        held = False
+        for key in [key for key in self._running if key[0] == index]:
+            text = self._running.pop(key).flush()
+            if not text:
+                continue
+            held = True
+            if key[1] == "tool_calls":
+                _add_arguments(delta, key[2], text)
+            elif key[1] == "function_call":
+                delta.function_call = {"name": None, "arguments": text}
+            else:
+                setattr(delta, key[1], (getattr(delta, key[1], None) or "") + text)
+        return held
+
+
+def _functions(calls: list[Any]) -> Iterator[tuple[int, Any]]:
+    for position, call in enumerate(calls):
+        function = getattr(call, "function", None)
+        if function is not None:
+            index = getattr(call, "index", None)
+            yield position if index is None else index, function
+
+
+def _add_arguments(delta: Any, index: int, text: str) -> None:
+    for found, function in _functions(delta.tool_calls or []):
+        if found == index:
+            function.arguments = (function.arguments or "") + text
+            return
+    call = ChatCompletionDeltaToolCall(index=index, type="function", function=Function(arguments=text, name=None))
+    delta.tool_calls = [*(delta.tool_calls or []), call]
