@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.providers import ChatRequest, Piece, Provider, ToolCall, register
+from gatehouse.providers import ChatRequest, Piece, Provider, ToolCall, get_registry, register_provider
 from gatehouse.providers.echo import provider as echo
 from gatehouse.providers.mock_api import provider as mock_api
 
@@ -30,7 +30,9 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(litellm, "custom_provider_map", [])
     monkeypatch.setattr(litellm, "callbacks", [])
-    register(echo, mock_api)
+    monkeypatch.setattr(get_registry(), "_providers", {})
+    register_provider("echo", echo)
+    register_provider("mock_api", mock_api)
     return litellm
 
 
@@ -257,7 +259,6 @@ async def test_a_mistake_in_the_settings_is_named(litellm: Any) -> None:
 
 
 class Sleeper(Provider):
-    name = "sleeper"
     ended = ""
 
     async def answer_in_pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
@@ -274,7 +275,7 @@ class Sleeper(Provider):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_cancelling_a_call_cancels_the_work_at_once(litellm: Any, stream: bool) -> None:
     sleeper = Sleeper()
-    register(sleeper)
+    register_provider("sleeper", sleeper)
 
     async def call() -> None:
         await text_of(await router_with(litellm, "sleeper/m").acompletion(model="m", messages=HELLO, stream=stream))
@@ -289,12 +290,10 @@ async def test_cancelling_a_call_cancels_the_work_at_once(litellm: Any, stream: 
 
 async def test_a_provider_is_one_method(litellm: Any) -> None:
     class Shout(Provider):
-        name = "shout"
-
         async def answer(self, request: ChatRequest) -> str:
             return request.last_user_text.upper()
 
-    register(Shout())
+    register_provider("shout", Shout)
     router = router_with(litellm, "shout/m")
     assert (await router.acompletion(model="m", messages=HELLO)).choices[0].message.content == "HELLO THERE WORLD"
     assert await text_of(await router.acompletion(model="m", messages=HELLO, stream=True)) == ["HELLO THERE WORLD"]
@@ -305,12 +304,10 @@ async def test_a_provider_is_one_method(litellm: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_unexpected_exception_is_a_500_that_quotes_nothing(litellm: Any, stream: bool) -> None:
     class Broken(Provider):
-        name = "broken"
-
         async def answer(self, request: ChatRequest) -> str:
             raise ValueError(f"cannot digest {request.last_user_text}")
 
-    register(Broken())
+    register_provider("broken", Broken)
     with pytest.raises(litellm.InternalServerError) as raised:
         await text_of(await router_with(litellm, "broken/m").acompletion(model="m", messages=HELLO, stream=stream))
     assert "failed with ValueError" in str(raised.value)

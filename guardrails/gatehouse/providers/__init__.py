@@ -1,13 +1,47 @@
-"""Models of our own making, served through LiteLLM: a base class to write one in a few lines, and two to try with.
+"""Models of our own making, served through LiteLLM: base classes to write one, a registry, and two to try with.
 
-A provider is one instance of `Provider`. In the proxy, config.yaml names it in `litellm_settings.custom_provider_map`
-(`- {provider: echo, custom_handler: gatehouse.providers.echo.provider}`); in a program, `register(provider)` does it.
+`Provider` is the easy way: one async method that returns text. `BaseCustomProvider` beneath it speaks LiteLLM's terms.
+`register_provider(name, provider)` makes one known to a program, `litellm_settings.custom_provider_map` to the gateway,
+and an installed package's entry points to both (docs/plugins.md).
 """
 
 from __future__ import annotations
 
-from gatehouse.providers.base import Provider, register
+from gatehouse.providers.base import BaseCustomProvider
+from gatehouse.providers.echo import EchoProvider
 from gatehouse.providers.failures import upstream_error
+from gatehouse.providers.mock_api import MockAPIProvider
+from gatehouse.providers.plugins import LoadedPlugins, Plugin, PluginError
+from gatehouse.providers.provider import Provider
+from gatehouse.providers.registry import (
+    PluginRegistry,
+    get_provider,
+    get_registry,
+    initialize_plugins,
+    list_providers,
+    register_provider,
+    unregister,
+)
 from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall
 
-__all__ = ["ChatRequest", "EmbeddingRequest", "Piece", "Provider", "ToolCall", "register", "upstream_error"]
+__all__ = [
+    "BaseCustomProvider",
+    "ChatRequest",
+    "EchoProvider",
+    "EmbeddingRequest",
+    "LoadedPlugins",
+    "MockAPIProvider",
+    "Piece",
+    "Plugin",
+    "PluginError",
+    "PluginRegistry",
+    "Provider",
+    "ToolCall",
+    "get_provider",
+    "get_registry",
+    "initialize_plugins",
+    "list_providers",
+    "register_provider",
+    "unregister",
+    "upstream_error",
+]

@@ -1,215 +1,148 @@
-"""The base class of our LiteLLM providers: its author writes one async method, the base derives the rest.
+"""The base class of custom providers: LiteLLM's own methods and signatures, of which an author writes one of each kind.
 
-Derived are the plain, streaming, synchronous and asynchronous forms, the token counts (LiteLLM's counter, offline), the
-response shapes and the timeout. Cancelling a call cancels whatever the method awaits.
+Chat, embeddings and images each have a synchronous and an asynchronous form, and chat streams in both. What is not
+written is derived from what is; what cannot be derived is refused by name. An error is the same in every form.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import httpx
-import litellm
 from litellm.llms.custom_llm import CustomLLM
-from litellm.utils import custom_llm_setup
-from openai import OpenAIError
 
+from gatehouse.providers import background
 from gatehouse.providers.failures import upstream_error
-from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall
+from gatehouse.providers.shapes import chunks_of
 
 T = TypeVar("T")
 
 
-class Provider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped for us
-    """A model provider. Set `name`; write `answer`, or `answer_in_pieces` to stream; write `embed` to offer embeddings.
+class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped for us
+    """A provider in LiteLLM's terms. Write `completion` or `acompletion`, and what else the model can do.
 
-    Whatever these raise reaches the caller; raise `self.error(status, message, request)` for a status of your choice.
-    One instance serves all calls at once, so keep nothing about a call on it.
+    LiteLLM calls every method by keyword (`model`, `messages`, `model_response`, `optional_params`, `timeout`, ...; its
+    `CustomLLM` lists them): name those that you read and take the rest as `**call`.
+
+    | written | derived |
+    |---|---|
+    | `completion` | `acompletion` in a thread, `streaming` and `astreaming` in one piece |
+    | `acompletion` | `completion` on a loop of our own, `streaming` and `astreaming` in one piece |
+    | `streaming` or `astreaming` | the other of the two |
+    | `embedding` or `aembedding`, `image_generation` or `aimage_generation` | the other of the two |
+
+    A derived form gives up after `timeout` (in a stream: for each chunk). Cancelling one ends the wait at once; a
+    thread that it waited for goes on unseen. One instance serves all calls at once, so keep nothing about a call on it.
+
+    Attributes:
+        name: what errors call it; where a class does not say, the name that it is registered under.
     """
 
-    name: str
+    name: str = ""
 
-    async def answer(self, request: ChatRequest) -> str:
-        """The whole answer to `request`."""
-        raise upstream_error(404, "offers no chat", model=request.model, provider=self.name)
+    def error(self, status: int, message: str, model: str) -> Exception:
+        """The exception to raise so that the caller sees HTTP `status` with `message`."""
+        return upstream_error(status, message, model=model, provider=self.name or type(self).__name__)
 
-    async def answer_in_pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """The answer as it comes; unless overridden, `answer` in one piece."""
-        yield await self.answer(request)
+    # The parameters are LiteLLM's, and an author's own selection of them: `Any` lets a type checker accept every one.
 
-    async def embed(self, request: EmbeddingRequest) -> Sequence[Sequence[float]]:
-        """One vector for each of `request.texts`, in order."""
-        raise upstream_error(404, "offers no embeddings", model=request.model, provider=self.name)
+    def completion(self, *args: Any, **call: Any) -> Any:
+        """A whole answer, a `ModelResponse`."""
+        return self._from_async("acompletion", "chat", args, call)
 
-    def error(self, status: int, message: str, request: ChatRequest | EmbeddingRequest) -> Exception:
-        """The exception that makes the caller see HTTP `status` with `message`."""
-        return upstream_error(status, message, model=request.model, provider=self.name)
+    async def acompletion(self, *args: Any, **call: Any) -> Any:
+        """A whole answer, a `ModelResponse`."""
+        return await self._from_sync("completion", "chat", args, call)
 
-    # What LiteLLM calls, everything by keyword.
+    def streaming(self, *args: Any, **call: Any) -> Iterator[Any]:
+        """An answer in pieces, each a `GenericStreamingChunk`."""
+        if self._writes("astreaming"):
+            yield from background.loop().iterate(_each_in_time(self.astreaming(*args, **call), self, args, call))
+        else:
+            yield from chunks_of(self.completion(*args, **_unstreamed(call)))
 
-    async def acompletion(self, *, model: str, messages: list[dict[str, Any]], model_response: Any, **rest: Any) -> Any:
-        request = _chat_request(model, messages, rest)
-        with self._readable_errors(model):
-            async with asyncio.timeout(request.timeout), aclosing(self.answer_in_pieces(request)) as answer:
-                pieces = [piece async for piece in answer]
-            text = "".join(piece for piece in pieces if isinstance(piece, str))
-            calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
-            message = {
-                "role": "assistant",
-                "content": text if text or not calls else None,
-                "tool_calls": [call.as_openai(index) for index, call in enumerate(calls)] or None,
-            }
-            model_response.model = model
-            model_response.choices = [
-                litellm.Choices(index=0, finish_reason=_finish_reason(pieces), message=litellm.Message(**message))
-            ]
-            model_response.usage = litellm.Usage(**_usage(request, pieces))
-            return model_response
-
-    async def astreaming(self, *, model: str, messages: list[dict[str, Any]], **rest: Any) -> AsyncIterator[Any]:
-        request = _chat_request(model, messages, rest)
-        sent: list[Piece] = []
-        with self._readable_errors(model):
-            async with aclosing(self.answer_in_pieces(request)) as answer:
-                while (piece := await _in_time(anext(answer, None), request.timeout)) is not None:
-                    yield _chunk(piece, sum(isinstance(before, ToolCall) for before in sent))
-                    sent.append(piece)
-            yield _last_chunk(_finish_reason(sent), _usage(request, sent))
-
-    async def aembedding(self, *, model: str, input: Any, model_response: Any, **rest: Any) -> Any:  # noqa: A002
-        with self._readable_errors(model):
-            texts = _texts(input)
-            if texts is None:
-                raise upstream_error(400, "input must be text, or tokens of text", model=model, provider=self.name)
-            request = _embedding_request(model, texts, rest)
-            async with asyncio.timeout(request.timeout):
-                vectors = await self.embed(request)
-            model_response.model = model
-            model_response.data = [
-                {"object": "embedding", "index": index, "embedding": list(vector)}
-                for index, vector in enumerate(vectors)
-            ]
-            tokens = sum(_tokens(text=text) for text in texts)
-            model_response.usage = litellm.Usage(prompt_tokens=tokens, completion_tokens=0, total_tokens=tokens)
-            return model_response
-
-    def completion(self, **call: Any) -> Any:
-        return _apart(self.acompletion(**call))
-
-    def embedding(self, *, aembedding: bool | None = None, **call: Any) -> Any:
-        return _apart(self.aembedding(**call))
-
-    def streaming(self, **call: Any) -> Iterator[Any]:
-        chunks = self.astreaming(**call)
-        runner = asyncio.Runner()
-        with ThreadPoolExecutor(1) as thread:
-            try:
-                while (chunk := thread.submit(runner.run, _next(chunks)).result()) is not None:
+    async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[Any]:
+        """An answer in pieces, each a `GenericStreamingChunk`."""
+        if self._writes("streaming"):
+            chunks = background.iterate_in_thread(self.streaming(*args, **call))
+            async with aclosing(_each_in_time(chunks, self, args, call)) as in_time:
+                async for chunk in in_time:
                     yield chunk
-            finally:
-                thread.submit(runner.close).result()
+        else:
+            for chunk in chunks_of(await self.acompletion(*args, **_unstreamed(call))):
+                yield chunk
 
-    @contextmanager
-    def _readable_errors(self, model: str) -> Iterator[None]:
-        """Make every exception one that LiteLLM understands.
+    def embedding(self, *args: Any, **call: Any) -> Any:
+        """An `EmbeddingResponse`."""
+        return self._from_async("aembedding", "embeddings", args, call)
 
-        A timeout is a 408. An exception that is not LiteLLM's is a 500 without its text, which may quote the request;
-        LiteLLM alone would call it a connection error and a bug of its own.
-        """
-        try:
-            yield
-        except OpenAIError:  # the base of all of LiteLLM's
-            raise
-        except TimeoutError as error:
-            raise upstream_error(408, "no answer in time", model=model, provider=self.name) from error
-        except Exception as error:
-            raise upstream_error(500, f"failed with {type(error).__name__}", model=model, provider=self.name) from error
+    async def aembedding(self, *args: Any, **call: Any) -> Any:
+        """An `EmbeddingResponse`."""
+        return await self._from_sync("embedding", "embeddings", args, call)
 
+    def image_generation(self, *args: Any, **call: Any) -> Any:
+        """An `ImageResponse`."""
+        return self._from_async("aimage_generation", "images", args, call)
 
-def register(*providers: Provider) -> None:
-    """Make `providers` known to LiteLLM in this process, each under its name; one that is there already is replaced."""
-    names = {provider.name for provider in providers}
-    kept = [item for item in litellm.custom_provider_map if item["provider"] not in names]
-    litellm.custom_provider_map = kept + [{"provider": each.name, "custom_handler": each} for each in providers]
-    custom_llm_setup()
+    async def aimage_generation(self, *args: Any, **call: Any) -> Any:
+        """An `ImageResponse`."""
+        return await self._from_sync("image_generation", "images", args, call)
 
+    def _writes(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(BaseCustomProvider, name)
 
-def _chat_request(model: str, messages: list[dict[str, Any]], rest: Mapping[str, Any]) -> ChatRequest:
-    info = (rest.get("litellm_params") or {}).get("model_info") or {}
-    return ChatRequest(
-        model=model,
-        messages=messages,
-        params=rest.get("optional_params") or {},
-        settings=info.get("provider_settings") or {},
-        timeout=_seconds(rest.get("timeout")),
-        deployment=info.get("id") or model,
-    )
+    def _from_async(self, name: str, what: str, args: tuple[Any, ...], call: dict[str, Any]) -> Any:
+        if not self._writes(name):
+            raise self._not_offered(what, args, call)
+        return background.loop().run(_in_time(getattr(self, name)(*args, **call), self, args, call))
+
+    async def _from_sync(self, name: str, what: str, args: tuple[Any, ...], call: dict[str, Any]) -> Any:
+        if not self._writes(name):
+            raise self._not_offered(what, args, call)
+        return await _in_time(background.in_thread(getattr(self, name), *args, **call), self, args, call)
+
+    def _not_offered(self, what: str, args: tuple[Any, ...], call: dict[str, Any]) -> Exception:
+        streams = what == "chat" and (self._writes("streaming") or self._writes("astreaming"))
+        return self.error(404, f"offers no {what}{' without stream' if streams else ''}", _model(args, call))
 
 
-def _embedding_request(model: str, texts: Sequence[str], rest: Mapping[str, Any]) -> EmbeddingRequest:
-    info = (rest.get("litellm_params") or {}).get("model_info") or {}
-    return EmbeddingRequest(
-        model=model,
-        texts=texts,
-        settings=info.get("provider_settings") or {},
-        timeout=_seconds(rest.get("timeout")),
-        deployment=info.get("id") or model,
-    )
-
-
-def _texts(given: object) -> list[str] | None:
-    """The texts of an embedding request, which holds one text, several, or the tokens of either; else None."""
-    several = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
-    try:
-        return [text if isinstance(text, str) else litellm.decode(tokens=text) for text in several]
-    except (TypeError, ValueError, KeyError, OverflowError):
-        return None
-
-
-def _seconds(timeout: float | httpx.Timeout | None) -> float | None:
+def seconds(timeout: float | httpx.Timeout | None) -> float | None:
+    """LiteLLM's `timeout`, which may be an httpx one: how long to wait for the next byte."""
     return timeout.read if isinstance(timeout, httpx.Timeout) else timeout
 
 
-def _finish_reason(pieces: Sequence[Piece]) -> str:
-    return "tool_calls" if any(isinstance(piece, ToolCall) for piece in pieces) else "stop"
+async def _in_time(work: Awaitable[T], provider: BaseCustomProvider, args: tuple[Any, ...], call: dict[str, Any]) -> T:
+    limit = asyncio.timeout(seconds(call.get("timeout")))
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise provider.error(408, "no answer in time", _model(args, call)) from error
 
 
-def _chunk(piece: Piece, index: int) -> dict[str, object]:
-    text, tool = (piece, None) if isinstance(piece, str) else ("", piece.as_openai(index))
-    return {"text": text, "tool_use": tool, "is_finished": False, "finish_reason": "", "usage": None, "index": 0}
+async def _each_in_time(
+    chunks: AsyncIterator[T], provider: BaseCustomProvider, args: tuple[Any, ...], call: dict[str, Any]
+) -> AsyncGenerator[T, None]:
+    end = object()
+    try:
+        while (chunk := await _in_time(anext(chunks, end), provider, args, call)) is not end:
+            yield chunk  # type: ignore[misc]
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
 
 
-def _last_chunk(finish_reason: str, usage: Mapping[str, int]) -> dict[str, object]:
-    return {"text": "", "is_finished": True, "finish_reason": finish_reason, "usage": usage, "index": 0}
+def _model(args: tuple[Any, ...], call: dict[str, Any]) -> str:
+    return str(call.get("model") or (args[0] if args else ""))
 
 
-def _usage(request: ChatRequest, pieces: Sequence[Piece]) -> dict[str, int]:
-    said = "".join(piece if isinstance(piece, str) else str(piece.as_openai(0)["function"]) for piece in pieces)
-    prompt = _tokens(messages=request.messages, tools=request.params.get("tools"))
-    completion = _tokens(text=said)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _tokens(**what: Any) -> int:
-    # Without a model name, so that the counter takes the tokenizer LiteLLM ships and never downloads one.
-    count: int = litellm.token_counter(model="", **what)
-    return count
-
-
-async def _in_time(work: Awaitable[T], seconds: float | None) -> T:
-    async with asyncio.timeout(seconds):
-        return await work
-
-
-async def _next(chunks: AsyncIterator[T]) -> T | None:
-    return await anext(chunks, None)
-
-
-def _apart(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` on a loop of its own in another thread: the caller may be inside a running loop."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+def _unstreamed(call: dict[str, Any]) -> dict[str, Any]:
+    """The call for an author who answers in one piece: it is not he who streams."""
+    given = call.get("optional_params") or {}
+    return {**call, "optional_params": {k: v for k, v in given.items() if k not in ("stream", "stream_options")}}

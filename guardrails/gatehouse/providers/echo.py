@@ -11,14 +11,14 @@ import re
 import struct
 from collections.abc import AsyncGenerator, Sequence
 
-from gatehouse.providers.base import Provider
+from gatehouse.providers.provider import Provider
 from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece
 
 DEFAULT_DIMENSIONS = 256
 MAX_DIMENSIONS = 4096  # a caller chooses the dimension; this bounds the work that buys
 
 
-class Echo(Provider):
+class EchoProvider(Provider):
     """Settings: `dimensions`, of its embeddings (256); a request's own `dimensions` wins."""
 
     name = "echo"
@@ -30,7 +30,7 @@ class Echo(Provider):
     async def embed(self, request: EmbeddingRequest) -> Sequence[Sequence[float]]:
         size = request.settings.get("dimensions", DEFAULT_DIMENSIONS)
         if not isinstance(size, int) or size < 1:
-            raise self.error(500, f"provider_settings of {request.model}: dimensions must be 1 or more", request)
+            raise self.error(500, f"provider_settings of {request.model}: dimensions must be 1 or more", request.model)
         return [hash_vector(text, size) for text in request.texts]
 
 
@@ -47,4 +47,4 @@ def hash_vector(text: str, dimensions: int) -> list[float]:
     return [number / length for number in raw]
 
 
-provider = Echo()
+provider = EchoProvider()

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gatehouse.providers.base import Provider
-from gatehouse.providers.echo import DEFAULT_DIMENSIONS, Echo, words
+from gatehouse.providers.echo import DEFAULT_DIMENSIONS, EchoProvider, words
+from gatehouse.providers.provider import Provider
 from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall
 
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -61,7 +61,7 @@ class MockSettings(_Strict):
     dimensions: int = DEFAULT_DIMENSIONS
 
 
-class MockApi(Echo):
+class MockAPIProvider(EchoProvider):
     """See `MockSettings` for what can be set. One counter per deployment drives `failure.every`."""
 
     name = "mock_api"
@@ -78,7 +78,7 @@ class MockApi(Echo):
         break_at = min(failure.after_chunks, len(pieces)) if failure else None
         for number, piece in enumerate([*pieces, None]):
             if failure and number == break_at:
-                raise self.error(failure.status, failure.message, request)
+                raise self.error(failure.status, failure.message, request.model)
             if piece is not None:
                 if number:
                     await asyncio.sleep(settings.chunk_latency_ms / 1000)
@@ -89,7 +89,7 @@ class MockApi(Echo):
         failure = self._failure_of_this_call(request, settings)
         await asyncio.sleep(settings.latency_ms / 1000)
         if failure:
-            raise self.error(failure.status, failure.message, request)
+            raise self.error(failure.status, failure.message, request.model)
         return await super().embed(request)
 
     def _settings(self, request: ChatRequest | EmbeddingRequest) -> MockSettings:
@@ -97,7 +97,9 @@ class MockApi(Echo):
             return MockSettings.model_validate(request.settings)
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-            raise self.error(500, f"provider_settings of {request.model} in config.yaml: {mistakes}", request) from None
+            raise self.error(
+                500, f"provider_settings of {request.model} in config.yaml: {mistakes}", request.model
+            ) from None
 
     def _failure_of_this_call(self, request: ChatRequest | EmbeddingRequest, settings: MockSettings) -> Failure | None:
         failure = settings.failure
@@ -127,4 +129,4 @@ def _recorded(path: Path) -> tuple[str, list[ToolCall]]:
     return message.get("content") or "", calls
 
 
-provider: Provider = MockApi()
+provider: Provider = MockAPIProvider()

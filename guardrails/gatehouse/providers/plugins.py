@@ -1,0 +1,87 @@
+"""Plug-ins of installed packages: what a package declares under one of two entry-point groups is found and loaded.
+
+They are code that runs inside the process with everything it may do. Whoever installs one trusts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+
+from gatehouse.errors import SetupError
+
+PROVIDERS: Final = "gatehouse.providers"
+"""Entry points that name a provider (an instance, or a class without arguments); their name is the provider's."""
+
+LOGGERS: Final = "gatehouse.loggers"
+"""Entry points that name a logger (an instance, or a class without arguments)."""
+
+
+class PluginError(SetupError):
+    """A plug-in cannot be used. The message names it, its package, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point.
+
+    Attributes:
+        group: `gatehouse.providers` or `gatehouse.loggers`.
+        name: what the package calls it.
+        value: `module:object`.
+        package: the distribution's name and version.
+    """
+
+    group: str
+    name: str
+    value: str
+    package: str
+
+    def __str__(self) -> str:
+        return f"plug-in {self.name!r} of {self.package} ({self.group}: {self.value})"
+
+    def load(self) -> Any:
+        """Import the object."""
+        return EntryPoint(self.name, self.value, self.group).load()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlugins:
+    """What became of the installed plug-ins: those in use, and the others with the reason."""
+
+    loaded: tuple[Plugin, ...]
+    failed: Mapping[Plugin, str]
+
+
+def installed() -> Iterator[Plugin]:
+    """Every plug-in that an installed package declares, once."""
+    seen: set[Plugin] = set()
+    for group in (PROVIDERS, LOGGERS):
+        for entry in sorted(entry_points(group=group)):
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
+            plugin = Plugin(group, entry.name, entry.value, package)
+            if plugin not in seen:
+                seen.add(plugin)
+                yield plugin
+
+
+def add_logger(logger: Any) -> Any:
+    """Put a logger, or an instance of a logger's class, before LiteLLM's other callbacks; once.
+
+    Before them, so that the gateway decides on a request as the plug-ins left it.
+
+    Raises:
+        TypeError: that is no logger.
+    """
+    if isinstance(logger, type) and issubclass(logger, CustomLogger):
+        logger = logger()
+    if not isinstance(logger, CustomLogger):
+        raise TypeError(f"{logger!r} is no BaseCustomLogger")
+    if not any(there is logger for there in litellm.callbacks):
+        litellm.callbacks.insert(0, logger)
+    return logger
