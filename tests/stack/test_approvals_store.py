@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from gatehouse.approvals import waiting as waiting_module
-from gatehouse.approvals.values import Approval, NewApproval, State, Voter
+from gatehouse.approvals.binding import edited_digest
+from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.db import approvals as db
 from gatehouse.db import roles, schema
@@ -27,6 +28,7 @@ from gatehouse.errors import (
     ApprovalRequired,
     Conflict,
     GovernanceUnavailable,
+    InvalidRequest,
     NotFound,
 )
 
@@ -588,3 +590,124 @@ async def test_a_gateway_that_stops_tells_whoever_waits(connection: Connection, 
         await until(lambda: gateway._held.get(asked.id))
     with pytest.raises(GovernanceUnavailable):
         await held
+
+
+# An approver's edit: another approval takes the place of the one that was asked for.
+
+ALAN = Voter("alan", "proxy_admin", frozenset(), "k-alan")
+SUMMARY = {"max_tokens": 100, "max_output_tokens": 100}
+
+
+async def test_an_edit_replaces_the_approval_and_keeps_its_history(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY))
+    became = await db.vote(connection, asked.id, GRACE, approve=True, comment="Less.", edit=Edit("small", 10))
+    before = await db.get(connection, asked.id)
+    assert before is not None
+    assert (before.state, before.replaced_by, before.votes) == (State.REPLACED, became.id, ())
+    assert became.digest == edited_digest(DIGEST, Edit("small", 10)) != DIGEST
+    assert (became.state, became.model, became.edit, became.asked) == (
+        State.APPROVED,
+        "small",
+        Edit("small", 10),
+        DIGEST,
+    )
+    assert [(vote.user_id, vote.edit) for vote in became.votes] == [("grace", {"model": "small", "max_tokens": 10})]
+    assert (became.requested_at, became.expires_at) == (asked.requested_at, asked.expires_at)
+    assert await events(connection, before) == [("request", "requested", "ada"), ("edit", "replaced", "grace")]
+    assert await events(connection, became) == [("edit", "requested", "grace"), ("approve", "approved", "grace")]
+
+
+async def test_what_was_edited_admits_one_request_and_not_as_it_was_asked(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY))
+    became = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit(max_tokens=10))
+    for approval_id in (asked.id, became.id):
+        assert await db.consume(connection, approval_id, DIGEST, ADA) is None
+    assert await db.consume(connection, asked.id, became.digest, ADA) is None
+    # A caller who comes back finds what became of it, with its id and without.
+    again = await db.open_request(connection, new())
+    assert again == became
+    found = await db.latest(connection, asked.id)
+    assert found is not None
+    assert found[0] == became
+    assert await db.consume(connection, became.id, became.digest, ADA)
+    assert await db.consume(connection, became.id, became.digest, ADA) is None
+    assert isinstance(await db.why_not(connection, asked.id, DIGEST, ADA), ApprovalExpired)
+
+
+async def test_whoever_approved_before_an_edit_votes_again(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY, approvers={"count": 2}))
+    await db.vote(connection, asked.id, GRACE, approve=True)
+    became = await db.vote(connection, asked.id, EDSGER, approve=True, edit=Edit("small"))
+    assert (became.state, became.given, became.needed) == (State.REQUESTED, 1, 2)
+    assert isinstance(await db.why_not(connection, asked.id, DIGEST, ADA), ApprovalRequired)
+    with pytest.raises(Conflict):
+        await db.vote(connection, asked.id, ALAN, approve=True)
+    with pytest.raises(Conflict):
+        await db.vote(connection, became.id, EDSGER, approve=True)
+    done = await db.vote(connection, became.id, GRACE, approve=True)
+    assert done.state is State.APPROVED
+    assert [vote.edit for vote in done.votes] == [{"model": "small"}] * 2
+
+
+async def test_what_was_edited_can_be_edited_further_and_rejected(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY, approvers={"count": 2}))
+    once = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit("small"))
+    twice = await db.vote(connection, once.id, EDSGER, approve=True, edit=Edit(max_tokens=10))
+    assert (twice.edit, twice.digest) == (Edit("small", 10), edited_digest(DIGEST, Edit("small", 10)))
+    assert (twice.given, twice.asked) == (1, DIGEST)
+    with pytest.raises(InvalidRequest):
+        await db.vote(connection, twice.id, ALAN, approve=True, edit=Edit(max_tokens=20))
+    await db.vote(connection, twice.id, ALAN, approve=False)
+    assert isinstance(await db.why_not(connection, asked.id, DIGEST, ADA), ApprovalRejected)
+    assert (await db.open_request(connection, new())).id not in (asked.id, once.id, twice.id)
+
+
+async def test_an_edit_that_is_refused_changes_nothing(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY))
+    for approve, edit in ((True, Edit(max_tokens=100)), (True, Edit()), (False, Edit("small"))):
+        with pytest.raises(InvalidRequest):
+            await db.vote(connection, asked.id, GRACE, approve=approve, edit=edit)
+    with pytest.raises(AccessDenied):
+        await db.vote(connection, asked.id, Voter("ada"), approve=True, edit=Edit("small"))
+    assert await db.get(connection, asked.id) == asked
+
+
+async def test_of_many_who_edit_at_once_one_does(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(await connect(url)) for _ in range(10)]
+        asked = await db.open_request(connections[0], new(summary=SUMMARY))
+        results = await asyncio.gather(
+            *(
+                db.vote(
+                    each,
+                    asked.id,
+                    Voter(f"u{n}", "proxy_admin"),
+                    approve=True,
+                    edit=Edit(max_tokens=n + 1) if n % 2 else None,
+                )
+                for n, each in enumerate(connections)
+            ),
+            return_exceptions=True,
+        )
+        (counted,) = [each for each in results if isinstance(each, Approval)]
+        assert all(isinstance(each, Conflict) for each in results if each is not counted)
+        used = await asyncio.gather(*(db.consume(each, counted.id, counted.digest, ADA) for each in connections))
+        assert len([each for each in used if each]) == 1
+
+
+async def test_who_waits_hears_of_an_edit(url: str, connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY))
+    async with gateways(url) as (here,):
+        waits = asyncio.create_task(here.decided(asked.id, 30))
+        await asyncio.sleep(0.1)
+        became = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit("small"))
+        assert (await waits).replaced_by == became.id
+
+
+async def test_who_leaves_takes_back_what_was_edited(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(summary=SUMMARY, approvers={"count": 2}))
+    became = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit("small"))
+    assert await db.abandon(connection, became.id, DIGEST, ADA)
+    over = await db.get(connection, became.id)
+    assert over is not None
+    assert over.state is State.CANCELLED

@@ -1,0 +1,141 @@
+"""An approver's edit: it only ever lowers what was asked for, and is bound to exactly that."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from gatehouse import stages
+from gatehouse.approvals.binding import digest, edited_digest
+from gatehouse.approvals.life import NoVote, edited, longest_answer, may_see, may_vote, summary_edited, why_not
+from gatehouse.approvals.values import Approval, Edit, State, Vote, Voter
+from gatehouse.decision import Obligation
+from gatehouse.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ASKED = Approval(
+    id=UUID(int=1),
+    digest="d" * 64,
+    state=State.REQUESTED,
+    requested_by={"key_hash": "k-ada", "user": "ada"},
+    requester_user="ada",
+    route="/v1/chat/completions",
+    model="large",
+    rule_ids=("big",),
+    reason=None,
+    policy_version="v1",
+    approvers={},
+    requested_at=NOW,
+    expires_at=NOW + timedelta(minutes=10),
+    summary={"max_tokens": 100, "max_output_tokens": 200, "estimated_usd": 1.0},
+)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(),
+        Edit(model="large"),
+        Edit(max_tokens=100),
+        Edit(max_tokens=101),
+        Edit(max_tokens=0),
+        Edit(max_tokens=-1),
+        Edit(model="small", max_tokens=101),
+    ],
+)
+def test_an_edit_that_does_not_lower_what_was_asked_is_none(edit: Edit) -> None:
+    with pytest.raises(InvalidRequest):
+        edited(ASKED, edit)
+
+
+def test_an_edit_is_another_model_or_fewer_tokens() -> None:
+    assert edited(ASKED, Edit("small")) == Edit("small")
+    assert edited(ASKED, Edit(max_tokens=99)) == Edit(None, 99)
+    assert edited(ASKED, Edit("large", 99)) == Edit(None, 99)
+    assert Edit("small", 1).row == {"model": "small", "max_tokens": 1}
+    assert Edit(max_tokens=1).row == {"max_tokens": 1}
+
+
+def test_what_was_edited_can_be_lowered_further_and_never_raised_again() -> None:
+    once = replace(ASKED, model="small", edit=Edit("small", 50), summary=summary_edited(ASKED, Edit("small", 50)))
+    assert once.summary == {"max_tokens": 50, "max_output_tokens": 100, "estimated_usd": 1.0}
+    assert edited(once, Edit(max_tokens=20)) == Edit("small", 20)
+    assert edited(once, Edit("smaller")) == Edit("smaller", 50)
+    with pytest.raises(InvalidRequest):
+        edited(once, Edit(max_tokens=60))
+
+
+def test_without_a_length_that_is_known_nothing_can_be_shortened() -> None:
+    for summary in ({}, {"max_output_tokens": 0}, {"max_tokens": None, "max_output_tokens": "9"}):
+        assert longest_answer(replace(ASKED, summary=summary)) is None
+        with pytest.raises(InvalidRequest):
+            edited(replace(ASKED, summary=summary), Edit(max_tokens=1))
+    assert longest_answer(replace(ASKED, summary={"max_tokens": None, "max_output_tokens": 7})) == 7
+
+
+def test_an_edited_request_has_a_digest_of_its_own() -> None:
+    asked = digest(caller={"key_hash": "k"}, route="/r", body={"model": "large"}, policy_version="v1")
+    digests = {
+        asked,
+        edited_digest(asked, Edit("small")),
+        edited_digest(asked, Edit("small", 5)),
+        edited_digest(asked, Edit(max_tokens=5)),
+        edited_digest(hashlib.sha256(b"another").hexdigest(), Edit("small")),
+        digest(caller={"key_hash": "k"}, route="/r", body={"model": "small"}, policy_version="v1"),
+    }
+    assert len(digests) == 6
+    assert edited_digest(asked, Edit("small", 5)) == edited_digest(asked, Edit("small", 5))
+
+
+def test_its_caller_is_told_of_an_edited_request_by_what_they_asked() -> None:
+    became = replace(ASKED, digest="e" * 64, edited_from=ASKED.digest, edit=Edit("small"))
+    later = NOW + timedelta(seconds=1)
+    assert isinstance(why_not(became, ASKED.digest, "k-ada", later), ApprovalRequired)
+    assert isinstance(why_not(became, became.digest, "k-ada", later), ApprovalMismatch)
+    assert isinstance(why_not(became, ASKED.digest, "k-other", later), ApprovalMismatch)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"])
+@pytest.mark.parametrize("said", [100, "100", 10.5, True, None])
+def test_whatever_says_how_long_an_answer_may_be_is_lowered(name: str, said: Any) -> None:
+    body: dict[str, Any] = {"model": "large", name: said, "extra_body": {name: said}}
+    stages.edit(body, Edit("small", 10), "acompletion")
+    assert (body["model"], body[name], body["extra_body"][name]) == ("small", 10, 10)
+
+
+def test_a_shorter_request_is_not_made_longer() -> None:
+    body: dict[str, Any] = {"max_tokens": 5}
+    stages.edit(body, Edit(max_tokens=10), "acompletion")
+    assert body == {"max_tokens": 5}
+
+
+def test_a_route_on_which_no_length_can_be_said_is_refused() -> None:
+    with pytest.raises(PolicyDenied):
+        stages.edit({"input": "x"}, Edit(max_tokens=10), "aembedding")
+
+
+def test_what_an_obligation_would_change_is_noticed_and_left() -> None:
+    body: dict[str, Any] = {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
+    assert not stages.changed_by(body, Obligation(max_tokens=20, downgrade_to="small"), "acompletion")
+    for obligation in (Obligation(max_tokens=15), Obligation(downgrade_to="tiny")):
+        assert stages.changed_by(body, obligation, "acompletion")
+    assert body == {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
+
+
+def test_an_auditor_sees_everything_and_votes_on_nothing() -> None:
+    auditor = Voter("vera", "proxy_admin_viewer", frozenset({"finance"}), "k-vera")
+    assert may_see(ASKED, auditor)
+    for approvers in ({"users": ["vera"]}, {"teams": ["finance"]}, {"roles": ["proxy_admin_viewer"]}):
+        assert may_vote(replace(ASKED, approvers=approvers), auditor, NOW) is NoVote.READS_ONLY
+
+
+def test_whom_a_request_does_not_concern_does_not_see_it() -> None:
+    for nobody in (Voter(None), Voter(""), Voter("eve", "internal_user", frozenset({"t"}), "k-eve")):
+        assert not may_see(replace(ASKED, requested_by={}, approvers={"users": [""], "teams": ["other"]}), nobody)
+    assert may_see(replace(ASKED, votes=(Vote("eve", None, True, None, NOW),)), Voter("eve"))
+    assert may_see(ASKED, Voter("ada"))
+    assert may_see(ASKED, Voter("x", key_hash="k-ada"))
