@@ -59,6 +59,8 @@ class Approvals(Protocol):
 
     async def admit(self, asked: Asked) -> Approval: ...
 
+    async def give_back(self, used: Approval) -> bool: ...
+
 
 class Pipeline:
     """Decides on calls and writes them down.
@@ -102,16 +104,21 @@ class Pipeline:
         if not scope.intent:
             # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
             scope.intent_tried = self._recorder.accepting
-            with metrics.intent_seconds.time():
-                await self._recorder.open(
-                    {
-                        "call_id": str(scope.call_id),
-                        "started_at": scope.started_at.isoformat(),
-                        "request": record.request_facts(scope),
-                        "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
-                        **(self._to_report(scope.call) if scope.call.library else {}),
-                    }
-                )
+            intent = {
+                "call_id": str(scope.call_id),
+                "started_at": scope.started_at.isoformat(),
+                "request": record.request_facts(scope),
+                "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
+                **(self._to_report(scope.call) if scope.call.library else {}),
+            }
+            try:
+                with metrics.intent_seconds.time():
+                    await self._recorder.open(intent)
+            except GovernanceUnavailable:
+                # People need not decide again on what was not sent.
+                if scope.approval is not None and await self._gate.give_back(scope.approval):
+                    scope.approval = None
+                raise
             scope.intent = True
         return decision
 
@@ -240,7 +247,8 @@ class Pipeline:
         wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}
         if ruling.verdict is Verdict.DENY or not wanting <= set(approved):
             scope.decision = ruling.decision(governance.version)
-            raise PolicyDenied(ruling.reason or _DENIED, policies=scope.decision.policies)
+            denied = ruling.reason or _DENIED if ruling.verdict is Verdict.DENY else _WANTS_ANOTHER
+            raise PolicyDenied(denied, policies=scope.decision.policies)
         if stages.changed_by(body, ruling.obligation, call.call_type) or (
             ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
         ):
@@ -432,6 +440,7 @@ def _ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
 
 _SHAPE = ("shape",)
 _DENIED = "The policy does not allow this call."
+_WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
 
 
 def _read(call: GovernedCall, body: Mapping[str, Any]) -> View:

@@ -17,7 +17,7 @@ import httpx
 import psycopg
 import pytest
 import yaml
-from gatehouse.approvals.values import Approval, Voter
+from gatehouse.approvals.values import Approval, Edit, Voter
 from gatehouse.db import approvals
 from gatehouse.db.connection import connect
 
@@ -44,6 +44,14 @@ rules:
     when: agent.id == "held"
     then: require_approval
     approvers: {users: [grace, alan], count: 1, hold: 60s}
+  - id: small-is-short
+    when: request.model == "up-small" && request.max_tokens > 80
+    then: deny
+    reason: The small model answers shortly.
+  - id: other-needs-others
+    when: request.model == "up-other"
+    then: require_approval
+    approvers: {users: [somebody-else]}
 """
 
 
@@ -66,6 +74,13 @@ def asking(
     policy.write_text(POLICY.replace("WEBHOOK", f"{receiver.url}/review"))
     config = yaml.safe_load(upstream_config.read_text())
     config["litellm_settings"]["sse_keepalive_ping_interval_seconds"] = 1
+    models = {"up-small": "openai/gpt-4o-mini", "up-other": "openai/gpt-4o", "up-dear": "openai/gpt-4o"}
+    for name, model in models.items():
+        like = next(each for each in config["model_list"] if each["model_name"] == "up-chat")
+        times = 10 if name == "up-dear" else 1
+        priced = {key: value * times for key, value in like["model_info"].items()}
+        params = like["litellm_params"] | {"model": model}
+        config["model_list"].append({"model_name": name, "litellm_params": params, "model_info": priced})
     path = policy.with_name("config.yaml")
     path.write_text(yaml.safe_dump(config))
     environ = {"REVIEW_SECRET": "whsec_" + base64.b64encode(b"k" * 32).decode()}
@@ -81,10 +96,12 @@ def ask(gateway: Gateway, key: str, *, approval: str | None = None, agent: str =
         return client.post("/v1/chat/completions", json=body | fields, headers=headers)
 
 
-def vote(gateway: Gateway, approval_id: str, user: str = "grace", *, approve: bool = True) -> Approval:
+def vote(
+    gateway: Gateway, approval_id: str, user: str = "grace", *, approve: bool = True, edit: Edit | None = None
+) -> Approval:
     async def cast() -> Approval:
         async with await connect(gateway.database_url) as connection:
-            return await approvals.vote(connection, UUID(approval_id), Voter(user), approve=approve)
+            return await approvals.vote(connection, UUID(approval_id), Voter(user), approve=approve, edit=edit)
 
     return asyncio.run(cast())
 
@@ -245,6 +262,91 @@ def test_reviewers_are_told_where_to_look_and_nothing_of_the_prompt(
     wait_until(lambda: len(told()) == 2, "what was decided")
     assert "approval_decided" in told()[1]
     assert "grace" in told()[1]
+
+
+def test_what_an_approver_edited_is_what_arrives_and_once(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    approval = wanted(ask(asking, key, temperature=1.4))
+    became = vote(asking, approval, edit=Edit("up-small", 60))
+    with ThreadPoolExecutor(6) as pool:  # with the id that they were given, with that of what it became, and with none
+        ids = [approval, str(became.id), None] * 2
+        answers = list(pool.map(lambda each: ask(asking, key, approval=each, temperature=1.4), ids))
+    (answer,) = [each for each in answers if each.status_code == 200]
+    assert {each.status_code for each in answers if each is not answer} == {403}
+    assert answer.headers["x-gatehouse-edited"] == "model,max_tokens"
+    (arrived,) = [json.loads(body) for path, body in upstream.requests if path.endswith("completions")]
+    assert (arrived["model"], arrived["max_tokens"], arrived["temperature"]) == ("gpt-4o-mini", 60, 1.4)
+    assert "Write to <EMAIL_ADDRESS_1>" in json.dumps(arrived)
+    assert code(ask(asking, key, approval=approval, temperature=1.4)) == "approval_expired"
+    asking.wait_settled()
+    chain = asking.capsule(answer.headers["x-gatehouse-call-id"])["authority"]["chain"]
+    assert [(each["approval_id"], each["approver"]) for each in chain] == [(str(became.id), "grace")]
+
+
+def test_a_held_call_goes_on_as_it_was_edited(asking: Gateway, upstream: Upstream) -> None:
+    key, known = asking.new_key(), set(pending(asking))
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(ask, asking, key, agent="held", temperature=1.5, max_completion_tokens=90)
+        wait_until(lambda: set(pending(asking)) > known, "the request for approval")
+        (approval,) = set(pending(asking)) - known
+        vote(asking, approval, edit=Edit(max_tokens=40))
+        assert call.result(60).status_code == 200
+    assert call.result().headers["x-gatehouse-edited"] == "max_tokens"
+    (arrived,) = [json.loads(body) for path, body in upstream.requests if path.endswith("completions")]
+    assert (arrived["model"], arrived["max_tokens"], arrived["max_completion_tokens"]) == ("gpt-4o", 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("up-small", "The small model answers shortly."),  # a rule denies it
+        ("up-other", "approval of others"),  # a rule wants somebody else's approval for it
+        ("up-dear", "cost more"),
+        ("up-nobody-serves", "may not use"),
+        ("up-embedding", "may not use"),  # not among the key's models
+    ],
+)
+def test_what_the_policy_refuses_no_approver_can_make_of_a_request(
+    asking: Gateway, upstream: Upstream, model: str, said: str
+) -> None:
+    key = asking.new_key(models=["up-chat", "up-small", "up-other", "up-dear"])
+    approval = wanted(ask(asking, key))
+    became = vote(asking, approval, edit=Edit(model))
+    answer = ask(asking, key, approval=approval)
+    assert (answer.status_code, code(answer)) == (403, "policy_denied")
+    assert said in answer.json()["error"]["message"]
+    assert upstream.requests == []
+    with psycopg.connect(asking.database_url) as connection:
+        row = connection.execute("select state from gatehouse.approvals where id = %s", (became.id,)).fetchone()
+    assert row == ("approved",)
+
+
+def test_an_edit_that_raises_or_that_the_key_may_not_use_is_refused(asking: Gateway) -> None:
+    with asking.client() as client:
+        client.post("/user/new", json={"user_id": "grace", "user_role": "internal_user"}).raise_for_status()
+    key, reviewer = asking.new_key(models=["up-chat", "up-small"]), asking.new_key(user_id="grace")
+    approval = wanted(ask(asking, key))
+    with asking.client(reviewer) as client:
+
+        def voted(edit: Any, decision: str = "approve") -> httpx.Response:
+            path = f"/governance/v1/approvals/{approval}/votes"
+            return client.post(path, json={"decision": decision, "edit": edit})
+
+        for edit in ({"max_tokens": 100}, {"max_tokens": 0}, {"max_tokens": "9"}, {"max_tokens": 9.5}, {}, {"n": 1}):
+            assert voted(edit).status_code == 400, edit
+        assert voted({"max_tokens": True}).status_code == voted({"model": ""}).status_code == 400
+        assert voted({"max_tokens": 10}, "reject").status_code == 400
+        for model in ("up-other", "up-nobody-serves"):
+            assert (voted({"model": model}).status_code, code(voted({"model": model}))) == (403, "access_denied")
+        answer = voted({"model": "up-small", "max_tokens": 60})
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert (shown["state"], shown["model"]) == ("approved", "up-small")
+    assert shown["edit"] == shown["votes"][0]["edit"] == {"model": "up-small", "max_tokens": 60}
+    with asking.client(key) as client:
+        before = client.get(f"/governance/v1/approvals/{approval}").json()
+    assert (before["state"], before["replaced_by"]) == ("replaced", shown["id"])
+    assert ask(asking, key, approval=approval).status_code == 200
 
 
 def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upstream: Upstream) -> None:
