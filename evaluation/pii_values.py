@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from faker import Faker
 
@@ -32,6 +33,7 @@ NAMES = {"city": "LOCATION", "name": "PERSON", "name_sql": "PERSON"}
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _DIGITS = re.compile(r"digits?(\d*)")
 _HEX = re.compile(r"hex(\d+)")
+_YEARS = (datetime(2000, 1, 1), datetime(2026, 1, 1))  # not "until now": the seed alone decides
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -177,16 +179,20 @@ class Values:
         parts = [str(self._random.randint(0, 30)) for _ in range(self._random.choice([2, 3, 3]))]
         return self._random.choice(["", "v"]) + ".".join(parts) + self._random.choice(["", "", "-rc1", "+build.7"])
 
+    def _moment(self) -> datetime:
+        moment: datetime = self._us.date_time_between_dates(*_YEARS)
+        return moment
+
     def _stamp(self) -> str:
         form = self._random.choice(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S,123", "%b %d %H:%M:%S", "%Y%m%d%H%M%S"])
-        return str(self._us.date_time_this_decade().strftime(form))
+        return self._moment().strftime(form)
 
     def _clf(self) -> str:
-        return str(self._us.date_time_this_decade().strftime("%d/%b/%Y:%H:%M:%S +0000"))
+        return self._moment().strftime("%d/%b/%Y:%H:%M:%S +0000")
 
     def _date(self) -> str:
         form = self._random.choice(["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d %B %Y"])
-        return str(self._us.date_time_this_century().strftime(form))
+        return self._moment().strftime(form)
 
     def _price_number(self) -> str:
         return f"{self._random.uniform(1, 5_000):.2f}"
