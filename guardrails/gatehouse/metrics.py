@@ -52,6 +52,8 @@ stage_errors = Counter(
 policy_loads = Counter("gatehouse_policy_loads_total", "Attempts to put a changed policy.yaml in force.", ["result"])
 policy_good = Gauge("gatehouse_policy_good", "1 while policy.yaml as it stands is in force, else 0.")
 approvals = Counter(
-    "gatehouse_approvals_total", "Approvals: requested, required of callers who came without one, used.", ["what"]
+    "gatehouse_approvals_total",
+    "Approvals: requested, required of callers who came without one, used, returned because nothing was sent.",
+    ["what"],
 )
 held = Gauge("gatehouse_calls_held", "Calls whose connection waits for an approval now.")

@@ -226,6 +226,23 @@ async def test_an_approval_used_in_a_transaction_that_fails_is_not_used(connecti
     assert await db.consume(connection, approval.id, DIGEST, ADA)
 
 
+async def test_an_approval_whose_call_was_not_sent_is_good_again_once(connection: Connection) -> None:
+    approval = await approved(connection)
+    assert not await db.give_back(connection, approval.id)
+    assert await db.consume(connection, approval.id, DIGEST, ADA)
+    assert await db.give_back(connection, approval.id)
+    assert not await db.give_back(connection, approval.id)
+    assert await db.consume(connection, approval.id, DIGEST, ADA)
+    assert [event for event, *_ in await events(connection, approval)][-3:] == ["consume", "return", "consume"]
+    # Asked for anew meanwhile: of two that are open for one request, people would see one.
+    assert (await db.open_request(connection, new())).id != approval.id
+    assert not await db.give_back(connection, approval.id)
+    late = await approved(connection, digest="e" * 64, expires_in_s=0.3)
+    assert await db.consume(connection, late.id, "e" * 64, ADA)
+    await asyncio.sleep(0.35)
+    assert not await db.give_back(connection, late.id)
+
+
 # Votes.
 
 

@@ -56,6 +56,7 @@ def test_every_state_and_event_has_an_answer() -> None:
         (State.REQUESTED, Event.CANCEL): State.CANCELLED,
         (State.APPROVED, Event.CANCEL): State.CANCELLED,
         (State.APPROVED, Event.CONSUME): State.CONSUMED,
+        (State.CONSUMED, Event.RETURN): State.APPROVED,
     }
     for state, event in product(State, Event):
         assert transition(approval(state=state), event, NOW) is table.get((state, event), state)
@@ -66,6 +67,7 @@ def test_after_its_time_an_open_approval_is_expired_whatever_happens() -> None:
         assert transition(approval(state=state), event, late) is State.EXPIRED
     for state in set(State) - {State.REQUESTED, State.APPROVED}:
         assert state_at(approval(state=state), LATER) is state
+        assert transition(approval(state=state), Event.RETURN, LATER) is state
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -107,7 +109,9 @@ def test_a_caller_without_a_user_is_known_by_the_key() -> None:
 
 def test_a_name_that_was_cut_is_still_ones_own() -> None:
     long = "a" * 300
-    assert may_vote(approval(requested_by={"user": long[:256]}), replace(ADMIN, user_id=long), NOW) is NoVote.OWN_REQUEST
+    assert (
+        may_vote(approval(requested_by={"user": long[:256]}), replace(ADMIN, user_id=long), NOW) is NoVote.OWN_REQUEST
+    )
 
 
 @pytest.mark.parametrize("user", [None, ""])

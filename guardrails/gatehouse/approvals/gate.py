@@ -7,6 +7,7 @@ id. Whoever comes back with the same request finds the same approval, on any gat
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from gatehouse.policy.model import ApproversPolicy
 # In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
 EXPIRES_IN_S: Final = 8 * 3600.0
 _OVERDUE_EVERY_S: Final = 30.0
+
+log = logging.getLogger("gatehouse.approvals")
 
 _T = TypeVar("_T")
 
@@ -127,6 +130,18 @@ class Gate:
             raise await self._why_not(approval_id, bound, asked)
         metrics.approvals.labels("used").inc()
         return used
+
+    async def give_back(self, used: Approval) -> bool:
+        """Make an approval good again whose call will not be sent after all; whether that could be done."""
+        try:
+            returned = await self._database(lambda connection: approvals.give_back(connection, used.id))
+        except GovernanceUnavailable:
+            returned = False
+        if returned:
+            metrics.approvals.labels("returned").inc()
+        else:
+            log.warning("approval %s stays used although its call was not sent", used.id)
+        return returned
 
     async def _use(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
         return await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))

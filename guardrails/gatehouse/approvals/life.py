@@ -53,6 +53,7 @@ class Event(StrEnum):
     CANCEL = "cancel"
     EXPIRE = "expire"
     CONSUME = "consume"
+    RETURN = "return"
 
 
 class NoVote(StrEnum):
@@ -91,6 +92,8 @@ def transition(approval: Approval, event: Event, now: datetime) -> State:
             return State.CANCELLED
         case State.APPROVED, Event.CONSUME:
             return State.CONSUMED
+        case State.CONSUMED, Event.RETURN if now < approval.expires_at:  # used, but its call was not sent after all
+            return State.APPROVED
         case _:
             return state
 

@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
+
 from gatehouse.approvals import life
 from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.life import Event
@@ -296,6 +298,28 @@ async def consume(
         prepare=True,
     )
     return None if await cursor.fetchone() is None else (await _get(connection, approval_id))[0]
+
+
+async def give_back(connection: Connection, approval_id: UUID) -> bool:
+    """Undo `consume` for a call that was not sent, and never will be; whether the approval can be used again.
+
+    It cannot where its time is over, or the same was asked for anew meanwhile.
+    """
+    try:
+        cursor = await connection.execute(
+            """with returned as (
+                   update gatehouse.approvals set state = 'approved', consumed_at = null
+                    where id = %s and state = 'consumed' and expires_at > clock_timestamp()
+                   returning id, requester_user),
+                 told as (
+                   insert into gatehouse.approval_history (approval_id, event, state, user_id)
+                   select id, 'return', 'approved', requester_user from returned)
+               select pg_notify(%s, id::text) from returned""",
+            (approval_id, CHANNEL),
+        )
+    except psycopg.errors.UniqueViolation:
+        return False
+    return await cursor.fetchone() is not None
 
 
 async def why_not(
