@@ -1,4 +1,4 @@
-"""Async client for agents behind Gatehouse: the adapter, what it returns and what it raises."""
+"""Client for agents behind Gatehouse: the adapter, what it returns and what it raises."""
 
 from gatehouse_adapter import errors, results
 from gatehouse_adapter.adapter import LiteLLMAdapter
@@ -6,7 +6,8 @@ from gatehouse_adapter.errors import *  # noqa: F403  the error family is public
 from gatehouse_adapter.results import *  # noqa: F403  and so are the results
 from gatehouse_adapter.safety import SafetyConfig
 from gatehouse_adapter.streams import ChatStream
+from gatehouse_adapter.sync import ChatStreamSync, LiteLLMAdapterSync
 
-__all__ = ["ChatStream", "LiteLLMAdapter", "SafetyConfig"]
+__all__ = ["ChatStream", "ChatStreamSync", "LiteLLMAdapter", "LiteLLMAdapterSync", "SafetyConfig"]
 __all__ += errors.__all__
 __all__ += results.__all__

@@ -20,8 +20,8 @@ class SafetyConfig:
             refused then, unless policy.yaml allows it by name.
         max_tokens_per_request: tokens that one call may use, in and out together.
         require_approval_over: US dollars; a call that may cost more, or has no price, needs a person's approval.
-        rate_limit_per_minute: calls of this adapter that may begin at once; the bucket empties over a minute. One too many
-            waits for its turn, at most for `timeout`.
+        rate_limit_per_minute: calls of this adapter that may begin at once; room comes back over a minute. One too
+            many waits for its turn, at most for `timeout`.
         blocked_content_types: parts that no message may have: `image_url`, `input_audio`, `file`, ...
 
     Raises:
