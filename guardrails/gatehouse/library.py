@@ -52,6 +52,20 @@ class Admitted:
     originals: Mapping[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A report that is kept.
+
+    Attributes:
+        blocked: `{code, message, policies}` where the gateway would not have passed the answer on.
+        first: false where the same call was reported before, which counts.
+    """
+
+    call: LibraryCall
+    blocked: Mapping[str, Any] | None
+    first: bool
+
+
 class Library:
     """One gateway process's."""
 
@@ -79,13 +93,8 @@ class Library:
         """Write down that a call was refused; `scope` says why."""
         self._pipeline.conclude(scope)
 
-    async def report(
-        self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool], report: Report
-    ) -> Mapping[str, Any] | None:
+    async def report(self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool], report: Report) -> Taken:
         """Keep what a caller says of their call; the first report counts. The call is sealed soon after.
-
-        Returns:
-            `{code, message, policies}` where the answer would not have been passed on by the gateway.
 
         Raises:
             NotFound: there is no such call, or it is somebody else's.
@@ -98,11 +107,11 @@ class Library:
             said = reported.kept(report, call, answer, blocked)
             if await self._database(lambda connection: library.report(connection, call_id, said)):
                 self._recorder.seal_reported()
-                return said["blocked"]  # type: ignore[no-any-return]
+                return Taken(call, said["blocked"], first=True)
             call = await self._find(call_id, is_theirs)  # another report came first, or the time ran out
         if call.reported is None:
             raise Gone(_OVER)
-        return call.reported.get("blocked")
+        return Taken(call, call.reported.get("blocked"), first=False)
 
     async def _find(self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool]) -> LibraryCall:
         call = await self._database(lambda connection: library.find(connection, call_id))

@@ -19,6 +19,7 @@ from litellm.proxy._types import ProxyException
 from litellm.proxy.auth.user_api_key_auth import api_key_header
 
 from gatehouse import metrics
+from gatehouse.api import spending
 from gatehouse.api.access import GovernanceRoute
 from gatehouse.api.approvals_shown import ErrorShown
 from gatehouse.api.decide_shapes import (
@@ -41,7 +42,7 @@ from gatehouse.db.library import LibraryCall
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
 from gatehouse.library import Library
 from gatehouse.plugin import governed_call, key_hash
-from gatehouse.wire import CALL_ID_HEADER
+from gatehouse.wire import CALL_ID_HEADER, EDITED_HEADER
 
 log = logging.getLogger("gatehouse.library")
 
@@ -157,7 +158,10 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
             replacements=dict(admitted.originals),
             expires_at=admitted.expires_at.isoformat(timespec="milliseconds"),
         )
-        return JSONResponse(answer.model_dump(mode="json"), headers={_CALL_ID: str(scope.call_id)})
+        headers = {_CALL_ID: str(scope.call_id)}
+        if scope.approval is not None and scope.approval.edit is not None:
+            headers[EDITED_HEADER.decode()] = ",".join(scope.approval.edit.row)
+        return JSONResponse(answer.model_dump(mode="json"), headers=headers)
 
     @api.post(
         "/audit",
@@ -177,8 +181,11 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 return bool(mine) and caller.get("key_hash") == mine
             return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
 
-        blocked = await library().report(said.call_id, is_theirs, said.report())
-        return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": blocked})
+        report = said.report()
+        taken = await library().report(said.call_id, is_theirs, report)
+        if taken.first:
+            await spending.add(key, taken.call, report)
+        return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
 
     return api
 
