@@ -275,7 +275,8 @@ class Pipeline:
         wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
         return Asked(
             caller=record.caller_facts(call),
-            route=call.route,
+            # So that who approved a call through the gateway did not approve one that it does not see.
+            route=f"{call.route} (library mode)" if call.library else call.route,
             model=clean(body.get("model")),
             policy_version=scope.governance.version,
             rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
