@@ -1,54 +1,177 @@
-"""The README's snippets do what the page says, in the order in which it gives them."""
+"""Whatever README.md, adapter/README.md and docs/ show works, in the order in which a page shows it.
+
+Every fenced block is run against one real gateway; `tests/support/documentation.py` runs them.
+
+- `python` is a program. `sh`, `bash` and `console` (`$ command`, and below it what it prints) are commands.
+- `yaml` is a policy, cases for the policy above, or a part of config.yaml; `json`, `toml` are read; `sql` is asked.
+- `text`, or `json` after a command, right below a block is what that prints. Numbers, times, ids, hashes may differ.
+
+The environment has LITELLM_BASE_URL and LITELLM_MASTER_KEY, `.env` lies in the working directory, and http://127.0.0.1:4000
+is the gateway. For library mode OPENAI_API_KEY and OPENAI_BASE_URL lead to a provider of the tests' own.
+
+A comment above a block says what is special: `<!-- not run: REASON -->`, `<!-- continued -->` (a Python program that
+goes on from the one before), `<!-- file: NAME -->` (also saved), `<!-- exit: 3 -->`. Whatever is not known here fails.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
-import yaml
-from gatehouse.routes import RouteKind, classify
-from gatehouse.settings import Policy
 
+from tests.support.documentation import Surroundings, run
 from tests.support.gateway import MASTER_KEY, REPOSITORY, Gateway
+from tests.support.markdown import Block, blocks, indented_code
+from tests.support.postgres import Postgres
+from tests.support.redis_server import Redis
+from tests.support.upstream import Upstream
 
-README = (REPOSITORY / "README.md").read_text()
-SNIPPETS = re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", README, re.S)
+PAGES = [
+    "README.md",
+    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("[!.]*/README.md")),
+    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/*.md")),
+]
+BLOCKS = [block for page in PAGES for block in blocks(REPOSITORY, page)]
+REMARKS = {"not run", "continued", "file", "exit"}
+BIN = Path(sys.executable).parent
+
+# What the pages ask of people, on top of the policy as shipped.
+RULE = """
+rules:
+  - id: expensive-needs-a-human
+    when: caller.key_alias == "asks first"
+    then: require_approval
+    reason: More than five dollars in one request.
+"""
 
 
-def run(gateway: Gateway, command: list[str], folder: Path) -> str:
-    environ = {**os.environ, "LITELLM_BASE_URL": gateway.url, "LITELLM_MASTER_KEY": MASTER_KEY}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, env=environ, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def documented(postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The gateway as shipped, and a rule for those who ask first; its own, for pages rotate keys and verify all."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text((REPOSITORY / "policy.yaml").read_text() + RULE)
+    server = Gateway(postgres.create_database(), redis_server.port, policy=policy).start()
+    yield server
+    server.close()
 
 
-def test_the_curl_lines_of_the_readme_work(gateway: Gateway, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(f"LITELLM_MASTER_KEY={MASTER_KEY}\n")
-    script = "\n".join(code for kind, code in SNIPPETS if kind == "curl")
-    script = script.replace("http://127.0.0.1:4000", gateway.url)
-    output = run(gateway, ["bash", "-euo", "pipefail", "-c", script], tmp_path)
-    assert "echo: Hello" in output
-    assert '"key":"sk-' in output
+@pytest.fixture(scope="module")
+def surroundings_of(
+    documented: Gateway, recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Surroundings]:
+    """Prepares a page when its first block comes."""
+    environ = {
+        **(documented.server.env or {}),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "LITELLM_BASE_URL": documented.url,
+        "OPENAI_API_KEY": "sk-of-the-provider",
+        "OPENAI_BASE_URL": recording_upstream.url,
+        "PYTHONWARNINGS": "error::DeprecationWarning:__main__",
+    }
+
+    @cache
+    def prepare(page: str) -> Surroundings:
+        folder = tmp_path_factory.mktemp("page")
+        (folder / ".env").write_text(f"LITELLM_MASTER_KEY={MASTER_KEY}\n")
+        more = PREPARATIONS[page](documented, folder) if page in PREPARATIONS else {}
+        return Surroundings(folder, {**environ, **more}, documented.url, documented.database_url)
+
+    return prepare
 
 
-@pytest.mark.parametrize("code", [code for kind, code in SNIPPETS if kind == "python"], ids=["openai", "adapter"])
-def test_the_python_snippets_of_the_readme_work(gateway: Gateway, tmp_path: Path, code: str) -> None:
-    assert "echo: Hello" in run(gateway, [sys.executable, "-c", code], tmp_path)
+def approvals(gateway: Gateway, folder: Path) -> dict[str, str]:
+    """A request that waits, and a reviewer with a key of their own."""
+    error = ask(gateway, gateway.new_key(key_alias="asks first")).json()["error"]
+    assert error["code"] == "approval_required", error
+    with gateway.client() as client:
+        grace = client.post("/user/new", json={"user_id": "grace", "user_role": "proxy_admin"}).json()
+    return {"URL": gateway.url, "KEY": grace["key"], "ID": error["gatehouse"]["approval"]["id"]}
+
+
+def audit(gateway: Gateway, folder: Path) -> dict[str, str]:
+    """Two sealed calls, and what an auditor holds: the keyring, and a checkpoint of an earlier day."""
+    key = gateway.new_key(key_alias="billing agent")
+    ask(gateway, key)
+    call_id = ask(gateway, key).headers["x-gatehouse-call-id"]
+    gateway.wait_settled()
+    (folder / "my-folder").mkdir()
+    for place in (folder, folder / "my-folder"):
+        shutil.copy(gateway.folder / "ledger" / "keys" / "keyring.json", place)
+    done = subprocess.run(
+        [str(BIN / "gatehouse"), "audit", "checkpoint"], capture_output=True, env=gateway.server.env, check=True
+    )
+    (folder / "kept.checkpoint").write_bytes(done.stdout)
+    return {"CALL_ID": call_id}
+
+
+def pii(gateway: Gateway, folder: Path) -> dict[str, str]:
+    (folder / "notes.txt").write_text("Write to jane@example.com.\nMy badge: E12345.\n")
+    return {}
+
+
+def ask(gateway: Gateway, key: str) -> httpx.Response:
+    with gateway.client(key) as client:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
+        return client.post("/v1/chat/completions", json=body)
+
+
+# What has to be there before a page's first block: files in its folder, and variables.
+PREPARATIONS: dict[str, Callable[[Gateway, Path], dict[str, str]]] = {
+    "docs/approvals.md": approvals,
+    "docs/audit.md": audit,
+    "docs/pii.md": pii,
+}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if not block.is_output], ids=str)
+def test_every_block_does_what_its_page_says(block: Block, surroundings_of: Callable[[str], Surroundings]) -> None:
+    assert block.remarks.keys() <= REMARKS, f"{block}: {sorted(block.remarks.keys() - REMARKS)} means nothing here"
+    if (reason := block.remarks.get("not run")) is not None:
+        assert len(reason.split()) >= 3, f"{block}: say why it cannot run"
+        pytest.skip(f"{block}: {reason}")
+    run(block, surroundings_of(block.page), before=continued(block))
+
+
+def continued(block: Block) -> str:
+    """The Python programs that `block` goes on from."""
+    if "continued" not in block.remarks:
+        return ""
+    programs = [each for each in BLOCKS if (each.page, each.language) == (block.page, "python")]
+    before = programs[programs.index(block) - 1]
+    return continued(before) + before.code + "\n\n"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_code_of_a_page_has_a_fence(page: str) -> None:
+    assert indented_code((REPOSITORY / page).read_text()) == [], "put code between ``` and name its language"
 
 
 def test_the_paths_that_the_readme_names_exist() -> None:
-    named = re.findall(r"\]\(([\w./-]+)\)|^\| `([\w./-]+)` \|", README, re.M)
-    paths = {a or b for a, b in named} - {".env"}
-    assert len(paths) > 8
-    assert [path for path in paths if not (REPOSITORY / path).exists() and path != "logs/"] == []
+    named = re.findall(r"^\| `([\w./-]+)` \|", (REPOSITORY / "README.md").read_text(), re.M)
+    assert len(named) > 8
+    assert [path for path in named if path != ".env" and not (REPOSITORY / path).exists()] == []
 
 
-def test_the_policy_in_the_operations_page_is_valid_and_does_what_it_says() -> None:
-    page = (REPOSITORY / "docs" / "operations.md").read_text()
-    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
-    policy = Policy.model_validate(yaml.safe_load(text))
-    assert classify("POST", "/v1/rerank", policy.ungoverned_routes) is RouteKind.OPEN
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert file.exists(), f"{page}: {target}: there is no such file"
+        if anchor:
+            assert anchor in headings(file.read_text()), f"{page}: {target}: there is no such heading"
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*?) *$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}

@@ -188,7 +188,7 @@ def test_asking_is_no_call(gateway: Gateway) -> None:
 
 def test_the_page_is_right(gateway: Gateway) -> None:
     page = (REPOSITORY / "docs" / "limits.md").read_text()
-    (command,) = re.findall(r"<!-- test: curl -->\n```bash\n(.*?)```", page, re.S)
+    (command,) = re.findall(r"```bash\n(.*?)```", page, re.S)
     (shown,) = re.findall(r"```json\n(.*?)```", page, re.S)
     (limits,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     done = subprocess.run(

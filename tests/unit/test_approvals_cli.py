@@ -317,7 +317,7 @@ def test_its_refusal_is_shaped_like_ours() -> None:
 
 
 def test_its_commands_are_all_there_are() -> None:
-    named = set(re.findall(r"^    gatehouse approvals (\w+)", PAGE, re.M))
+    named = set(re.findall(r"^gatehouse approvals (\w+)", PAGE, re.M))
     assert named == set(typer.main.get_command(command.approvals).commands)  # type: ignore[attr-defined]
 
 

@@ -187,7 +187,7 @@ def test_the_shipped_policy_is_one_that_the_gateway_enforces() -> None:
 
 def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
-    policy, cases = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    policy, cases, _ = re.findall(r"```yaml\n(.*?)```", page, re.S)
     loaded, _ = read_policy(written(tmp_path, policy))
     (tmp_path / "cases.yaml").write_text(cases)
     tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.rules)
