@@ -27,7 +27,6 @@ class _Stream:
         self._report = report
         self._messages = messages
         self._chunks: list[Any] = []
-        self._shown: Any = None
         self._over = False
         self._said: Future[Verdict | None] | None = None
 
@@ -42,16 +41,13 @@ class _Stream:
 
     def _came(self, chunk: Any) -> Any:
         self._chunks.append(chunk)
-        if self._restorer is None:
-            return chunk
-        self._shown = self._restorer.chunk(chunk)
-        return self._shown
+        return self._restorer.chunk(chunk) if self._restorer else chunk
 
     def _ended(self) -> Any | None:
         """One more chunk, if something is still held."""
         self._over = True
         self._said = self._report.success(self._facts)
-        return self._restorer.rest(self._shown) if self._restorer else None
+        return self._restorer.rest() if self._restorer else None
 
     def _judge(self, verdict: Verdict | None) -> None:
         if verdict is not None:

@@ -107,6 +107,8 @@ class Restorer:
     def __init__(self, replacements: Replacements) -> None:
         self._replacements = replacements
         self._running: dict[tuple[Any, ...], Running] = {}
+        self._chunk: Any = None
+        self._last: dict[int, Any] = {}
 
     def chunk(self, chunk: Any) -> Any:
         """A copy of the chunk as the caller may see it."""
@@ -116,26 +118,25 @@ class Restorer:
             if delta is None:
                 continue
             self._delta(choice.index, delta)
+            self._chunk, self._last[choice.index] = chunk, deepcopy(choice)
             if choice.finish_reason is not None:
                 self._flush(choice.index, delta)
         return chunk
 
-    def rest(self, last: Any) -> Any | None:
-        """One more chunk, like the last, with what is still held when a stream ends without a finish reason."""
-        open_choices = {key[0] for key in self._running}
-        choices = [choice for choice in last.choices if choice.index in open_choices] if last is not None else []
-        if not choices:
-            return None
-        chunk = copied(last)
-        chunk.choices = [choice for choice in chunk.choices if choice.index in open_choices]
-        held = False
-        for choice in chunk.choices:
+    def rest(self) -> Any | None:
+        """One more chunk with what is still held, where a stream ends without a finish reason."""
+        choices = [self._last[index] for index in sorted({key[0] for key in self._running})]
+        for choice in choices:
             for name, value in list(choice.delta):
                 if isinstance(value, str) and name != "role":
                     setattr(choice.delta, name, "")
             choice.delta.tool_calls = None
-            held = self._flush(choice.index, choice.delta) or held
-        return chunk if held else None
+        held = [choice for choice in choices if self._flush(choice.index, choice.delta)]
+        if not held:
+            return None
+        chunk = self._chunk.model_copy()
+        chunk.choices = held
+        return chunk
 
     def _delta(self, index: int, delta: Any) -> None:
         for name, value in list(delta):
