@@ -63,6 +63,29 @@ async def test_echo_reads_text_parts(litellm: Any) -> None:
     assert answer.choices[0].message.content == "echo: one two"
 
 
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+
+
+async def test_echo_asks_for_the_tool_that_it_is_told_to_and_says_what_came_of_it(litellm: Any) -> None:
+    router = router_with(litellm, "echo/m")
+    messages: list[Any] = [{"role": "user", "content": 'get_weather {"city": "Lisbon"}'}]
+    answer = await router.acompletion(model="m", messages=messages, tools=[WEATHER])
+    (call,) = answer.choices[0].message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Lisbon"})
+    assert answer.choices[0].finish_reason == "tool_calls"
+
+    messages += [answer.choices[0].message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "18 °C"}]
+    answer = await router.acompletion(model="m", messages=messages, tools=[WEATHER])
+    assert answer.choices[0].message.content == "echo: 18 °C"
+
+
+@pytest.mark.parametrize("text", ["get_weather", "get_weather [1]", "get_weather " + "[" * 100_000, "other {}"])
+async def test_echo_asks_for_no_tool_where_the_text_is_no_call_of_one(litellm: Any, text: str) -> None:
+    asked = [{"role": "user", "content": text}]
+    answer = await router_with(litellm, "echo/m").acompletion(model="m", messages=asked, tools=[WEATHER])
+    assert answer.choices[0].message.content == f"echo: {text}"
+
+
 async def test_a_stream_comes_word_by_word_and_ends_with_its_usage(litellm: Any) -> None:
     stream = await router_with(litellm, "echo/m").acompletion(
         model="m", messages=HELLO, stream=True, stream_options={"include_usage": True}

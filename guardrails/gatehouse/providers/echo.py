@@ -1,18 +1,21 @@
 """`echo`: answers with the last thing the user said. Deterministic, offline, and priced by config.yaml like any model.
 
-Its embeddings are unit vectors taken from a hash of the text: equal texts are equal, others are close to orthogonal.
+It uses tools, so that agents can be tried: told `NAME {JSON}`, with a tool of that name, it asks for that, and then says
+what came of it. Its embeddings are unit vectors taken from a hash of the text: equal texts are equal, others are close to
+orthogonal.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import struct
 from collections.abc import AsyncGenerator, Sequence
 
 from gatehouse.providers.provider import Provider
-from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece
+from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall, text_of
 
 DEFAULT_DIMENSIONS = 256
 MAX_DIMENSIONS = 4096  # a caller chooses the dimension; this bounds the work that buys
@@ -24,7 +27,15 @@ class EchoProvider(Provider):
     name = "echo"
 
     async def answer_in_pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        for word in words(f"echo: {request.last_user_text}"):
+        last = request.messages[-1] if request.messages else {}
+        if last.get("role") == "tool":
+            text = text_of(last.get("content"))
+        elif call := wanted_tool(request):
+            yield call
+            return
+        else:
+            text = request.last_user_text
+        for word in words(f"echo: {text}"):
             yield word
 
     async def embed(self, request: EmbeddingRequest) -> Sequence[Sequence[float]]:
@@ -32,6 +43,20 @@ class EchoProvider(Provider):
         if not isinstance(size, int) or size < 1:
             raise self.error(500, f"provider_settings of {request.model}: dimensions must be 1 or more", request.model)
         return [hash_vector(text, size) for text in request.texts]
+
+
+def wanted_tool(request: ChatRequest) -> ToolCall | None:
+    """The call that the last user message spells out, `NAME {JSON}`, of a tool that the request offers."""
+    name, _, arguments = request.last_user_text.strip().partition(" ")
+    tools = request.params.get("tools")
+    offered = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    if not any(isinstance(function, dict) and function.get("name") == name for function in offered):
+        return None
+    try:
+        parsed = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return None
+    return ToolCall(name=name, arguments=parsed) if isinstance(parsed, dict) else None
 
 
 def words(text: str) -> list[str]:
