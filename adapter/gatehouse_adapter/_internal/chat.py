@@ -5,9 +5,9 @@ Promises: whatever is refused here was not sent, and after an approval the call 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
 from gatehouse_adapter._internal import answers, failures
 from gatehouse_adapter._internal.decisions import Decisions
@@ -28,6 +28,7 @@ from gatehouse_adapter.streams import ChatStream
 APPROVAL_HEADER: Final = "x-gatehouse-approval"
 _HOLD_HEADER: Final = "x-gatehouse-hold"
 _ONLY_ASK: Final = "request"
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Chat:
@@ -85,11 +86,9 @@ class Chat:
 
     async def get_approval(self, approval_id: str) -> Approval:
         """How an approval stands."""
-        try:
-            path = f"/governance/v1/approvals/{UUID(approval_id)}"
-        except (ValueError, AttributeError, TypeError):
-            raise BadRequest("approval_id is not an approval's id. Nothing was sent. Copy it again.") from None
-        return await self._sender.ask("GET", path, answers.approval)
+        if not isinstance(approval_id, str) or not _ID.fullmatch(approval_id):
+            raise BadRequest("approval_id is not an approval's id. Nothing was sent. Copy it again.")
+        return await self._sender.ask("GET", f"/governance/v1/approvals/{approval_id}", answers.approval)
 
     async def estimate(self, body: Mapping[str, Any]) -> CostEstimate:
         """What a call may use; it is not sent."""

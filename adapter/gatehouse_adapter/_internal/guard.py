@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from aiolimiter import AsyncLimiter
+from typing import TYPE_CHECKING, Any
 
 from gatehouse_adapter.errors import ContentBlocked, LimitExceeded, RateLimited
 from gatehouse_adapter.results import CostEstimate
 from gatehouse_adapter.safety import SafetyConfig
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 
 class Guard:
@@ -29,7 +30,7 @@ class Guard:
         self._timeout = timeout
         self._blocked = frozenset(safety.blocked_content_types)
         rate = safety.rate_limit_per_minute
-        self._limiter = None if rate is None else AsyncLimiter(rate, 60)
+        self._limiter = None if rate is None else _limiter(rate)
 
     @property
     def needs_estimate(self) -> bool:
@@ -111,6 +112,13 @@ class Guard:
                 f"SafetyConfig allows {self._safety.rate_limit_per_minute} calls a minute, and this one's turn did not "
                 f"come within {self._timeout:g} s. Nothing was sent. Send fewer, or allow a longer timeout."
             ) from None
+
+
+def _limiter(rate: int) -> AsyncLimiter:
+    # Here, because it imports importlib.metadata, a tenth of the adapter's own import, and few want it.
+    from aiolimiter import AsyncLimiter
+
+    return AsyncLimiter(rate, 60)
 
 
 def _amount(value: float | None) -> str | None:
