@@ -85,3 +85,13 @@ def add_logger(logger: Any) -> Any:
     if not any(there is logger for there in litellm.callbacks):
         litellm.callbacks.insert(0, logger)
     return logger
+
+
+def changes_after(decider: Any) -> str | None:
+    """The first callback, but for LiteLLM's own, that may change a request which `decider` has seen; None if none."""
+    behind = litellm.callbacks[litellm.callbacks.index(decider) + 1 :]
+    for callback in behind:
+        hook = getattr(type(callback), "async_pre_call_hook", None)
+        if hook is not None and hook.__module__.split(".")[0] not in ("litellm", "litellm_enterprise"):
+            return f"{type(callback).__module__}.{type(callback).__qualname__}"
+    return None

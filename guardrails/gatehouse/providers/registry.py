@@ -15,7 +15,7 @@ import litellm
 from litellm.llms.custom_llm import CustomLLM
 from litellm.utils import custom_llm_setup
 
-from gatehouse.providers.plugins import LOGGERS, PROVIDERS, LoadedPlugins, Plugin, PluginError, add_logger, installed
+from gatehouse.providers.plugins import PROVIDERS, LoadedPlugins, Plugin, PluginError, add_logger, installed
 
 log = logging.getLogger("gatehouse.plugins")
 
@@ -54,7 +54,7 @@ class PluginRegistry:
         with self._lock:
             there = self._providers.get(name)
             if there is not None and (there is provider or (a_class and type(there) is provider)):
-                _tell_litellm(name, there, replace=True)
+                _tell_litellm(name, there, replace=replace)
                 return there
             if there is not None and not replace:
                 raise ValueError(
@@ -109,18 +109,13 @@ class PluginRegistry:
             failed: dict[Plugin, str] = {}
             for plugin in installed():
                 try:
-                    if plugin not in self._plugins:
-                        self._plugins[plugin] = self._load(plugin)
-                    elif plugin.group == LOGGERS:
-                        add_logger(self._plugins[plugin])
+                    self._plugins[plugin] = self._use(plugin)
                 except (Exception, SystemExit) as error:
                     failed[plugin] = f"{plugin}: {type(error).__name__}: {error}"
+            of_packages = {plugin.name for plugin in (*self._plugins, *failed) if plugin.group == PROVIDERS}
             for name, provider in self._providers.items():
-                try:
+                if name not in of_packages and not _known_to_litellm(name):
                     _tell_litellm(name, provider, replace=False)
-                except ValueError as error:
-                    owner = next((plugin for plugin, it in self._plugins.items() if it is provider), None)
-                    failed[owner or Plugin(PROVIDERS, name, _described(provider), "this program")] = str(error)
             loaded = [plugin for plugin in self._plugins if plugin not in failed]
         for reason in failed.values():
             log.error("%s", reason)
@@ -128,8 +123,8 @@ class PluginRegistry:
             raise PluginError(" ".join(f"{reason.rstrip('.')}." for reason in failed.values()) + _NEXT)
         return LoadedPlugins(tuple(loaded), failed)
 
-    def _load(self, plugin: Plugin) -> Any:
-        found = plugin.load()
+    def _use(self, plugin: Plugin) -> Any:
+        found = self._plugins.get(plugin) or plugin.load()
         if plugin.group == PROVIDERS:
             return self.register(plugin.name, found)
         return add_logger(found)
@@ -150,6 +145,10 @@ unregister = _registry.unregister
 get_provider = _registry.get_provider
 list_providers = _registry.list_providers
 initialize_plugins = _registry.initialize
+
+
+def _known_to_litellm(name: str) -> bool:
+    return any(item["provider"] == name for item in litellm.custom_provider_map)
 
 
 def _tell_litellm(name: str, provider: Any, *, replace: bool) -> None:
