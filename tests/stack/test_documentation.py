@@ -149,6 +149,62 @@ def continued(block: Block) -> str:
     return continued(before) + before.code + "\n\n"
 
 
+@pytest.mark.parametrize(
+    ("example", "arguments", "says"),
+    [
+        ("openai_agent.py", [], 'tool: get_weather {"city": "Lisbon"}\necho: 18 °C and clear in Lisbon\n'),
+        ("langchain_agent.py", [], "tool: get_weather {'city': 'Lisbon'}\necho: 18 °C and clear in Lisbon\n"),
+        ("budget_loop.py", ["0.01", "Hello", 'get_time {"city": "Oslo"}'], "echo: Hello\necho: 12:00 in Oslo\n0.00"),
+    ],
+)
+def test_the_examples_are_agents_that_use_tools(
+    example: str, arguments: list[str], says: str, surroundings_of: Callable[[str], Surroundings]
+) -> None:
+    done = run_example(example, arguments, surroundings_of)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("example", "arguments"),
+    [("openai_agent.py", []), ("budget_loop.py", ["0.01"])],
+)
+def test_the_examples_say_what_the_gateway_refused(
+    example: str, arguments: list[str], surroundings_of: Callable[[str], Surroundings]
+) -> None:
+    secret = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+    done = run_example(example, [*arguments, f"Keep this: {secret}"], surroundings_of)
+    assert done.returncode == 1
+    assert "refused: content_blocked" in done.stderr or "stopped: " in done.stderr
+    assert secret not in done.stderr
+
+
+def test_the_loop_stops_before_the_step_that_its_budget_does_not_cover(
+    surroundings_of: Callable[[str], Surroundings],
+) -> None:
+    done = run_example("budget_loop.py", ["0.0006", *["Hello"] * 20], surroundings_of)
+    assert done.returncode == 1
+    assert done.stderr.startswith("stopped: a step may cost ")
+    assert 1 <= done.stdout.count("echo: Hello") < 20
+
+
+def run_example(
+    name: str, arguments: list[str], surroundings_of: Callable[[str], Surroundings]
+) -> subprocess.CompletedProcess[str]:
+    around = surroundings_of("examples/README.md")
+    command = [sys.executable, str(REPOSITORY / "examples" / name), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=180, cwd=around.folder, env=dict(around.environ), check=False
+    )
+
+
+def test_every_example_is_run_and_short() -> None:
+    source = Path(__file__).read_text()
+    for file in (REPOSITORY / "examples").glob("*.py"):
+        assert f'"{file.name}"' in source, f"examples/{file.name} is not run"
+        assert len(file.read_text().splitlines()) < 80
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_code_of_a_page_has_a_fence(page: str) -> None:
     assert indented_code((REPOSITORY / page).read_text()) == [], "put code between ``` and name its language"

@@ -1,8 +1,8 @@
 """`echo`: answers with the last thing the user said. Deterministic, offline, and priced by config.yaml like any model.
 
-It uses tools, so that agents can be tried: told `NAME {JSON}`, with a tool of that name, it asks for that tool, and then
-says what came of it. Its embeddings are unit vectors taken from a hash of the text: equal texts are equal, others are
-close to orthogonal.
+It uses tools, so that agents can be tried: told `NAME {JSON}`, with a tool of that name, it asks for that tool, and
+then says what came of it. Its embeddings are unit vectors taken from a hash of the text: equal texts are equal, others
+are close to orthogonal.
 """
 
 from __future__ import annotations
