@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from typing import Any
 
 import litellm
 from litellm.proxy.proxy_server import app as litellm_app
@@ -17,6 +18,7 @@ from litellm.proxy.proxy_server import app as litellm_app
 from gatehouse import metrics
 from gatehouse.api import approvals, audit, decide, estimate, health
 from gatehouse.approvals.gate import Gate
+from gatehouse.approvals.journal import Journal
 from gatehouse.audit.checkpoints import Checkpointer
 from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
@@ -34,6 +36,8 @@ from gatehouse.pipeline import Pipeline
 from gatehouse.plugin import governance
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
+from gatehouse.providers import PluginError, initialize_plugins
+from gatehouse.providers.plugins import changes_after
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
 
@@ -44,6 +48,11 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 _NOT_LOADED = (
     "config.yaml: LiteLLM did not load the governance plugin. "
     "Keep `gatehouse.plugin.governance` under litellm_settings.callbacks."
+)
+
+_TOO_LATE = (
+    "config.yaml: {} may change a request after it has been decided on. "
+    "Name it before `gatehouse.plugin.governance` under litellm_settings.callbacks."
 )
 
 _HIDDEN = (
@@ -67,7 +76,8 @@ class Gateway:
         self._prices = Prices()
         told = addresses(self._governance.current.policy.notifications, os.environ)
         self._dispatcher = Dispatcher(self._settings.database_url, told)
-        self._gate = Gate(self._settings.database_url, self._dispatcher.names)
+        journal = Journal(self._write_down)
+        self._gate = Gate(self._settings.database_url, self._dispatcher.names, journal)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._library: Library | None = None
@@ -86,9 +96,9 @@ class Gateway:
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
-        litellm_app.include_router(approvals.router(self._settings.database_url))
+        litellm_app.include_router(approvals.router(self._settings.database_url, journal))
         litellm_app.include_router(decide.router(lambda: self._library))
-        litellm_app.include_router(console.router(self._settings, self._governance, state))
+        litellm_app.include_router(console.router(self._settings, self._governance, state, journal))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -105,10 +115,16 @@ class Gateway:
         finally:
             await self._stop()
 
+    def _write_down(self, line: dict[str, Any]) -> None:
+        if self._recorder is not None:
+            self._recorder.log_only(line)
+
     def _in_force(self) -> Governance:
         return self._governance.current
 
     async def _start(self) -> None:
+        # Before LiteLLM reads config.yaml, whose models may be an installed provider's.
+        initialize_plugins(strict=True)
         settings, audit = self._settings, self._governance.current.policy.audit
         log = AuditLog(settings.log_dir, max_bytes=settings.log_max_bytes, keep=settings.log_keep)
         keys = KeyFolder(settings.key_dir)
@@ -175,6 +191,12 @@ class Gateway:
         """What LiteLLM made of its configuration that Gatehouse cannot work with."""
         if not governance.armed:
             return _NOT_LOADED
+        try:  # again, for LiteLLM has put config.yaml's providers in the place of all
+            initialize_plugins(strict=True)
+        except PluginError as error:
+            return str(error)
+        if late := changes_after(governance):
+            return _TOO_LATE.format(late)
         if self._governance.current.policy.audit.content != "hash" and litellm.turn_off_message_logging:
             return _HIDDEN
         return None

@@ -8,9 +8,18 @@ from typing import Any
 
 
 def audit_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that are complete; one that is being written at this moment comes with the next look.
+    """The lines of calls that are complete; one that is being written at this moment comes with the next look.
 
     A line that a dying gateway left torn, with another one after it, is an error.
     """
+    return [line for line in _lines(path) if line["event_type"].startswith("chat_completion_")]
+
+
+def approval_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of approvals, likewise."""
+    return [line for line in _lines(path) if line["event_type"].startswith("approval_")]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
     *complete, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     return [json.loads(line) for line in complete]

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, shown
 from gatehouse.approvals.feed import Feed, Onlooker, Told
+from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.life import NoVote, may_see
 from gatehouse.approvals.values import Approval, State, Voter
 from gatehouse.audit.record import clean
@@ -112,8 +113,12 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def router(database_url: str) -> APIRouter:
-    """The routes."""
+def router(database_url: str, journal: Journal) -> APIRouter:
+    """The routes.
+
+    Args:
+        journal: where what is decided here is written down.
+    """
     api = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
     feed = Feed(database_url)
 
@@ -204,6 +209,7 @@ def router(database_url: str) -> APIRouter:
             asked, edit = await seen(connection, approval_id, by), ballot.edit.edit if ballot.edit else None
             if edit is not None:
                 await check_edit(asked, edit)
+            changes: list[Change] = []
             voted = await db.vote(
                 connection,
                 approval_id,
@@ -211,7 +217,9 @@ def router(database_url: str) -> APIRouter:
                 approve=ballot.decision == "approve",
                 comment=ballot.comment or None,
                 edit=edit,
+                changes=changes,
             )
+            journal.note(changes)
             return shown(voted, by, await people.now(connection))
 
         return await ask(caller, count)
@@ -224,7 +232,9 @@ def router(database_url: str) -> APIRouter:
     async def cancel(approval_id: UUID, caller: Caller) -> ApprovalShown:
         async def take_back(connection: Connection, by: Voter) -> ApprovalShown:
             await seen(connection, approval_id, by)
-            over = await db.cancel(connection, approval_id, by)
+            changes: list[Change] = []
+            over = await db.cancel(connection, approval_id, by, changes)
+            journal.note(changes)
             return shown(over, by, await people.now(connection))
 
         return await ask(caller, take_back)

@@ -18,6 +18,7 @@ import psycopg
 
 from gatehouse import metrics
 from gatehouse.approvals.binding import Unbindable, digest, edited_digest
+from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.telling import tell_requested
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
@@ -79,11 +80,13 @@ class Gate:
 
     Args:
         addresses: who is told of requests, by name.
+        journal: where it is written down what this gateway asked and ended.
     """
 
-    def __init__(self, database_url: str, addresses: Sequence[str] = ()) -> None:
+    def __init__(self, database_url: str, addresses: Sequence[str] = (), journal: Journal | None = None) -> None:
         self._url = database_url
         self._addresses = tuple(addresses)
+        self._journal = journal or Journal()
         self._waiting = Waiting(database_url)
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -189,11 +192,23 @@ class Gate:
         return opened.id
 
     async def _open(self, connection: Connection, new: NewApproval) -> Approval:
+        changes: list[Change] = []
         async with connection.transaction():
-            opened = await approvals.open_request(connection, new)
+            opened = await approvals.open_request(connection, new, changes)
             if opened.id == new.id and self._addresses:
                 await tell_requested(connection, opened, self._addresses)
+        self._journal.note(changes)
         return opened
+
+    async def _abandon(self, connection: Connection, approval_id: UUID, bound: str, asked: Asked) -> None:
+        changes: list[Change] = []
+        await approvals.abandon(connection, approval_id, bound, asked.caller, changes)
+        self._journal.note(changes)
+
+    async def _expire_due(self, connection: Connection) -> None:
+        changes: list[Change] = []
+        await approvals.expire_due(connection, changes)
+        self._journal.note(changes)
 
     async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> UUID:
         """Until it is decided, or the time is over, or the client has left; returns what an edit made of it, if any."""
@@ -224,14 +239,14 @@ class Gate:
                 task.cancel()
             await asyncio.gather(decided, gone, return_exceptions=True)
         with suppress(GovernanceUnavailable):
-            await self._database(lambda connection: approvals.abandon(connection, approval_id, bound, asked.caller))
+            await self._database(lambda connection: self._abandon(connection, approval_id, bound, asked))
         raise Cancelled("The client left before the request was approved.")
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(_OVERDUE_EVERY_S)
             with suppress(GovernanceUnavailable):
-                await self._database(approvals.expire_due)
+                await self._database(self._expire_due)
 
     async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do this on the one connection; a broken one is replaced and the work tried again, once."""

@@ -1,4 +1,5 @@
-"""logs/litellm_audit.jsonl: one whole line a call, also when the disk fills up or the writer dies in the middle of one.
+"""logs/litellm_audit.jsonl: one whole line a call, and one when an approval is asked for and when it is decided, also
+when the disk fills up or the writer dies in the middle of one.
 
 Several processes may append to one file: each batch is written under an exclusive lock, and what could not be written
 whole is cut off again. A file that has grown large moves aside between two batches: `.1` is the newest of the old ones.
@@ -134,8 +135,14 @@ def _open(path: Path) -> int:
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """One line. `call_id` comes first in `data`, where `AuditLog.missing` looks for it before any text of a caller."""
-    data = {"call_id": record["data"]["call_id"], **record["data"]}
+    """One line.
+
+    A call's `call_id` comes first in `data`, where `AuditLog.missing` looks for it before any text of a caller; what is
+    no call's has none, and begins with something else that no caller wrote.
+    """
+    data = record["data"]
+    if "call_id" in data:
+        data = {"call_id": data["call_id"], **data}
     line = {"timestamp": record["timestamp"], "event_type": record["event_type"], "data": data}
     return json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 

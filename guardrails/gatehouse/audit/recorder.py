@@ -136,11 +136,11 @@ class Recorder:
         self._settlements.look()
 
     def log_only(self, line: Row) -> None:
-        """Write the line of a call that has no row, because the ledger could not be written when it came."""
+        """Write a line that has no row: of a call that came while the ledger could not be written, of an approval."""
         try:
             self._audit_log.append([line])
         except OSError as error:
-            log.error("audit line of call %s not written: %s", line["data"]["call_id"], error.strerror)
+            log.error("audit line of %s not written: %s", line["data"].get("call_id", "an approval"), error.strerror)
 
     async def stop(self, patience_s: float = 5.0) -> None:
         """Write what is left and say goodbye; what cannot be written in time is left to the next gateway."""

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
+from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.life import NoVote, longest_answer, may_see, may_vote
 from gatehouse.approvals.values import Approval, Edit, State
 from gatehouse.clock import now
@@ -80,7 +81,7 @@ class Card:
         return f"ask-{self.approval.id}-{self.approval.given}"
 
 
-def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
+def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) -> None:
     """Put the pages on the router."""
     visitor_of = Depends(door.visitor)
 
@@ -160,11 +161,19 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings) -> None:
         asked = await seen(visitor, approval_id)
         if edit is not None:
             await check_edit(asked, edit)
+        changes: list[Change] = []
         voted = await ask(
             lambda connection: approvals.vote(
-                connection, approval_id, visitor.voter, approve=said == "approve", comment=comment, edit=edit
+                connection,
+                approval_id,
+                visitor.voter,
+                approve=said == "approve",
+                comment=comment,
+                edit=edit,
+                changes=changes,
             )
         )
+        journal.note(changes)
         return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{voted.id}", 303)
 
     @api.get("/history")

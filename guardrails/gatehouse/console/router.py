@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gatehouse.api.health import State
+from gatehouse.approvals.journal import Journal
 from gatehouse.console import inbox, records
 from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, Doorkeeper, SignInNeeded, local, with_cookie
 from gatehouse.console.rendering import page
@@ -24,11 +25,12 @@ _FILES: Final = {
 }
 
 
-def router(settings: Settings, governed: GovernanceHolder, look: State) -> APIRouter:
+def router(settings: Settings, governed: GovernanceHolder, look: State, journal: Journal) -> APIRouter:
     """The pages.
 
     Args:
         look: the state of every part, as `/governance/v1/health` answers it.
+        journal: where what is decided here is written down.
     """
     api = APIRouter(prefix=HOME, route_class=ConsoleRoute, include_in_schema=False)
     door = Doorkeeper(settings.database_url)
@@ -63,6 +65,6 @@ def router(settings: Settings, governed: GovernanceHolder, look: State) -> APIRo
             raise NotFound("There is no such file.")
         return Response(contents[name], media_type=_FILES[name], headers={"cache-control": "public, max-age=600"})
 
-    inbox.add(api, door, settings)
+    inbox.add(api, door, settings, journal)
     records.add(api, door, settings, governed, look)
     return api

@@ -18,6 +18,7 @@ import psycopg
 
 from gatehouse.approvals import life
 from gatehouse.approvals.binding import edited_digest
+from gatehouse.approvals.journal import Change
 from gatehouse.approvals.life import Event
 from gatehouse.approvals.telling import tell_decided, tell_edited
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Vote, Voter, printable, shown
@@ -42,12 +43,17 @@ class Happening:
     user_id: str | None
 
 
-async def open_request(connection: Connection, new: NewApproval) -> Approval:
-    """Ask for approval; where one that was asked for by the same digest is open already, that one is the answer."""
+async def open_request(connection: Connection, new: NewApproval, changes: list[Change] | None = None) -> Approval:
+    """Ask for approval; where one that was asked for by the same digest is open already, that one is the answer.
+
+    Args:
+        changes: gets what this changed, which is so once it is committed. The other functions' is the same.
+    """
+    changes = [] if changes is None else changes
     summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
     while True:
         async with connection.transaction():
-            await _expire(connection, new.digest)
+            await _expire(connection, new.digest, changes)
             cursor = await connection.execute(
                 """insert into gatehouse.approvals as a
                            (id, digest, requested_by, route, model, rule_ids, reason, policy_version, summary,
@@ -76,7 +82,10 @@ async def open_request(connection: Connection, new: NewApproval) -> Approval:
                 continue  # the one in the way ended this moment
             if row[0] == new.id:
                 await _happened(connection, new.id, "request", State.REQUESTED, caller.get("user"))
-            return (await _get(connection, row[0]))[0]
+            opened = (await _get(connection, row[0]))[0]
+            if opened.id == new.id:
+                changes.append(Change(opened))
+            return opened
 
 
 async def get(connection: Connection, approval_id: UUID) -> Approval | None:
@@ -150,6 +159,7 @@ async def vote(
     approve: bool,
     comment: str | None = None,
     edit: Edit | None = None,
+    changes: list[Change] | None = None,
 ) -> Approval:
     """Count a person's vote; the approval after it.
 
@@ -162,6 +172,7 @@ async def vote(
         AccessDenied: this person may not vote on it.
         Conflict: it is decided or over, or they have voted.
     """
+    changes = [] if changes is None else changes
     async with connection.transaction():
         approval, now = await _lock(connection, approval_id)
         refused = life.may_vote(approval, voter, now)
@@ -197,10 +208,18 @@ async def vote(
         await _happened(connection, approval_id, event.value, state, user)
         voted = (await _get(connection, approval_id))[0]
         if replaced is not None:
+            changes += [Change((await _get(connection, replaced.id))[0], (user or "",)), Change(approval)]
+        if state is not State.REQUESTED:
+            changes.append(Change(voted, _who_said(voted, approve)))
+        if replaced is not None:
             await tell_edited(connection, replaced, voted)
         else:
             await tell_decided(connection, voted)
         return voted
+
+
+def _who_said(voted: Approval, approve: bool) -> tuple[str, ...]:
+    return tuple(vote.user_id for vote in voted.votes if vote.approve is approve)
 
 
 async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Voter, now: datetime) -> Approval:
@@ -232,7 +251,9 @@ async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Vot
     return (await _get(connection, new_id))[0]
 
 
-async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = None) -> Approval:
+async def cancel(
+    connection: Connection, approval_id: UUID, by: Voter | None = None, changes: list[Change] | None = None
+) -> Approval:
     """Take an open approval back; the approval after it.
 
     Args:
@@ -254,11 +275,21 @@ async def cancel(connection: Connection, approval_id: UUID, by: Voter | None = N
             "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
             (state.value, approval_id),
         )
-        await _happened(connection, approval_id, Event.CANCEL.value, state, clean(by.user_id) if by else None)
-        return (await _get(connection, approval_id))[0]
+        user = clean(by.user_id) if by else None
+        await _happened(connection, approval_id, Event.CANCEL.value, state, user)
+        over = (await _get(connection, approval_id))[0]
+        if changes is not None and approval.state is State.REQUESTED:
+            changes.append(Change(over, (user,) if user else ()))
+        return over
 
 
-async def abandon(connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]) -> bool:
+async def abandon(
+    connection: Connection,
+    approval_id: UUID,
+    digest: str,
+    caller: Mapping[str, str | None],
+    changes: list[Change] | None = None,
+) -> bool:
     """Cancel this caller's own undecided request for exactly this, because the client has left; whether it was one."""
     cursor = await connection.execute(
         """with left_by as (
@@ -272,12 +303,17 @@ async def abandon(connection: Connection, approval_id: UUID, digest: str, caller
            select pg_notify(%s, id::text) from left_by""",
         (approval_id, digest, caller.get("key_hash"), CHANNEL),
     )
-    return await cursor.fetchone() is not None
+    left = await cursor.fetchone() is not None
+    if left and changes is not None:
+        over = (await _get(connection, approval_id))[0]
+        changes.append(Change(over, (over.requester_user,) if over.requester_user else ()))
+    return left
 
 
-async def expire_due(connection: Connection) -> int:
+async def expire_due(connection: Connection, changes: list[Change] | None = None) -> int:
     """Write down that the time of open approvals is over; how many. What is locked is left for the next time."""
-    return await _expire(connection, None)
+    async with connection.transaction():
+        return await _expire(connection, None, [] if changes is None else changes)
 
 
 async def consume(
@@ -343,22 +379,27 @@ async def _get(connection: Connection, approval_id: UUID) -> tuple[Approval, dat
     return found[0]
 
 
-async def _expire(connection: Connection, digest: str | None) -> int:
+async def _expire(connection: Connection, digest: str | None, changes: list[Change]) -> int:
     cursor = await connection.execute(
         """with due as (
-               select id from gatehouse.approvals
+               select id, state from gatehouse.approvals
                 where (%s::text is null or asked = %s) and state in ('requested', 'approved')
                   and expires_at <= statement_timestamp()
                 limit 1000 for update skip locked),
              over as (
-               update gatehouse.approvals a set state = 'expired' from due where a.id = due.id returning a.id),
+               update gatehouse.approvals a set state = 'expired' from due where a.id = due.id
+               returning a.id, due.state as was),
              told as (
                insert into gatehouse.approval_history (approval_id, event, state)
                select id, 'expire', 'expired' from over)
-           select pg_notify(%s, id::text) from over""",
+           select id, was, pg_notify(%s, id::text) from over""",
         (digest, digest, CHANNEL),
     )
-    return len(await cursor.fetchall())
+    rows = await cursor.fetchall()
+    undecided = [row[0] for row in rows if row[1] == State.REQUESTED.value]
+    if undecided:
+        changes += [Change(approval) for approval, _ in await get_many(connection, undecided, summaries=False)]
+    return len(rows)
 
 
 async def _happened(connection: Connection, approval_id: UUID, event: str, state: State, user_id: str | None) -> None:
