@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,51 @@ def test_the_sync_adapter_does_the_same(asking: Gateway, upstream: Upstream, gra
         assert "".join(chunk.content for chunk in stream) == "Hello from upstream"
         assert stream.call_id
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_whose_connections_break_anywhere_are_charged_once_at_most(
+    asking: Gateway, upstream: Upstream, stream: bool
+) -> None:
+    key, cuts = asking.new_key(), iter(range(10_000))
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Every second connection ends: before a byte goes on, once the request has, or within the answer.
+        cut = next(cuts) % 6
+        there, to_gateway = await asyncio.open_connection("127.0.0.1", asking.port)
+        with suppress(ConnectionError):
+            if cut != 1:
+                to_gateway.write(await reader.read(65536))
+                if cut != 3:
+                    backwards = asyncio.ensure_future(reader.read(65536))
+                    size = 40 if cut == 5 else 65536
+                    while part := await there.read(size):
+                        writer.write(part)
+                        await writer.drain()
+                        if cut == 5 or backwards.done():
+                            break
+                    backwards.cancel()
+        writer.close()
+        to_gateway.close()
+
+    async def call(client: ga.LiteLLMAdapter, number: int) -> str:
+        answer = await client.complete_chat(ask(f"call <{number}>"), "up-chat", max_tokens=5, stream=stream)
+        if isinstance(answer, ga.ChatStream):
+            return "".join([chunk.content async for chunk in answer])
+        return answer.content or ""
+
+    proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    options = {"base_url": url, "api_key": key, "timeout": PATIENCE_S, "breaker_failure_threshold": 1_000}
+    outcomes: list[Any] = []
+    for number in range(24):
+        async with ga.LiteLLMAdapter(**options) as client:
+            outcomes += await asyncio.gather(call(client, number), return_exceptions=True)
+    proxy.close()
+    assert all(isinstance(each, str | ga.GatehouseError) for each in outcomes), outcomes
+    assert outcomes.count("Hello from upstream") == 12
+    for number in range(24):
+        assert upstream.received.count(f"call <{number}>") <= 1
 
 
 async def test_who_waits_hears_of_the_decision_also_after_the_gateway_was_restarted(

@@ -8,12 +8,17 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import gatehouse_adapter as ga
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from gatehouse_adapter._internal.breaker import Breaker
 
 from tests.support.byte_gateway import ASK, KEY, ByteGateway, Handler, answers_with, demo, piece, serving, streams
@@ -225,6 +230,40 @@ async def test_a_proxy_is_used(gateway: ByteGateway) -> None:
     async with client("http://gateway.test:4000", proxy=gateway.url) as adapter:
         assert await ask(adapter) == "Hello."
     assert gateway.requests[-1][0] == f"http://gateway.test:4000{CHAT}"
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """One for 127.0.0.1 that nobody has signed but itself."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    begin = datetime.now(UTC) - timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=2))
+    host = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    builder = builder.add_extension(host, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    signed = builder.sign(private, hashes.SHA256())
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    forms = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key.write_bytes(private.private_bytes(*forms))
+
+
+async def test_a_certificate_authority_of_ones_own_is_trusted_when_it_is_named(
+    gateway: ByteGateway, tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = await asyncio.start_server(gateway.serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with client(url, verify=str(certificate), timeout=30.0) as adapter:
+        assert await ask(adapter) == "Hello."
+    async with client(url, max_retries=0, timeout=30.0) as adapter:
+        with pytest.raises(ga.ConnectionFailed, match="certificate"):
+            await ask(adapter)
+    server.close()
+    assert len(gateway.requests) == 1
 
 
 def test_what_cannot_be_used_is_said_when_the_adapter_is_made(tmp_path: Path) -> None:
