@@ -15,11 +15,14 @@ goes on from the one before), `<!-- file: NAME -->` (also saved), `<!-- exit: 3 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -91,9 +94,30 @@ def approvals(gateway: Gateway, folder: Path) -> dict[str, str]:
     """A request that waits, and a reviewer with a key of their own."""
     error = ask(gateway, gateway.new_key(key_alias="asks first")).json()["error"]
     assert error["code"] == "approval_required", error
+    return {"URL": gateway.url, "KEY": reviewer(gateway, "grace"), "ID": error["gatehouse"]["approval"]["id"]}
+
+
+def reviewer(gateway: Gateway, user: str) -> str:
     with gateway.client() as client:
-        grace = client.post("/user/new", json={"user_id": "grace", "user_role": "proxy_admin"}).json()
-    return {"URL": gateway.url, "KEY": grace["key"], "ID": error["gatehouse"]["approval"]["id"]}
+        return str(client.post("/user/new", json={"user_id": user, "user_role": "proxy_admin"}).json()["key"])
+
+
+def agents(gateway: Gateway, folder: Path) -> dict[str, str]:
+    """Somebody who approves whatever an agent asks a person for; not what a rule does, which waits for its page."""
+    key = reviewer(gateway, "ada")
+
+    def approve_all() -> None:
+        with contextlib.suppress(httpx.HTTPError), gateway.client(key) as client:  # until the gateway is gone
+            while True:
+                for waiting in client.get("/governance/v1/approvals/", params={"state": "requested"}).json()[
+                    "approvals"
+                ]:
+                    if "expensive-needs-a-human" not in waiting["rules"]:
+                        client.post(f"/governance/v1/approvals/{waiting['id']}/votes", json={"decision": "approve"})
+                time.sleep(0.5)
+
+    threading.Thread(target=approve_all, daemon=True).start()
+    return {}
 
 
 def audit(gateway: Gateway, folder: Path) -> dict[str, str]:
@@ -125,6 +149,7 @@ def ask(gateway: Gateway, key: str) -> httpx.Response:
 
 # What has to be there before a page's first block: files in its folder, and variables.
 PREPARATIONS: dict[str, Callable[[Gateway, Path], dict[str, str]]] = {
+    "docs/agents.md": agents,
     "docs/approvals.md": approvals,
     "docs/audit.md": audit,
     "docs/pii.md": pii,
