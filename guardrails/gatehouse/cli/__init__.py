@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Governance gateway for AI agents.",
 )
 
-_PARTS = "serve prepare stack init engine audit records keys policy replay pii approvals".split()
+_PARTS = "serve prepare stack init engine audit records keys policy replay pii approvals capsules".split()
 
 
 def main() -> None:

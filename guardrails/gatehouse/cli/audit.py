@@ -54,7 +54,7 @@ def verify(
     begin = time.monotonic()
     chains: list[ChainReport] = []
     findings: list[Finding] = []
-    with exit_2_if_not_checked(), _bar() as bar:
+    with exit_2_if_not_checked(), progress_bar() as bar:
         given = [read_note(path) for path in checkpoint or ()]
         if file is not None:
             if keyring is None:
@@ -81,9 +81,9 @@ def verify(
                     chains.append(report)
     ok = not findings and all(report.finding is None for report in chains)
     if as_json:
-        typer.echo(json.dumps(_document(ok, chains, findings), indent=2))
+        typer.echo(json.dumps(report_document(ok, chains, findings), indent=2))
     else:
-        for line in _lines(ok, chains, findings, first, time.monotonic() - begin):
+        for line in report_lines(ok, chains, findings, first, time.monotonic() - begin):
             typer.echo(line)
     if not ok:
         raise typer.Exit(1)
@@ -170,7 +170,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A progress bar on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
     if not sys.stderr.isatty():
         yield Progress()
@@ -197,7 +197,10 @@ def _bar() -> Iterator[Progress]:
         yield Bar()
 
 
-def _lines(ok: bool, chains: list[ChainReport], findings: list[Finding], first: int, seconds: float) -> Iterator[str]:
+def report_lines(
+    ok: bool, chains: list[ChainReport], findings: list[Finding], first: int, seconds: float
+) -> Iterator[str]:
+    """What a verification found, for a person."""
     for report in chains:
         name = f"chain {printable(report.chain)}" if report.chain is not None else "export"
         if report.finding is not None:
@@ -213,7 +216,9 @@ def _lines(ok: bool, chains: list[ChainReport], findings: list[Finding], first: 
     yield f"verified: {total}{trusted}" if ok else f"not verified: {total} were right"
 
 
-def _document(ok: bool, chains: list[ChainReport], findings: list[Finding]) -> dict[str, Any]:
+def report_document(ok: bool, chains: list[ChainReport], findings: list[Finding]) -> dict[str, Any]:
+    """What a verification found, for a program."""
+
     def of(finding: Finding) -> dict[str, Any]:
         return {
             "problem": finding.problem.value,

@@ -146,16 +146,6 @@ _PAGE: Final = (
 )
 
 
-def is_sqlite(path: Path) -> bool:
-    """Whether a file begins as SQLite's do.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
-
-
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     application, version = _header(connection)
     if (application, version) == (_APPLICATION, _VERSION):
