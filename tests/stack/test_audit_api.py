@@ -22,10 +22,10 @@ from tests.support.process import wait_until
 
 AUDIT = "/governance/v1/audit"
 PATHS = (
-    f"/capsules/{uuid.uuid4()}",
+    f"/capsules/{uuid.UUID(int=1)}",
     "/capsules",
     "/export",
-    f"/proofs/{uuid.uuid4()}",
+    f"/proofs/{uuid.UUID(int=2)}",
     "/checkpoints/latest",
     "/keyring",
     "/verify",

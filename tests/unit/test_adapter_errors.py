@@ -325,7 +325,7 @@ async def test_a_call_that_may_have_been_carried_out_is_never_repeated(
     assert waits == []
 
 
-@pytest.mark.parametrize("asked", ["31", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("asked", ["31", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"])
 async def test_a_retry_after_beyond_the_cap_is_left_to_the_caller(asked: str, waits: list[float]) -> None:
     attempts = Attempts(busy(**{"retry-after": asked}), good())
     async with adapter(attempts, max_retries=2) as client:
