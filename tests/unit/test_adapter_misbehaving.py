@@ -19,7 +19,6 @@ import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from gatehouse_adapter._internal.breaker import Breaker
 
 from tests.support.byte_gateway import ASK, KEY, ByteGateway, Handler, answers_with, demo, piece, serving, streams
 
@@ -198,22 +197,24 @@ async def test_no_connection_and_no_answer_in_time_open_the_breaker(gateway: Byt
                 await ask(adapter)
 
 
-def test_half_open_lets_one_call_through_and_one_given_up_makes_room_for_another() -> None:
-    breaker = Breaker(1, 10.0)
-    assert breaker.enter(0.0) is False
-    breaker.leave(probe=False, failed=True, now=0.0)
-    with pytest.raises(ga.CircuitOpen, match="10 s"):
-        breaker.enter(0.0)
-    assert breaker.enter(10.0) is True
-    with pytest.raises(ga.CircuitOpen, match="Another call"):
-        breaker.enter(10.0)
-    breaker.leave(probe=False, failed=True, now=9.0)  # an old call: the probe is still on its way
-    with pytest.raises(ga.CircuitOpen):
-        breaker.enter(19.5)
-    breaker.leave(probe=True, failed=None, now=19.5)
-    assert breaker.enter(19.5) is True
-    breaker.leave(probe=True, failed=False, now=19.5)
-    assert breaker.enter(19.5) is False
+async def test_while_one_call_finds_out_the_others_are_not_sent_and_one_given_up_makes_room(
+    gateway: ByteGateway,
+) -> None:
+    gateway.handlers[CHAT] = refuses(500)
+    async with client(gateway.url, breaker_failure_threshold=1, breaker_recovery_seconds=0.1, timeout=30.0) as adapter:
+        with pytest.raises(ga.UpstreamError):
+            await ask(adapter)
+        await asyncio.sleep(0.2)
+        gateway.handlers[CHAT] = silent
+        probe = asyncio.create_task(ask(adapter))
+        while len(gateway.requests) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        with pytest.raises(ga.CircuitOpen, match="Another call"):
+            await ask(adapter)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        gateway.handlers[CHAT] = demo
+        assert await ask(adapter) == "Hello."
 
 
 # The way to the gateway

@@ -131,7 +131,7 @@ def test_many_threads_share_one_adapter_and_one_loop(gateway: ByteGateway, adapt
         assert list(pool.map(ask, words)) == words
     with ga.LiteLLMAdapterSync(base_url=gateway.url, api_key=KEY) as other:
         other.get_available_models()
-    assert [thread.name for thread in threading.enumerate()].count("gatehouse-adapter") == 1
+    assert [thread.name for thread in threading.enumerate()].count("gatehouse-background") == 1
 
 
 def _in_child(url: str, said: Any) -> None:

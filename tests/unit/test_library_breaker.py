@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatehouse_adapter.litellm.breaker import Breaker, Permit, State
+from gatehouse_adapter._internal.breaker import Breaker, Permit, State
 
 
 def fails(breaker: Breaker, now: float) -> bool:

@@ -1,22 +1,105 @@
-"""One event loop in one thread for all sync adapters of a process: no new loop for a call, and none of the caller's."""
+"""One event loop in one thread for the whole process: what talks to gateways lives there, whoever calls from where.
+
+It starts with the first call, starts anew in a forked child, and at the interpreter's exit lets what is under way
+finish within a bound.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import socket
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Part")
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """While the interpreter exits there are no threads to look a host up in; by then it may block."""
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().getaddrinfo(*args, **options)
+        except RuntimeError:
+            return socket.getaddrinfo(*args, **options)
+
+
+class Part(Protocol):
+    """What lives on the loop."""
+
+    async def farewell(self) -> None:
+        """Finish what is under way, within a bound of its own, and close."""
+
+
+class Background:
+    """A running loop and its thread.
+
+    Attributes:
+        busy: parts that have work under way nobody waits for. Only touched on the loop.
+    """
+
+    def __init__(self) -> None:
+        self.busy: set[Part] = set()
+        self._parts: WeakKeyDictionary[object, Part] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._loop = _Loop()
+        self._thread = threading.Thread(target=self._run, name="gatehouse-background", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run it there; cancelling the future cancels it there."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def part(self, owner: object, make: Callable[[Background], P]) -> P:
+        """The owner's part, made when it is first asked for; it goes when the owner does and nothing is under way."""
+        with self._lock:
+            found = self._parts.get(owner)
+            if found is None:
+                found = self._parts[owner] = make(self)
+            return cast(P, found)
+
+    def end(self) -> None:
+        """Let all parts say farewell, then stop."""
+        with self._lock:
+            parts = set(self._parts.values())
+
+        async def farewells() -> None:
+            everybody = parts | self.busy
+            await asyncio.gather(*(part.farewell() for part in everybody), return_exceptions=True)
+
+        with suppress(Exception):
+            self.submit(farewells()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(1)
+
 
 _lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
+_current: Background | None = None
+
+
+def background() -> Background:
+    """This process's."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Background()
+        return _current
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do it on the loop and wait for it. Whatever ends the wait, such as Ctrl-C, also ends the work."""
-    future = asyncio.run_coroutine_threadsafe(work, _running())
+    """Do it there and wait for it. Whatever ends the wait, such as Ctrl-C, also ends the work."""
+    future = background().submit(work)
     try:
         return future.result()
     except BaseException:
@@ -24,20 +107,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _running() -> asyncio.AbstractEventLoop:
-    global _loop
-    with _lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="gatehouse-adapter", daemon=True).start()
-        return _loop
-
-
 def _forget() -> None:
-    """In a forked child: the thread stayed with the parent."""
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
+    """In a forked child: the thread stayed with the parent, and what it was doing is the parent's to finish."""
+    global _current, _lock
+    _lock = threading.Lock()
+    _current = None
 
 
+def _end() -> None:
+    with _lock:
+        ending = _current
+    if ending is not None:
+        ending.end()
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

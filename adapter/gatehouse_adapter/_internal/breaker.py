@@ -1,62 +1,88 @@
-"""The circuit breaker: a gateway that fails again and again is left alone for a while, and then asked once.
+"""A circuit breaker: after so many failures in a row nobody asks for a while, and then one call finds out for all.
 
-Pure: the caller brings the time. A refusal is an answer, so a 4xx never counts as a failure.
+Pure: the caller passes the time in, and calls from one thread (the background loop's).
+
+    closed     every call asks; `threshold` failures in a row open it
+    open       nobody asks, for `recovery` seconds
+    half-open  the next call asks, and while it does nobody else: its success closes, its failure opens again
 """
 
 from __future__ import annotations
 
-import httpx
+from enum import Enum
 
-from gatehouse_adapter.errors import CircuitOpen, ConnectionFailed, GatehouseError, TimedOut
+
+class State(Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Permit(Enum):
+    """What a call may do; given back with what came of it."""
+
+    ORDINARY = "ordinary"
+    PROBE = "probe"
 
 
 class Breaker:
-    """Closed while calls succeed; open after so many failures in a row; half-open for one probe after that.
+    """Of one endpoint.
 
     Args:
-        threshold: failures in a row after which nothing is sent.
-        recovery: seconds until one call may try again.
+        threshold: failures in a row, at least 1.
+        recovery: seconds.
     """
 
     def __init__(self, threshold: int, recovery: float) -> None:
         self._threshold = threshold
         self._recovery = recovery
         self._failures = 0
-        self._again_at = 0.0
+        self._opened_at: float | None = None
         self._probing = False
 
-    def enter(self, now: float) -> bool:
-        """Let a call begin; True where it is the one that tries again.
+    def state(self, now: float) -> State:
+        """Seen at `now`, in seconds on a clock that never goes back."""
+        if self._opened_at is None:
+            return State.CLOSED
+        return State.HALF_OPEN if self._probing or now - self._opened_at >= self._recovery else State.OPEN
 
-        Raises:
-            CircuitOpen: not now; nothing was sent.
-        """
-        if self._failures < self._threshold:
-            return False
-        wait = self._again_at - now
-        if wait > 0 or self._probing:
-            wait = max(wait, 0.0)
-            raise CircuitOpen(
-                f"The gateway failed {self._failures} times in a row, so nothing was sent. "
-                + (f"Try again in {wait:.0f} s." if wait else "Another call is trying now; try again soon."),
-                retry_after=wait,
-            )
+    def wait(self, now: float) -> float:
+        """Seconds until it is no longer open."""
+        return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._recovery - now)
+
+    def enter(self, now: float) -> Permit | None:
+        """A permit to ask, or None."""
+        state = self.state(now)
+        if state is State.CLOSED:
+            return Permit.ORDINARY
+        if state is State.OPEN or self._probing:
+            return None
         self._probing = True
-        return True
+        return Permit.PROBE
 
-    def leave(self, *, probe: bool, failed: bool | None, now: float) -> None:
-        """A call that could begin has ended; `failed` is None where it was given up before anybody knew."""
-        if probe:
+    def succeeded(self, permit: Permit) -> None:
+        """The endpoint answered, whatever it said."""
+        if permit is Permit.PROBE:
             self._probing = False
-        if failed:
-            self._failures += 1
-            self._again_at = now + self._recovery
-        elif failed is not None:
+            self._opened_at = None
+        if self._opened_at is None:  # what an old call hears says nothing of a breaker that has opened since
             self._failures = 0
 
-
-def is_failure(error: GatehouseError) -> bool:
-    """Whether the gateway failed, rather than refused, or than this side had no connection free."""
-    if isinstance(error.__cause__, httpx.PoolTimeout):
+    def failed(self, permit: Permit, now: float) -> bool:
+        """It did not. Returns whether that opened the breaker."""
+        if permit is Permit.PROBE:
+            self._probing = False
+            self._opened_at = now
+            return True
+        if self._opened_at is not None:
+            return False
+        self._failures += 1
+        if self._failures >= self._threshold:
+            self._opened_at = now
+            return True
         return False
-    return isinstance(error, ConnectionFailed | TimedOut) or (error.status is not None and error.status >= 500)
+
+    def left(self, permit: Permit) -> None:
+        """The caller went away before there was an answer; the next one may find out instead."""
+        if permit is Permit.PROBE:
+            self._probing = False

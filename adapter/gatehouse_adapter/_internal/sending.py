@@ -16,9 +16,17 @@ from typing import Any, TypeVar
 import httpx
 
 from gatehouse_adapter._internal import answers, clock, failures, retries
-from gatehouse_adapter._internal.breaker import Breaker, is_failure
+from gatehouse_adapter._internal.breaker import Breaker, Permit
 from gatehouse_adapter._internal.settings import Settings
-from gatehouse_adapter.errors import BadRequest, ConfigurationError, GatehouseError, InvalidResponse, TimedOut
+from gatehouse_adapter.errors import (
+    BadRequest,
+    CircuitOpen,
+    ConfigurationError,
+    ConnectionFailed,
+    GatehouseError,
+    InvalidResponse,
+    TimedOut,
+)
 
 T = TypeVar("T")
 
@@ -90,22 +98,40 @@ class Sender:
             silence: seconds in which not a byte of the answer comes until it is given up; the timeout where None.
         """
         content = None if body is None else _encode(body)
-        probe = self._breaker.enter(clock.monotonic())
-        failed: bool | None = None
+        permit = self._permit()
+        retries_allowed = 0 if permit is Permit.PROBE else self._settings.max_retries
         try:
-            retries_allowed = 0 if probe else self._settings.max_retries
             request = partial(self._request, method, path, content, headers, silence or self._settings.timeout)
             response = await self._attempts(request, deadline, retries_allowed)
-            failed = False
-            return response
         except GatehouseError as error:
-            failed = is_failure(error)
+            if _is_failure(error):
+                self._breaker.failed(permit, clock.monotonic())
+            else:
+                self._breaker.succeeded(permit)
             raise
         except asyncio.CancelledError:
-            failed = True if clock.monotonic() >= deadline else None
+            if clock.monotonic() >= deadline:
+                self._breaker.failed(permit, clock.monotonic())
+            else:
+                self._breaker.left(permit)
             raise
-        finally:
-            self._breaker.leave(probe=probe, failed=failed, now=clock.monotonic())
+        except BaseException:
+            self._breaker.left(permit)
+            raise
+        self._breaker.succeeded(permit)
+        return response
+
+    def _permit(self) -> Permit:
+        now = clock.monotonic()
+        permit = self._breaker.enter(now)
+        if permit is not None:
+            return permit
+        wait = self._breaker.wait(now)
+        raise CircuitOpen(
+            f"{self._settings.base_url} failed again and again, so nothing was sent. "
+            + (f"Try again in {wait:.0f} s." if wait else "Another call is trying now; try again soon."),
+            retry_after=wait,
+        )
 
     async def _attempts(
         self, new_request: Callable[[], httpx.Request], deadline: float, max_retries: int
@@ -236,6 +262,13 @@ class Sender:
             api_key=self._settings.api_key,
             now=clock.now(),
         )
+
+
+def _is_failure(error: GatehouseError) -> bool:
+    """Whether the gateway failed, rather than refused, or than this side had no connection free."""
+    if isinstance(error.__cause__, httpx.PoolTimeout):
+        return False
+    return isinstance(error, ConnectionFailed | TimedOut) or (error.status is not None and error.status >= 500)
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 
 from gatehouse_adapter._internal import clock
+from gatehouse_adapter._internal.breaker import Breaker
 from gatehouse_adapter.errors import ApprovalRequired, GatehouseError, GovernanceUnavailable
-from gatehouse_adapter.litellm.breaker import Breaker
 from gatehouse_adapter.litellm.endpoint import Away, Decision, Endpoint
 from gatehouse_adapter.litellm.errors import ApprovalTimeout, refusal
 from gatehouse_adapter.litellm.options import Options

@@ -13,8 +13,8 @@ from litellm import acompletion as _acompletion
 from litellm import completion as _completion
 from litellm.integrations.custom_logger import CustomLogger
 
+from gatehouse_adapter._internal.background import Background, background
 from gatehouse_adapter.litellm import facts
-from gatehouse_adapter.litellm.background import Background, background
 from gatehouse_adapter.litellm.deciding import Decider
 from gatehouse_adapter.litellm.endpoint import Decision, Endpoint
 from gatehouse_adapter.litellm.errors import withheld

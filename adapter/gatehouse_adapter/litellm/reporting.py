@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gatehouse_adapter._internal import clock
+from gatehouse_adapter._internal.background import Background
 from gatehouse_adapter.errors import GatehouseError
-from gatehouse_adapter.litellm.background import Background
 from gatehouse_adapter.litellm.endpoint import Away, Endpoint
 from gatehouse_adapter.litellm.options import Options
 
