@@ -6,6 +6,7 @@ a pipeline, or outside a governed call, nothing goes upstream.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -22,7 +23,7 @@ from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, prompt_of, tool_calls_of
-from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.key_models import may_use
 from gatehouse.pipeline import Pipeline
 
@@ -61,6 +62,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 _forget(data)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
+        except asyncio.CancelledError:
+            if scope.left.is_set() and not scope.intent:
+                scope.refusal = Cancelled("The client left before the call was decided on.")
+            raise
         except Exception:
             log.exception("the plugin failed on call %s; the call is refused", scope.call_id)
             metrics.plugin_errors.labels(stage="admit").inc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from gatehouse.approvals.values import Approval, Edit, Voter
 from gatehouse.db import approvals
 from gatehouse.db.connection import connect
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import METRICS_TOKEN, Gateway
+from tests.support.lines import approval_lines
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
 from tests.support.receiver import Receiver
@@ -159,6 +161,36 @@ def test_an_approval_is_for_exactly_one_request_of_one_caller(asking: Gateway, u
     assert ask(asking, key, approval=approval, temperature=0.5).status_code == 200
 
 
+def test_an_approval_is_for_the_policy_that_was_in_force(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    approval = wanted(ask(asking, key, temperature=0.4))
+    vote(asking, approval)
+    assert asking.server.env is not None
+    path = Path(asking.server.env["GATEHOUSE_POLICY"])
+    before = path.read_text()
+
+    def loads() -> list[str]:
+        with asking.client(METRICS_TOKEN) as prometheus:
+            page = prometheus.get("/metrics").text
+        return re.findall(r'^gatehouse_policy_loads_total{result="good"} .*', page, re.MULTILINE)
+
+    def put_in_force(text: str) -> None:
+        known = loads()
+        path.write_text(text)
+        wait_until(lambda: loads() != known, "the policy is in force")
+
+    put_in_force(before.replace("Long answers are", "A long answer is"))
+    try:
+        assert code(ask(asking, key, approval=approval, temperature=0.4)) == "approval_mismatch"
+        anew = wanted(ask(asking, key, temperature=0.4))
+        assert anew != approval
+    finally:
+        put_in_force(before)
+    assert upstream.requests == []
+    assert code(ask(asking, key, approval=anew, temperature=0.4)) == "approval_mismatch"
+    assert ask(asking, key, approval=approval, temperature=0.4).status_code == 200
+
+
 def test_what_was_rejected_or_came_too_late_never_goes_through(asking: Gateway, upstream: Upstream) -> None:
     key = asking.new_key()
     approval = wanted(ask(asking, key, temperature=0.1))
@@ -222,12 +254,16 @@ def test_a_client_that_leaves_while_it_is_held_sends_nothing(asking: Gateway, up
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
         f"x-gatehouse-agent: held\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", asking.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", asking.port), timeout=60) as connection:
         connection.sendall(head.encode() + body)
         wait_until(lambda: set(pending(asking)) > known, "the request for approval")
+        if stream:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")  # it is kept alive, so its answer has begun
     wait_until(lambda: set(pending(asking)) <= known, "the request for approval is taken back")
     wait_until(lambda: len(cancelled(asking)) == before + 1, "the call's record")
     assert all((each["status"], each["client_gone"]) == ("blocked", True) for each in cancelled(asking))
+    asking.wait_settled()
+    assert asking.capsule(cancelled(asking)[-1]["call_id"])["outcome"]["error"] == "cancelled"
     assert upstream.requests == []
 
 
@@ -347,6 +383,49 @@ def test_an_edit_that_raises_or_that_the_key_may_not_use_is_refused(asking: Gate
         before = client.get(f"/governance/v1/approvals/{approval}").json()
     assert (before["state"], before["replaced_by"]) == ("replaced", shown["id"])
     assert ask(asking, key, approval=approval).status_code == 200
+
+
+def test_the_audit_log_says_once_what_was_asked_and_once_what_was_decided(asking: Gateway, upstream: Upstream) -> None:
+    with asking.client() as client:
+        client.post("/user/new", json={"user_id": "alan", "user_role": "internal_user"}).raise_for_status()
+    key, reviewer = asking.new_key(key_alias="noted"), asking.new_key(user_id="alan")
+
+    def over_http(approval: str, path: str, who: str, **body: Any) -> str:
+        with asking.client(who) as client:
+            answer = client.post(f"/governance/v1/approvals/{approval}/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    ids = [wanted(ask(asking, key, seed=seed)) for seed in range(4)]
+    for approval in ids:
+        assert wanted(ask(asking, key, seed=ids.index(approval))) == approval  # asked again, and not noted again
+    over_http(ids[0], "votes", reviewer, decision="approve", comment=f"Ask {MAIL}.")
+    assert ask(asking, key, seed=0).status_code == 200
+    over_http(ids[1], "votes", reviewer, decision="reject", comment=f"Ask {MAIL}.")
+    became = over_http(ids[2], "votes", reviewer, decision="approve", edit={"max_tokens": 60})
+    over_http(ids[3], "cancel", key)
+
+    lines = approval_lines(asking.folder / "logs" / "litellm_audit.jsonl")
+    noted = {
+        each: [
+            (line["event_type"].removeprefix("approval_"), line["data"]["state"], line["data"].get("decided_by"))
+            for line in lines
+            if line["data"]["approval_id"] == each
+        ]
+        for each in (*ids, became)
+    }
+    asked = ("requested", "requested", None)
+    assert noted == {
+        ids[0]: [asked, ("decided", "approved", ["alan"])],
+        ids[1]: [asked, ("decided", "rejected", ["alan"])],
+        ids[2]: [asked, ("decided", "replaced", ["alan"])],
+        became: [asked, ("decided", "approved", ["alan"])],
+        ids[3]: [asked, ("decided", "cancelled", [])],
+    }
+    (first,) = [each["data"] for each in lines if each["data"]["approval_id"] == ids[0] and "caller" in each["data"]]
+    assert (first["caller"]["key_alias"], first["model"], first["policies"]) == ("noted", "up-chat", ["needs-a-human"])
+    assert next(each["data"] for each in lines if each["data"]["approval_id"] == became)["edit"] == {"max_tokens": 60}
+    assert MAIL not in json.dumps(lines)
 
 
 def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upstream: Upstream) -> None:

@@ -91,6 +91,7 @@ class Gate:
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
         self._overdue: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to hear of votes, and to write down what nobody decided in time."""
@@ -229,18 +230,29 @@ class Gate:
     async def _decided(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> Approval:
         decided = asyncio.create_task(self._waiting.decided(approval_id, hold_s))
         gone = asyncio.create_task(asked.left.wait())
+        leaving: asyncio.Task[None] | None = None
         try:
             with metrics.held.track_inprogress():
                 await asyncio.wait({decided, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not asked.left.is_set():
-                return decided.result()
         finally:
+            # In a task of its own, and before anything is awaited: LiteLLM cancels this one when the client of a stream
+            # that it has kept alive leaves.
+            if asked.left.is_set():
+                leaving = asyncio.create_task(self._leave(approval_id, bound, asked), name="gatehouse-approvals-leave")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
             for task in (decided, gone):
                 task.cancel()
             await asyncio.gather(decided, gone, return_exceptions=True)
+        if leaving is None:
+            return decided.result()
+        await asyncio.shield(leaving)
+        raise Cancelled("The client left before the request was approved.")
+
+    async def _leave(self, approval_id: UUID, bound: str, asked: Asked) -> None:
+        """Take back what was asked for, if it is undecided; where that fails its time will end it."""
         with suppress(GovernanceUnavailable):
             await self._database(lambda connection: self._abandon(connection, approval_id, bound, asked))
-        raise Cancelled("The client left before the request was approved.")
 
     async def _expire(self) -> None:
         while True:
