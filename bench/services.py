@@ -6,6 +6,7 @@ import importlib.util
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ class Services:
     upstream_port: int
 
 
-def start_services(stack: ExitStack, folder: Path) -> Services:
-    """Start all three below `folder`; `stack` ends them."""
+def start_services(
+    stack: ExitStack, folder: Path, *, postgres_options: Sequence[str] = (), upstream_options: Sequence[str] = ()
+) -> Services:
+    """Start all three below `folder`; `stack` ends them. The options are added to the commands that start them."""
     settings = Settings(
         home=folder,
         bind="127.0.0.1",
@@ -48,7 +51,7 @@ def start_services(stack: ExitStack, folder: Path) -> Services:
     postgres.prepare_cluster(settings, place)
     database = Process(
         stack,
-        place.argv(settings),
+        [*place.argv(settings), *postgres_options],
         log=folder / "postgres.log",
         env={"LC_ALL": "C"},
         user=place.user,
@@ -66,7 +69,7 @@ def start_services(stack: ExitStack, folder: Path) -> Services:
     upstream_port = free_port()
     upstream = Process(
         stack,
-        [sys.executable, "-m", "bench.upstream", str(upstream_port)],
+        [sys.executable, "-m", "bench.upstream", str(upstream_port), *upstream_options],
         log=folder / "upstream.log",
         cwd=ROOT,
     )

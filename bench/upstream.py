@@ -1,8 +1,9 @@
 """A model that costs nothing: answers every POST with the same chat completion, on one keep-alive connection each.
 
-A GET answers with the body of the last POST, so that a run can see what reached the model.
+A GET answers with the body of the last POST, so that a run can see what reached the model; with `--keep`, with all of
+them and the seconds of the epoch at which each was there.
 
-Run as `python -m bench.upstream PORT`, in a process of its own, so that what is measured is the gateway.
+Run as `python -m bench.upstream PORT [--keep]`, in a process of its own, so that what is measured is the gateway.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from typing import cast
 
 import uvloop
@@ -34,6 +36,7 @@ class Constant(asyncio.Protocol):
     """Reads as much HTTP/1.1 as it takes to know where a request ends (RFC 9112, Content-Length bodies only)."""
 
     last = b"{}"
+    kept: list[tuple[float, str]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -50,9 +53,12 @@ class Constant(asyncio.Protocol):
                 return
             request, self.buffer = self.buffer[: head + 4 + length], self.buffer[head + 4 + length :]
             if request.startswith(b"GET"):
-                self.transport.write(HEAD % len(Constant.last) + Constant.last)
+                known = Constant.last if Constant.kept is None else json.dumps(Constant.kept).encode()
+                self.transport.write(HEAD % len(known) + known)
                 continue
             Constant.last = request[head + 4 :]
+            if Constant.kept is not None:
+                Constant.kept.append((time.time(), Constant.last.decode()))
             self.transport.write(ANSWER)
 
 
@@ -63,5 +69,6 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
+    Constant.kept = [] if "--keep" in sys.argv else None
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(int(sys.argv[1])))
