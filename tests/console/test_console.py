@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from tests.console.conftest import docs_picture, sign_in, user_key
 from tests.support.gateway import MASTER_KEY, Gateway
+from tests.support.process import wait_until
 
 HOSTILE = """<script>document.title = "taken"</script><img src=x onerror="document.title='taken'">"""
 
@@ -85,6 +86,46 @@ def test_four_eyes_are_two_people(page: Page, gateway: Gateway, rita: str, brows
         sign_in(second, rita)
         card(second, "two people").get_by_role("button", name="Approve").click()
         assert answer.result().status_code == 200
+
+
+def test_a_reviewer_approves_less_than_was_asked_also_without_script(
+    gateway: Gateway,
+    agent: str,
+    rita: str,
+    browser,  # type: ignore[no-untyped-def]
+) -> None:
+    with (
+        browser.new_context(base_url=gateway.url, java_script_enabled=False) as context,
+        held(gateway, agent, "rather long") as answer,
+    ):
+        page = context.new_page()
+        sign_in(page, rita)
+        wait_until(lambda: page.reload() is not None and card(page, "rather long").count() == 1, "the request")
+        card(page, "rather long").get_by_role("link", name="agnes asks").click()
+        page.get_by_text("Approve less than was asked").click()
+        page.get_by_label("Fewer tokens in the answer").fill("77")
+        page.get_by_role("button", name="Approve").click()
+        expect(page.get_by_role("main")).to_contain_text("max_tokens: 77")
+        assert answer.result().status_code == 200
+        assert answer.result().headers["x-gatehouse-edited"] == "max_tokens"
+        page.goto("/governance/history?state=replaced")
+        page.get_by_role("row").nth(1).get_by_role("link").click()
+        page.get_by_role("link", name="what it became").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile("approved|consumed"))
+
+
+def test_the_history_shows_what_nobody_decided_in_time(page: Page, gateway: Gateway) -> None:
+    with psycopg.connect(gateway.database_url) as connection:
+        connection.execute(
+            """insert into gatehouse.approvals
+                      (id, digest, requested_by, route, model, rule_ids, policy_version, summary, approvers, expires_at)
+               values (gen_random_uuid(), 'late', '{"user": "late-larry"}', '/', 'm', '{r}', 'v', '{}', '{}',
+                       now() - interval '1 second')"""
+        )
+    sign_in(page)
+    for address in ("/governance/history", "/governance/history?state=", "/governance/history?state=expired"):
+        page.goto(address)
+        expect(page.get_by_role("row").filter(has_text="late-larry")).to_contain_text("expired")
 
 
 def test_who_is_no_approver_sees_no_buttons(page: Page, gateway: Gateway, rita: str, agent: str, browser) -> None:  # type: ignore[no-untyped-def]

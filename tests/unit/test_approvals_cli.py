@@ -128,6 +128,18 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
+def test_whoever_approves_may_approve_less(server: Server, run: Run) -> None:
+    edited = {"edit": {"model": "small", "max_tokens": 9}, "model": "small", "state": "approved", "given": 1}
+    server.answers[f"POST {PATH}/{ID}/votes"] = (200, approval(OTHER, **edited))
+    done = run("approve", ID, "--model", "small", "--max-tokens", "9")
+    assert (done.code, done.out) == (0, f"{ID}, edited, is now {OTHER}, which is approved.\n")
+    assert json.loads(server.asked[0][3]) == {"decision": "approve", "edit": {"model": "small", "max_tokens": 9}}
+    assert run("approve", ID, "--max-tokens", "0").code == 2
+    assert run("reject", ID, "--model", "small").code == 2
+    server.answers[f"GET {PATH}/{OTHER}"] = (200, approval(OTHER, **edited))
+    assert "model small, max_tokens 9" in run("show", OTHER).out
+
+
 def test_the_list_shows_what_waits_and_follows_the_pages(server: Server, run: Run) -> None:
     server.answers[f"GET {PATH}/"] = [
         (200, {"approvals": [approval()], "next": ID}),

@@ -27,7 +27,9 @@ from starlette.types import Message, Scope
 
 from gatehouse.approvals.values import Voter
 from gatehouse.console.rendering import HEADERS, bounce, page
-from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, SignedOut, new_session
+from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
+from gatehouse.db import sign_outs
+from gatehouse.db.connection import connect
 from gatehouse.db.console import Person, looking, person
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 
@@ -72,7 +74,6 @@ class Doorkeeper:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._attempts = Attempts()
-        self._signed_out = SignedOut()
 
     async def visitor(self, request: Request) -> Visitor:
         """Who asks.
@@ -84,9 +85,9 @@ class Doorkeeper:
         _check_site(request)
         sealer = _sealer()
         session = sealer.open(request.cookies.get(COOKIE, ""), time.time())
-        if session is None or session in self._signed_out:
+        if session is None:
             raise SignInNeeded
-        found = await run_in_threadpool(self._person, session.key_hash)
+        found = await run_in_threadpool(self._person, session.key_hash, session.nonce)
         if found is None:
             raise SignInNeeded
         return Visitor(found, session, sealer.csrf_token(session))
@@ -133,17 +134,20 @@ class Doorkeeper:
         self._attempts.failed(address, at)
         return None
 
-    def sign_out(self, visitor: Visitor) -> None:
-        """End the session: its cookie opens nothing here any more."""
-        self._signed_out.add(visitor.session, time.time())
+    async def sign_out(self, visitor: Visitor) -> None:
+        """End the session: its cookie opens nothing any more, on any gateway of this database."""
+        async with await connect(self._url) as connection:
+            await sign_outs.end(connection, visitor.session.nonce, visitor.session.expires_at)
 
-    def _person(self, key_hash: str) -> Person | None:
-        """Whose key it is; None for keys that belong to no user with a role."""
-        if key_hash == MASTER:
-            return Person(
-                proxy_server.litellm_proxy_admin_name, "proxy_admin", frozenset(), LITELLM_PROXY_MASTER_KEY_ALIAS
-            )
+    def _person(self, key_hash: str, nonce: str | None = None) -> Person | None:
+        """Whose key it is; None for keys that belong to no user with a role, and where the session was ended."""
         with looking(self._url) as connection:
+            if nonce is not None and sign_outs.ended(connection, nonce):
+                return None
+            if key_hash == MASTER:
+                return Person(
+                    proxy_server.litellm_proxy_admin_name, "proxy_admin", frozenset(), LITELLM_PROXY_MASTER_KEY_ALIAS
+                )
             found = person(connection, key_hash)
         return found if found is not None and found.user_id and found.role else None
 

@@ -56,7 +56,7 @@ def router(settings: Settings, governed: GovernanceHolder, look: State, journal:
     async def sign_out(request: Request) -> Response:
         visitor = await door.visitor(request)
         await door.form(request, visitor)
-        door.sign_out(visitor)
+        await door.sign_out(visitor)
         return with_cookie(request, RedirectResponse(SIGN_IN, 303), None)
 
     @api.get("/static/{name}")

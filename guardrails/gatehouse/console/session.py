@@ -80,21 +80,6 @@ class Sealer:
         return hmac.compare_digest(self.csrf_token(session).encode(), token.encode("utf-8", "replace"))
 
 
-class SignedOut:
-    """Sessions that were ended before their time, in this process."""
-
-    def __init__(self) -> None:
-        self._nonces: dict[str, int] = {}
-
-    def add(self, session: Session, now_s: float) -> None:
-        """End it."""
-        self._nonces = {nonce: until for nonce, until in self._nonces.items() if until > now_s}
-        self._nonces[session.nonce] = session.expires_at
-
-    def __contains__(self, session: Session) -> bool:
-        return session.nonce in self._nonces
-
-
 class Attempts:
     """Keys that were refused lately, by the address that tried them."""
 

@@ -31,6 +31,7 @@ _OURS = {
     "approval_votes": _APPEND,
     "approval_history": _APPEND,
     "outbox": _KEEP,
+    "console_sign_outs": _APPEND | {"DELETE"},
 }
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}
