@@ -8,6 +8,7 @@ Every fenced block is run against one real gateway; `tests/support/documentation
 
 The environment has LITELLM_BASE_URL and LITELLM_MASTER_KEY, `.env` lies in the working directory, and http://127.0.0.1:4000
 is the gateway. For library mode OPENAI_API_KEY and OPENAI_BASE_URL lead to a provider of the tests' own.
+LiteLLM takes the prices that it ships with.
 
 A comment above a block says what is special: `<!-- not run: REASON -->`, `<!-- continued -->` (a Python program that
 goes on from the one before), `<!-- file: NAME -->` (also saved), `<!-- exit: 3 -->`. Whatever is not known here fails.
@@ -77,6 +78,7 @@ def surroundings_of(
         "LITELLM_BASE_URL": documented.url,
         "OPENAI_API_KEY": "sk-of-the-provider",
         "OPENAI_BASE_URL": recording_upstream.url,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or LiteLLM asks the Internet for prices, three times
         "PYTHONWARNINGS": "error::DeprecationWarning:__main__",
     }
 
