@@ -80,8 +80,7 @@ class _Route(GovernanceRoute):
             except ProxyException:
                 raise
             except HTTPException as error:
-                unavailable = error.status_code >= 500
-                refusal = GovernanceUnavailable(_FAILED) if unavailable else AccessDenied(str(error.detail))
+                refusal = _ours(error)
             except Exception:
                 log.exception("a request of library mode failed; it is refused")
                 metrics.plugin_errors.labels(stage="library").inc()
@@ -141,8 +140,10 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
             error.headers[_CALL_ID] = str(scope.call_id)
             raise
         except HTTPException as error:
-            _refused_by_proxy(deciding, scope, error.status_code)
-            raise
+            refusal = _ours(error)
+            _refused_by_proxy(deciding, scope, refusal.status)
+            headers = {**refusal.headers, _CALL_ID: str(scope.call_id)}
+            return JSONResponse(refusal.body(str(scope.call_id)), refusal.status, headers)
         except Exception:
             log.exception("call %s could not be decided on; it is refused", scope.call_id)
             metrics.plugin_errors.labels(stage="admit").inc()
@@ -223,6 +224,11 @@ async def _watched(request: Request, scope: CallScope) -> AsyncIterator[None]:
         yield
     finally:
         watch.cancel()
+
+
+def _ours(error: HTTPException) -> GovernanceError:
+    """What LiteLLM refuses without a shape: with a 403 a route, with a 503 whatever it cannot check."""
+    return GovernanceUnavailable(_FAILED) if error.status_code >= 500 else AccessDenied(str(error.detail))
 
 
 def _refused(deciding: Library, scope: CallScope, error: GovernanceError) -> JSONResponse:
