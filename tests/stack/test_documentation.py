@@ -258,3 +258,8 @@ def headings(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*?) *$", text, re.M)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert [page for page in PAGES if page.startswith("docs/") and f"({page}" not in text] == []
