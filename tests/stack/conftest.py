@@ -76,6 +76,10 @@ rules:
     when: caller.key_alias.startsWith("intern")
     then: deny
     reason: Interns ask a colleague.
+  - id: careful-agents-ask
+    when: agent.id == "careful"
+    then: require_approval
+    approvers: {users: [margaret], hold: 60s}
   - id: mail-is-noted
     mode: observe
     when: pii.EMAIL_ADDRESS > 0
