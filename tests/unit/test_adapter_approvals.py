@@ -194,6 +194,18 @@ async def test_asking_says_so_and_a_gateway_that_carries_the_call_out_is_found_o
             await adapter.request_approval(ASK, "demo")
 
 
+async def test_what_a_reviewer_wrote_cannot_forge_a_line_of_a_log(gateway: Reviewed) -> None:
+    gateway.state, gateway.more = (
+        "rejected",
+        {"votes": [{"comment": "No.\n2026-11-21 ERROR forged\x1b[2J" + "x" * 9_999}]},
+    )
+    async with client(gateway) as adapter:
+        with pytest.raises(ga.ApprovalRejected) as caught:
+            await adapter.complete_chat(ASK, "demo", approval="wait")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 3_000
+
+
 @pytest.mark.parametrize("approval_id", ["", "../../key/info", "x" * 36, None])
 async def test_an_id_that_is_none_is_never_sent(gateway: Reviewed, approval_id: Any) -> None:
     async with client(gateway) as adapter:

@@ -149,7 +149,7 @@ def _refusal(approval: Approval) -> GatehouseError:
     rules = approval.raw.get("rules")
     policies = tuple(rule for rule in rules if isinstance(rule, str)) if isinstance(rules, list) else ()
     if approval.state == "rejected":
-        said = f": {approval.comment}" if approval.comment else "."
+        said = f": {failures.one_line(approval.comment)}" if approval.comment else "."
         return ApprovalRejected(f"A reviewer rejected this request{said}", policies=policies, approval=approval)
     why = {
         "expired": "The approval came too late.",

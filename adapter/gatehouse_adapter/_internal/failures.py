@@ -205,6 +205,10 @@ def _text(value: Any, api_key: str, limit: int = _MAX_WORD) -> str | None:
 
 def _clean(text: str, api_key: str, limit: int = _MAX_WORD) -> str:
     """Without the key, without control characters that could forge log lines, and not endless."""
-    text = text.replace(api_key, "[api key]")
+    return one_line(text.replace(api_key, "[api key]"), limit)
+
+
+def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """What somebody else wrote, fit for a message: without control characters that could forge lines, not endless."""
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     return text if len(text) <= limit else text[:limit] + "…"

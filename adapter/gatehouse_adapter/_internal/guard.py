@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gatehouse_adapter._internal.failures import one_line
 from gatehouse_adapter.errors import ContentBlocked, LimitExceeded, RateLimited
 from gatehouse_adapter.results import CostEstimate
 from gatehouse_adapter.safety import SafetyConfig
@@ -86,7 +87,8 @@ class Guard:
             LimitExceeded: says which limit, and whose.
         """
         if not estimate.within_limits:
-            raise LimitExceeded(f"{estimate.refusal or 'The request is over its limit.'} Nothing was sent.")
+            why = one_line(estimate.refusal or "The request is over its limit.")
+            raise LimitExceeded(f"{why} Nothing was sent.")
         # The gateway heard of both limits and agrees; whatever else it says, more than this is never sent.
         tokens, budget = self._safety.max_tokens_per_request, self._safety.max_budget_per_request
         used = estimate.input_tokens + estimate.output_tokens

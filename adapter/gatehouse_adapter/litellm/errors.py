@@ -17,17 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatehouse_adapter.errors import ApprovalError, ApprovalExpired, ApprovalRejected, GatehouseError, Refused
+from gatehouse_adapter.errors import ApprovalExpired, ApprovalRejected, ApprovalTimeout, GatehouseError, Refused
 
 __all__ = ["ApprovalTimeout", "PolicyDeniedError"]
 
 
 class PolicyDeniedError(Refused):
     default_code = "policy_denied"
-
-
-class ApprovalTimeout(ApprovalError):
-    default_code = "approval_timeout"
 
 
 def withheld(verdict: Mapping[str, Any], call_id: str) -> PolicyDeniedError:
