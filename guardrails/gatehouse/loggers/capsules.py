@@ -111,7 +111,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         if not swallow_errors:
             _try(store)
         this = weakref.ref(self)  # or the writer's thread would keep a logger alive that nobody uses any more
-        self._writer = Writer(store, before_exit=partial(_before_exit, this), after_fork=partial(_after_fork, this))
+        self._writer = Writer(store, before_exit=partial(_before_exit, this), in_child=partial(_in_child, this))
 
     @property
     def written(self) -> int:
@@ -320,7 +320,7 @@ def _before_exit(logger: weakref.ref[CapsuleLogger]) -> None:
         still._process_ends()
 
 
-def _after_fork(logger: weakref.ref[CapsuleLogger]) -> None:
+def _in_child(logger: weakref.ref[CapsuleLogger]) -> None:
     if (still := logger()) is not None:
         still._forked()
 

@@ -72,19 +72,19 @@ class Writer:
 
     Args:
         before_exit: called when the process ends, before what is waiting is written.
-        after_fork: called in a forked child.
+        in_child: called in a forked child.
 
     Attributes:
         written: records in the store.
         lost: records that are not.
     """
 
-    def __init__(self, store: CapsuleStore, *, before_exit: Callable[[], None], after_fork: Callable[[], None]) -> None:
+    def __init__(self, store: CapsuleStore, *, before_exit: Callable[[], None], in_child: Callable[[], None]) -> None:
         self.written = 0
         self.lost = 0
         self._store = store
         self._before_exit = before_exit
-        self._after_fork = after_fork
+        self._in_child = in_child
         self._patience_s = _PATIENCE_S
         self._exiting = False
         self._reset()
@@ -96,6 +96,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._writing = threading.RLock()
+        self._held = False
 
     def start(self) -> None:
         """Have the thread run, unless it does, or can no more."""
@@ -162,6 +163,15 @@ class Writer:
             self._store.close()
             self._writing.release()
 
+    def before_fork(self) -> None:
+        """Have no thread inside SQLite or libpq: a lock that it held there would be held in the child for ever."""
+        self._held = self._writing.acquire(timeout=_AT_EXIT_S)
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        if self._held:
+            self._writing.release()
+
     def forked(self) -> None:
         """In the child: what waits is the parent's to write, with the parent's connection."""
         abandon = getattr(self._store, "abandon", None)
@@ -170,7 +180,7 @@ class Writer:
         self.written = self.lost = 0
         self._exiting = False
         self._reset()
-        self._after_fork()
+        self._in_child()
 
     def _run(self, queue: SimpleQueue[_Item]) -> None:
         while self._write(queue.get(), queue):
@@ -271,10 +281,20 @@ def _end_all() -> None:
         writer.end()
 
 
+def _before_fork() -> None:
+    for writer in list(_writers):
+        writer.before_fork()
+
+
+def _after_fork() -> None:
+    for writer in list(_writers):
+        writer.after_fork()
+
+
 def _forked() -> None:
     for writer in list(_writers):
         writer.forked()
 
 
 atexit.register(_end_all)
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)

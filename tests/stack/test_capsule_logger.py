@@ -1,0 +1,102 @@
+"""`CapsuleLogger` with Postgres: several writers of one chain, sessions that end, and whoever changes a record."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from gatehouse.audit.keyring import read_keyring
+from gatehouse.audit.keys import KEYRING_NAME
+from gatehouse.audit.seal import verify_chain
+from gatehouse.errors import SetupError
+from gatehouse.loggers.capsules_postgres import PostgresStore
+from gatehouse.loggers.capsules_record import asked, document, failed
+from gatehouse.loggers.capsules_store import open_store
+from gatehouse.loggers.capsules_verify import sign_verified, verify_store
+from gatehouse.loggers.capsules_writer import Writer
+
+from tests.support.capsule_files import reference_verifies_rows, stored
+from tests.support.postgres import Postgres
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    return postgres.create_database()
+
+
+def capsule(number: int) -> dict[str, Any]:
+    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
+    return document(call, failed(call, {}, None), agent_id="a", domain="chat", capsule_type="chat")
+
+
+def writer(url: str, keys: Path) -> Writer:
+    return Writer(open_store(url, keys), before_exit=lambda: None, in_child=lambda: None)
+
+
+def test_writers_of_one_chain_lose_nothing_and_qp_capsule_verifies_it(url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    writers = [writer(url, keys) for _ in range(4)]
+
+    def write(number: int) -> None:
+        for each in range(50):
+            writers[number].take(capsule(each)).result(60)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in writers:
+        each.stop()
+    rows = stored(PostgresStore(url, keys))
+    assert verify_chain(iter(rows), read_keyring(keys / KEYRING_NAME), chain="chat").sequence == 199
+    assert reference_verifies_rows(rows, keys, tmp_path / "theirs") == 200
+
+
+def test_a_session_that_is_ended_loses_nothing_and_writes_nothing_twice(url: str, tmp_path: Path) -> None:
+    ours = writer(url, tmp_path / "keys")
+    ours.take(capsule(1)).result(60)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gatehouse capsules'"
+            " and datname = current_database()"
+        )
+    ours.take(capsule(2)).result(60)
+    ours.stop()
+    assert len(stored(PostgresStore(url, tmp_path / "keys"))) == 2
+    assert (ours.written, ours.lost) == (2, 0)
+
+
+def test_whoever_changes_a_record_is_refused_or_found(url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    ours = writer(url, keys)
+    for number in range(5):
+        ours.take(capsule(number))
+    ours.stop()
+    keyring = read_keyring(keys / KEYRING_NAME)
+    (report,) = verify_store(PostgresStore(url, keys), keyring)
+    assert (report.records, report.finding) == (5, None)
+    with psycopg.connect(url) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"), connection.transaction():
+            connection.execute("delete from gatehouse_capsules.capsules")
+        connection.execute("alter table gatehouse_capsules.capsules disable trigger all")
+        connection.execute("update gatehouse_capsules.capsules set signed_by = 'x' where sequence = 3")
+    (report,) = verify_store(PostgresStore(url, keys), keyring)
+    assert str(report.finding).startswith("record 3 (")
+    from gatehouse.audit import keys as folder_of_keys
+
+    with pytest.raises(SetupError, match="is not signed for"):
+        sign_verified(PostgresStore(url, keys), folder_of_keys.load(keys), "chat")
+
+
+def test_an_empty_database_has_no_chain_to_verify(url: str, tmp_path: Path) -> None:
+    ours = writer(url, tmp_path / "keys")
+    ours.take(capsule(1)).result(60)
+    ours.stop()
+    with psycopg.connect(url) as connection:
+        connection.execute("drop schema gatehouse_capsules cascade")
+    with pytest.raises(SetupError, match="this database has none"):
+        list(verify_store(PostgresStore(url, tmp_path / "keys"), read_keyring(tmp_path / "keys" / KEYRING_NAME)))
