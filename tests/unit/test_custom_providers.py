@@ -230,6 +230,21 @@ async def test_an_asynchronous_stream_that_is_given_up_closes_the_generator_in_i
     assert await asyncio.to_thread(ended.wait, 30)
 
 
+def test_an_error_in_an_asynchronous_stream_reaches_a_synchronous_reader() -> None:
+    class Breaking(BaseCustomProvider):
+        async def astreaming(self, model: str, **call: Any) -> AsyncIterator[Any]:
+            try:
+                yield chunk("one ")
+                raise self.error(503, "broke off", model)
+            finally:
+                await asyncio.sleep(0.05)  # it takes its time to end
+
+    stream = Breaking().streaming(model="m", messages=MESSAGES)
+    assert next(stream)["text"] == "one "
+    with pytest.raises(litellm.ServiceUnavailableError, match="Breaking: broke off"):
+        next(stream)
+
+
 def test_a_provider_may_call_another_one_synchronously_from_inside() -> None:
     register_provider("inner", Awaiting)
 

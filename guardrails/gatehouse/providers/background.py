@@ -42,15 +42,17 @@ class BackgroundLoop:
         loop = self._running()
         asked, given = _on(loop, _queues())
         reading = asyncio.run_coroutine_threadsafe(_read(chunks, asked, given), loop)
+        ended = False
         try:
             while True:
                 loop.call_soon_threadsafe(asked.put_nowait, None)
                 item = _result(asyncio.run_coroutine_threadsafe(given.get(), loop))
                 if item is _END:
+                    ended = True
                     break
                 yield item
         finally:
-            if not reading.done():
+            if not ended:
                 reading.cancel()
         reading.result()  # raises what `chunks` raised
 
