@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -33,16 +32,12 @@ import pytest
 
 from tests.support.documentation import Surroundings, run
 from tests.support.gateway import MASTER_KEY, REPOSITORY, Gateway
-from tests.support.markdown import Block, blocks, indented_code
+from tests.support.markdown import Block, blocks, pages
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
 
-PAGES = [
-    "README.md",
-    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("[!.]*/README.md")),
-    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/*.md")),
-]
+PAGES = pages(REPOSITORY)
 BLOCKS = [block for page in PAGES for block in blocks(REPOSITORY, page)]
 REMARKS = {"not run", "continued", "file", "exit"}
 BIN = Path(sys.executable).parent
@@ -230,36 +225,3 @@ def test_every_example_is_run_and_short() -> None:
     for file in (REPOSITORY / "examples").glob("*.py"):
         assert f'"{file.name}"' in source, f"examples/{file.name} is not run"
         assert len(file.read_text().splitlines()) < 80
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_code_of_a_page_has_a_fence(page: str) -> None:
-    assert indented_code((REPOSITORY / page).read_text()) == [], "put code between ``` and name its language"
-
-
-def test_the_paths_that_the_readme_names_exist() -> None:
-    named = re.findall(r"^\| `([\w./-]+)` \|", (REPOSITORY / "README.md").read_text(), re.M)
-    assert len(named) > 8
-    assert [path for path in named if path != ".env" and not (REPOSITORY / path).exists()] == []
-
-
-@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
-def test_links_within_the_repository_lead_somewhere(page: str) -> None:
-    text = (REPOSITORY / page).read_text()
-    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
-        path, _, anchor = target.partition("#")
-        file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
-        assert file.exists(), f"{page}: {target}: there is no such file"
-        if anchor:
-            assert anchor in headings(file.read_text()), f"{page}: {target}: there is no such heading"
-
-
-def headings(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.*?) *$", text, re.M)
-    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
-
-
-def test_the_readme_leads_to_every_page() -> None:
-    text = (REPOSITORY / "README.md").read_text()
-    assert [page for page in PAGES if page.startswith("docs/") and f"({page}" not in text] == []

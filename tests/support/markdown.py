@@ -38,6 +38,14 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
+def pages(repository: Path) -> list[str]:
+    """The pages for readers, as paths in the repository."""
+    found = ["README.md"]
+    for pattern in ("[!.]*/README.md", "docs/*.md"):
+        found += sorted(str(path.relative_to(repository)) for path in repository.glob(pattern))
+    return found
+
+
 def blocks(repository: Path, page: str) -> list[Block]:
     """All fenced blocks of `page`, in order."""
     text = (repository / page).read_text()

@@ -1,64 +1,142 @@
-"""What is allocated when the gateway has started moves into huge pages, where there are any."""
+"""What README.md, docs/ and the other pages name is there, and a block that is wrong is found out."""
 
 from __future__ import annotations
 
-import mmap
-import sys
-from typing import Any
+import contextlib
+import os
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 import pytest
-from gatehouse import pages
-from gatehouse.wire import Message, Receive, Scope, Send
+import typer.main
+from gatehouse import cli
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are asked for on Linux only")
+from tests.support.documentation import Surroundings, run
+from tests.support.gateway import REPOSITORY
+from tests.support.markdown import blocks, indented_code, pages
 
-
-def huge_kb() -> int:
-    with open("/proc/self/smaps_rollup") as rollup:
-        return sum(int(line.split()[1]) for line in rollup if line.startswith("AnonHugePages"))
-
-
-def test_filled_memory_moves_into_huge_pages_and_keeps_its_content() -> None:
-    block = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE)
-    for offset in range(0, len(block), 4096):
-        block[offset] = offset // 4096 % 251
-    before = huge_kb()
-    moved = pages.use_huge_pages()
-    if not moved:
-        pytest.skip("this kernel has no huge pages to give")
-    assert huge_kb() > before
-    assert all(block[offset] == offset // 4096 % 251 for offset in range(0, len(block), 4096))
+PAGES = pages(REPOSITORY)
+VARIABLE = re.compile(r"\bGATEHOUSE_[A-Z_]+[A-Z]\b")
+FOLDERS = "adapter|bench|docs|evaluation|examples|guardrails|prisma-engine|prometheus|scripts|tests"
 
 
-def test_memory_that_is_reserved_but_not_used_is_not_filled_up() -> None:
-    block = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE)
-    for offset in range(0, len(block), 4 << 20):
-        block[offset] = 1  # one page of each second huge page
-    before = resident_kb()
-    pages.use_huge_pages()
-    assert resident_kb() - before < 8 << 10
+@pytest.mark.parametrize("page", PAGES)
+def test_every_code_of_a_page_has_a_fence(page: str) -> None:
+    assert indented_code((REPOSITORY / page).read_text()) == [], "put code between ``` and name its language"
 
 
-def resident_kb() -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+def test_the_paths_that_the_readme_names_exist() -> None:
+    named = re.findall(r"^\| `([\w./-]+)` \|", (REPOSITORY / "README.md").read_text(), re.M)
+    assert len(named) > 8
+    assert [path for path in named if path != ".env" and not (REPOSITORY / path).exists()] == []
 
 
-async def test_huge_pages_are_asked_for_once_when_the_app_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(pages, "use_huge_pages", lambda: asked.append("asked"))
-    sent: list[Message] = []
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert file.exists(), f"{page}: {target}: there is no such file"
+        if anchor:
+            assert anchor in headings(file.read_text()), f"{page}: {target}: there is no such heading"
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "lifespan.startup.complete" if scope["type"] == "lifespan" else "http.response.start"})
 
-    async def receive() -> Message:
-        raise AssertionError("nothing is received here")
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*?) *$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
 
-    for kind in ("lifespan", "http"):
-        await pages.in_huge_pages(app)({"type": kind}, receive, send)
-    assert asked == ["asked"]
-    assert sent == ["lifespan.startup.complete", "http.response.start"]
+def test_the_readme_leads_to_every_page() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert [page for page in PAGES if page.startswith("docs/") and f"({page}" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_variables_files_and_commands_that_a_page_names_exist(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    assert set(VARIABLE.findall(text)) <= variables()
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text):
+        assert (REPOSITORY / path).exists(), f"{page}: there is no {path}"
+    for line in re.findall(r"(?:`|\$ |^)gatehouse ([a-z][a-z -]*)", text, re.M):
+        group, *rest = (word for word in line.split() if not word.startswith("-"))
+        assert group in commands(), f"{page}: there is no `gatehouse {group}`"
+        if commands()[group] and rest:
+            assert rest[0] in commands()[group], f"{page}: there is no `gatehouse {group} {rest[0]}`"
+
+
+@cache
+def variables() -> set[str]:
+    """Whatever the sources and the shell scripts read."""
+    files = [REPOSITORY / name for name in ("setup.sh", "docker-compose.yml", "Dockerfile", ".env.example")]
+    for folder in ("guardrails", "adapter", "tests"):
+        files += (REPOSITORY / folder).rglob("*.py")
+    return {name for path in files for name in VARIABLE.findall(path.read_text())}
+
+
+@cache
+def commands() -> dict[str, set[str]]:
+    """The commands of `gatehouse`, each with those beneath it."""
+    for part in cli._PARTS:
+        import_module(f"gatehouse.cli.{part}")
+    groups = typer.main.get_command(cli.app).commands
+    return {name: set(getattr(command, "commands", {})) for name, command in groups.items()}
+
+
+PAGE = """# Title
+
+<!-- exit: 3 -->
+<!-- file: a.py -->
+```python
+print("two")
+```
+```text
+one
+```
+
+    curl somewhere
+"""
+
+
+def test_a_block_knows_its_remarks_and_its_output(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(PAGE)
+    program, output = blocks(tmp_path, "page.md")
+    assert (str(program), program.remarks) == ("page.md:5", {"exit": "3", "file": "a.py"})
+    assert program.output == output
+    assert indented_code(PAGE) == [12]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ('```python\nprint("two")\n```\n```text\none\n```', "shown:"),
+        ("```python\nraise SystemExit(1)\n```", "page.md:1"),
+        ("```sh\nfalse | true\n```", "page.md:1"),
+        ("```console\n$ echo two\none\n```", "shown:"),
+        ("```console\necho two\n```", "commands"),
+        ("```yaml\nversion: 1\nrules: [{id: a, when: caller.taem, then: deny}]\n```", "caller.team"),
+        ("```yaml\nservices: {}\n```", "neither"),
+        ("```yaml\nlitellm_settings: {callbacks: [gatehouse.home.nothing]}\n```", "gatehouse.home.nothing"),
+        ("```json\n{\n```", "Expecting"),
+        ("```ruby\nputs 1\n```", "no way to run"),
+        ("```\nls\n```", "without a language"),
+    ],
+)
+def test_a_block_that_is_wrong_fails(tmp_path: Path, code: str, why: str) -> None:
+    (tmp_path / "page.md").write_text(code + "\n")
+    block = blocks(tmp_path, "page.md")[0]
+    with pytest.raises(Exception, match=why):
+        run(block, Surroundings(tmp_path, dict(os.environ), "http://127.0.0.1:1", ""))
+
+
+def test_output_may_differ_in_its_values_and_in_nothing_else(tmp_path: Path) -> None:
+    shown = "2,206 records, 1 checkpoint, head 8c3243690350e8b567e62ad8 of … at 2026-11-21T08:04:12+00:00\n"
+    said = "1 record, 2 checkpoints, head 0123456789abcdef of what you like at 2027-01-01T00:00:00Z"
+    around = Surroundings(tmp_path, dict(os.environ), "", "")
+    for text, right in ((said, True), (said.replace("head", "tail"), False), (said + " and more", False)):
+        (tmp_path / "page.md").write_text(f"```console\n$ echo '{text}'\n{shown}```\n")
+        with contextlib.nullcontext() if right else pytest.raises(AssertionError):
+            run(blocks(tmp_path, "page.md")[0], around)
