@@ -26,6 +26,7 @@ from gatehouse_adapter.streams import ChatStream
 __all__ = ["LiteLLMAdapter"]
 
 _PROBE_SECONDS = 10.0
+_MOST_DAYS = 3660
 
 ApprovalMode = Literal["raise", "wait"]
 
@@ -233,8 +234,8 @@ class LiteLLMAdapter:
         Raises:
             GatehouseError: the gateway cannot be asked.
         """
-        if days < 1:
-            raise BadRequest(f"days is {days}, below 1. Nothing was sent.")
+        if not 1 <= days <= _MOST_DAYS:
+            raise BadRequest(f"days is {days}, not from 1 to {_MOST_DAYS}. Nothing was sent.")
         found, key_hash = await self._budget()
         today = datetime.fromtimestamp(clock.now(), UTC).date()
         start, end = str(today - timedelta(days=days - 1)), str(today)
