@@ -1,4 +1,5 @@
-"""The SQL of approvals, a function each: every change locks, writes history and tells all gateways in one transaction.
+"""The SQL of approvals, a function each: every change locks and writes history in one transaction, and those that
+somebody waits for tell all gateways.
 
 Promises: one open approval for a digest; an approval admits one request. Times are the database's, read after a lock
 is held (`clock_timestamp()`), so that nothing is decided or used late because it waited. A connection that opens, votes
@@ -205,7 +206,7 @@ async def vote(
                 "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
                 (state.value, approval_id),
             )
-        await _happened(connection, approval_id, event.value, state, user)
+        await _write(connection, approval_id, event.value, state, user)
         voted = (await _get(connection, approval_id))[0]
         if replaced is not None:
             changes += [Change((await _get(connection, replaced.id))[0], (user or "",)), Change(approval)]
@@ -215,7 +216,9 @@ async def vote(
             await tell_edited(connection, replaced, voted)
         else:
             await tell_decided(connection, voted)
-        return voted
+    # Alone, it writes nothing that a commit has to wait for on the disk while others wait to notify.
+    await _tell(connection, approval_id)
+    return voted
 
 
 def _who_said(voted: Approval, approve: bool) -> tuple[str, ...]:
@@ -319,7 +322,10 @@ async def expire_due(connection: Connection, changes: list[Change] | None = None
 async def consume(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> Approval | None:
-    """Use an approval for the one request that it admits; None when it does not admit this one now: see `why_not`."""
+    """Use an approval for the one request that it admits; None when it does not admit this one now: see `why_not`.
+
+    Nobody waits for that, so nobody is told: transactions that notify commit one after the other.
+    """
     cursor = await connection.execute(
         """with used as (
                update gatehouse.approvals set state = 'consumed', consumed_at = clock_timestamp()
@@ -329,8 +335,8 @@ async def consume(
              told as (
                insert into gatehouse.approval_history (approval_id, event, state, user_id)
                select id, 'consume', 'consumed', requester_user from used)
-           select pg_notify(%s, id::text) from used""",
-        (approval_id, digest, caller.get("key_hash"), CHANNEL),
+           select id from used""",
+        (approval_id, digest, caller.get("key_hash")),
         prepare=True,
     )
     return None if await cursor.fetchone() is None else (await _get(connection, approval_id))[0]
@@ -403,12 +409,19 @@ async def _expire(connection: Connection, digest: str | None, changes: list[Chan
 
 
 async def _happened(connection: Connection, approval_id: UUID, event: str, state: State, user_id: str | None) -> None:
+    await _write(connection, approval_id, event, state, user_id)
+    await _tell(connection, approval_id)
+
+
+async def _write(connection: Connection, approval_id: UUID, event: str, state: State, user_id: str | None) -> None:
     await connection.execute(
-        """with told as (
-               insert into gatehouse.approval_history (approval_id, event, state, user_id) values (%s, %s, %s, %s))
-           select pg_notify(%s, %s)""",
-        (approval_id, event, state.value, user_id, CHANNEL, str(approval_id)),
+        "insert into gatehouse.approval_history (approval_id, event, state, user_id) values (%s, %s, %s, %s)",
+        (approval_id, event, state.value, user_id),
     )
+
+
+async def _tell(connection: Connection, approval_id: UUID) -> None:
+    await connection.execute("select pg_notify(%s, %s)", (CHANNEL, str(approval_id)))
 
 
 def _read(row: tuple[Any, ...]) -> tuple[Approval, datetime]:
