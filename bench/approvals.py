@@ -163,6 +163,7 @@ class Trial:
         request = _request(f"/governance/v1/approvals/{approval}/votes", self._reviewer, body)
         while (status := await connection.exchange(request)) == 503:
             self.again += 1
+            await asyncio.sleep(0.1)
         if status != 200:
             raise SystemExit(f"error: bench: a vote was answered {status}: {connection.body[:300]!r}")
         connection.transport.close()
@@ -265,7 +266,10 @@ def main(argv: Sequence[str]) -> None:
         _say("starting Postgres, Redis and the upstream ...")
         # Postgres then keeps when a transaction was committed.
         services = start_services(
-            stack, folder, postgres_options=("-c", "track_commit_timestamp=on"), upstream_options=("--keep",)
+            stack,
+            folder,
+            postgres_options=("-c", "track_commit_timestamp=on", "-c", "max_connections=200"),
+            upstream_options=("--keep",),
         )
         policy = folder / "policy.yaml"
         policy.write_text(yaml.safe_dump(POLICY))
