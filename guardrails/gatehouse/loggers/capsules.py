@@ -111,7 +111,13 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         if not swallow_errors:
             _try(store)
         this = weakref.ref(self)  # or the writer's thread would keep a logger alive that nobody uses any more
-        self._writer = Writer(store, before_exit=partial(_before_exit, this), in_child=partial(_in_child, this))
+        self._writer = Writer(
+            store,
+            before_exit=partial(_before_exit, this),
+            # A thread of LiteLLM's in the middle of an import would hold that lock in the child for ever.
+            before_fork=partial(capsules_litellm.settle, _WAIT_S),
+            in_child=partial(_in_child, this),
+        )
 
     @property
     def written(self) -> int:
@@ -282,6 +288,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
 
     def _forked(self) -> None:
         """In the child: the calls under way are the parent's."""
+        capsules_litellm.forget_threads()
         self._lock = threading.Lock()
         self._open.clear()
         self._ended.clear()

@@ -8,7 +8,10 @@ one place that looks inside. What a release of LiteLLM calls otherwise is left a
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
@@ -42,6 +45,19 @@ def drain() -> None:
         GLOBAL_LOGGING_WORKER._flush_on_exit()
         if _waiting(GLOBAL_LOGGING_WORKER) >= waiting:
             return
+
+
+def forget_threads() -> None:
+    """In a forked child: LiteLLM counts on idle threads that stayed in the parent, and would wait for them for ever."""
+    for name, fresh in (
+        ("_threads", set),
+        ("_work_queue", SimpleQueue),
+        ("_idle_semaphore", partial(threading.Semaphore, 0)),
+        ("_pending_slots", partial(threading.Semaphore, getattr(executor, "_max_pending_tasks", 1))),
+        ("_shutdown_lock", threading.Lock),
+    ):
+        if hasattr(executor, name):
+            setattr(executor, name, fresh())
 
 
 def _tells(task: asyncio.Task[Any]) -> bool:

@@ -72,6 +72,7 @@ class Writer:
 
     Args:
         before_exit: called when the process ends, before what is waiting is written.
+        before_fork: called before this process is forked.
         in_child: called in a forked child.
 
     Attributes:
@@ -79,11 +80,19 @@ class Writer:
         lost: records that are not.
     """
 
-    def __init__(self, store: CapsuleStore, *, before_exit: Callable[[], None], in_child: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: CapsuleStore,
+        *,
+        before_exit: Callable[[], None],
+        before_fork: Callable[[], object],
+        in_child: Callable[[], None],
+    ) -> None:
         self.written = 0
         self.lost = 0
         self._store = store
         self._before_exit = before_exit
+        self._before_fork = before_fork
         self._in_child = in_child
         self._patience_s = _PATIENCE_S
         self._exiting = False
@@ -165,6 +174,7 @@ class Writer:
 
     def before_fork(self) -> None:
         """Have no thread inside SQLite or libpq: a lock that it held there would be held in the child for ever."""
+        self._before_fork()
         self._held = self._writing.acquire(timeout=_AT_EXIT_S)
 
     def after_fork(self) -> None:
