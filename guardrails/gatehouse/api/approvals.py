@@ -47,6 +47,8 @@ _HEARTBEAT_S: Final = 15.0
 # A stream is somebody's whose key may have been taken away since: after this they ask again.
 _LONGEST_S: Final = 600.0
 _BODY_BYTES: Final = 65_536
+# To the database, of one gateway at once: whoever comes while they are busy waits, and takes nobody else's.
+_CONNECTIONS: Final = 4
 
 _T = TypeVar("_T")
 
@@ -121,11 +123,12 @@ def router(database_url: str, journal: Journal) -> APIRouter:
     """
     api = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
     feed = Feed(database_url)
+    turns = asyncio.Semaphore(_CONNECTIONS)
 
     async def ask(caller: UserAPIKeyAuth, work: Callable[[Connection, Voter], Awaitable[_T]]) -> _T:
         """Do this as whoever asks, on one connection."""
         try:
-            async with await connect(database_url) as connection:
+            async with turns, await connect(database_url) as connection:
                 return await work(connection, await _voter(connection, caller))
         except (psycopg.Error, OSError):
             raise GovernanceUnavailable("The database does not answer. Try again soon.") from None
