@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from gatehouse.api.access import Caller, GovernanceRoute
-from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, shown
+from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, ballot_schema, shown
 from gatehouse.approvals.feed import Feed, Onlooker, Told
 from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.life import NoVote, may_see
@@ -200,9 +200,7 @@ def router(database_url: str, journal: Journal) -> APIRouter:
         summary="Approve, also less than was asked, or reject",
         # Before LiteLLM looks for a key, which fails on a body that is no object.
         dependencies=[ballot_of],
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": Ballot.model_json_schema()}}}
-        },
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": ballot_schema()}}}},
     )
     async def vote(approval_id: UUID, caller: Caller, ballot: Ballot = ballot_of) -> ApprovalShown:
         if not clean(caller.user_id):

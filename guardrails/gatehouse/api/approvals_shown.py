@@ -40,6 +40,13 @@ class Ballot(BaseModel):
     edit: EditBallot | None = None
 
 
+def ballot_schema() -> dict[str, Any]:
+    """A vote's JSON schema in one piece, for it stands inside of another document."""
+    schema = Ballot.model_json_schema()
+    schema["properties"]["edit"]["anyOf"][0] = schema.pop("$defs")["EditBallot"]
+    return schema
+
+
 class VoteShown(BaseModel):
     """What one person said."""
 
