@@ -10,6 +10,7 @@ from typing import Any
 import gatehouse_adapter as ga
 import pytest
 import pytest_asyncio
+from gatehouse_adapter._internal import decisions
 
 from tests.support.byte_gateway import ASK, KEY, ByteGateway, answers_with, demo, serving, streams
 
@@ -44,7 +45,7 @@ class Reviewed(ByteGateway):
 
     async def events(self, body: Any, writer: asyncio.StreamWriter) -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        writer.write(head + b"15\r\nevent: ready\ndata: {}\n\r\n")
+        writer.write(head + b"16\r\nevent: ready\ndata: {}\n\r\n")
         await writer.drain()
         await self.decided.wait()
         event = f"event: decided\ndata: {json.dumps({'id': ID, 'state': self.state})}\n\n".encode()
@@ -78,11 +79,15 @@ async def until_asked(gateway: ByteGateway, path: str, times: int = 1) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_decision_wakes_the_call_which_is_sent_once_with_its_id(gateway: Reviewed) -> None:
+async def test_a_decision_wakes_the_call_which_is_sent_once_with_its_id(
+    gateway: Reviewed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "_LOOK_SECONDS", 600.0)  # so that only an event can wake it
+    monkeypatch.setattr(decisions, "_LOOK_AT_MOST_SECONDS", 600.0)
     async with client(gateway) as adapter:
         call = asyncio.create_task(adapter.complete_chat(ASK, "demo", approval="wait", temperature=0))
         await until_asked(gateway, EVENTS)
-        await until_asked(gateway, STATUS)
+        await until_asked(gateway, STATUS, 2)  # once before the stream of events began, and once after
         gateway.state = "approved"
         gateway.decided.set()
         assert (await asyncio.wait_for(call, 30)).content == "Hello."
