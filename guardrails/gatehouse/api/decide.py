@@ -193,7 +193,17 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
 
 def _takes(kind: type[ToDecide | ToRecord]) -> dict[str, Any]:
     schema = kind.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    parts = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        """With its parts in it: a reference would be looked up in the description as a whole."""
+        if isinstance(node, dict) and "$ref" in node:
+            return whole(parts[node["$ref"].rpartition("/")[2]])
+        if isinstance(node, dict):
+            return {name: whole(each) for name, each in node.items()}
+        return [whole(each) for each in node] if isinstance(node, list) else node
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
 
 
 def _headers(request: Request, asked: ToDecide) -> dict[str, str]:
