@@ -405,6 +405,17 @@ def test_a_fallback_is_decided_on_for_itself(gateway: LibraryGateway, upstream: 
     assert [told["status"] for told in reports(gateway, 3)].count("failure") == 2
 
 
+async def test_fallbacks_are_made_also_while_the_gateway_is_away(gateway: LibraryGateway, upstream: Upstream) -> None:
+    gateway.decides = lambda asked: Answer(500, {})
+    mine = governor(gateway, fail_open=True)
+    calling = to(upstream, fallbacks=["openai/gpt-4o-mini"])
+    for done in (lambda: asyncio.to_thread(mine.completion, **calling), lambda: mine.acompletion(**calling)):
+        upstream.reset()
+        upstream.on_request = lambda: setattr(upstream, "status", 500 if len(upstream.requests) == 1 else 200)
+        assert (await done()).choices[0].message.content == "Hello from upstream"
+        assert [body["model"] for body in sent(upstream)] == ["gpt-4o", "gpt-4o-mini"]
+
+
 @pytest.mark.parametrize("option", ["prompt_id", "model_list", "context_window_fallback_dict"])
 def test_what_would_change_a_call_after_its_decision_is_refused(
     gateway: LibraryGateway, upstream: Upstream, option: str

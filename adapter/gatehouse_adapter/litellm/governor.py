@@ -139,7 +139,11 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             finally:
                 asking.cancel()
             if decision is None:
-                return _completion(**request.undecided())
+                try:
+                    return _completion(**request.undecided())
+                except Exception as exc:
+                    failed = exc
+                    continue
             arguments = request.decided(decision.body, decision.call_id)
             report = link.report(decision.call_id)
             try:
@@ -167,7 +171,11 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             link = self._link()
             decision = await asyncio.wrap_future(link.home.submit(link.decider.decide(request)))
             if decision is None:
-                return await _acompletion(**request.undecided())
+                try:
+                    return await _acompletion(**request.undecided())
+                except Exception as exc:
+                    failed = exc
+                    continue
             arguments = request.decided(decision.body, decision.call_id)
             report = link.report(decision.call_id)
             try:
