@@ -69,12 +69,14 @@ class Outcome:
 
     Attributes:
         again: votes that were answered 503 and sent again.
+        cpu_ms: processor time of all gateways for each decision: the vote, and the call that goes on.
     """
 
     released: list[Released]
     approved: list[int]
     rejected: list[int]
-    again: int = 0
+    again: int
+    cpu_ms: float
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -122,7 +124,7 @@ class Trial:
         wanted = {name: dice.random() >= rejected for name in names}
         order = dice.sample(names, calls)
         await asyncio.sleep(SETTLE_S)
-        begin, sent = time.monotonic(), dict[str, float]()
+        begin, sent, cpu = time.monotonic(), dict[str, float](), -self._cpu_seconds()
 
         async def decide(number: int, name: str) -> None:
             gateway = dice.choice(self._gateways)
@@ -132,6 +134,7 @@ class Trial:
         async with asyncio.timeout(PATIENCE_S + calls / rate):
             await asyncio.gather(*(decide(number, name) for number, name in enumerate(order)))
             statuses = dict(zip(names, await asyncio.gather(*held), strict=True))
+        cpu += self._cpu_seconds()
         if wrong := {name: said for name, said in statuses.items() if said != (200 if wanted[name] else 403)}:
             raise SystemExit(f"error: bench: {len(wrong)} calls were answered otherwise than decided: {wrong}")
         arrived, committed = await asyncio.to_thread(self._arrived), self._committed()
@@ -144,7 +147,11 @@ class Trial:
             [len(arrived.get(name, ())) for name in names if wanted[name]],
             [len(arrived.get(name, ())) for name in names if not wanted[name]],
             self.again,
+            1000 * cpu / calls,
         )
+
+    def _cpu_seconds(self) -> float:
+        return sum(gateway.process.cpu_seconds() for gateway in self._gateways)
 
     async def _ask(self, gateway: Gateway, name: str) -> int:
         """Send a request that is held; the status of its answer."""
@@ -244,7 +251,8 @@ def text(outcome: Outcome, chosen: argparse.Namespace) -> str:
         f"  approved {len(approved)}: released exactly once {approved.count(1)}, "
         f"never {approved.count(0)}, more than once {sum(count > 1 for count in approved)}",
         f"  rejected {len(rejected)}: released {sum(count > 0 for count in rejected)}",
-        f"  votes sent again after a 503: {outcome.again}",
+        f"  votes sent again after a 503: {outcome.again}; gateways' processor time for each decision and its call: "
+        f"{outcome.cpu_ms:.0f} ms",
         f"  to the request at the model, in ms (wanted: p99 under {WANTED_P99_MS})       p50      p99      max",
     ]
     for title, values in (
