@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -118,8 +119,7 @@ def test_a_process_that_ends_at_once_and_its_forks_have_written_every_call(file:
         """,
     )
     assert verified(file) == 341
-    assert endings(file)[:-1] == [("success", None)] * 340
-    assert endings(file)[-1] == ("partial", "process_ended")
+    assert Counter(endings(file)) == {("success", None): 340, ("partial", "process_ended"): 1}
 
 
 WRITES = """
