@@ -599,7 +599,7 @@ def test_what_is_answered_is_what_is_described(gateway: Gateway) -> None:
     for operation in [each.ok() for each in schema.get_all_operations()]:
 
         @settings(
-            max_examples=15,
+            max_examples=8,
             deadline=None,
             database=None,
             derandomize=True,
