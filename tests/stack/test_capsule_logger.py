@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -13,23 +12,17 @@ from gatehouse.audit.keys import KEYRING_NAME
 from gatehouse.audit.seal import verify_chain
 from gatehouse.errors import SetupError
 from gatehouse.loggers.capsules_postgres import PostgresStore
-from gatehouse.loggers.capsules_record import asked, document, failed
 from gatehouse.loggers.capsules_store import open_store
 from gatehouse.loggers.capsules_verify import sign_verified, verify_store
 from gatehouse.loggers.capsules_writer import Writer
 
-from tests.support.capsule_files import reference_verifies_rows, stored
+from tests.support.capsule_files import capsule, reference_verifies_rows, stored
 from tests.support.postgres import Postgres
 
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
     return postgres.create_database()
-
-
-def capsule(number: int) -> dict[str, Any]:
-    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
-    return document(call, failed(call, {}, None), agent_id="a", domain="chat", capsule_type="chat")
 
 
 def writer(url: str, keys: Path) -> Writer:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import qp_capsule
 from gatehouse.audit.export import export_json
 from gatehouse.audit.keyring import read_keyring
 from gatehouse.audit.keys import KEYRING_NAME
 from gatehouse.audit.seal import SealedCapsule, verify_chain
+from gatehouse.loggers.capsules_record import asked, document, failed
 from gatehouse.loggers.capsules_sqlite import SqliteStore
 from gatehouse.loggers.capsules_store import ReadableStore, keys_beside
 from qp_capsule.cli import verify_chain as qp_verify_chain
@@ -45,3 +47,9 @@ def reference_verifies_rows(rows: list[SealedCapsule], keys: Path, scratch: Path
     result = qp_verify_chain(theirs, level="signatures", seal=qp_capsule.Seal(scratch), public_key=public_key)
     assert result.valid, result.errors
     return int(result.capsules_verified)
+
+
+def capsule(number: int) -> dict[str, Any]:
+    """One that can be given to a store."""
+    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
+    return document(call, failed(call, {}, None), agent_id="a", domain="chat", capsule_type="chat")

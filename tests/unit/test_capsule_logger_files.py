@@ -24,12 +24,11 @@ from gatehouse.cli import capsules as _commands  # noqa: F401  # it puts itself 
 from gatehouse.clock import now
 from gatehouse.errors import SetupError
 from gatehouse.loggers.capsules import CapsuleLogger, CapsuleLost
-from gatehouse.loggers.capsules_record import asked, document, failed
 from gatehouse.loggers.capsules_sqlite import SqliteStore
 from gatehouse.loggers.capsules_store import keys_beside, open_store
 from typer.testing import CliRunner
 
-from tests.support.capsule_files import capsules_of, reference_verifies, verified
+from tests.support.capsule_files import capsule, capsules_of, reference_verifies, verified
 from tests.support.gateway import REPOSITORY
 
 ENVIRON = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(REPOSITORY)}
@@ -71,11 +70,6 @@ def run(file: Path, body: str) -> None:
 def endings(file: Path) -> list[tuple[str, str | None]]:
     outcomes = [json.loads(capsule.canonical)["outcome"] for capsule in capsules_of(file)]
     return [(outcome["status"], outcome["error"]) for outcome in outcomes]
-
-
-def capsule(number: int) -> dict[str, Any]:
-    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
-    return document(call, failed(call, {}, None), agent_id="a", domain="chat", capsule_type="chat")
 
 
 @pytest.fixture
@@ -127,7 +121,7 @@ WRITES = """
     from pathlib import Path
     from gatehouse.loggers.capsules_store import open_store
     from gatehouse.loggers.capsules_writer import Writer
-    from tests.unit.test_capsule_logger_files import capsule
+    from tests.support.capsule_files import capsule
 
     nothing = lambda: None
     writer = Writer(open_store(Path(sys.argv[1])), before_exit=nothing, before_fork=nothing, in_child=nothing)
