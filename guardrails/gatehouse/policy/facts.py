@@ -214,7 +214,7 @@ def _checked(part: str, neutral: Mapping[str, Any], given: Mapping[Any, Any], *,
 
 
 SAMPLE = Facts(
-    RequestFacts("demo", "/v1/chat/completions", "acompletion", True, 1_000, ("search", "shell"), 0.7, 2_000),
+    RequestFacts("demo", "/v1/chat/completions", "acompletion", True, 1_000, ("search", "shell"), 0.7, 2_000, True),
     CallerFacts("my-agent", "0" * 64, "ada", "research", "acme", "internal_user", "customer-7", ("batch",)),
     AgentFacts("planner", "session-1"),
     CostFacts(0.02, 500, 1_000),
