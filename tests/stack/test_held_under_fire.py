@@ -131,6 +131,9 @@ async def ask(
     except httpx.HTTPError:
         return Answer(None)
     if answer.status_code == 200:
+        for line in answer.text.splitlines():  # a stream that was kept alive is refused in an event
+            if line.startswith("data: {") and (refused := json.loads(line.removeprefix("data: ")).get("error")):
+                return Answer(403, refused["code"], refused["message"])
         assert answer.text.rstrip().endswith("[DONE]") == stream, answer.text
         return Answer(200)
     error = answer.json()["error"]
