@@ -78,8 +78,9 @@ def user_key(gateway: Gateway, user: str, role: str) -> str:
     return gateway.new_key(user_id=user, key_alias=f"{user}-key")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not the session's: while Playwright runs, its loop is this thread's, and no other test could run one."""
     if not CHROMIUM:
         pytest.skip("no Chromium is on the PATH: apt install chromium, or name one in GATEHOUSE_CHROMIUM")
     with sync_playwright() as playwright:
