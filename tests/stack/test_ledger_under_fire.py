@@ -79,6 +79,8 @@ def test_one_capsule_for_every_intent(own_postgres: Postgres, started: list[Serv
             writers[victim].kill()
             writers[victim] = writer(CALLERS[victim])
         time.sleep(0.05)
+    for server in writers:  # one that was started last may not yet know what SIGTERM means
+        wait_until((tmp_path / f"opened-{server.pid}").exists, "the writer takes calls", 120)
     for server in writers[1:]:
         assert server.stop(seconds=120) == 0, server.log.read_text()[-3000:]
     # The one that is left finds what the dead left, once it has watched them for long enough.
