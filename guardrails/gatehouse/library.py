@@ -23,7 +23,7 @@ from gatehouse.call import CallScope, GovernedCall
 from gatehouse.clock import now
 from gatehouse.db import library
 from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
+from gatehouse.db.connection import OneConnection
 from gatehouse.db.library import LibraryCall
 from gatehouse.errors import Gone, GovernanceUnavailable, NotFound
 from gatehouse.pipeline import Pipeline
@@ -72,9 +72,7 @@ class Library:
     def __init__(self, pipeline: Pipeline, recorder: Recorder, database_url: str) -> None:
         self._pipeline = pipeline
         self._recorder = recorder
-        self._url = database_url
-        self._connection: Connection | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._connection = OneConnection(database_url)
 
     async def decide(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Admitted:
         """Let a call through, with `body` as it may be sent, or raise.
@@ -121,25 +119,11 @@ class Library:
 
     async def stop(self) -> None:
         """Let go of the database."""
-        if self._connection is not None:
-            await self._connection.close()
+        await self._connection.close()
 
     async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        """Do this on the one connection; a broken one is replaced and the work tried again, once."""
         try:
-            async with asyncio.timeout(_PATIENCE_S), self._one_at_a_time:
-                try:
-                    return await self._once(work)
-                except (psycopg.OperationalError, OSError):
-                    return await self._once(work)
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._connection.use(work)
         except (psycopg.OperationalError, OSError):
             raise GovernanceUnavailable("The ledger cannot be reached now. Try again soon.") from None
-
-    async def _once(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._url)
-        try:
-            return await work(self._connection)
-        except BaseException:  # also a time-out: what the connection would say next belongs to nobody
-            await self._connection.close()
-            raise

@@ -26,7 +26,7 @@ from gatehouse.approvals.wishes import Wishes
 from gatehouse.clock import monotonic
 from gatehouse.db import approvals
 from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
+from gatehouse.db.connection import OneConnection
 from gatehouse.errors import (
     ApprovalMismatch,
     ApprovalRequired,
@@ -84,12 +84,10 @@ class Gate:
     """
 
     def __init__(self, database_url: str, addresses: Sequence[str] = (), journal: Journal | None = None) -> None:
-        self._url = database_url
         self._addresses = tuple(addresses)
         self._journal = journal or Journal()
         self._waiting = Waiting(database_url)
-        self._connection: Connection | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._connection = OneConnection(database_url)
         self._overdue: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -103,8 +101,7 @@ class Gate:
         if self._overdue is not None:
             self._overdue.cancel()
         await self._waiting.stop()
-        if self._connection is not None:
-            await self._connection.close()
+        await self._connection.close()
 
     async def admit(self, asked: Asked) -> Approval:
         """Return once the call is approved, with its body as it was; its approval is used up then.
@@ -261,20 +258,10 @@ class Gate:
                 await self._database(self._expire_due)
 
     async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        """Do this on the one connection; a broken one is replaced and the work tried again, once."""
-        async with self._one_at_a_time:
-            for last in (False, True):
-                try:
-                    if self._connection is None or self._connection.closed:
-                        self._connection = await connect(self._url)
-                    return await work(self._connection)
-                except (psycopg.OperationalError, OSError):
-                    if self._connection is not None:
-                        await self._connection.close()
-                        self._connection = None
-                    if last:
-                        break
-        raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.")
+        try:
+            return await self._connection.use(work)
+        except (psycopg.OperationalError, OSError):
+            raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.") from None
 
 
 def _approvers(wanted: Sequence[ApproversPolicy | None]) -> tuple[dict[str, Any], float]:
