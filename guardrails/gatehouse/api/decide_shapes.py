@@ -6,7 +6,7 @@ A body is read once, to its end or to its bound; what is no JSON, or means two t
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -18,6 +18,7 @@ from gatehouse.audit.reported import Report
 from gatehouse.call import Status, Usage
 from gatehouse.errors import InvalidRequest
 from gatehouse.policy.requested import MOST
+from gatehouse.shapes.freejson import decode
 
 _MEBI: Final = 1 << 20
 DECIDE_BYTES: Final = 32 * _MEBI
@@ -144,7 +145,7 @@ async def read(request: Request, kind: type[_B], most_bytes: int) -> _B:
     except ClientDisconnect:
         raise InvalidRequest("body: it broke off. Send it again.") from None
     try:
-        said = json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
+        said = decode(body)
         text = encoded(said)
     except (ValueError, RecursionError):
         raise InvalidRequest("body: not one JSON object whose every name is given once. Correct it.") from None
@@ -166,17 +167,6 @@ def encoded(value: Any) -> bytes:
         ValueError: JSON cannot say it (an infinite number), or UTF-8 cannot (a lone surrogate).
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is given twice")
-    return found
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 _KNOWN: Final = frozenset(

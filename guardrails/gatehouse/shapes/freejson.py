@@ -93,7 +93,7 @@ def written_result(view: View, value: Any, path: Path, role: str) -> None:
     _string(view, value, path, role)
 
 
-def decode(value: str) -> Any:
+def decode(value: str | bytes | bytearray) -> Any:
     """Read JSON as strictly as its strictest reader.
 
     Raises:
