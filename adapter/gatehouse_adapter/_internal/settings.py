@@ -55,7 +55,9 @@ def load(
         raise ConfigurationError(f"timeout is {timeout}, not a number of seconds above 0. Leave it out for 300.")
     if max_retries < 0:
         raise ConfigurationError(f"max_retries is {max_retries}, below 0. Use 0 for no retries.")
-    return Settings(base_url=_base(url), api_key=key, timeout=timeout, max_retries=max_retries)
+    advice = f"Set {URL_VARIABLE} or base_url to an address such as http://127.0.0.1:4000."
+    address = base_url_of(url, "The gateway's address", advice)
+    return Settings(base_url=address, api_key=key, timeout=timeout, max_retries=max_retries)
 
 
 def is_header_value(text: str) -> bool:
@@ -63,15 +65,19 @@ def is_header_value(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-def _base(url: str) -> str:
-    advice = f"Set {URL_VARIABLE} or base_url to an address such as http://127.0.0.1:4000."
+def base_url_of(url: str, name: str, advice: str) -> str:
+    """The gateway's address without a trailing slash and without /v1; `name` and `advice` are what an error says.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     try:
         parsed = httpx.URL(url.strip())
     except httpx.InvalidURL as exc:
-        raise ConfigurationError(f"The gateway's address is not a URL ({exc}). {advice}") from None
+        raise ConfigurationError(f"{name} is not a URL ({exc}). {advice}") from None
     if parsed.userinfo:
         # Not quoted: it holds a password.
-        raise ConfigurationError(f"The gateway's address holds a user name or password, which is not used. {advice}")
+        raise ConfigurationError(f"{name} holds a user name or password, which is not used. {advice}")
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise ConfigurationError(f"The gateway's address {url!r} is not a plain http or https URL. {advice}")
+        raise ConfigurationError(f"{name} {url!r} is not a plain http or https URL. {advice}")
     return str(parsed).rstrip("/").removesuffix("/v1").rstrip("/")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import httpx
-
-from gatehouse_adapter._internal.settings import is_header_value
+from gatehouse_adapter._internal.settings import base_url_of, is_header_value
 from gatehouse_adapter.errors import ConfigurationError
 
 
@@ -64,19 +62,5 @@ def checked(options: Options) -> Options:
             raise ConfigurationError(f"{name} is {value}, not a number of seconds {above}. Leave it out.")
     if options.breaker_failure_threshold < 1:
         raise ConfigurationError("breaker_failure_threshold is below 1. Leave it out for 5 failures in a row.")
-    return Options(
-        **{name: getattr(options, name) for name in Options.__slots__} | {"endpoint": _base(options.endpoint)}
-    )
-
-
-def _base(endpoint: str) -> str:
     advice = "Give the gateway's address, such as http://127.0.0.1:4000."
-    try:
-        parsed = httpx.URL(endpoint.strip())
-    except httpx.InvalidURL as exc:
-        raise ConfigurationError(f"endpoint is not a URL ({exc}). {advice}") from None
-    if parsed.userinfo:
-        raise ConfigurationError(f"endpoint holds a user name or password, which is not used. {advice}")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise ConfigurationError(f"endpoint {endpoint!r} is not a plain http or https URL. {advice}")
-    return str(parsed).rstrip("/").removesuffix("/v1").rstrip("/")
+    return replace(options, endpoint=base_url_of(options.endpoint, "endpoint", advice))
