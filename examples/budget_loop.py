@@ -13,7 +13,7 @@ import json
 import sys
 from typing import Any
 
-from gatehouse_adapter import Completion, LiteLLMAdapter, Refused, SafetyConfig
+from gatehouse_adapter import Completion, GatehouseError, LiteLLMAdapter, SafetyConfig
 
 MODEL = "demo"
 STEPS = 5
@@ -58,14 +58,13 @@ async def work(purse: Purse, task: str) -> str | None:
 async def main(budget_usd: float, tasks: list[str]) -> int:
     # The key may have a budget of its own, and the gateway limits of its own: the strictest counts.
     async with LiteLLMAdapter(safety=SafetyConfig(max_budget_per_request=0.05, rate_limit_per_minute=60)) as adapter:
-        if not (await adapter.check_budget_limit()).within_budget:
-            print("the key has no budget left", file=sys.stderr)
-            return 1
         purse = Purse(adapter, budget_usd)
         try:
+            if not (await adapter.check_budget_limit()).within_budget:
+                raise OutOfBudget("the key has no budget left")
             for task in tasks:
                 print(await work(purse, task))
-        except (OutOfBudget, Refused) as error:
+        except (OutOfBudget, GatehouseError) as error:
             print(f"stopped: {error}", file=sys.stderr)
             return 1
         print(f"{purse.left:.6f} dollars are left")
@@ -73,4 +72,5 @@ async def main(budget_usd: float, tasks: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(float(sys.argv[1]), sys.argv[2:])))
+    budget, *tasks = sys.argv[1:] or ["0.01", 'get_weather {"city": "Lisbon"}']
+    sys.exit(asyncio.run(main(float(budget), tasks)))
