@@ -1,5 +1,7 @@
 """Detectors whose time grows with the length of the text and nothing else.
 
+Most texts hold no personal data, so a detector looks for what its patterns cannot do without before it runs them.
+
 Presidio's recognizers bring patterns, check digits and context words. They are run here and not through its
 AnalyzerEngine, because there a pattern that runs out of time is skipped with a log line; here that ends the scan.
 E-mail, URL and IBAN are replaced: Presidio's take seconds to minutes on hostile text; card and telephone, as it misses
@@ -8,7 +10,8 @@ too many and takes other numbers for them (docs/pii.md has the figures).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,6 +26,7 @@ from gatehouse.errors import SetupError
 from gatehouse.pii import cards, phones
 from gatehouse.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
 from gatehouse.pii.deadline import Deadline, matches
+from gatehouse.pii.encoded import has_word
 from gatehouse.pii.findings import Finding
 from gatehouse.unicode_fold import fold
 
@@ -89,10 +93,17 @@ def _urls(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 # -- IBAN -----------------------------------------------------------------------------------------------------------
+_DIGITS = re.compile(r"[0-9]{2,}")
 _IBAN = regex.compile(r"(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}+", regex.I)
 
 
+def _has_letters_and_digits(text: str) -> bool:
+    return any(text[max(0, each.start() - 2) : each.start()].isalpha() for each in _DIGITS.finditer(text))
+
+
 def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
+    if not _has_letters_and_digits(text):
+        return
     check = presidio.IbanRecognizer().validate_result
     for match in matches(_IBAN, text, deadline):
         # The words after the number look like more of it: the longest beginning with the right length for its country
@@ -107,15 +118,30 @@ def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
 # -- IP address -----------------------------------------------------------------------------------------------------
 # Presidio's patterns also take the scope operator of several languages (::, a::b) and the first four parts of five.
 _MORE = regex.compile(r"\.\d")
+_INSIDE_V4 = re.compile(r"\.[0-9]{1,3}\.[0-9]")
+# Eight groups have seven colons; what is written shorter has two together.
+_LEAST_COLONS = 7
 
 
 @cache
-def _presidios_ips() -> Detector:
-    return _by_presidio("IP_ADDRESS", presidio.IpRecognizer())
+def _presidios_ips(version: str) -> Detector:
+    recognizer = presidio.IpRecognizer()
+    every: list[Any] = recognizer.patterns  # type: ignore[has-type]
+    return _by_presidio("IP_ADDRESS", recognizer, [each for each in every if version in each.name])
+
+
+def _has_groups(text: str) -> bool:
+    return "::" in text or text.count(":") >= _LEAST_COLONS
+
+
+def _every_ip(text: str, deadline: Deadline) -> Iterator[Finding]:
+    for version, needed in (("IPv4", _INSIDE_V4.search), ("IPv6", _has_groups)):
+        if needed(text):
+            yield from _presidios_ips(version).find(text, deadline)
 
 
 def _ips(text: str, deadline: Deadline) -> Iterator[Finding]:
-    for found in _presidios_ips().find(text, deadline):
+    for found in _every_ip(text, deadline):
         value = text[found.start : found.end]
         if ":" in value:
             right = any(map(str.isdecimal, value)) and sum(map(bool, value.partition("/")[0].split(":"))) > 1
@@ -127,6 +153,14 @@ def _ips(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 # -- Presidio's own -------------------------------------------------------------------------------------------------
+# What a text must hold before the patterns of an entity are worth running; a text without it has none of them.
+_INSIDE_MAC = tuple(map(re.compile, (":[0-9A-Fa-f]{2}:", "-[0-9A-Fa-f]{2}-", r"\.[0-9A-Fa-f]{4}")))
+_NEEDED: Mapping[str, Callable[[str], object]] = {
+    "CRYPTO": lambda text: has_word(text, 26),
+    "MAC_ADDRESS": lambda text: any(each.search(text) for each in _INSIDE_MAC),
+    "US_ITIN": regex.compile(r"9\d\d").search,
+    "US_SSN": re.compile("[0-9]{3}").search,
+}
 # Every pattern of these was measured on hostile text.
 _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
     "ABA_ROUTING_NUMBER": presidio.AbaRoutingRecognizer,
@@ -163,11 +197,15 @@ _OWN: Mapping[str, Detector] = {
 }
 
 
-def _by_presidio(entity: str, recognizer: PatternRecognizer) -> Detector:
-    patterns: list[Any] = recognizer.patterns  # type: ignore[has-type]
-    compiled = [(regex.compile(each.regex, recognizer.global_regex_flags), each.score) for each in patterns]
+def _by_presidio(entity: str, recognizer: PatternRecognizer, patterns: Iterable[Any] | None = None) -> Detector:
+    """The detector of a recognizer, or of some of its patterns."""
+    every: Iterable[Any] = recognizer.patterns if patterns is None else patterns  # type: ignore[has-type]
+    compiled = [(regex.compile(each.regex, recognizer.global_regex_flags), each.score) for each in every]
+    needed = _NEEDED.get(entity)
 
     def find(text: str, deadline: Deadline) -> Iterator[Finding]:
+        if needed is not None and not needed(text):
+            return
         for pattern, score in compiled:
             for match in matches(pattern, text, deadline):
                 value = match[0]

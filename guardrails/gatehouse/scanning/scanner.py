@@ -25,8 +25,8 @@ from gatehouse.screens.hits import Hit
 
 log = logging.getLogger("gatehouse.scanning")
 
-# Small texts travel together: a trip costs as much as scanning some 500 characters.
-_WORTH_A_TRIP = 400
+# Small texts travel together: a trip costs as much as scanning some 3,000 characters.
+_WORTH_A_TRIP = 3_000
 _BATCH_CHARS = 8_000
 _BATCH_TEXTS = 32
 _START_S = 60.0
