@@ -44,7 +44,10 @@ class Injection:
     """The rules. The same for all configurations."""
 
     def __init__(self) -> None:
-        self._phrases = phrases()
+        self._beginning_with: dict[str, list[Phrase]] = {}
+        for each in phrases():
+            for word in sorted(each.begins):
+                self._beginning_with.setdefault(word, []).append(each)
         self._signs = signs()
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
@@ -64,13 +67,12 @@ class Injection:
     def _in_words(self, text: str, deadline: Deadline) -> Iterator[_Match]:
         # A word is looked up by its first letters: rules that begin with none of the text's words cost nothing.
         words = {word[:PREFIX] for word in _WORD.findall(text)}
-        rules = [each for each in self._phrases if not (words.isdisjoint(each.begins) or words.isdisjoint(each.needs))]
-        if not rules:
-            return
         by_word: dict[str, list[Phrase]] = {}
-        for rule in rules:
-            for word in rule.begins & words:
-                by_word.setdefault(word, []).append(rule)
+        for word in self._beginning_with.keys() & words:
+            if rules := [each for each in self._beginning_with[word] if not words.isdisjoint(each.needs)]:
+                by_word[word] = rules
+        if not by_word:
+            return
         found: Counter[str] = Counter()
         for match in _WORD.finditer(text):
             here = by_word.get(match[0][:PREFIX])

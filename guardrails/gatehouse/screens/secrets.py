@@ -32,7 +32,11 @@ class Secrets:
 
     def __init__(self) -> None:
         self._formats = formats()
-        self._anchors = frozenset(anchor for each in self._formats for anchor in each.anchors)
+        # By anchor, the places in the list of the formats that have it.
+        self._places: dict[str, list[int]] = {}
+        for place, each in enumerate(self._formats):
+            for anchor in each.anchors:
+                self._places.setdefault(anchor, []).append(place)
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
         """Every secret in a view of a text, none overlapping another, in its coordinates.
@@ -45,10 +49,8 @@ class Secrets:
         text = view.text
         lower = text.lower()
         taken = bytearray(len(text))
-        present = {anchor for anchor in self._anchors if anchor in lower}
-        for each in self._formats:
-            if present.isdisjoint(each.anchors):
-                continue
+        present = {place for anchor, places in self._places.items() if anchor in lower for place in places}
+        for each in map(self._formats.__getitem__, sorted(present)):
             for match in matches(each.pattern, text, deadline):
                 value, (start, end) = match[each.group], match.span(each.group)
                 if start == end or taken.find(1, start, end) >= 0:
