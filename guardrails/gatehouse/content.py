@@ -23,8 +23,13 @@ def prompt_of(data: Mapping[str, Any], *, keep_text: bool) -> Prompt:
     return Prompt(
         hash=sha3_256(text.encode("utf-8", "surrogatepass")).hexdigest() if text is not None else None,
         text=text if keep_text else None,
-        tools=frozenset(_offered(data)),
+        tools=tools_of(data),
     )
+
+
+def tools_of(data: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the tools that a request offers."""
+    return frozenset(_offered(data))
 
 
 def answer_of(response: Any) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import math
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -21,8 +22,8 @@ from litellm.integrations.custom_logger import CustomLogger
 from gatehouse import metrics
 from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
-from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
-from gatehouse.content import answer_of, prompt_of, tool_calls_of
+from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
+from gatehouse.content import answer_of, prompt_of, tool_calls_of, tools_of
 from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.key_models import may_use
 from gatehouse.pipeline import Pipeline
@@ -116,7 +117,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            scope.call = governed_call(scope, user_api_key_dict, request_data, "none")
+            call = governed_call(scope, user_api_key_dict, request_data, "none")
+            scope.call = replace(call, prompt=prompt_of(request_data, keep_text=False))
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
@@ -156,7 +158,7 @@ def _model_group(kwargs: dict[str, Any]) -> str:
 
 
 def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
-    """The call that LiteLLM is about to make.
+    """The call that LiteLLM is about to make; the pipeline notes what was asked.
 
     Args:
         key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
@@ -183,7 +185,7 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
             id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),
             session=clean(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        prompt=prompt_of(data, keep_text=False),
+        prompt=Prompt(tools=tools_of(data)),
         terms=_terms(key, headers),
     )
 

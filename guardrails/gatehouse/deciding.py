@@ -1,0 +1,238 @@
+"""The stages up to a decision, in order, and those that come again when people or the router change the call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from gatehouse import examining, metrics, stages
+from gatehouse.approvals.gate import Asked
+from gatehouse.approvals.values import Approval, Edit
+from gatehouse.approvals.wishes import BY_CALLER, Wishes, wishes
+from gatehouse.audit import record
+from gatehouse.audit.capsule import ContentMode
+from gatehouse.audit.record import clean
+from gatehouse.call import CallScope, GovernedCall
+from gatehouse.content import prompt_of
+from gatehouse.decision import Decision, Verdict
+from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
+from gatehouse.governance import Governance
+from gatehouse.kept import Kept
+from gatehouse.policy import limits
+from gatehouse.policy.limits import Estimate
+from gatehouse.policy.rules import Ruling
+from gatehouse.scanning.config import Scan
+from gatehouse.shapes import FilePart, View
+
+
+class Prices(Protocol):
+    """What a request may use and cost."""
+
+    async def prepare(self, model: str, texts: Sequence[str]) -> None: ...
+
+    def estimate(
+        self,
+        call_type: str,
+        model: str,
+        body: Mapping[str, Any],
+        texts: Sequence[str],
+        files: Sequence[FilePart] | None = None,
+    ) -> Estimate: ...
+
+
+class Approvals(Protocol):
+    """Where a call waits for people."""
+
+    async def admit(self, asked: Asked) -> Approval: ...
+
+    async def give_back(self, used: Approval) -> bool: ...
+
+
+_DENIED = "The policy does not allow this call."
+_WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
+
+
+class Deciding:
+    """Decides on calls.
+
+    Args:
+        gate: holds what people must approve.
+        prices: estimates what a request may use.
+        kept: what is written down of what was asked.
+    """
+
+    def __init__(self, gate: Approvals, prices: Prices, kept: Kept) -> None:
+        self._gate = gate
+        self._prices = prices
+        self._kept = kept
+
+    async def decide(
+        self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance
+    ) -> Decision:
+        """The stages up to the decision; what they ask for is done to `body`.
+
+        Raises:
+            GovernanceError: the call is refused.
+        """
+        policy = governance.policy
+        try:
+            wanted = wishes(call.terms.headers)
+            with metrics.stage_seconds.labels("read").time():
+                view = examining.read(call, body)
+                texts = view.texts
+            with metrics.stage_seconds.labels("limits").time():
+                estimate = await self._estimate(call, body, view)
+                try:
+                    limits.check(estimate, examining.ceiling(call, policy), policy.limits)
+                except LimitExceeded as error:
+                    error.policies = ("limits",)
+                    scope.facts = stages.facts_of(call, body, texts, estimate, (), scope.started_at)
+                    raise
+            with metrics.stage_seconds.labels("scan").time():
+                scans = await examining.scan(governance, texts)
+                scope.facts = stages.facts_of(call, body, texts, estimate, scans, scope.started_at)
+            if policy.screens is not None:
+                hits = [hit for scan in scans for hit in scan.hits]
+                examining.count_hits(hits, "request")
+                stages.screened(policy.screens, hits)
+            if governance.pii is not None:
+                for scan in scans:
+                    for found in scan.findings:
+                        metrics.findings.labels(found.entity).inc()
+                stages.personal_data(governance.pii, scans)
+            with metrics.stage_seconds.labels("policy").time():
+                ruling = examining.ruled(scope.facts, governance)
+                decision = scope.decision = ruling.decision(governance.version)
+                if decision.verdict is Verdict.DENY:
+                    raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+                decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
+            with metrics.stage_seconds.labels("mask").time():
+                kept = prompt_of(body, keep_text=True) if self._kept.mode is ContentMode.FULL else None
+                mask = examining.mask(governance, decision, texts, scans, body)
+                if mask is not None:
+                    scope.mask = mask
+                stages.oblige(body, decision.obligation, call.call_type)
+                if kept is not None:
+                    scope.call = replace(call, prompt=kept)
+                elif self._kept.keeps_text:
+                    scope.call = replace(call, prompt=prompt_of(body, keep_text=True))
+            if self._kept.mode is ContentMode.REDACTED:
+                prompt = (scope.call or call).prompt
+                prompt = replace(prompt, text=await self._kept.redacted(governance, prompt.text))
+                scope.call = replace(call, prompt=prompt)
+            if decision.verdict is Verdict.REQUIRE_APPROVAL:
+                with metrics.stage_seconds.labels("approval").time():
+                    edit = partial(self._edit, scope, call, body, view, scans)
+                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling, wanted, edit))
+        except GovernanceError as error:
+            if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
+                # The name of a field that is not known is the caller's word, and no word of theirs is kept.
+                reason = error.message if error.policies != examining.SHAPE else "The request is not understood."
+                scope.decision = Decision(Verdict.DENY, error.policies, governance.version, reason)
+            metrics.blocks.labels(error.code).inc()
+            raise
+        finally:
+            if scope.decision is not None:
+                metrics.decisions.labels(scope.decision.verdict.value).inc()
+        chosen = scope.approval.edit.model if scope.approval is not None and scope.approval.edit is not None else None
+        models = (chosen,) if chosen else (call.model, decision.obligation.downgrade_to)
+        scope.models.update(name for name in models if name)
+        return decision
+
+    async def _edit(
+        self,
+        scope: CallScope,
+        call: GovernedCall,
+        body: MutableMapping[str, Any],
+        view: View,
+        scans: Sequence[Scan],
+        edit: Edit,
+        approved: tuple[str, ...],
+    ) -> None:
+        """Do to `body` what an approver made of it, and ask the policy again: it must be content with exactly that.
+
+        Args:
+            approved: ids of the rules that were approved.
+
+        Raises:
+            PolicyDenied, LimitExceeded: it is not.
+        """
+        governance, before = scope.governance, scope.facts
+        assert governance is not None and before is not None  # noqa: PT018
+        if edit.model is not None and not await call.terms.may_use(edit.model):
+            raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
+        stages.edit(body, edit, call.call_type)
+        edited = replace(call, model=edit.model or call.model)
+        estimate = await self._estimate(edited, body, view)
+        limits.check(estimate, examining.ceiling(call, governance.policy), governance.policy.limits)
+        scope.facts = stages.facts_of(edited, body, view.texts, estimate, scans, scope.started_at)
+        if before.cost.estimated_usd and scope.facts.cost.estimated_usd > before.cost.estimated_usd:
+            raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
+        ruling = examining.ruled(scope.facts, governance)
+        wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}
+        if ruling.verdict is Verdict.DENY or not wanting <= set(approved):
+            scope.decision = ruling.decision(governance.version)
+            denied = ruling.reason or _DENIED if ruling.verdict is Verdict.DENY else _WANTS_ANOTHER
+            raise PolicyDenied(denied, policies=scope.decision.policies)
+        if stages.changed_by(body, ruling.obligation, call.call_type) or (
+            ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
+        ):
+            raise PolicyDenied(
+                "The policy would change what an approver made of this request. Ask for another approval."
+            )
+
+    async def _estimate(self, call: GovernedCall, body: Mapping[str, Any], view: View) -> Estimate:
+        model, texts = call.model or "", [part.text for part in view.texts]
+        await self._prices.prepare(model, texts)
+        return self._prices.estimate(call.call_type, model, body, texts, view.files)
+
+    @staticmethod
+    def _asked(
+        scope: CallScope,
+        call: GovernedCall,
+        body: Mapping[str, Any],
+        ruling: Ruling,
+        wanted: Wishes,
+        edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]],
+    ) -> Asked:
+        """What people are asked about: the call as it would go upstream now."""
+        assert scope.governance is not None and scope.facts is not None and scope.decision is not None  # noqa: PT018
+        wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
+        return Asked(
+            caller=record.caller_facts(call),
+            # So that who approved a call through the gateway did not approve one that it does not see.
+            route=f"{call.route} (library mode)" if call.library else call.route,
+            model=clean(body.get("model")),
+            policy_version=scope.governance.version,
+            rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
+            reason=scope.decision.reason,
+            approvers=[rule.approvers for rule in wanting],
+            body=body,
+            summary=stages.summary(call, body, scope.facts),
+            approval_id=call.terms.approval_id,
+            wishes=wanted,
+            left=scope.left,
+            edit=edit,
+        )
+
+    def reconsider(self, scope: CallScope, model: str) -> None:
+        """Decide again on a call that the proxy is about to send to another model than it was admitted for.
+
+        Raises:
+            GovernanceError: that model may not have it.
+        """
+        if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
+            return
+        facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
+        decision = examining.ruled(facts, scope.governance).decision(scope.governance.version)
+        approval = scope.approval
+        # Who approved another model did not approve this one.
+        chosen = approval is not None and approval.edit is not None and approval.edit.model is not None
+        approved = approval is not None and not chosen and set(approval.rule_ids) >= set(decision.policies)
+        if decision.verdict is Verdict.DENY or (decision.verdict is Verdict.REQUIRE_APPROVAL and not approved):
+            metrics.blocks.labels(PolicyDenied.code).inc()
+            scope.decision = decision
+            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+        scope.models.add(model)

@@ -1,0 +1,98 @@
+"""How calls end: from what is known of it to the one settlement that is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gatehouse import metrics
+from gatehouse.audit import record
+from gatehouse.audit.capsule import ContentMode
+from gatehouse.audit.recorder import Recorder
+from gatehouse.audit.settlement import approved_by, settlement
+from gatehouse.call import CallScope, Outcome, Status, ToolCall
+from gatehouse.clock import monotonic, now
+from gatehouse.kept import Kept
+
+
+class Endings:
+    """Settles calls.
+
+    Args:
+        recorder: writes them down.
+        kept: what is written down of answers.
+        by_team: whether each team has a chain of its own.
+    """
+
+    def __init__(self, recorder: Recorder, kept: Kept, *, by_team: bool) -> None:
+        self._recorder = recorder
+        self._kept = kept
+        self._by_team = by_team
+
+    async def ended(self, scope: CallScope, outcome: Outcome) -> None:
+        """Note how the model's part ended; the call is settled once its connection is over too."""
+        if self._kept.mode is ContentMode.REDACTED and scope.governance is not None:
+            # Placeholders are still in it; what the model brought of its own is masked here.
+            answer = await self._kept.redacted(scope.governance, outcome.answer)
+            outcome = replace(
+                outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
+            )
+        if scope.outcome is None:
+            scope.outcome = outcome
+        if scope.closed:
+            self.conclude(scope)
+
+    def conclude(self, scope: CallScope) -> None:
+        """Settle a call whose connection is over, from what is known of how it ended."""
+        outcome = scope.outcome or _as_seen_from_outside(scope)
+        if scope.client_gone and outcome.status is Status.SUCCESS:
+            outcome = replace(outcome, status=Status.PARTIAL)
+        if scope.client_gone:
+            outcome = replace(outcome, client_gone=True)
+        if scope.answer_blocked is not None:
+            outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
+        if outcome.http_status is None or scope.http_status is not None:
+            outcome = replace(outcome, http_status=scope.http_status)
+        self.settle(scope, outcome)
+
+    def settle(self, scope: CallScope, outcome: Outcome) -> None:
+        """Write down how a call ended. The first ending counts; later ones are ignored."""
+        if scope.settled:
+            return
+        scope.settled = True
+        if scope.on_settled is not None:
+            scope.on_settled()
+        seconds = monotonic() - scope.started
+        ending = settlement(
+            call_id=scope.call_id,
+            started_at=scope.started_at,
+            request=record.request_facts(scope),
+            decision=scope.decision,
+            facts=scope.facts,
+            approvals=approved_by(scope.approval),
+            outcome=outcome,
+            ended_at=now(),
+            duration_ms=seconds * 1000,
+            by_team=self._by_team,
+            content=self._kept.of(scope, outcome),
+            tool_calls=outcome.tool_calls,
+        )
+        call_type = scope.call.call_type if scope.call else "none"
+        metrics.calls_total.labels(outcome=outcome.status.value, call_type=call_type).inc()
+        metrics.call_seconds.observe(seconds)
+        if scope.intent_tried or self._recorder.accepting:
+            self._recorder.settle(ending)
+        else:
+            self._recorder.log_only(ending.record)
+
+
+def _as_seen_from_outside(scope: CallScope) -> Outcome:
+    status, refusal = scope.http_status, scope.refusal
+    if refusal is not None:
+        return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code)
+    if not scope.intent:
+        return Outcome(Status.BLOCKED, http_status=status, error=scope.failure or "refused_by_proxy")
+    if scope.client_gone or status is None:
+        return Outcome(Status.PARTIAL, http_status=status, error=scope.failure or "client_gone")
+    if status < 400:
+        return Outcome(Status.SUCCESS, http_status=status)
+    return Outcome(Status.FAILURE, http_status=status, error=scope.failure)

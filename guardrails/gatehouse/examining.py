@@ -1,0 +1,113 @@
+"""Reading, scanning, ruling and masking of one call, with their metrics; what is pure about them is in `stages`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from gatehouse import metrics, stages
+from gatehouse.call import GovernedCall
+from gatehouse.decision import Decision
+from gatehouse.errors import ContentBlocked
+from gatehouse.governance import Governance
+from gatehouse.pii.findings import ScanFailed
+from gatehouse.pii.masking import Mask
+from gatehouse.policy import limits
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.limits import Ceiling
+from gatehouse.policy.model import Policy
+from gatehouse.policy.rules import Ruling
+from gatehouse.scanning.config import NOTHING, Scan
+from gatehouse.screens.hits import Hit
+from gatehouse.shapes import TextPart, UnknownShape, View, request_view, write_back
+
+SHAPE = ("shape",)
+
+
+def read(call: GovernedCall, body: Mapping[str, Any]) -> View:
+    """Everything that a model will read of the call.
+
+    Raises:
+        ContentBlocked: its shape is not understood.
+    """
+    try:
+        return request_view(call.call_type, body)
+    except UnknownShape as error:
+        metrics.stage_errors.labels("read", "unknown_shape").inc()
+        raise ContentBlocked(
+            f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
+            policies=SHAPE,
+        ) from None
+
+
+async def scan(governance: Governance, texts: Sequence[TextPart]) -> list[Scan]:
+    """What is in each text.
+
+    Raises:
+        GovernanceError: that cannot be known, and policy.yaml does not let such calls through.
+    """
+    scanner = governance.scanner
+    if scanner is None:
+        return [NOTHING] * len(texts)
+    try:
+        return await scanner.scan([part.text for part in texts])
+    except ScanFailed as failed:
+        metrics.stage_errors.labels("scan", failed.reason).inc()
+        refusal = stages.not_scanned(governance.policy, failed)
+        if refusal is not None:
+            raise refusal from None
+    # Let through by name: what can be scanned still is.
+    each = await asyncio.gather(*(scanner.scan([part.text]) for part in texts), return_exceptions=True)
+    return [found[0] if isinstance(found, list) else NOTHING for found in each]
+
+
+def ruled(facts: Facts, governance: Governance) -> Ruling:
+    """What the rules say, which is counted."""
+    ruling = governance.loaded.rules.evaluate(facts)
+    for rule in ruling.matched:
+        metrics.rules_matched.labels(rule.id, "enforce").inc()
+    for rule_id in ruling.observed:
+        metrics.rules_matched.labels(rule_id, "observe").inc()
+    for _ in ruling.errors:
+        metrics.stage_errors.labels("policy", "rule").inc()
+    return ruling
+
+
+def mask(
+    governance: Governance,
+    decision: Decision,
+    texts: Sequence[TextPart],
+    scans: Sequence[Scan],
+    body: MutableMapping[str, Any],
+) -> Mask | None:
+    """Mask what is found in the body; None where there was nothing.
+
+    Raises:
+        ContentBlocked: it cannot be written back.
+    """
+    config = governance.masking if decision.obligation.mask else governance.pii
+    if config is None or not any(scan.findings for scan in scans):
+        return None
+    changes, mask = stages.masked(texts, scans, config)
+    if not changes:
+        return None
+    try:
+        write_back(body, changes)
+    except UnknownShape as error:
+        raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
+    return mask
+
+
+def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
+    """The strictest of what policy, key, team and caller allow one request."""
+    terms = call.terms
+    return limits.ceiling(
+        policy.limits, terms.key_metadata, terms.team_metadata, terms.headers, key_name=call.caller.key_alias
+    )
+
+
+def count_hits(hits: Iterable[Hit], side: str) -> None:
+    """Count hits of a `request` or of an `answer`."""
+    for hit in hits:
+        metrics.screen_hits.labels(hit.screen, side).inc()
