@@ -38,6 +38,7 @@ from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
+from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
 
@@ -89,6 +90,7 @@ class Gateway:
             metrics_token=self._settings.metrics_token,
             named_routes=lambda: self._governance.current.policy.ungoverned_routes,
             grace_s=self._settings.settle_grace_s,
+            ahead=ScanAhead(lambda: self._governance.current.scanner),
         )
         keep_content_out()
         guard_contexts()

@@ -17,6 +17,7 @@ from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceUnavailable, UngovernedRoute
 from gatehouse.routes import RouteKind, classify
+from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.wire import App, Connection, Receive, Scope, Send, Settler, answer, respond
 
 
@@ -28,6 +29,7 @@ class GovernanceMiddleware:
         armed: says whether LiteLLM would run our hooks now.
         settler: None until the gateway has started.
         named_routes: says which routes policy.yaml lets through ungoverned.
+        ahead: scans while LiteLLM authenticates.
         metrics_token: bearer token for /metrics; without one the page is closed.
         grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
     """
@@ -40,6 +42,7 @@ class GovernanceMiddleware:
         metrics_token: str | None,
         grace_s: float,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
+        ahead: ScanAhead | None = None,
     ) -> None:
         self._app = app
         self._armed = armed
@@ -47,6 +50,7 @@ class GovernanceMiddleware:
         self._grace_s = grace_s
         self.settler: Settler | None = None
         self._named_routes = named_routes
+        self._ahead = ahead or ScanAhead(lambda: None)
         self._pending: set[CallScope] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,13 +104,16 @@ class GovernanceMiddleware:
             return
         # Answers are read on their way out, so nothing inside may compress them.
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
-        connection = Connection(call, scope, receive, send, self.settler)
+        caller = self._ahead.caller(scope["headers"])
+        coming = self._ahead.coming(caller, call.route)
+        connection = Connection(call, scope, receive, send, self.settler, coming)
         token = current_scope.set(call)
         try:
             await self._app(scope, connection.receive, connection.send)
         finally:
             connection.close()
             current_scope.reset(token)
+            self._ahead.remember(caller, admitted=call.intent)
             self._conclude(call, complete=connection.complete)
 
     def _conclude(self, call: CallScope, *, complete: bool) -> None:

@@ -8,8 +8,9 @@ server routes them (decoded, case-sensitive, no trailing slash); the tables were
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import Final
 
 
 class RouteKind(Enum):
@@ -92,3 +93,21 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
     if method == "OPTIONS" or path in _OPEN_EXACT or path.startswith(_OPEN_PREFIXES):
         return RouteKind.OPEN
     return RouteKind.UNGOVERNED
+
+
+# By path, without what stands before it: the call type as LiteLLM's hooks name it.
+CALL_TYPES: Final[Mapping[str, str]] = {
+    "/chat/completions": "acompletion",
+    "/completions": "atext_completion",
+    "/messages": "anthropic_messages",
+    "/responses": "aresponses",
+    "/embeddings": "aembedding",
+    "/moderations": "amoderation",
+    "/images/generations": "aimage_generation",
+    "/audio/speech": "aspeech",
+}
+
+
+def call_type_of(path: str) -> str | None:
+    """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
+    return CALL_TYPES.get(path.removeprefix("/openai").removeprefix("/v1"))

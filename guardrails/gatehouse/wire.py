@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from gatehouse.answers import Answers, error_event
 from gatehouse.call import CallScope
 from gatehouse.errors import GovernanceError, InvalidRequest
+from gatehouse.scanning.ahead import Coming
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -32,15 +33,28 @@ class Settler(Protocol):
 
 
 class Connection:
-    """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through."""
+    """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
 
-    def __init__(self, call: CallScope, scope: Scope, receive: Receive, send: Send, settler: Settler) -> None:
+    Args:
+        coming: is shown the request's body.
+    """
+
+    def __init__(
+        self,
+        call: CallScope,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        settler: Settler,
+        coming: Coming | None = None,
+    ) -> None:
         self.complete = False
         self._call = call
         self._scope = scope
         self._receive = receive
         self._send = send
         self._settler = settler
+        self._coming = coming
         self._begun = False
         self._over = False
         self._answers: Answers | None = None
@@ -60,6 +74,9 @@ class Connection:
             self._watch = asyncio.create_task(self._disconnect())
         if not self._begun:
             message = self._first(message)
+        if self._coming is not None:
+            self._coming.feed(message.get("body", b""), more=bool(message.get("more_body")))
+            await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
         return message
 
     def _first(self, message: Message) -> Message:

@@ -51,6 +51,23 @@ async def test_a_text_is_scanned_once(scanner: Scanner) -> None:
     assert await scanner.scan([MAIL]) == second == first[:1]
 
 
+async def test_what_was_begun_is_found_done(scanner: Scanner) -> None:
+    scanner.begin([MAIL])
+    await asyncio.wait(list(scanner._tasks))
+    os.kill(workers_of(scanner)[0], signal.SIGSTOP)  # whatever would ask a worker now would fail
+    assert len((await scanner.scan([MAIL]))[0].findings) == 1
+
+
+async def test_what_was_begun_and_failed_is_scanned_when_it_is_asked_for(scanner: Scanner) -> None:
+    scanner.begin([MAIL])
+    os.kill(workers_of(scanner)[0], signal.SIGKILL)
+    await asyncio.wait(list(scanner._tasks))
+    assert len((await scanner.scan([MAIL]))[0].findings) == 1
+    scanner.begin(["x" * 10_000_000])
+    with pytest.raises(ScanFailed, match="too_long"):
+        await scanner.scan(["x" * 10_000_000])
+
+
 async def test_a_text_that_takes_too_long_fails_and_the_next_is_scanned(scanner: Scanner) -> None:
     before = workers_of(scanner)
     with pytest.raises(ScanFailed, match="timeout"):

@@ -33,7 +33,7 @@ from gatehouse.api.decide_shapes import (
     encoded,
     read,
 )
-from gatehouse.api.estimate import call_type_of, model_meant
+from gatehouse.api.estimate import known_call_type, model_meant
 from gatehouse.api.proxied import authenticated
 from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER
 from gatehouse.call import CallScope, current_scope
@@ -118,7 +118,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
     )
     async def decide(request: Request) -> JSONResponse:
         asked = await read(request, ToDecide, DECIDE_BYTES)
-        call_type = call_type_of(asked.route)
+        call_type = known_call_type(asked.route)
         model = asked.body.get("model")
         if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")

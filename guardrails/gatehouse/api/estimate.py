@@ -6,7 +6,7 @@ Any key that LiteLLM knows may ask: the answer says prices and the caller's own 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Request
@@ -17,22 +17,12 @@ from gatehouse.errors import InvalidRequest, LimitExceeded, NotFound
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
 from gatehouse.policy.model import Policy
 from gatehouse.prices import Prices
+from gatehouse.routes import CALL_TYPES, call_type_of
 from gatehouse.shapes import UnknownShape, request_view
 
 _LONGEST_NAME: Final = 500
 
-# By path, without the version before it.
-_CALL_TYPES: Final[Mapping[str, str]] = {
-    "/chat/completions": "acompletion",
-    "/completions": "atext_completion",
-    "/messages": "anthropic_messages",
-    "/responses": "aresponses",
-    "/embeddings": "aembedding",
-    "/moderations": "amoderation",
-    "/images/generations": "aimage_generation",
-    "/audio/speech": "aspeech",
-}
-_KNOWN: Final = frozenset(name if name == "anthropic_messages" else name[1:] for name in _CALL_TYPES.values())
+_KNOWN: Final = frozenset(name if name == "anthropic_messages" else name[1:] for name in CALL_TYPES.values())
 
 
 class HasPolicy(Protocol):
@@ -138,19 +128,19 @@ def _call_type(call_type: Any, route: Any) -> str:
         if isinstance(call_type, str) and (call_type in _KNOWN or call_type.removeprefix("a") in _KNOWN):
             return call_type
         raise InvalidRequest(f"call_type: expected one of {', '.join(sorted(_KNOWN))}. Correct it and ask again.")
-    return call_type_of(route)
+    return known_call_type(route)
 
 
-def call_type_of(route: Any) -> str:
+def known_call_type(route: Any) -> str:
     """LiteLLM's call type on a route, such as `/v1/chat/completions`.
 
     Raises:
         InvalidRequest: there is none such.
     """
-    path = route.removeprefix("/openai").removeprefix("/v1") if isinstance(route, str) else ""
-    if path not in _CALL_TYPES:
+    call_type = call_type_of(route) if isinstance(route, str) else None
+    if call_type is None:
         raise InvalidRequest("route: expected one such as /v1/chat/completions or /v1/messages. Correct it.")
-    return _CALL_TYPES[path]
+    return call_type
 
 
 def model_meant(caller: UserAPIKeyAuth, name: str) -> str:

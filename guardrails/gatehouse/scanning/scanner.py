@@ -174,6 +174,26 @@ class Scanner:
             raise ScanFailed("closed")
         if any(len(text) > self._config.max_chars for text in texts):
             raise ScanFailed("too_long")
+        keys, known, waiting = self._look_up(texts)
+        # A caller that is cancelled leaves; the scan goes on for whoever else waits, and ends within its time.
+        if waiting:
+            await asyncio.wait(waiting.values())
+        for key, future in waiting.items():
+            result = future.result()
+            if isinstance(result, str):
+                raise ScanFailed(result)
+            known[key] = result
+        return [known[key] for key in keys]
+
+    def begin(self, texts: Sequence[str]) -> None:
+        """Begin to scan what will be asked for soon. What fails is scanned again when it is."""
+        if not self._closed and self._count and all(len(text) <= self._config.max_chars for text in texts):
+            self._look_up(texts)
+
+    def _look_up(
+        self, texts: Sequence[str]
+    ) -> tuple[list[bytes], dict[bytes, Scan], dict[bytes, asyncio.Future[_Result]]]:
+        """The texts' keys, what is known of them, and what is under way for the others."""
         keys = [self._key(text) for text in texts]
         known: dict[bytes, Scan] = {}
         waiting: dict[bytes, asyncio.Future[_Result]] = {}
@@ -193,15 +213,7 @@ class Scanner:
             task = asyncio.create_task(self._run(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        # A caller that is cancelled leaves; the scan goes on for whoever else waits, and ends within its time.
-        if waiting:
-            await asyncio.wait(waiting.values())
-        for key, future in waiting.items():
-            result = future.result()
-            if isinstance(result, str):
-                raise ScanFailed(result)
-            known[key] = result
-        return [known[key] for key in keys]
+        return keys, known, waiting
 
     async def close(self) -> None:
         """End the workers; scans under way fail."""

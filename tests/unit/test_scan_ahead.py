@@ -1,0 +1,145 @@
+"""Scanning begins before LiteLLM knows the caller, for those only whose last call was admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from gatehouse.call import CallScope, current_scope
+from gatehouse.middleware import GovernanceMiddleware
+from gatehouse.scanning.ahead import MAX_BYTES, ScanAhead
+from gatehouse.scanning.scanner import Scanner
+from gatehouse.wire import Message, Receive, Scope, Send
+
+KEY, OTHER = (b"authorization", b"Bearer sk-one"), (b"authorization", b"Bearer sk-two")
+CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "who is jane@example.com?"}]}).encode()
+TEXTS = ["who is jane@example.com?"]
+
+
+class Begun:
+    """In the place of the scanner: notes what it is told to begin."""
+
+    def __init__(self) -> None:
+        self.texts: list[list[str]] = []
+
+    def begin(self, texts: Sequence[str]) -> None:
+        self.texts.append(list(texts))
+
+
+class Settled:
+    def conclude(self, scope: CallScope) -> None:
+        scope.settled = True
+
+    def answers(self, scope: CallScope) -> None:
+        return None
+
+    def block_answer(self, *_: Any) -> None:
+        raise AssertionError("nothing is screened here")
+
+
+class Gateway:
+    """The middleware around an app that lets calls through, or not, and says what was begun by then."""
+
+    def __init__(self) -> None:
+        self.begun, self.admits = Begun(), True
+        self.seen: list[list[str]] = []
+        ahead = ScanAhead(lambda: cast("Scanner", self.begun))
+        self._middleware = GovernanceMiddleware(
+            self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, ahead=ahead
+        )
+        self._middleware.settler = Settled()
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        self.seen = list(self.begun.texts)
+        call = current_scope.get()
+        assert call is not None
+        call.intent = self.admits
+        await send({"type": "http.response.start", "status": 200 if self.admits else 403, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def ask(
+        self, *pieces: bytes, key: tuple[bytes, bytes] | None = KEY, path: str = "/v1/chat/completions"
+    ) -> list[list[str]]:
+        """What was begun of this request when the app had read it."""
+        self.begun.texts.clear()
+        left = list(pieces or (CHAT,))
+
+        async def receive() -> Message:
+            if not left:
+                await asyncio.sleep(60)
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+        async def send(_: Message) -> None:
+            pass
+
+        headers = [(b"content-type", b"application/json"), *([key] if key else [])]
+        await self._middleware({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
+        return self.seen
+
+
+async def test_who_was_admitted_is_scanned_ahead() -> None:
+    gateway = Gateway()
+    assert await gateway.ask() == []
+    assert await gateway.ask() == [TEXTS]
+
+
+async def test_who_is_not_known_is_not() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    assert await gateway.ask(key=OTHER) == []
+    assert await gateway.ask(key=None) == []
+    assert await gateway.ask(key=None) == []
+
+
+async def test_nor_is_who_was_refused() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    gateway.admits = False
+    assert await gateway.ask() == [TEXTS]
+    assert await gateway.ask() == []
+
+
+async def test_a_body_in_pieces_is_read_as_one() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    assert await gateway.ask(CHAT[:7], CHAT[7:30], CHAT[30:]) == [TEXTS]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"{}",),
+        (b"[1]",),
+        (b"{no json",),
+        (b'{"messages": [{"role": "user", "content": {"a": 1}}]}',),
+        (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",),
+        (b" " * MAX_BYTES, CHAT),
+        (CHAT, b" " * MAX_BYTES),
+    ],
+)
+async def test_what_is_not_understood_or_too_long_is_left_to_the_pipeline(pieces: tuple[bytes, ...]) -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    assert not any(await gateway.ask(*pieces))
+    assert await gateway.ask() == [TEXTS]
+
+
+async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    assert await gateway.ask(path="/v1/audio/transcriptions") == []
+    assert await gateway.ask(path="/v1/messages") == [TEXTS]
+
+
+def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatehouse.scanning.ahead._MOST_CALLERS", 2)
+    ahead = ScanAhead(lambda: cast("Scanner", Begun()))
+    callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]
+    for caller in callers:
+        ahead.remember(caller, admitted=True)
+    assert [ahead.coming(each, "/v1/messages") is not None for each in callers] == [False, True, True]
