@@ -17,7 +17,7 @@ from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.db import approvals as db
-from gatehouse.db import roles, schema
+from gatehouse.db import approvals_read, roles, schema
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import (
@@ -101,7 +101,9 @@ async def approved(connection: Connection, **changes: Any) -> Approval:
 
 
 async def events(connection: Connection, approval: Approval) -> list[tuple[str, str, str | None]]:
-    return [(each.event, each.state.value, each.user_id) for each in await db.history(connection, approval.id)]
+    return [
+        (each.event, each.state.value, each.user_id) for each in await approvals_read.history(connection, approval.id)
+    ]
 
 
 # One open approval for a request.
@@ -125,7 +127,7 @@ async def test_a_request_asked_of_many_gateways_at_once_opens_one_approval(url: 
         for digest in ("a" * 64, "b" * 64, "c" * 64):
             opened = await asyncio.gather(*(db.open_request(each, new(digest)) for each in connections))
             assert len({each.id for each in opened}) == 1
-        assert len(await db.list_(connections[0])) == 3
+        assert len(await approvals_read.list_(connections[0])) == 3
 
 
 @pytest.mark.parametrize("ending", ["reject", "cancel", "expire", "consume"])
@@ -177,7 +179,9 @@ async def test_opening_using_and_ending_at_once_never_leaves_two_open(url: str) 
         await asyncio.gather(*(work(each, Voter(f"u{n}", "proxy_admin")) for n, each in enumerate(connections)))
         assert used
         assert len(used) == len(set(used))
-        assert sorted(used) == sorted(each.id for each in await db.list_(connections[0], State.CONSUMED, limit=1000))
+        assert sorted(used) == sorted(
+            each.id for each in await approvals_read.list_(connections[0], State.CONSUMED, limit=1000)
+        )
 
 
 # Used once.
@@ -262,7 +266,7 @@ async def test_a_vote_of_somebody_who_may_not_changes_nothing(
     for approve in (True, False):
         with pytest.raises(error):
             await db.vote(connection, asked.id, voter, approve=approve)
-    assert await db.get(connection, asked.id) == asked
+    assert await approvals_read.get(connection, asked.id) == asked
     assert len(await events(connection, asked)) == 1
 
 
@@ -306,7 +310,7 @@ async def test_votes_at_the_same_moment_are_all_counted_and_none_too_many(url: s
             )
             assert sum(isinstance(each, Approval) for each in votes) == count
             assert sum(isinstance(each, Conflict) for each in votes) == 12 - count
-            after = await db.get(connections[0], asked.id)
+            after = await approvals_read.get(connections[0], asked.id)
             assert (after.state, len({vote.user_id for vote in after.votes})) == (State.APPROVED, count)
             assert await db.consume(connections[0], asked.id, DIGEST, ADA)
 
@@ -328,7 +332,7 @@ async def test_there_is_nothing_to_decide_on_where_there_is_nothing(connection: 
         await db.vote(connection, uuid4(), GRACE, approve=True)
     with pytest.raises(NotFound):
         await db.cancel(connection, uuid4())
-    assert await db.get(connection, uuid4()) is None
+    assert await approvals_read.get(connection, uuid4()) is None
 
 
 # The table.
@@ -340,18 +344,18 @@ async def test_what_is_over_reads_as_expired_before_anybody_wrote_it_down(connec
     staying = await db.open_request(connection, new("c" * 64))
     await asyncio.sleep(0.25)
     expired = [other.id, one.id]
-    assert [each.id for each in await db.list_(connection, State.EXPIRED)] == expired
-    assert [each.id for each in await db.list_(connection, State.REQUESTED)] == [staying.id]
+    assert [each.id for each in await approvals_read.list_(connection, State.EXPIRED)] == expired
+    assert [each.id for each in await approvals_read.list_(connection, State.REQUESTED)] == [staying.id]
     assert await db.expire_due(connection) == 2
     assert await db.expire_due(connection) == 0
-    assert [each.id for each in await db.list_(connection, State.EXPIRED)] == expired
+    assert [each.id for each in await approvals_read.list_(connection, State.EXPIRED)] == expired
     assert (await events(connection, one))[-1] == ("expire", "expired", None)
 
 
 async def test_the_list_is_read_in_pages(connection: Connection) -> None:
     ids = [(await db.open_request(connection, new(f"{n:064}"))).id for n in range(7)]
     seen: list[UUID] = []
-    while page := await db.list_(connection, State.REQUESTED, limit=3, before=seen[-1] if seen else None):
+    while page := await approvals_read.list_(connection, State.REQUESTED, limit=3, before=seen[-1] if seen else None):
         seen += [each.id for each in page]
     assert seen == sorted(ids, reverse=True)
 
@@ -359,7 +363,9 @@ async def test_the_list_is_read_in_pages(connection: Connection) -> None:
 async def test_a_reviewer_sees_the_summary_and_a_waiter_does_not_carry_it(connection: Connection, url: str) -> None:
     asked = await db.open_request(connection, new(summary={"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}))
     assert (
-        (await db.list_(connection))[0].summary == asked.summary == {"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}
+        (await approvals_read.list_(connection))[0].summary
+        == asked.summary
+        == {"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}
     )
     async with gateways(url) as (gateway,):
         assert (await gateway.decided(asked.id, 0.3)).summary == {}
@@ -618,7 +624,7 @@ SUMMARY = {"max_tokens": 100, "max_output_tokens": 100}
 async def test_an_edit_replaces_the_approval_and_keeps_its_history(connection: Connection) -> None:
     asked = await db.open_request(connection, new(summary=SUMMARY))
     became = await db.vote(connection, asked.id, GRACE, approve=True, comment="Less.", edit=Edit("small", 10))
-    before = await db.get(connection, asked.id)
+    before = await approvals_read.get(connection, asked.id)
     assert before is not None
     assert (before.state, before.replaced_by, before.votes) == (State.REPLACED, became.id, ())
     assert became.digest == edited_digest(DIGEST, Edit("small", 10)) != DIGEST
@@ -643,7 +649,7 @@ async def test_what_was_edited_admits_one_request_and_not_as_it_was_asked(connec
     # A caller who comes back finds what became of it, with its id and without.
     again = await db.open_request(connection, new())
     assert again == became
-    found = await db.latest(connection, asked.id)
+    found = await approvals_read.latest(connection, asked.id)
     assert found is not None
     assert found[0] == became
     assert await db.consume(connection, became.id, became.digest, ADA)
@@ -686,7 +692,7 @@ async def test_an_edit_that_is_refused_changes_nothing(connection: Connection) -
             await db.vote(connection, asked.id, GRACE, approve=approve, edit=edit)
     with pytest.raises(AccessDenied):
         await db.vote(connection, asked.id, Voter("ada"), approve=True, edit=Edit("small"))
-    assert await db.get(connection, asked.id) == asked
+    assert await approvals_read.get(connection, asked.id) == asked
 
 
 async def test_of_many_who_edit_at_once_one_does(url: str) -> None:
@@ -725,6 +731,6 @@ async def test_who_leaves_takes_back_what_was_edited(connection: Connection) -> 
     asked = await db.open_request(connection, new(summary=SUMMARY, approvers={"count": 2}))
     became = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit("small"))
     assert await db.abandon(connection, became.id, DIGEST, ADA)
-    over = await db.get(connection, became.id)
+    over = await approvals_read.get(connection, became.id)
     assert over is not None
     assert over.state is State.CANCELLED

@@ -30,7 +30,7 @@ from gatehouse.approvals.values import Approval, State, Voter
 from gatehouse.audit.record import clean
 from gatehouse.clock import monotonic
 from gatehouse.db import approvals as db
-from gatehouse.db import people
+from gatehouse.db import approvals_read, people
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
@@ -136,7 +136,7 @@ def router(database_url: str, journal: Journal) -> APIRouter:
     ballot_of = Depends(_ballot)
 
     async def seen(connection: Connection, approval_id: UUID, by: Voter) -> Approval:
-        found = await db.get(connection, approval_id)
+        found = await approvals_read.get(connection, approval_id)
         if found is None or not may_see(found, by):
             raise NotFound(_NOT_FOUND)
         return found
@@ -259,7 +259,7 @@ async def _page(
     found: list[Approval] = []
     looked = 0
     while looked < _LOOKED_THROUGH:
-        batch = await db.list_(connection, state, MOST, cursor)
+        batch = await approvals_read.list_(connection, state, MOST, cursor)
         for each in batch:
             looked, cursor = looked + 1, each.id
             if may_see(each, by):
@@ -272,7 +272,7 @@ async def _page(
 
 
 async def _pending(connection: Connection, by: Voter) -> tuple[Voter, list[Approval]]:
-    pending = await db.list_(connection, State.REQUESTED, _PENDING)
+    pending = await approvals_read.list_(connection, State.REQUESTED, _PENDING)
     return by, [each for each in pending if may_see(each, by)]
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.approvals.values import Approval, State
-from gatehouse.db import approvals, people
+from gatehouse.db import approvals, approvals_read, people
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import GovernanceUnavailable
@@ -111,10 +111,10 @@ class Feed:
         self, connection: Connection, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]
     ) -> None:
         """What is new of this approval: several notices may come for what one look shows."""
-        approval = await approvals.get(connection, approval_id)
+        approval = await approvals_read.get(connection, approval_id)
         if approval is None:
             return
-        happened = await approvals.history(connection, approval_id)
+        happened = await approvals_read.history(connection, approval_id)
         known = told.pop(approval_id, None)
         told[approval_id] = len(happened)
         if len(told) > _REMEMBERED:

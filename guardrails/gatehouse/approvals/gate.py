@@ -24,7 +24,7 @@ from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.approvals.wishes import Wishes
 from gatehouse.clock import monotonic
-from gatehouse.db import approvals
+from gatehouse.db import approvals, approvals_read
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import OneConnection
 from gatehouse.errors import (
@@ -149,7 +149,7 @@ class Gate:
 
     async def _use_edited(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
         """Use the approval that an approver's edit made of this one; None where there is none that is approved."""
-        found = await self._database(lambda connection: approvals.latest(connection, approval_id))
+        found = await self._database(lambda connection: approvals_read.latest(connection, approval_id))
         approval = found[0] if found else None
         if approval is None or approval.edit is None or approval.state is not State.APPROVED or asked.edit is None:
             return None

@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.approvals.values import Approval, State
-from gatehouse.db import approvals
+from gatehouse.db import approvals, approvals_read
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
 from gatehouse.errors import GovernanceUnavailable, NotFound
@@ -154,7 +154,7 @@ class Waiting:
             return
         try:
             async with asyncio.timeout(_ANSWER_S):
-                found = await approvals.get_many(connection, list(asked), summaries=False)
+                found = await approvals_read.get_many(connection, list(asked), summaries=False)
         except BaseException:
             self._want(asked)
             raise

@@ -23,7 +23,7 @@ from gatehouse.approvals.values import Approval, Edit, State
 from gatehouse.clock import now
 from gatehouse.console.access import HOME, Doorkeeper, Visitor
 from gatehouse.console.rendering import page
-from gatehouse.db import approvals
+from gatehouse.db import approvals, approvals_read
 from gatehouse.db import console as db
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
@@ -108,7 +108,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
 
     async def values(visitor: Visitor, seen: list[db.Pending]) -> dict[str, Any]:
         at, shown = now(), seen[:_ON_ONE_PAGE]
-        found = await ask(lambda connection: approvals.get_many(connection, [each.id for each in shown]))
+        found = await ask(lambda connection: approvals_read.get_many(connection, [each.id for each in shown]))
         order = {each.id: place for place, each in enumerate(shown)}
         listed = sorted((approval for approval, _ in found), key=lambda approval: order[approval.id])
         return {
@@ -138,14 +138,14 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
     async def one(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
         at = now()
         approval = await seen(visitor, approval_id)
-        happened = await ask(lambda connection: approvals.history(connection, approval_id))
+        happened = await ask(lambda connection: approvals_read.history(connection, approval_id))
         (card,) = await run_in_threadpool(cards, visitor, [approval], at)
         return page(
             request, "approval.html", visitor=visitor, card=card, happened=happened, now=at.timestamp(), excerpt=None
         )
 
     async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
-        approval = await ask(lambda connection: approvals.get(connection, approval_id))
+        approval = await ask(lambda connection: approvals_read.get(connection, approval_id))
         if approval is None or not may_see(approval, visitor.voter):
             raise NotFound("There is no approval by that id. Look at the inbox.")
         return approval
@@ -184,7 +184,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
         before: UUID | None = None,
     ) -> Response:
         wanted = state or None
-        found = await ask(lambda connection: approvals.list_(connection, wanted, _HISTORY, before))
+        found = await ask(lambda connection: approvals_read.list_(connection, wanted, _HISTORY, before))
         return page(
             request,
             "history.html",

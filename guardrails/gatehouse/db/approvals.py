@@ -1,18 +1,17 @@
-"""The SQL of approvals, a function each: every change locks and writes history in one transaction, and those that
-somebody waits for tell all gateways.
+"""The SQL that changes approvals, a function each: every change locks and writes history in one transaction, and those
+that somebody waits for tell all gateways. What only reads is in `approvals_read`.
 
 Promises: one open approval for a digest; an approval admits one request. Times are the database's, read after a lock
 is held (`clock_timestamp()`), so that nothing is decided or used late because it waited. A connection that opens, votes
-or cancels is one task's alone while it does; reading and using are one statement each.
+or cancels is one task's alone while it does; using one is one statement.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -22,9 +21,10 @@ from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.journal import Change
 from gatehouse.approvals.life import Event
 from gatehouse.approvals.telling import tell_decided, tell_edited
-from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Vote, Voter, printable, shown
+from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter, printable, shown
 from gatehouse.audit.record import clean
 from gatehouse.clock import new_call_id
+from gatehouse.db import approvals_read
 from gatehouse.db.calls import Connection
 from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound
 
@@ -32,16 +32,6 @@ CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""
 
 _TEXT_CHARS: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """A line of an approval's history: the event, the state after it, and whose doing it was."""
-
-    at: datetime
-    event: str
-    state: State
-    user_id: str | None
 
 
 async def open_request(connection: Connection, new: NewApproval, changes: list[Change] | None = None) -> Approval:
@@ -87,69 +77,6 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
             if opened.id == new.id:
                 changes.append(Change(opened))
             return opened
-
-
-async def get(connection: Connection, approval_id: UUID) -> Approval | None:
-    """The approval by that id."""
-    found = await get_many(connection, [approval_id])
-    return found[0][0] if found else None
-
-
-async def latest(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime] | None:
-    """The approval by that id, or the one that approvers' edits made of it; with the time at which it was so."""
-    while True:
-        found = await get_many(connection, [approval_id])
-        if not found or (following := found[0][0].replaced_by) is None:
-            return found[0] if found else None
-        approval_id = following
-
-
-async def get_many(
-    connection: Connection, approval_ids: Sequence[UUID], *, summaries: bool = True
-) -> list[tuple[Approval, datetime]]:
-    """The approvals by these ids that there are, each with the time at which it was so.
-
-    Args:
-        summaries: False leaves them empty: they are most of what there is to read.
-    """
-    cursor = await connection.execute(
-        """select id, digest, state, requested_by, requester_user, route, model, rule_ids, reason, policy_version,
-                  approvers, requested_at, expires_at, votes, decided_at, consumed_at, replaced_by,
-                  case when %s then summary else '{}' end, edited_from, edit, seen_at
-             from gatehouse.approvals_seen where id = any(%s)""",
-        (summaries, list(approval_ids)),
-    )
-    return [_read(row) for row in await cursor.fetchall()]
-
-
-async def list_(
-    connection: Connection, state: State | None = None, limit: int = 50, before: UUID | None = None
-) -> list[Approval]:
-    """Approvals, newest first.
-
-    Args:
-        state: only those in it.
-        before: only those older than this one: the last one of the page before.
-    """
-    kept_as = [str(state), *(("requested", "approved") if state is State.EXPIRED else ())]
-    cursor = await connection.execute(
-        """select id from gatehouse.approvals_seen
-            where (%(state)s::text is null or kept_as = any(%(kept_as)s) and state = %(state)s)
-              and (%(before)s::uuid is null or id < %(before)s)
-            order by id desc limit %(limit)s""",
-        {"state": state and state.value, "kept_as": kept_as, "before": before, "limit": limit},
-    )
-    found = await get_many(connection, [row[0] for row in await cursor.fetchall()])
-    return sorted((approval for approval, _ in found), key=lambda approval: approval.id, reverse=True)
-
-
-async def history(connection: Connection, approval_id: UUID) -> list[Happening]:
-    """What happened to an approval, in order."""
-    cursor = await connection.execute(
-        "select at, event, state, user_id from gatehouse.approval_history where approval_id = %s order by id",
-        (approval_id,),
-    )
-    return [Happening(at, event, State(state), user_id) for at, event, state, user_id in await cursor.fetchall()]
 
 
 async def vote(
@@ -368,7 +295,7 @@ async def why_not(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> GovernanceError:
     """Why `consume` did not let this request through, as the caller is told."""
-    approval, now = await latest(connection, approval_id) or (None, datetime.max)
+    approval, now = await approvals_read.latest(connection, approval_id) or (None, datetime.max)
     return life.why_not(approval, digest, caller.get("key_hash"), now)
 
 
@@ -379,7 +306,7 @@ async def _lock(connection: Connection, approval_id: UUID) -> tuple[Approval, da
 
 
 async def _get(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime]:
-    found = await get_many(connection, [approval_id])
+    found = await approvals_read.get_many(connection, [approval_id])
     if not found:
         raise NotFound("There is no approval by that id. Look at the list of approvals.")
     return found[0]
@@ -404,7 +331,9 @@ async def _expire(connection: Connection, digest: str | None, changes: list[Chan
     rows = await cursor.fetchall()
     undecided = [row[0] for row in rows if row[1] == State.REQUESTED.value]
     if undecided:
-        changes += [Change(approval) for approval, _ in await get_many(connection, undecided, summaries=False)]
+        changes += [
+            Change(approval) for approval, _ in await approvals_read.get_many(connection, undecided, summaries=False)
+        ]
     return len(rows)
 
 
@@ -422,38 +351,3 @@ async def _write(connection: Connection, approval_id: UUID, event: str, state: S
 
 async def _tell(connection: Connection, approval_id: UUID) -> None:
     await connection.execute("select pg_notify(%s, %s)", (CHANNEL, str(approval_id)))
-
-
-def _read(row: tuple[Any, ...]) -> tuple[Approval, datetime]:
-    """A row of `get_many`, and the database's time."""
-    return (
-        Approval(
-            id=row[0],
-            digest=row[1],
-            state=State(row[2]),
-            requested_by=row[3],
-            requester_user=row[4],
-            route=row[5],
-            model=row[6],
-            rule_ids=tuple(row[7]),
-            reason=row[8],
-            policy_version=row[9],
-            approvers=row[10],
-            requested_at=row[11],
-            expires_at=row[12],
-            votes=tuple(_vote(each) for each in row[13]),
-            decided_at=row[14],
-            consumed_at=row[15],
-            replaced_by=row[16],
-            summary=row[17],
-            edited_from=row[18],
-            edit=None if row[19] is None else Edit(**row[19]),
-        ),
-        row[20],
-    )
-
-
-def _vote(row: Mapping[str, Any]) -> Vote:
-    return Vote(
-        row["user_id"], row["role"], row["approve"], row["comment"], datetime.fromisoformat(row["at"]), row["edit"]
-    )
