@@ -44,6 +44,9 @@ stage_seconds = Histogram(
     ["stage"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
+scans_ahead = Counter(
+    "gatehouse_scans_ahead_total", "Requests whose newest texts were scanned while their caller was authenticated."
+)
 stage_errors = Counter(
     "gatehouse_stage_errors_total",
     "What a stage could not deal with, by reason; the call is refused unless policy.yaml says otherwise.",

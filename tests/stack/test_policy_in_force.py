@@ -186,6 +186,18 @@ def test_every_stage_is_seen_in_the_metrics(ruled: Gateway, upstream: Upstream) 
     assert metric(ruled, "gatehouse_policy_good") == 1
 
 
+def test_texts_are_scanned_ahead_for_whoever_was_admitted_last(ruled: Gateway, upstream: Upstream) -> None:
+    def ahead() -> float:
+        before = metric(ruled, "gatehouse_scans_ahead_total")
+        ask(ruled)
+        return metric(ruled, "gatehouse_scans_ahead_total") - before
+
+    ask(ruled)
+    assert ahead() == 1
+    ask(ruled, model="up-claude")  # refused
+    assert [ahead(), ahead()] == [0, 1]
+
+
 def test_a_scanner_that_dies_or_hangs_lets_nothing_through(ruled: Gateway, upstream: Upstream) -> None:
     scanners = [
         child

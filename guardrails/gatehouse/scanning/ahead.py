@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from gatehouse import metrics
 from gatehouse.routes import call_type_of
 from gatehouse.scanning.scanner import Scanner
 from gatehouse.shapes import UnknownShape, request_view
@@ -88,6 +89,7 @@ class Coming:
             view = request_view(self._call_type, _newest(orjson.loads(self._body)))
         except (UnknownShape, ValueError):
             return
+        metrics.scans_ahead.inc()
         self._scanner.begin([part.text for part in view.texts])
 
 
