@@ -190,11 +190,16 @@ def approvals(url: str, trial: str) -> dict[str, list[tuple[str, str]]]:
 
 def held(gateways: Iterable[Gateway]) -> int:
     """How many calls these gateways say that they hold."""
+    return counted(gateways, "gatehouse_calls_held")
+
+
+def counted(gateways: Iterable[Gateway], gauge: str) -> int:
+    """The sum of what these gateways say."""
     total = 0
     for gateway in gateways:
         with gateway.client(METRICS_TOKEN) as prometheus:
             page = prometheus.get("/metrics").text
-        total += sum(int(float(count)) for count in re.findall(r"^gatehouse_calls_held ([0-9.]+)$", page, re.M))
+        total += sum(int(float(count)) for count in re.findall(rf"^{gauge} ([0-9.]+)$", page, re.M))
     return total
 
 
@@ -205,6 +210,8 @@ def arrived(upstream: Upstream) -> Counter[str]:
 
 def check_ledger(three: Three, through: int) -> None:
     """Every intent is exactly one capsule and one line, and so many say that a person let the call through."""
+    # A refused call has no row before it is settled: of those only their gateway knows.
+    wait_until(lambda: counted(three.gateways, "gatehouse_calls_unsettled") == 0, "all endings are written")
     three.gateways[0].wait_settled()
     with psycopg.connect(three.url) as connection:
         rows = connection.execute("select call_id::text from gatehouse.calls").fetchall()
