@@ -136,7 +136,8 @@ def test_verification_holds_two_records_at_a_time(held: keys.Keys) -> None:
             tracemalloc.stop()
 
     peak(10)
-    assert peak(600) < peak(30) + 40_000
+    # Held, so many more would take 1.2 MB; what threads of other tests allocate meanwhile is counted too.
+    assert peak(600) < peak(30) + 400_000
 
 
 # --- tampering
