@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gatehouse import examining, metrics, stages
-from gatehouse.approvals.gate import Asked
-from gatehouse.approvals.values import Approval, Edit
+from gatehouse.approvals.gate import Asked, Gate
+from gatehouse.approvals.values import Edit
 from gatehouse.approvals.wishes import BY_CALLER, Wishes, wishes
 from gatehouse.audit import record
 from gatehouse.audit.capsule import ContentMode
@@ -24,31 +24,10 @@ from gatehouse.policy import limits
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.rules import Ruling
 from gatehouse.scanning.config import Scan
-from gatehouse.shapes import FilePart, View
+from gatehouse.shapes import View
 
-
-class Prices(Protocol):
-    """What a request may use and cost."""
-
-    async def prepare(self, model: str, texts: Sequence[str]) -> None: ...
-
-    def estimate(
-        self,
-        call_type: str,
-        model: str,
-        body: Mapping[str, Any],
-        texts: Sequence[str],
-        files: Sequence[FilePart] | None = None,
-    ) -> Estimate: ...
-
-
-class Approvals(Protocol):
-    """Where a call waits for people."""
-
-    async def admit(self, asked: Asked) -> Approval: ...
-
-    async def give_back(self, used: Approval) -> bool: ...
-
+if TYPE_CHECKING:  # it brings LiteLLM
+    from gatehouse.prices import Prices
 
 _DENIED = "The policy does not allow this call."
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
@@ -63,7 +42,7 @@ class Deciding:
         kept: what is written down of what was asked.
     """
 
-    def __init__(self, gate: Approvals, prices: Prices, kept: Kept) -> None:
+    def __init__(self, gate: Gate, prices: Prices, kept: Kept) -> None:
         self._gate = gate
         self._prices = prices
         self._kept = kept
@@ -114,14 +93,11 @@ class Deciding:
                 if mask is not None:
                     scope.mask = mask
                 stages.oblige(body, decision.obligation, call.call_type)
-                if kept is not None:
-                    scope.call = replace(call, prompt=kept)
-                elif self._kept.keeps_text:
-                    scope.call = replace(call, prompt=prompt_of(body, keep_text=True))
             if self._kept.mode is ContentMode.REDACTED:
-                prompt = (scope.call or call).prompt
-                prompt = replace(prompt, text=await self._kept.redacted(governance, prompt.text))
-                scope.call = replace(call, prompt=prompt)
+                kept = prompt_of(body, keep_text=True)
+                kept = replace(kept, text=await self._kept.redacted(governance, kept.text))
+            if kept is not None:
+                scope.call = replace(call, prompt=kept)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 with metrics.stage_seconds.labels("approval").time():
                     edit = partial(self._edit, scope, call, body, view, scans)

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatehouse import metrics
 from gatehouse.answer_screen import answers_of, screen
 from gatehouse.answers import Answers
+from gatehouse.approvals.gate import Gate
 from gatehouse.audit import record
 from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.settlement import approved_by, decision_row
 from gatehouse.call import CallScope, GovernedCall, Outcome
-from gatehouse.deciding import Approvals, Deciding, Prices
+from gatehouse.deciding import Deciding
 from gatehouse.decision import Decision
 from gatehouse.endings import Endings
 from gatehouse.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept, note_prompt
+
+if TYPE_CHECKING:
+    from gatehouse.prices import Prices
 
 
 class Pipeline:
@@ -39,7 +43,7 @@ class Pipeline:
         self,
         recorder: Recorder,
         governance: Callable[[], Governance],
-        gate: Approvals,
+        gate: Gate,
         prices: Prices,
         report_within_s: float = 900.0,
     ) -> None:

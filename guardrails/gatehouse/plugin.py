@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 import math
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,8 +22,9 @@ from gatehouse import metrics
 from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
-from gatehouse.content import answer_of, prompt_of, tool_calls_of, tools_of
+from gatehouse.content import answer_of, tool_calls_of, tools_of
 from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use
 from gatehouse.pipeline import Pipeline
 
@@ -117,8 +117,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            call = governed_call(scope, user_api_key_dict, request_data, "none")
-            scope.call = replace(call, prompt=prompt_of(request_data, keep_text=False))
+            scope.call = governed_call(scope, user_api_key_dict, request_data, "none")
+            note_prompt(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:

@@ -104,6 +104,15 @@ async def test_nor_is_who_was_refused() -> None:
     assert await gateway.ask() == []
 
 
+async def test_of_a_long_conversation_it_is_the_end() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    said = [{"role": "user", "content": f"turn {number}"} for number in range(20)]
+    assert await gateway.ask(json.dumps({"model": "m", "messages": said}).encode()) == [
+        [f"turn {number}" for number in range(14, 20)]
+    ]
+
+
 async def test_a_body_in_pieces_is_read_as_one() -> None:
     gateway = Gateway()
     await gateway.ask()

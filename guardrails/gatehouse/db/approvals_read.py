@@ -1,4 +1,4 @@
-"""The SQL that reads approvals, a function each, and one statement each: nothing is locked and nothing changes.
+"""The SQL that reads approvals, a function each: nothing is locked and nothing changes.
 
 Times are the database's; an approval whose time is over is read as expired before anybody has written that down.
 """

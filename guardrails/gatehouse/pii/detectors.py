@@ -11,7 +11,7 @@ too many and takes other numbers for them (docs/pii.md has the figures).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -125,9 +125,7 @@ _LEAST_COLONS = 7
 
 @cache
 def _presidios_ips(version: str) -> Detector:
-    recognizer = presidio.IpRecognizer()
-    every: list[Any] = recognizer.patterns  # type: ignore[has-type]
-    return _by_presidio("IP_ADDRESS", recognizer, [each for each in every if version in each.name])
+    return _by_presidio("IP_ADDRESS", presidio.IpRecognizer(), named=version)
 
 
 def _has_groups(text: str) -> bool:
@@ -197,10 +195,11 @@ _OWN: Mapping[str, Detector] = {
 }
 
 
-def _by_presidio(entity: str, recognizer: PatternRecognizer, patterns: Iterable[Any] | None = None) -> Detector:
-    """The detector of a recognizer, or of some of its patterns."""
-    every: Iterable[Any] = recognizer.patterns if patterns is None else patterns  # type: ignore[has-type]
-    compiled = [(regex.compile(each.regex, recognizer.global_regex_flags), each.score) for each in every]
+def _by_presidio(entity: str, recognizer: PatternRecognizer, *, named: str = "") -> Detector:
+    """The detector of a recognizer, of its patterns that have `named` in their name."""
+    patterns: list[Any] = recognizer.patterns  # type: ignore[has-type]
+    flags = recognizer.global_regex_flags
+    compiled = [(regex.compile(each.regex, flags), each.score) for each in patterns if named in each.name]
     needed = _NEEDED.get(entity)
 
     def find(text: str, deadline: Deadline) -> Iterator[Finding]:
