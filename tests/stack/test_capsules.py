@@ -63,6 +63,10 @@ def test_in_mode_hash_it_holds_the_prompts_hash_and_no_word_of_it(
 def test_a_refused_call_is_sealed_as_blocked(upstream_gateway: Gateway, upstream: Upstream) -> None:
     capsule = capsule_of(upstream_gateway, upstream_gateway.new_key(models=["demo"]), CHAT)
     assert capsule["outcome"]["status"] == "blocked"
+    assert capsule["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
+    limited = capsule_of(upstream_gateway, upstream_gateway.new_key(), CHAT, {"x-gatehouse-max-tokens": "1"})
+    assert limited["outcome"]["status"] == "blocked"
+    assert limited["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
     assert upstream.requests == []
 
 
