@@ -23,7 +23,8 @@ class Upstream:
     """Speaks enough of OpenAI's API for every governed route.
 
     Attributes:
-        requests: `(path, body)` of everything that arrived.
+        requests: `(path, body)` of everything that arrived, but for LiteLLM's own look at what models there are, which
+            it takes when it starts and every five minutes, whatever is called.
         delay_s: wait before the first byte of an answer.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
@@ -41,7 +42,10 @@ class Upstream:
         self.says: Callable[[str], str] | None = None
         self.on_request: Callable[[], None] | None = None
         self.port = free_port()
-        routes = [Route("/{path:path}", self._answer, methods=["POST", "GET"])]
+        routes = [
+            Route("/v1/models", _models, methods=["GET"]),
+            Route("/{path:path}", self._answer, methods=["POST", "GET"]),
+        ]
         config = uvicorn.Config(
             Starlette(routes=routes),
             host="127.0.0.1",
@@ -113,6 +117,10 @@ class Upstream:
         for event in events:
             yield event
             await asyncio.sleep(self.chunk_delay_s)
+
+
+async def _models(request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [{"id": "up", "object": "model", "owned_by": "tests"}]})
 
 
 def _events(path: str, pieces: list[str]) -> list[str]:
