@@ -212,8 +212,8 @@ async def test_each_request_that_was_not_approved_is_told_why(connection: Connec
     assert await refused(uuid4()) is ApprovalMismatch
     assert await db.consume(connection, asked.id, DIGEST, ADA)
     assert await refused(asked.id) is ApprovalExpired
-    late = await approved(connection, expires_in_s=0.2)
-    await asyncio.sleep(0.25)
+    late = await approved(connection, expires_in_s=1)
+    await asyncio.sleep(1.05)
     assert await refused(late.id) is ApprovalExpired
     asked = await db.open_request(connection, new())
     await db.vote(connection, asked.id, GRACE, approve=False, comment="Too dear.")
@@ -241,9 +241,9 @@ async def test_an_approval_whose_call_was_not_sent_is_good_again_once(connection
     # Asked for anew meanwhile: of two that are open for one request, people would see one.
     assert (await db.open_request(connection, new())).id != approval.id
     assert not await db.give_back(connection, approval.id)
-    late = await approved(connection, digest="e" * 64, expires_in_s=0.3)
+    late = await approved(connection, digest="e" * 64, expires_in_s=1)
     assert await db.consume(connection, late.id, "e" * 64, ADA)
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(1.05)
     assert not await db.give_back(connection, late.id)
 
 
@@ -339,10 +339,10 @@ async def test_there_is_nothing_to_decide_on_where_there_is_nothing(connection: 
 
 
 async def test_what_is_over_reads_as_expired_before_anybody_wrote_it_down(connection: Connection) -> None:
-    one = await db.open_request(connection, new("a" * 64, expires_in_s=0.2))
-    other = await approved(connection, digest="b" * 64, expires_in_s=0.2)
+    one = await db.open_request(connection, new("a" * 64, expires_in_s=1))
+    other = await approved(connection, digest="b" * 64, expires_in_s=1)
     staying = await db.open_request(connection, new("c" * 64))
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(1.05)
     expired = [other.id, one.id]
     assert [each.id for each in await approvals_read.list_(connection, State.EXPIRED)] == expired
     assert [each.id for each in await approvals_read.list_(connection, State.REQUESTED)] == [staying.id]
@@ -494,12 +494,10 @@ async def test_what_was_decided_before_is_answered_at_once(connection: Connectio
             await asyncio.wait_for(gateway.decided(uuid4(), 30), 5)
 
 
-async def test_the_end_of_an_approvals_time_wakes(connection: Connection, url: str) -> None:
+async def test_the_end_of_an_approvals_time_wakes(connection: Connection, url: str, never_just_looks: None) -> None:
     asked = await db.open_request(connection, new(expires_in_s=0.5))
     async with gateways(url) as (gateway,):
-        began = time.monotonic()
-        assert (await gateway.decided(asked.id, 30)).state is State.EXPIRED
-        assert time.monotonic() - began < 1.5
+        assert (await asyncio.wait_for(gateway.decided(asked.id, 60), 20)).state is State.EXPIRED
 
 
 async def test_who_waited_long_enough_gets_it_as_it_stands(connection: Connection, url: str) -> None:
@@ -556,7 +554,7 @@ async def test_a_listener_that_is_killed_misses_no_vote(url: str, never_just_loo
         waiter = asyncio.create_task(gateway.decided(last.id, 60))
         await until(lambda: last.id in gateway._held and gateway._held[last.id].seen)
         await db.vote(connection, last.id, GRACE, approve=True)
-        await asyncio.wait_for(waiter, 1)
+        await asyncio.wait_for(waiter, 20)
 
 
 async def test_a_look_that_fails_is_taken_again(connection: Connection, url: str, never_just_looks: None) -> None:

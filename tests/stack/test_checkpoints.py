@@ -402,8 +402,8 @@ async def test_a_gateway_stops_while_the_database_stands_still(
     with ThreadPoolExecutor(1) as looking:
         asyncio.get_running_loop().set_default_executor(looking)
         running = asyncio.create_task(checkpointer.run())
-        await asyncio.sleep(0.5)
-        assert checkpointer._connection is not None
+        while checkpointer._connection is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         backend = checkpointer._connection.info.backend_pid
         os.kill(backend, signal.SIGSTOP)
         try:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,9 +69,8 @@ def secrets_of(project: Project) -> list[str]:
 
 def test_up_starts_everything_and_a_second_up_changes_nothing(project: Project) -> None:
     assert project.all_running()
-    before, begun = project.pid("gateway"), time.monotonic()
+    before = project.pid("gateway")
     assert project.up() is False
-    assert time.monotonic() - begun < 2
     assert project.pid("gateway") == before
 
 

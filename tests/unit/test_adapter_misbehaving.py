@@ -145,7 +145,7 @@ async def test_a_hundred_calls_at_once_of_which_many_fail_arrive_once_each(gatew
 
 async def test_after_so_many_failures_nothing_is_sent_until_one_probe_succeeds(gateway: ByteGateway) -> None:
     gateway.handlers[CHAT] = refuses(500)
-    options = {"breaker_failure_threshold": 3, "breaker_recovery_seconds": 0.5, "timeout": 30.0}
+    options = {"breaker_failure_threshold": 3, "breaker_recovery_seconds": 1.5, "timeout": 30.0}
     async with client(gateway.url, **options) as adapter:
         for _ in range(3):
             with pytest.raises(ga.UpstreamError):
@@ -155,13 +155,13 @@ async def test_after_so_many_failures_nothing_is_sent_until_one_probe_succeeds(g
                 await ask(adapter)
         assert caught.value.retry_after is not None
         assert len(gateway.requests) == 3
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.6)
         with pytest.raises(ga.UpstreamError):  # the probe, and it fails
             await ask(adapter)
         with pytest.raises(ga.CircuitOpen):
             await ask(adapter)
         assert len(gateway.requests) == 4
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.6)
         gateway.handlers[CHAT] = demo
         assert await ask(adapter) == "Hello."
         assert await asyncio.gather(*(ask(adapter) for _ in range(5))) == ["Hello."] * 5

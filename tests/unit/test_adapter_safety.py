@@ -120,7 +120,7 @@ async def test_calls_over_the_rate_wait_for_their_turn_and_not_for_ever(gateway:
             await adapter._chat._guard.turn()
         assert time.monotonic() - begun > 0.5
     safety = ga.SafetyConfig(rate_limit_per_minute=1)
-    async with ga.LiteLLMAdapter(base_url=gateway.url, api_key=KEY, timeout=1.0, safety=safety) as adapter:
+    async with ga.LiteLLMAdapter(base_url=gateway.url, api_key=KEY, timeout=10.0, safety=safety) as adapter:
         await adapter.complete_chat(ASK, "demo")
         with pytest.raises(ga.RateLimited, match="1 calls a minute") as caught:
             await adapter.complete_chat(ASK, "demo")

@@ -258,7 +258,7 @@ async def test_a_slow_model_runs_into_the_configured_timeout(litellm: Any, strea
     start = time.monotonic()
     with pytest.raises(litellm.Timeout):
         await text_of(await router.acompletion(model="m", messages=HELLO, stream=stream))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 async def test_a_caller_cannot_change_the_settings(litellm: Any) -> None:
@@ -282,11 +282,13 @@ async def test_a_mistake_in_the_settings_is_named(litellm: Any) -> None:
 
 
 class Sleeper(Provider):
+    began = False
     ended = ""
 
     async def answer_in_pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         try:
             yield "first"
+            self.began = True
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             self.ended = "cancelled"
@@ -304,10 +306,11 @@ async def test_cancelling_a_call_cancels_the_work_at_once(litellm: Any, stream: 
         await text_of(await router_with(litellm, "sleeper/m").acompletion(model="m", messages=HELLO, stream=stream))
 
     task = asyncio.create_task(call())
-    await asyncio.sleep(0.3)
+    while not sleeper.began:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 20)
     assert sleeper.ended == "cancelled"
 
 
