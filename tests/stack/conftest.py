@@ -43,10 +43,11 @@ def recording_upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def upstream(recording_upstream: Upstream) -> Upstream:
-    """The recording provider, well-behaved and empty at the start of each test."""
+def upstream(recording_upstream: Upstream) -> Iterator[Upstream]:
+    """The recording provider, well-behaved and empty at the start of each test, and well-behaved after it."""
     recording_upstream.reset()
-    return recording_upstream
+    yield recording_upstream
+    recording_upstream.reset()
 
 
 @pytest.fixture(scope="session")
