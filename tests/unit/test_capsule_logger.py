@@ -15,6 +15,7 @@ import litellm
 import pytest
 from gatehouse.loggers import CapsuleLogger
 from gatehouse.loggers.capsules import CapsuleLost, answer_hash, prompt_hash
+from gatehouse.loggers.capsules_litellm import settle
 from gatehouse.loggers.capsules_store import Unavailable
 from litellm.exceptions import InternalServerError
 from litellm.integrations.custom_logger import CustomLogger
@@ -50,10 +51,12 @@ def call(upstream: Upstream) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_callbacks() -> Iterator[None]:
-    """LiteLLM copies `litellm.callbacks` to lists of its own and never takes one off them."""
+    """LiteLLM copies `litellm.callbacks` to lists of its own and never takes one off them; what calls of other tests
+    left to be told is told to theirs."""
     lists = ("callbacks", "input_callback", "success_callback", "failure_callback")
     lists += ("_async_input_callback", "_async_success_callback", "_async_failure_callback")
     before = {name: list(getattr(litellm, name)) for name in lists}
+    assert settle(30)
     yield
     for name, callbacks in before.items():
         setattr(litellm, name, callbacks)
