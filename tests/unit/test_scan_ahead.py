@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from gatehouse.call import CallScope, current_scope
 from gatehouse.middleware import GovernanceMiddleware
-from gatehouse.scanning.ahead import MAX_BYTES, ScanAhead
+from gatehouse.scanning.ahead import MAX_BYTES, Coming, ScanAhead
 from gatehouse.scanning.scanner import Scanner
 from gatehouse.wire import Message, Receive, Scope, Send
 
@@ -143,6 +143,14 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
     await gateway.ask()
     assert await gateway.ask(path="/v1/audio/transcriptions") == []
     assert await gateway.ask(path="/v1/messages") == [TEXTS]
+
+
+def test_a_body_is_not_held_while_its_call_goes_on() -> None:
+    begun = Begun()
+    coming = Coming(cast("Scanner", begun), "acompletion")
+    coming.feed(CHAT, more=False)
+    assert begun.texts == [TEXTS]
+    assert not coming._body
 
 
 def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:

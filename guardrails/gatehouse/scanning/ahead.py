@@ -85,8 +85,9 @@ class Coming:
         if more:
             return
         self._over = True
+        body, self._body = self._body, bytearray()  # the call may go on for long
         try:
-            view = request_view(self._call_type, _newest(orjson.loads(self._body)))
+            view = request_view(self._call_type, _newest(orjson.loads(body)))
         except (UnknownShape, ValueError):
             return
         metrics.scans_ahead.inc()
