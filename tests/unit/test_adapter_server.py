@@ -157,7 +157,7 @@ async def test_a_silent_gateway_is_given_up_at_the_timeout(gateway: Gateway, str
     async with ga.LiteLLMAdapter(base_url=gateway.url, api_key=KEY, timeout=0.3) as client:
         with pytest.raises(ga.TimedOut):
             await client.complete_chat(ASK, "demo", stream=stream)
-        assert 0.25 < time.monotonic() - begun < 30
+        assert 0.25 < time.monotonic() - begun < 3
         await gateway.all_closed()
     assert len(gateway.requests) == 1
 
@@ -168,7 +168,7 @@ async def test_a_plain_answer_that_drips_does_not_stretch_the_timeout(gateway: G
     async with ga.LiteLLMAdapter(base_url=gateway.url, api_key=KEY, timeout=0.5) as client:
         with pytest.raises(ga.TimedOut):
             await client.complete_chat(ASK, "demo")
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 3
 
 
 async def test_keep_alives_alone_do_not_stretch_the_timeout_of_a_stream(gateway: Gateway) -> None:
@@ -179,7 +179,7 @@ async def test_keep_alives_alone_do_not_stretch_the_timeout_of_a_stream(gateway:
         with pytest.raises(ga.TimedOut, match=r"for 0\.5 s") as caught:
             await read(stream)
         assert caught.value.call_id == "c-9"
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 3
         await gateway.all_closed()
 
 

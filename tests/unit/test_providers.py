@@ -258,7 +258,7 @@ async def test_a_slow_model_runs_into_the_configured_timeout(litellm: Any, strea
     start = time.monotonic()
     with pytest.raises(litellm.Timeout):
         await text_of(await router.acompletion(model="m", messages=HELLO, stream=stream))
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 5
 
 
 async def test_a_caller_cannot_change_the_settings(litellm: Any) -> None:
@@ -310,7 +310,7 @@ async def test_cancelling_a_call_cancels_the_work_at_once(litellm: Any, stream: 
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 2)
     assert sleeper.ended == "cancelled"
 
 
