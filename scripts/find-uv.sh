@@ -20,8 +20,8 @@ find_uv() {
   home=$(cd "$1" && pwd)
   folder=$home/.gatehouse/uv
   find_python || return 1
-  # uv 0.7 is the oldest that reads a lock file with revisions.
-  if UV=$(command -v uv) && "$PYTHON" -c 'import re, sys; sys.exit(tuple(map(int, re.findall(r"\d+", sys.argv[1])[:2])) < (0, 7))' "$("$UV" --version 2>/dev/null || echo uv 0.0)"; then
+  # uv 0.10 reads a cooldown given as a span of days (pyproject.toml), and lock files with revisions.
+  if UV=$(command -v uv) && "$PYTHON" -c 'import re, sys; sys.exit(tuple(map(int, re.findall(r"\d+", sys.argv[1])[:2])) < (0, 10))' "$("$UV" --version 2>/dev/null || echo uv 0.0)"; then
     return 0
   fi
   UV=$folder/bin/uv
