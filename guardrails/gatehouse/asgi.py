@@ -26,6 +26,8 @@ from gatehouse.audit.recorder import Recorder
 from gatehouse.console import router as console
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
+from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.request_body import BodyReader
 from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.library import Library
 from gatehouse.litellm_logs import keep_content_out
@@ -38,6 +40,8 @@ from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
+from gatehouse.proxy.configured import caller_bounds, configured_headers
+from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
@@ -49,6 +53,11 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 _NOT_LOADED = (
     "config.yaml: LiteLLM did not load the governance plugin. "
     "Keep `gatehouse.plugin.governance` under litellm_settings.callbacks."
+)
+
+_OTHER_RELEASE = (
+    "litellm: {} is installed, but this release of Gatehouse knows what callers may say to {}. "
+    "Install that one, as uv.lock and the image have it."
 )
 
 _TOO_LATE = (
@@ -90,6 +99,7 @@ class Gateway:
             metrics_token=self._settings.metrics_token,
             named_routes=lambda: self._governance.current.policy.ungoverned_routes,
             grace_s=self._settings.settle_grace_s,
+            edge=Edge(BodyReader(self._settings.max_body_bytes), control_fields(), caller_bounds, configured_headers),
             ahead=ScanAhead(lambda: self._governance.current.scanner),
         )
         keep_content_out()
@@ -191,6 +201,8 @@ class Gateway:
 
     def _mistake(self) -> str | None:
         """What LiteLLM made of its configuration that Gatehouse cannot work with."""
+        if (release := other_release()) is not None:
+            return _OTHER_RELEASE.format(release, control_fields().release)
         if not governance.armed:
             return _NOT_LOADED
         try:  # again, for LiteLLM has put config.yaml's providers in the place of all

@@ -103,6 +103,7 @@ class GovernedCall:
 
     Attributes:
         library: the caller calls the model themselves, and reports how it ended.
+        metadata: the names in the metadata that the caller sent.
     """
 
     call_id: UUID
@@ -116,6 +117,7 @@ class GovernedCall:
     prompt: Prompt = Prompt()
     terms: Terms = Terms()
     library: bool = False
+    metadata: frozenset[str] = frozenset()
 
 
 class Status(StrEnum):
@@ -163,10 +165,12 @@ class CallScope:
     """The life of one call from first byte to disconnect.
 
     `intent` becomes true once its row is committed; only then may anything go upstream. `refusal` replaces whatever
-    LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is what
-    the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
-    placeholders, and lives nowhere else. `approval` is the one that the call used up. `left` is set when the client is
-    gone, `closed` when the connection is over.
+    LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is
+    what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
+    placeholders, and lives nowhere else. `fault` is what is wrong with the request as it came, of which its caller
+    is told once LiteLLM knows them; `caller_metadata` are the names in the metadata that the caller sent.
+    `approval` is the one that the call used up. `left` is set when the client is gone, `closed` when the connection
+    is over.
     """
 
     call_id: UUID
@@ -185,6 +189,8 @@ class CallScope:
     litellm_call_id: str | None = None
     intent: bool = False
     intent_tried: bool = False
+    fault: GovernanceError | None = None
+    caller_metadata: frozenset[str] = frozenset()
     refusal: GovernanceError | None = None
     answer_blocked: GovernanceError | None = None
     outcome: Outcome | None = None

@@ -91,6 +91,7 @@ class Deciding:
                 kept = prompt_of(body, keep_text=True) if self._kept.mode is ContentMode.FULL else None
                 mask = examining.mask(governance, decision, texts, scans, body)
                 if mask is not None:
+                    stages.kept_by_provider(body)
                     scope.mask = mask
                 stages.oblige(body, decision.obligation, call.call_type)
             if self._kept.mode is ContentMode.REDACTED:

@@ -66,6 +66,7 @@ class Deployments:
     def __init__(self, router: Callable[[], Any] = lambda: proxy_server.llm_router) -> None:
         self._router = router
         self._found: OrderedDict[str, tuple[Deployment, ...]] = OrderedDict()
+        self._named: OrderedDict[tuple[str, str | None], bool] = OrderedDict()
         self._seen: tuple[Any, ...] = ()
         self._looked = float("-inf")
 
@@ -82,6 +83,26 @@ class Deployments:
                     self._found.popitem(last=False)
         return found
 
+    def serves(self, model: str, team: str | None = None) -> bool:
+        """Whether a call may name `model`: a group of config.yaml or of those added later, an alias, a name that a
+        pattern such as `ollama/*` stands for, or the team's own name for a model. A deployment's id, or what a provider
+        calls a model, is no such name.
+
+        Args:
+            team: LiteLLM's id of the caller's.
+        """
+        router = self._router()
+        if router is None or len(model) > _LONGEST_NAME:
+            return False
+        self._refresh(router)
+        found = self._named.get((model, team))
+        if found is None:
+            of_team = team is not None and router.map_team_model(model, team) is not None
+            found = self._named[model, team] = of_team or _is_group(router, model)
+            if len(self._named) > _NAMES:
+                self._named.popitem(last=False)
+        return found
+
     def _refresh(self, router: Any) -> None:
         """Forget everything when the router or the price list is another."""
         prices = GetModelCostMap.loaded_model_cost_map()
@@ -92,6 +113,7 @@ class Deployments:
         # Lists compare their items by identity first, so this costs a microsecond while nothing changes.
         if seen != self._seen or monotonic() - self._looked > _FRESH_S:
             self._found.clear()
+            self._named.clear()
             self._seen = tuple(_copied(part) for part in seen)
             self._looked = monotonic()
 
@@ -102,7 +124,7 @@ class Deployments:
                 yield _deployment({"litellm_params": {"model": model}})
             return
         for group in _groups(router, model):
-            for found in router.get_model_list(model_name=group) or _otherwise_named(router, group):
+            for found in router.get_model_list(model_name=group) or _named_by_teams(router, group):
                 yield _deployment(found)
 
 
@@ -130,13 +152,25 @@ def _fallbacks(router: Any, group: str) -> Iterator[str]:
                 yield name
 
 
-def _otherwise_named(router: Any, name: str) -> list[Any]:
-    """Deployments that some team calls by this name of its own, or the one whose id it is."""
-    of_teams = [
-        each for each in router.model_list if (each.get("model_info") or {}).get("team_public_model_name") == name
-    ]
-    one = router.get_model_info(id=name)
-    return of_teams or ([one] if one is not None else [])
+def _team_name(entry: Mapping[str, Any]) -> str | None:
+    """What a team calls a deployment of its own."""
+    name = (entry.get("model_info") or {}).get("team_public_model_name")
+    return name if isinstance(name, str) else None
+
+
+def _named_by_teams(router: Any, name: str) -> list[Any]:
+    """Deployments that some team calls by this name of its own."""
+    return [each for each in router.model_list if _team_name(each) == name]
+
+
+def _is_group(router: Any, model: str) -> bool:
+    """Whether `model` is a name that callers of every team may use; how LiteLLM stores a team's own is none."""
+    if model in (router.model_group_alias or {}) or router.pattern_router.route(model):
+        return True
+    groups = {each.get("model_name") for each in router.get_model_list_from_routing_groups()}
+    return model in groups or any(
+        each.get("model_name") == model and _team_name(each) is None for each in router.model_list
+    )
 
 
 def _deployment(entry: Mapping[str, Any]) -> Deployment:

@@ -12,7 +12,10 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- ContentBlocked      403  a screen hit, or the request could not be read in full
 |-- PiiBlocked          403  personal data that may not be sent, or text that could not be scanned
 |-- LimitExceeded       413  it may use more than one request of this caller may
-|-- InvalidRequest      400  a parameter is not what it should be
+|-- InvalidRequest      400  a parameter is not what it should be, or may not be set by callers
+|-- ModelNotFound       404  no model of config.yaml has that name
+|-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
+|-- TooSlow             408  the body did not come in time
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 `-- of /governance alone:
     |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
@@ -44,6 +47,7 @@ class GovernanceError(Exception):
         kind: OpenAI's `type` field.
         policies: ids of the rules that decided, if any.
         approval: `{id, expires_at, status_url}` of the approval that it is about, if any.
+        param: the field that it is about, where its name can be repeated.
     """
 
     status: ClassVar[int] = 403
@@ -52,12 +56,18 @@ class GovernanceError(Exception):
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
-        self, message: str, *, policies: tuple[str, ...] = (), approval: Mapping[str, str] | None = None
+        self,
+        message: str,
+        *,
+        policies: tuple[str, ...] = (),
+        approval: Mapping[str, str] | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.policies = policies
         self.approval = approval
+        self.param = param
 
     def body(self, call_id: str | None) -> dict[str, Any]:
         """The answer's JSON body in OpenAI's error shape, with our own facts under `gatehouse`."""
@@ -66,7 +76,7 @@ class GovernanceError(Exception):
                 "message": self.message,
                 "type": self.kind,
                 "code": self.code,
-                "param": None,
+                "param": self.param,
                 "gatehouse": {
                     "call_id": call_id,
                     "policies": list(self.policies),
@@ -153,6 +163,30 @@ class InvalidRequest(GovernanceError):
 
     status = 400
     code = "invalid_request"
+    kind = "invalid_request_error"
+
+
+class ModelNotFound(GovernanceError):
+    """No model of config.yaml, or of those added later, has that name."""
+
+    status = 404
+    code = "model_not_found"
+    kind = "invalid_request_error"
+
+
+class TooLarge(GovernanceError):
+    """The body has more bytes, messages or parts than the gateway takes."""
+
+    status = 413
+    code = "too_large"
+    kind = "invalid_request_error"
+
+
+class TooSlow(GovernanceError):
+    """The body did not come in time."""
+
+    status = 408
+    code = "too_slow"
     kind = "invalid_request_error"
 
 

@@ -32,7 +32,7 @@ def read(call: GovernedCall, body: Mapping[str, Any]) -> View:
         ContentBlocked: its shape is not understood.
     """
     try:
-        return request_view(call.call_type, body)
+        return request_view(call.call_type, body, metadata=call.metadata)
     except UnknownShape as error:
         metrics.stage_errors.labels("read", "unknown_shape").inc()
         raise ContentBlocked(

@@ -27,10 +27,15 @@ log = logging.getLogger("gatehouse.key_models")
 _DEPLOYMENTS = Deployments()
 
 
+def serves(key: Any, model: str) -> bool:
+    """Whether a caller with this key may name the model at all; see `Deployments.serves`."""
+    return _DEPLOYMENTS.serves(model, getattr(key, "team_id", None))
+
+
 async def may_use(key: Any, model: str) -> bool:
     """Whether the key, as LiteLLM authenticated it, may use this model of config.yaml or of those added later."""
     try:
-        return bool(_DEPLOYMENTS.of(model)) and await _allowed(key, model)
+        return serves(key, model) and await _allowed(key, model)
     except Exception as error:  # LiteLLM says no by raising, in several ways, and a failure is no yes either
         log.info("a key may not use the model that an approver chose (%s)", type(error).__name__)
         return False

@@ -15,10 +15,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gatehouse import metrics
 from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.errors import GovernanceUnavailable, UngovernedRoute
+from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.routes import RouteKind, classify
 from gatehouse.scanning.ahead import ScanAhead
-from gatehouse.wire import App, Connection, Receive, Scope, Send, Settler, answer, respond
+from gatehouse.wire import App, Connection, Message, Receive, Scope, Send, Settler, answer, respond
 
 
 class GovernanceMiddleware:
@@ -29,6 +31,7 @@ class GovernanceMiddleware:
         armed: says whether LiteLLM would run our hooks now.
         settler: None until the gateway has started.
         named_routes: says which routes policy.yaml lets through ungoverned.
+        edge: takes requests in.
         ahead: scans while LiteLLM authenticates.
         metrics_token: bearer token for /metrics; without one the page is closed.
         grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
@@ -41,6 +44,7 @@ class GovernanceMiddleware:
         armed: Callable[[], bool],
         metrics_token: str | None,
         grace_s: float,
+        edge: Edge,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
         ahead: ScanAhead | None = None,
     ) -> None:
@@ -49,6 +53,7 @@ class GovernanceMiddleware:
         self._metrics_token = metrics_token
         self._grace_s = grace_s
         self.settler: Settler | None = None
+        self._edge = edge
         self._named_routes = named_routes
         self._ahead = ahead or ScanAhead(lambda: None)
         self._pending: set[CallScope] = set()
@@ -85,9 +90,28 @@ class GovernanceMiddleware:
         call = CallScope(new_call_id(), scope["path"], now(), monotonic(), exempt=True) if exempt else None
         token = current_scope.set(call)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, await self._bounded(scope, receive), send)
+        except ClientLeft:
+            return
+        except GovernanceError as error:
+            await answer(scope, send, error, None)
         finally:
             current_scope.reset(token)
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """The same, with its body read already."""
+        if scope["type"] != "http":
+            return receive
+        body: bytes | None = await self._edge.reader.read(scope["headers"], receive)
+
+        async def replayed() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        return replayed
 
     async def _governed(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = CallScope(new_call_id(), scope["path"], now(), monotonic())
@@ -102,11 +126,17 @@ class GovernanceMiddleware:
                 call,
             )
             return
-        # Answers are read on their way out, so nothing inside may compress them.
-        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+        try:
+            taken = await self._edge.take(call, scope, receive)
+        except ClientLeft:
+            return
+        except GovernanceError as error:
+            metrics.blocks.labels(error.code).inc()
+            await answer(scope, send, error, call)
+            return
         caller = self._ahead.caller(scope["headers"])
-        coming = self._ahead.coming(caller, call.route)
-        connection = Connection(call, scope, receive, send, self.settler, coming)
+        self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
+        connection = Connection(call, scope, receive, send, self.settler, taken.body)
         token = current_scope.set(call)
         try:
             await self._app(scope, connection.receive, connection.send)

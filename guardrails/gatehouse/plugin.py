@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import math
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,9 +24,9 @@ from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, tool_calls_of, tools_of
-from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, ModelNotFound, UngovernedRoute
 from gatehouse.kept import note_prompt
-from gatehouse.key_models import may_use
+from gatehouse.key_models import may_use, serves
 from gatehouse.pipeline import Pipeline
 
 log = logging.getLogger("gatehouse.plugin")
@@ -58,6 +59,16 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")
             call = governed_call(scope, user_api_key_dict, data, call_type)
+            if scope.fault is not None:
+                scope.call = call
+                raise scope.fault
+            if not serves(user_api_key_dict, call.model or ""):
+                # What a caller made up is no name to be kept.
+                scope.call = replace(call, model=None)
+                raise ModelNotFound(
+                    "model: this gateway serves none by that name. GET /v1/models lists those that it does.",
+                    param="model",
+                )
             await self.pipeline.admit(scope, call, data)
             if scope.mask is not None:
                 _forget(data)
@@ -136,6 +147,14 @@ def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
 
 def _forget(data: dict[str, Any]) -> None:
     """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend."""
+    sent = data.get("metadata")
+    for place in ("metadata", "litellm_metadata"):
+        noted = data.get(place)
+        if not isinstance(noted, dict) or not isinstance(sent, dict):
+            continue
+        copied = noted.get("requester_metadata")
+        if isinstance(copied, dict):
+            noted["requester_metadata"] = {name: sent[name] for name in copied if name in sent}
     request = data.get("proxy_server_request")
     if isinstance(request, dict):
         request["body"] = {name: data[name] for name in request.get("body") or () if name in data}
@@ -187,6 +206,7 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
         ),
         prompt=Prompt(tools=tools_of(data)),
         terms=_terms(key, headers),
+        metadata=scope.caller_metadata,
     )
 
 

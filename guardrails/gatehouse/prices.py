@@ -97,7 +97,7 @@ class Prices:
                 files = request_view(call_type, body).files
             except UnknownShape as error:
                 raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
-        deployments = self._all(model, body) if kind is not Kind.TOOL else ()
+        deployments = self._deployments.of(model) if kind is not Kind.TOOL else ()
         tariffs = [each.tariff for each in deployments] or [Tariff()]
         window = max(each.window or UNKNOWN_WINDOW for each in tariffs)
         structure, caches = self._structure(body)
@@ -115,15 +115,6 @@ class Prices:
             modal=body.get("modalities") not in (None, ["text"]) or body.get("audio") is not None,
         )
         return _estimate(model, kind, use, tariffs)
-
-    def _all(self, model: str, body: Mapping[str, Any]) -> tuple[Deployment, ...]:
-        """Of the model, and of what the caller would fall back to."""
-        found = self._deployments.of(model)
-        fallbacks = body.get("fallbacks")
-        for name in fallbacks if isinstance(fallbacks, list) else ():
-            if isinstance(name, str):
-                found += self._deployments.of(name)
-        return found
 
     def _counted(self, texts: Sequence[str], deployments: Iterable[Deployment]) -> int:
         ways = {(each.encoding, each.factor) for each in deployments} or {(CL100K, 1.0)}

@@ -108,6 +108,10 @@ CALL_TYPES: Final[Mapping[str, str]] = {
 }
 
 
+# The one that takes a form.
+TRANSCRIPTION: Final = "atranscription"
+
+
 def call_type_of(path: str) -> str | None:
     """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
     return CALL_TYPES.get(path.removeprefix("/openai").removeprefix("/v1"))

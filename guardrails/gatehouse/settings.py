@@ -38,6 +38,7 @@ class Settings:
     settle_grace_s: float
     report_within_s: float
     scanners: int
+    max_body_bytes: int
 
     @property
     def key_dir(self) -> Path:
@@ -80,6 +81,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settle_grace_s=_number(environ, "GATEHOUSE_SETTLE_GRACE_SECONDS", 5.0, float),
         report_within_s=_number(environ, "GATEHOUSE_REPORT_WITHIN_SECONDS", 900.0, float),
         scanners=_number(environ, "GATEHOUSE_SCANNERS", 2, int),
+        max_body_bytes=_number(environ, "GATEHOUSE_MAX_BODY_BYTES", 33_554_432, int),
     )
 
 

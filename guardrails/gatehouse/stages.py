@@ -165,6 +165,27 @@ def masked(texts: Sequence[TextPart], scans: Sequence[Scan], config: PiiConfig) 
     return changes, mask
 
 
+# How a request names a conversation that the provider keeps.
+_CONVERSATIONS = ("previous_response_id", "conversation")
+
+
+def kept_by_provider(body: Mapping[str, Any]) -> None:
+    """Refuse to mask a turn of a conversation that the provider keeps: its turns would share placeholders, and one
+    person's data would be put in another's place.
+
+    Raises:
+        PiiBlocked: names the field.
+    """
+    named = next((name for name in _CONVERSATIONS if body.get(name) is not None), None)
+    if named is not None:
+        raise PiiBlocked(
+            f"{named}: the provider keeps the turns before this one, so the personal data in it cannot be masked "
+            "safely. Send the whole conversation with each request, or take the personal data out.",
+            policies=("pii",),
+            param=named,
+        )
+
+
 def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: str) -> None:
     """Change the request to what the rules ask for: the model, and the longest answer."""
     if obligation.downgrade_to is not None:

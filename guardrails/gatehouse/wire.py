@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from gatehouse.answers import Answers, error_event
 from gatehouse.call import CallScope
-from gatehouse.errors import GovernanceError, InvalidRequest
-from gatehouse.scanning.ahead import Coming
+from gatehouse.errors import GovernanceError
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -36,7 +35,7 @@ class Connection:
     """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
 
     Args:
-        coming: is shown the request's body.
+        body: the request's, which was read already.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Connection:
         receive: Receive,
         send: Send,
         settler: Settler,
-        coming: Coming | None = None,
+        body: bytes = b"",
     ) -> None:
         self.complete = False
         self._call = call
@@ -54,8 +53,7 @@ class Connection:
         self._receive = receive
         self._send = send
         self._settler = settler
-        self._coming = coming
-        self._begun = False
+        self._asked: bytes | None = body
         self._over = False
         self._answers: Answers | None = None
         self._start: Message | None = None  # of an answer that is looked at as a whole
@@ -64,30 +62,12 @@ class Connection:
 
     async def receive(self) -> Message:
         """The request's body, then, once the client has left, its disconnect."""
-        if self._watch is not None:
-            return await asyncio.shield(self._watch)
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._gone()
-            return message
-        if not message.get("more_body"):
+        if self._watch is None:
             self._watch = asyncio.create_task(self._disconnect())
-        if not self._begun:
-            message = self._first(message)
-        if self._coming is not None:
-            self._coming.feed(message.get("body", b""), more=bool(message.get("more_body")))
-            await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
-        return message
-
-    def _first(self, message: Message) -> Message:
-        """Refuse a body that is no JSON object: LiteLLM breaks on it before it looks at anything else."""
-        beginning = message.get("body", b"").lstrip(b" \t\r\n")[:1]
-        self._begun = bool(beginning)
-        kind = next((value for name, value in self._scope["headers"] if name == b"content-type"), b"")
-        if beginning not in (b"{", b"") and b"form" not in kind:
-            self._call.refusal = InvalidRequest("The body is not a JSON object. Send one.")
-            return {"type": "http.request", "body": b"{}", "more_body": False}
-        return message
+        if self._asked is not None:
+            body, self._asked = self._asked, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await asyncio.shield(self._watch)
 
     async def _disconnect(self) -> Message:
         while (message := await self._receive())["type"] != "http.disconnect":
@@ -117,6 +97,8 @@ class Connection:
             await self._pass(message)
 
     async def _begin(self, message: Message) -> None:
+        if self._call.refusal is None and message["status"] != 401:
+            self._call.refusal = self._call.fault
         if self._call.refusal is not None:
             await self._instead(self._call.refusal)
             return

@@ -12,6 +12,8 @@ from gatehouse.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.wire import Message, Receive, Scope, Send
 
+from tests.support.edge import edge
+
 
 class Settled:
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ async def drive(
     app: Any, *, path: str = "/v1/chat/completions", armed: bool = True, leave: bool = False, method: str = "POST"
 ) -> tuple[list[Message], Settled]:
     settled = Settled()
-    middleware = GovernanceMiddleware(app, armed=lambda: armed, metrics_token=None, grace_s=0.05)
+    middleware = GovernanceMiddleware(app, armed=lambda: armed, metrics_token=None, grace_s=0.05, edge=edge())
     middleware.settler = settled
     sent: list[Message] = []
     first = True

@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 from gatehouse.call import CallScope, current_scope
 from gatehouse.middleware import GovernanceMiddleware
-from gatehouse.scanning.ahead import MAX_BYTES, Coming, ScanAhead
+from gatehouse.scanning.ahead import MAX_BYTES, ScanAhead
 from gatehouse.scanning.scanner import Scanner
 from gatehouse.wire import Message, Receive, Scope, Send
+
+from tests.support.edge import edge
 
 KEY, OTHER = (b"authorization", b"Bearer sk-one"), (b"authorization", b"Bearer sk-two")
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "who is jane@example.com?"}]}).encode()
@@ -48,7 +50,7 @@ class Gateway:
         self.seen: list[list[str]] = []
         ahead = ScanAhead(lambda: cast("Scanner", self.begun))
         self._middleware = GovernanceMiddleware(
-            self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, ahead=ahead
+            self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, edge=edge(), ahead=ahead
         )
         self._middleware.settler = Settled()
 
@@ -145,18 +147,15 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
     assert await gateway.ask(path="/v1/messages") == [TEXTS]
 
 
-def test_a_body_is_not_held_while_its_call_goes_on() -> None:
-    begun = Begun()
-    coming = Coming(cast("Scanner", begun), "acompletion")
-    coming.feed(CHAT, more=False)
-    assert begun.texts == [TEXTS]
-    assert not coming._body
-
-
 def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatehouse.scanning.ahead._MOST_CALLERS", 2)
-    ahead = ScanAhead(lambda: cast("Scanner", Begun()))
+    scanner = Begun()
+    ahead = ScanAhead(lambda: cast("Scanner", scanner))
     callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]
     for caller in callers:
         ahead.remember(caller, admitted=True)
-    assert [ahead.coming(each, "/v1/messages") is not None for each in callers] == [False, True, True]
+    begun = []
+    for caller in callers:
+        ahead.begin(caller, "/v1/messages", json.loads(CHAT), len(CHAT))
+        begun.append(len(scanner.texts))
+    assert begun == [0, 1, 2]

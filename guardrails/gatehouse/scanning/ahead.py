@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-import orjson
-
 from gatehouse import metrics
+from gatehouse.dialects.caller_headers import CREDENTIALS
 from gatehouse.routes import call_type_of
 from gatehouse.scanning.scanner import Scanner
 from gatehouse.shapes import UnknownShape, request_view
 
-# Where clients put their key.
-_CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-litellm-api-key"))
 # Reading more than this twice takes longer than it spares; some 60,000 tokens.
 MAX_BYTES = 256 * 1024
 _MOST_CALLERS = 10_000
@@ -43,15 +40,25 @@ class ScanAhead:
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
         """Who asks, by a digest of their credentials; None where there are none."""
-        given = b"\0".join(value for name, value in headers if name in _CREDENTIALS)
+        given = b"\0".join(value for name, value in headers if name in CREDENTIALS)
         return blake2b(given, digest_size=16, key=self._salt).digest() if given else None
 
-    def coming(self, caller: bytes | None, path: str) -> Coming | None:
-        """A request of theirs to `path`, which is on its way; None where it is not scanned ahead."""
+    def begin(self, caller: bytes | None, path: str, body: Mapping[str, Any] | None, size: int) -> None:
+        """Scan what is new in a request of theirs; what is too long, or cannot be read, is left to the pipeline.
+
+        Args:
+            body: its decoded JSON; None where it has none.
+            size: of the body, in bytes.
+        """
         scanner, call_type = self._scanner(), call_type_of(path)
-        if caller not in self._admitted or scanner is None or call_type is None:
-            return None
-        return Coming(scanner, call_type)
+        if caller not in self._admitted or scanner is None or call_type is None or body is None or size > MAX_BYTES:
+            return
+        try:
+            view = request_view(call_type, _newest(body))
+        except UnknownShape:
+            return
+        metrics.scans_ahead.inc()
+        scanner.begin([part.text for part in view.texts])
 
     def remember(self, caller: bytes | None, *, admitted: bool) -> None:
         """Note how a call of theirs ended."""
@@ -66,36 +73,6 @@ class ScanAhead:
             self._admitted.popitem(last=False)
 
 
-class Coming:
-    """A request whose body comes in pieces; scanned when all of it is there."""
-
-    def __init__(self, scanner: Scanner, call_type: str) -> None:
-        self._scanner = scanner
-        self._call_type = call_type
-        self._body = bytearray()
-        self._over = False
-
-    def feed(self, piece: bytes, *, more: bool) -> None:
-        """The next piece. What is too long, or cannot be read, is left to the pipeline."""
-        self._over = self._over or len(self._body) + len(piece) > MAX_BYTES
-        if self._over:
-            self._body.clear()
-            return
-        self._body += piece
-        if more:
-            return
-        self._over = True
-        body, self._body = self._body, bytearray()  # the call may go on for long
-        try:
-            view = request_view(self._call_type, _newest(orjson.loads(body)))
-        except (UnknownShape, ValueError):
-            return
-        metrics.scans_ahead.inc()
-        self._scanner.begin([part.text for part in view.texts])
-
-
-def _newest(body: Any) -> Any:
+def _newest(body: Mapping[str, Any]) -> dict[str, Any]:
     """The end of a conversation: what was said before has been scanned in the turns before, as a rule."""
-    if not isinstance(body, dict):
-        return body
     return {name: value[-_NEWEST:] if isinstance(value, list) else value for name, value in body.items()}

@@ -6,8 +6,8 @@ ever raised. Writing back what was read changes nothing. The call types are Lite
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 from gatehouse.shapes import chat, media, messages, responses
 from gatehouse.shapes.chat_events import chat_carrier, chat_event
@@ -15,10 +15,12 @@ from gatehouse.shapes.events import EventView, Source
 from gatehouse.shapes.fields import Reader
 from gatehouse.shapes.messages_events import messages_carrier, messages_event
 from gatehouse.shapes.parts import JSON, KEY, DeltaPart, FilePart, Path, TextPart, UnknownShape, View, plain, unknown
+from gatehouse.shapes.proxy import Request, callers_metadata
 from gatehouse.shapes.responses_events import responses_carrier, responses_event
 from gatehouse.shapes.writing import write_back
 
 __all__ = [
+    "ALL_NAMES",
     "JSON",
     "KEY",
     "DeltaPart",
@@ -34,6 +36,7 @@ __all__ = [
     "carrier",
     "delta_parts",
     "event_view",
+    "names_of",
     "request_parts",
     "request_view",
     "write_back",
@@ -51,11 +54,16 @@ _DIALECTS: dict[str, tuple[Reader, Reader]] = {
     "anthropic_messages": (messages.messages_request, messages.messages_answer),
     "responses": (responses.responses_request, responses.responses_answer),
 }
-_BY_CALL_TYPE = {
+_BY_CALL_TYPE: dict[str, tuple[Reader, Reader]] = {
     **_DIALECTS,
     **{f"a{name}": readers for name, readers in _DIALECTS.items()},
     "call_mcp_tool": (media.mcp_request, media.mcp_answer),
 }
+
+# What the API of any route has.
+ALL_NAMES: Final = frozenset[str]().union(
+    *(reader.names for reader, _ in _DIALECTS.values() if isinstance(reader, Request))
+)
 
 _StreamReader: TypeAlias = Callable[[dict[str, Any]], EventView]
 _Carrier: TypeAlias = Callable[[Mapping[str, Any], Source, str], dict[str, Any]]
@@ -68,13 +76,31 @@ _STREAMS: dict[str, tuple[_StreamReader, _Carrier]] = {
 }
 
 
-def request_view(call_type: str, body: Mapping[str, Any]) -> View:
+def names_of(call_type: str) -> frozenset[str]:
+    """The fields that the API of a call type has at the top of a request.
+
+    Raises:
+        UnknownShape: the call type is not known.
+    """
+    reader = _readers(call_type)[0]
+    return reader.names if isinstance(reader, Request) else frozenset()
+
+
+def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[str] = ()) -> View:
     """Everything that a model will read of a request: its texts and its files.
+
+    Args:
+        metadata: names in the request's metadata that are the caller's; LiteLLM keeps notes of its own beside them.
 
     Raises:
         UnknownShape: the call type or the body is not understood.
     """
-    return _view(call_type, body, 0)
+    view = _view(call_type, body, 0)
+    try:
+        callers_metadata(view, body, frozenset(metadata), names_of(call_type))
+    except RecursionError:
+        raise unknown(("metadata",), "nested too deep") from None
+    return view
 
 
 def request_parts(call_type: str, body: Mapping[str, Any]) -> list[TextPart]:
@@ -96,10 +122,15 @@ def answer_parts(call_type: str, answer: Mapping[str, Any]) -> list[TextPart]:
     return _view(call_type, answer, 1).texts
 
 
-def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
+def _readers(call_type: str) -> tuple[Reader, Reader]:
     readers = _BY_CALL_TYPE.get(call_type) if isinstance(call_type, str) else None
     if readers is None:
         raise UnknownShape(f"no shape is known for call type {plain(call_type) or '…'}")
+    return readers
+
+
+def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
+    readers = _readers(call_type)
     if not isinstance(body, Mapping):
         raise unknown((), "an object was expected")
     view = View()

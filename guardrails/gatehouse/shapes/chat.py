@@ -36,7 +36,7 @@ from gatehouse.shapes.fields import (
 )
 from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import Path, View, unknown
-from gatehouse.shapes.proxy import request
+from gatehouse.shapes.proxy import Request
 
 _TOOL_CALL: dict[str, Reader] = {
     "id": token,
@@ -114,7 +114,7 @@ _response_format = tagged(
         "grammar": as_role("other", fields({"type": token, "grammar": text})),
     }
 )
-chat_request = request(
+chat_request = Request(
     {
         **dict.fromkeys(_OF_PROVIDERS, other_free),
         "reasoning_effort": _effort,
@@ -175,7 +175,7 @@ def _prompt(view: View, value: Any, path: Path, role: str) -> None:
 
 
 prompt = as_role("user", _prompt)
-completions_request = request(
+completions_request = Request(
     {
         "prompt": prompt,
         "suffix": as_role("user", text),

@@ -6,6 +6,7 @@ JSON inside a string is read decoded where that shows more than the string does:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -101,7 +102,7 @@ def decode(value: str | bytes | bytearray) -> Any:
         ValueError: this is no JSON.
         RecursionError: it is nested too deep.
     """
-    return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant)
+    return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
 
 
 def number_text(value: float) -> str | None:
@@ -158,6 +159,14 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise RepeatedName
     return found
+
+
+def _finite(text: str) -> float:
+    """A number that can be calculated with; readers disagree on what 1e999 is."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number out of range")
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -21,9 +21,9 @@ from gatehouse.shapes.fields import (
 )
 from gatehouse.shapes.freejson import free, schema, written_result
 from gatehouse.shapes.parts import Path, View, unknown
-from gatehouse.shapes.proxy import request
+from gatehouse.shapes.proxy import Request
 
-embeddings_request = request({"input": prompt}, "dimensions encoding_format input_type".split())
+embeddings_request = Request({"input": prompt}, "dimensions encoding_format input_type".split())
 
 
 def _moderated(view: View, value: Any, path: Path, role: str) -> None:
@@ -33,24 +33,24 @@ def _moderated(view: View, value: Any, path: Path, role: str) -> None:
 
 
 _moderated_input = either(string=text, items=either(string=text, mapping=one_part))
-moderations_request = request({"input": _moderated})
+moderations_request = Request({"input": _moderated})
 
-images_request = request(
-    # LiteLLM shows the prompt to its hooks as a message too, and sends what the message then says.
+images_request = Request(
     {
         "prompt": as_role("user", text),
-        "messages": each(message),
         "image": either(string=link("image"), items=link("image")),
     },
     """background moderation n output_compression output_format partial_images quality response_format size style
     input_fidelity seed aspect_ratio""".split(),
+    # LiteLLM shows the prompt to its hooks as a message too, and sends what the message then says.
+    added={"messages": each(message)},
 )
 _voice = either(string=token, mapping=fields({"id": token}))
-speech_request = request(
+speech_request = Request(
     {"input": as_role("user", text), "instructions": as_role("system", text), "voice": _voice},
     "response_format speed stream_format".split(),
 )
-transcription_request = request(
+transcription_request = Request(
     {
         "file": present("audio", skip),
         "prompt": as_role("user", text),
@@ -74,7 +74,7 @@ transcription_answer = as_role(
 
 # LiteLLM shows a tool call as a message too, which it writes from the two fields here and does not send.
 _mcp_arguments = as_role("assistant", free)
-mcp_request = request(
+mcp_request = Request(
     {
         "messages": skip,
         "name": other_text,

@@ -16,7 +16,7 @@ from gatehouse.shapes.content import (
 )
 from gatehouse.shapes.fields import as_role, each, fields, kind_only, skip, tagged, text, token, tokens
 from gatehouse.shapes.freejson import free
-from gatehouse.shapes.proxy import request
+from gatehouse.shapes.proxy import Request
 
 _server = fields(
     {
@@ -27,7 +27,7 @@ _server = fields(
         "tool_configuration": fields({"allowed_tools": names, "enabled": token}),
     }
 )
-messages_request = request(
+messages_request = Request(
     {
         "messages": each(message),
         "system": as_role("system", content),

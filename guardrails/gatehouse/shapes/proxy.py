@@ -1,7 +1,8 @@
 """What every request to the proxy may carry: settings of the API, and what LiteLLM itself puts beside them.
 
-Only fields that no model reads are passed over. LiteLLM's own options that change what a model reads (`fallbacks` with
-messages, prompt templates, `model_list`) are on no list, and so refused when they say anything.
+Callers cannot say what LiteLLM obeys (`dialects.caller_fields`): what is passed over here was put there by LiteLLM
+itself. Its options that change what a model reads (`fallbacks`, prompt templates, `model_list`) are on no list, and so
+refused when they say anything.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from gatehouse.shapes.fields import Reader, as_role, fields, kind_only, refuse, skip, text, token, tokens
 from gatehouse.shapes.freejson import free
-from gatehouse.shapes.parts import Path, View, unknown
+from gatehouse.shapes.parts import KEY, Path, View
 
 other_text = as_role("other", text)
 other_free = as_role("other", free)
@@ -34,16 +35,6 @@ _INTERNAL = """
 """.split()
 
 
-def _fallbacks(view: View, value: Any, path: Path, role: str) -> None:
-    """Other models by name; a fallback that brings messages of its own is refused."""
-    if not isinstance(value, list):
-        raise unknown(path, "a list was expected")
-    for index, inner in enumerate(value):
-        if not isinstance(inner, str):
-            raise unknown((*path, index), "a fallback may only name a model")
-        view.text((*path, index), inner, "other")
-
-
 _COMMON: dict[str, Reader] = {
     "model": token,
     "stream": token,
@@ -55,23 +46,67 @@ _COMMON: dict[str, Reader] = {
     "prompt_cache_options": kind_only,
     "service_tier": token,
     "inference_geo": token,
+}
+# A key's or a team's settings may have LiteLLM put these there; no caller can.
+_BY_OPERATOR: dict[str, Reader] = {
     "litellm_system_prompt": as_role("system", text),
-    "fallbacks": _fallbacks,
     "mock_response": other_free,
     "extra_headers": other_free,
     "extra_query": other_free,
 }
 
 
-def request(table: Mapping[str, Reader], settings: Iterable[str] = ()) -> Reader:
+class Request:
     """A dialect's whole request: its own fields, its plain settings, and what every request may carry.
 
-    `extra_body` is laid over the body by OpenAI's client, so it is read as one.
+    Args:
+        table: readers of the dialect's own fields.
+        settings: names of its plain settings.
+        added: readers of what LiteLLM itself puts there for its hooks.
+
+    Attributes:
+        names: the fields that the API has, so that a caller may say them.
     """
-    known: dict[str, Reader] = {**_COMMON, **dict.fromkeys(settings, tokens), **table}
-    below = fields({**known, "metadata": other_free})
-    internal: dict[str, Reader] = dict.fromkeys((*_INTERNAL, "metadata"), skip)
-    return fields({**internal, **known, "extra_body": below}, otherwise=_unnamed)
+
+    def __init__(
+        self, table: Mapping[str, Reader], settings: Iterable[str] = (), added: Mapping[str, Reader] | None = None
+    ) -> None:
+        own: dict[str, Reader] = {**_COMMON, **dict.fromkeys(settings, tokens), **table}
+        self.names = frozenset(own)
+        known = {**own, **_BY_OPERATOR, **(added or {})}
+        # What no API has is read to its last word; what one has is read as if it stood at the top.
+        below = fields({**known, "metadata": other_free}, otherwise=_unknown)
+        internal: dict[str, Reader] = dict.fromkeys((*_INTERNAL, "metadata"), skip)
+        self._read = fields({**internal, **known, "extra_body": below}, otherwise=_unnamed)
+
+    def __call__(self, view: View, value: Any, path: Path, role: str) -> None:
+        """Read a request that the edge has let through, with what LiteLLM put beside it."""
+        self._read(view, value, path, role)
+
+
+def _unknown(view: View, value: Any, path: Path, role: str) -> None:
+    view.text((*path, KEY), str(path[-1]), "other")
+    other_free(view, value, path, role)
+
+
+def callers_metadata(view: View, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:
+    """Read what the caller says in metadata, and in tags, wherever LiteLLM has put it.
+
+    Args:
+        names: of the entries that are the caller's.
+        read: the fields that the dialect itself reads.
+    """
+    for place in ("metadata", "litellm_metadata"):
+        held = body.get(place)
+        if not isinstance(held, dict):
+            continue
+        for name in names if place not in read else ():
+            if name in held:
+                view.text((place, name, KEY), name, "other")
+                if held[name] is not None:
+                    other_free(view, held[name], (place, name), "other")
+    if isinstance(body.get("tags"), list):
+        other_free(view, body["tags"], ("tags",), "other")
 
 
 def _unnamed(view: View, value: Any, path: Path, role: str) -> None:

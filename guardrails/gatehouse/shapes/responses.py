@@ -35,7 +35,7 @@ from gatehouse.shapes.fields import (
 )
 from gatehouse.shapes.freejson import free, json_text, schema, written_result
 from gatehouse.shapes.parts import KEY, Path, View, unknown
-from gatehouse.shapes.proxy import request
+from gatehouse.shapes.proxy import Request
 
 _caller = fields({"type": token, "caller_id": token})
 _ITEM: dict[str, Reader] = {
@@ -174,7 +174,7 @@ _format = either(
         {"text": fields({"type": token}), "json_object": fields({"type": token}), "json_schema": json_schema}
     ),
 )
-responses_request = request(
+responses_request = Request(
     {
         "instructions": as_role("system", content),
         "input": as_role("user", either(string=text, items=either(string=text, mapping=input_item))),
@@ -188,6 +188,8 @@ responses_request = request(
         "conversation": either(string=token, mapping=fields({"id": token})),
         "prompt": fields({"id": token, "version": token, "variables": as_role("user", _variables)}),
         "context_management": other_free,
+        # The Codex CLI says here what it is.
+        "client_metadata": other_free,
         "moderation": other_free,
         "stop": names,
         "response_format": other_free,

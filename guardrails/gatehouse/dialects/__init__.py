@@ -1,0 +1,1 @@
+"""The reader and writer of bodies, by the API that they speak."""

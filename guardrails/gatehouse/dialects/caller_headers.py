@@ -1,0 +1,112 @@
+"""Which headers of a model call LiteLLM sees: an allow-list, for it obeys headers, logs them, and may send them on.
+
+Promises: one credential reaches LiteLLM, the one that authenticates the caller, so that none can be meant for a
+provider; a header of LiteLLM's own that is not on the list is refused by name; every other header is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gatehouse.dialects.caller_fields import CallerBounds
+from gatehouse.errors import InvalidRequest
+
+Headers = list[tuple[bytes, bytes]]
+
+# Where clients put their key, in the order in which LiteLLM looks for it.
+CREDENTIALS: Final = (
+    b"x-litellm-api-key",
+    b"authorization",
+    b"api-key",
+    b"x-api-key",
+    b"x-goog-api-key",
+    b"ocp-apim-subscription-key",
+)
+# What a server and a body need.
+_PLAIN: Final = frozenset((b"host", b"accept", b"content-type", b"content-length", b"connection"))
+# What a client says of itself, as far as it cannot hold a text.
+_SHAPED: Final = {
+    b"user-agent": re.compile(rb"[A-Za-z0-9_.-]{1,40}(?:/[A-Za-z0-9_.+-]{1,30})?"),
+    b"traceparent": re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
+    b"anthropic-version": re.compile(rb"\d{4}-\d\d-\d\d"),
+    b"anthropic-beta": re.compile(rb"[a-z0-9-]{1,64}(?: ?, ?[a-z0-9-]{1,64}){0,31}"),
+}
+_OURS: Final = b"x-gatehouse-"
+_LITELLMS: Final = b"x-litellm-"
+_INSTEAD: Final = {
+    b"x-litellm-tags": "Put tags into the body.",
+    b"x-litellm-session-id": "Name a session in X-Gatehouse-Session.",
+    b"x-litellm-trace-id": "Name a session in X-Gatehouse-Session.",
+    b"x-litellm-agent-id": "Name an agent in X-Gatehouse-Agent.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredHeaders:
+    """Names of headers, in lower case, that the operator has told LiteLLM to read.
+
+    Attributes:
+        key: where it looks for a caller's key first.
+        others: what else it reads.
+    """
+
+    key: bytes | None = None
+    others: frozenset[bytes] = frozenset()
+
+
+def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, configured: ConfiguredHeaders) -> Headers:
+    """The headers that LiteLLM may see.
+
+    Args:
+        headers: names in lower case.
+        bounds: how far a caller may set what the operator has configured.
+
+    Raises:
+        InvalidRequest: one is LiteLLM's own, and callers may not set it.
+    """
+    given = list(headers)
+    names = {name for name, _ in given}
+    places = CREDENTIALS if configured.key is None else (configured.key, *CREDENTIALS)
+    credential = next((name for name in places if name in names), None)
+    kept: Headers = []
+    for name, value in given:
+        if name in places:
+            if name == credential:
+                kept.append((name, value))
+        elif name in configured.others or name in _PLAIN or name.startswith(_OURS):
+            kept.append((name, value))
+        elif name in _SHAPED:
+            if shaped := _SHAPED[name].match(value.strip()):
+                kept.append((name, shaped[0]))
+        elif name in _BOUNDED:
+            kept.append((name, _BOUNDED[name](name, value, bounds)))
+        elif name.startswith(_LITELLMS):
+            raise _refused(name, f"callers may not set it. {_INSTEAD.get(name, 'Leave it out and ask again.')}")
+    return kept
+
+
+def _timeout(name: bytes, value: bytes, bounds: CallerBounds) -> bytes:
+    if not re.fullmatch(rb"\d{1,6}(\.\d{1,6})?", value) or not 0 < float(value) <= bounds.timeout_s:
+        raise _refused(name, f"a number of seconds up to {bounds.timeout_s:g} was expected.")
+    return value
+
+
+def _num_retries(name: bytes, value: bytes, bounds: CallerBounds) -> bytes:
+    if not re.fullmatch(rb"\d{1,3}", value) or int(value) > bounds.num_retries:
+        raise _refused(name, f"a whole number up to {bounds.num_retries} was expected.")
+    return value
+
+
+_BOUNDED: Final[dict[bytes, Callable[[bytes, bytes, CallerBounds], bytes]]] = {
+    b"x-litellm-timeout": _timeout,
+    b"x-litellm-stream-timeout": _timeout,
+    b"x-litellm-num-retries": _num_retries,
+}
+
+
+def _refused(name: bytes, why: str) -> InvalidRequest:
+    shown = name.decode("ascii", "replace")
+    return InvalidRequest(f"{shown if re.fullmatch('[a-z0-9-]{1,60}', shown) else 'a header'}: {why}")

@@ -1,0 +1,144 @@
+"""Takes a model call in: its headers, its body, and what may be said in both, before LiteLLM sees any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from gatehouse.call import CallScope
+from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
+from gatehouse.dialects.caller_headers import ConfiguredHeaders, passed_on
+from gatehouse.errors import GovernanceError, InvalidRequest
+from gatehouse.gateway.request_body import BodyReader, json_object
+from gatehouse.routes import TRANSCRIPTION, call_type_of
+from gatehouse.shapes import names_of
+from gatehouse.shapes.parts import plain
+from gatehouse.wire import Message, Receive, Scope
+
+_FORM: Final = b"multipart/form-data"
+# What LiteLLM reads in place of a body that is refused: it shall only say who the caller is.
+_NOTHING: Final = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request that was taken in.
+
+    Attributes:
+        body: what LiteLLM is given.
+        asked: the body as it was read; None where it is a form, or is refused.
+    """
+
+    body: bytes
+    asked: Mapping[str, Any] | None
+
+
+class Edge:
+    """One gateway process's.
+
+    Args:
+        reader: reads bodies.
+        engine: what callers may not say to LiteLLM.
+        bounds: how far a caller may set what the operator has configured.
+        configured: the headers that the operator has LiteLLM read.
+    """
+
+    def __init__(
+        self,
+        reader: BodyReader,
+        engine: EngineFields,
+        bounds: Callable[[], CallerBounds] = CallerBounds,
+        configured: Callable[[], ConfiguredHeaders] = ConfiguredHeaders,
+    ) -> None:
+        self.reader = reader
+        self._engine = engine
+        self._bounds = bounds
+        self._configured = configured
+
+    async def take(self, call: CallScope, scope: Scope, receive: Receive) -> Taken:
+        """Read a request. What may not be said in it is noted as the call's fault, which its caller is told once
+        LiteLLM has said who they are; `scope` then has the headers that go with the body.
+
+        Raises:
+            GovernanceError: the body is over the bounds.
+            ClientLeft: nobody waits for an answer.
+        """
+        body = await self.reader.read(scope["headers"], receive)
+        asked: Mapping[str, Any] | None = None
+        headers = scope["headers"]
+        try:
+            headers = passed_on(headers, self._bounds(), self._configured())
+            if any(name == b"content-encoding" for name, _ in scope["headers"]):
+                raise InvalidRequest("content-encoding: compressed bodies are not read. Send the body as it is.")
+            body, asked = await self._read(call, headers, body)
+        except GovernanceError as error:
+            call.fault = error
+            body, headers = _NOTHING, _only_credentials(headers)
+        as_json = (b"application/json",) if asked is not None or call.fault is not None else ()
+        scope["headers"] = [
+            *((name, value) for name, value in headers if name not in _ABOUT_BODY or (name == _TYPE and not as_json)),
+            *((_TYPE, value) for value in as_json),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        # LiteLLM reads a version and a model there too; no API that is governed says anything in it.
+        scope["query_string"] = b""
+        return Taken(body, asked)
+
+    async def _read(
+        self, call: CallScope, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[bytes, Mapping[str, Any] | None]:
+        call_type = call_type_of(call.route)
+        if call_type is None:
+            await _check_form(headers, body)
+            return body, None
+        given = json_object(body)
+        asked = caller_request(call_type, given, self._engine, self._bounds())
+        tags = ("tags",) if asked.get("tags") else ()  # LiteLLM puts them into its metadata
+        call.caller_metadata = frozenset((*(asked.get("metadata") or ()), *tags))
+        same = asked.keys() == given.keys() and "extra_body" not in given
+        return body if same else orjson.dumps(asked), asked
+
+
+_TYPE: Final = b"content-type"
+_ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"expect"))
+
+
+def _only_credentials(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Of headers that may be the fault themselves, those that say who the caller is."""
+    return [(name, value) for name, value in headers if not name.startswith(b"x-litellm-") or name.endswith(b"-key")]
+
+
+async def _check_form(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """A file to be transcribed, and the API's fields beside it.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    kind = next((value for name, value in headers if name == _TYPE), b"")
+    if not kind.lower().startswith(_FORM):
+        raise InvalidRequest("content-type: a multipart form with a file was expected. Send one.")
+    known, seen = names_of(TRANSCRIPTION), set[str]()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        async with Request({"type": "http", "headers": headers}, receive).form() as form:
+            for name in form:
+                plain_name = name.removesuffix("[]")
+                if plain_name not in known:
+                    raise InvalidRequest(
+                        f"{plain(name) or 'a field'}: callers may not set it on this route. Leave it out.",
+                        param=plain(name),
+                    )
+            for name, _ in form.multi_items():
+                if name in seen and not name.endswith("[]"):
+                    raise InvalidRequest(f"{plain(name) or 'a field'}: it is sent twice. Send it once.")
+                seen.add(name)
+    except HTTPException:
+        raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None

@@ -1,0 +1,126 @@
+"""A request's body, read in full and within bounds before anybody looks at it: at whoever's cost, it is not ours.
+
+Promises: no more than the bound is held of a body, however it comes; a body that comes too slowly ends; what does not
+end in time or fits in no bound is refused before its sender is authenticated, and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from gatehouse.clock import monotonic
+from gatehouse.errors import GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow
+from gatehouse.shapes.freejson import RepeatedName, decode
+from gatehouse.wire import Message, Receive
+
+# A client has this long for the beginning of its body, and longer the more has come: at this rate, at least.
+GRACE_S: Final = 10.0
+MIN_BYTES_PER_S: Final = 16 * 1024
+# Of all bodies that are on their way at once. More clients than that wait for others.
+MAX_UNDER_WAY: Final = 256 * 1024 * 1024
+# A client reads its answer when it has sent its request: for this long, what is too much is taken and thrown away.
+_DRAIN_S: Final = 3.0
+# How JSON writes half of a character of two halves.
+_SURROGATE: Final = b"\\ud"
+
+
+class ClientLeft(Exception):
+    """The client left before its body was complete."""
+
+
+class BodyReader:
+    """Reads bodies for one gateway process.
+
+    Args:
+        max_bytes: the most that one may have.
+        grace_s: how long a client may take for the beginning.
+        max_under_way: bytes of all that are being read.
+    """
+
+    def __init__(self, max_bytes: int, *, grace_s: float = GRACE_S, max_under_way: int = MAX_UNDER_WAY) -> None:
+        self.max_bytes = max_bytes
+        self._grace_s = grace_s
+        self._max_under_way = max_under_way
+        self._under_way = 0
+
+    async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
+        """All of a body.
+
+        Raises:
+            TooLarge, TooSlow, GovernanceUnavailable: it is refused.
+            ClientLeft: nobody waits for an answer.
+        """
+        declared = next((value for name, value in headers if name == b"content-length"), b"")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            # A client that asked first (Expect: 100-continue) is told at once, and has sent nothing.
+            if not any(name == b"expect" for name, _ in headers):
+                await _drain(receive)
+            raise self._too_large()
+        pieces: list[bytes] = []
+        size = 0
+        begun = monotonic()
+        try:
+            while True:
+                left = begun + self._grace_s + size / MIN_BYTES_PER_S - monotonic()
+                try:
+                    async with asyncio.timeout(max(left, 0)):
+                        message = await receive()
+                except TimeoutError:
+                    raise TooSlow("The body did not come in time. Send the request again.") from None
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                piece = message.get("body", b"")
+                size += len(piece)
+                self._under_way += len(piece)
+                if size > self.max_bytes:
+                    pieces.clear()
+                    await _drain(receive)
+                    raise self._too_large()
+                if self._under_way > self._max_under_way:
+                    raise GovernanceUnavailable("The gateway is reading as much as it can. Try again soon.")
+                pieces.append(piece)
+                if not message.get("more_body"):
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            self._under_way -= size
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self.max_bytes // 1024:,} KiB, which is the most. Send less.")
+
+
+async def _drain(receive: Receive) -> None:
+    """Take what still comes and throw it away, for a moment: a client that still sends does not see its answer."""
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while True:
+                message: Message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is, read as strictly as its strictest reader.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        value = decode(body.decode("utf-8"))
+        if _SURROGATE in body.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RepeatedName:
+        raise InvalidRequest("The body has an object with two entries of one name. Send each once.") from None
+    except UnicodeEncodeError:
+        raise InvalidRequest("The body has half of a character (a lone surrogate). Send whole ones.") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deep. Send it flatter.") from None
+    except ValueError:
+        raise InvalidRequest("The body is not JSON, or not in UTF-8. Send a JSON object.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body is not a JSON object. Send one.")
+    return value

@@ -1,0 +1,1 @@
+"""What Gatehouse knows of LiteLLM's proxy."""
