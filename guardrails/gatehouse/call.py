@@ -167,8 +167,9 @@ class CallScope:
     `intent` becomes true once its row is committed; only then may anything go upstream. `refusal` replaces whatever
     LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is
     what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
-    placeholders, and lives nowhere else. `fault` is what is wrong with the request as it came, of which its caller
-    is told once LiteLLM knows them; `caller_metadata` are the names in the metadata that the caller sent.
+    placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
+    masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
+    them; `caller_metadata` are the names in the metadata that the caller sent, `new_fields` those that no API has.
     `approval` is the one that the call used up. `left` is set when the client is gone, `closed` when the connection
     is over.
     """
@@ -184,6 +185,7 @@ class CallScope:
     facts: Facts | None = None
     models: set[str] = field(default_factory=set)
     mask: Mask | None = None
+    replaced: dict[str, str] = field(default_factory=dict, repr=False)
     approval: Approval | None = field(default=None, repr=False)
     left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     litellm_call_id: str | None = None
@@ -191,6 +193,7 @@ class CallScope:
     intent_tried: bool = False
     fault: GovernanceError | None = None
     caller_metadata: frozenset[str] = frozenset()
+    new_fields: tuple[str, ...] = ()
     refusal: GovernanceError | None = None
     answer_blocked: GovernanceError | None = None
     outcome: Outcome | None = None

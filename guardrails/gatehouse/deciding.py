@@ -89,10 +89,10 @@ class Deciding:
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(body, keep_text=True) if self._kept.mode is ContentMode.FULL else None
-                mask = examining.mask(governance, decision, texts, scans, body)
-                if mask is not None:
+                masked = examining.mask(governance, decision, texts, scans, body)
+                if masked is not None:
                     stages.kept_by_provider(body)
-                    scope.mask = mask
+                    scope.mask, scope.replaced = masked
                 stages.oblige(body, decision.obligation, call.call_type)
             if self._kept.mode is ContentMode.REDACTED:
                 kept = prompt_of(body, keep_text=True)

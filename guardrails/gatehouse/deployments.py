@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import litellm
 from litellm.litellm_core_utils.get_model_cost_map import GetModelCostMap
 from litellm.proxy import proxy_server
 from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
@@ -29,6 +30,11 @@ _FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fa
 
 # Providers that LiteLLM lists under another name.
 _LISTED_AS: Final = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
+# Where LiteLLM leaves `extra_body` out, whoever the provider is.
+_DROPS_NEW_FIELDS: Final = frozenset(("moderation", "speech"))
+_SPEAK_OPENAI: Final = frozenset(
+    (*litellm.openai_compatible_providers, "openai", "azure", "text-completion-openai", "custom_openai", "openrouter")
+)
 # OpenAI's models by their tokenizer, as tiktoken has them.
 _O200K_NAMES = re.compile(
     r"(ft:)?(gpt-4o|gpt-4\.[1-9]|gpt-([5-9]|\d\d)|gpt-(image|audio|realtime)|chatgpt|o\d)", re.ASCII
@@ -102,6 +108,17 @@ class Deployments:
             if len(self._named) > _NAMES:
                 self._named.popitem(last=False)
         return found
+
+    def sends_new_fields(self, call_type: str, model: str) -> bool:
+        """Whether LiteLLM sends a field that it does not know on to the providers of `model`.
+
+        To those that do not speak OpenAI's API it sends none, or sends it where they refuse it.
+        """
+        if call_type.removeprefix("a") in _DROPS_NEW_FIELDS:
+            return False
+        router = self._router()
+        served = [] if router is None else router.get_model_list(model_name=model) or _named_by_teams(router, model)
+        return all(_provider(each) in _SPEAK_OPENAI for each in served)
 
     def _refresh(self, router: Any) -> None:
         """Forget everything when the router or the price list is another."""
@@ -188,6 +205,11 @@ def _deployment(entry: Mapping[str, Any]) -> Deployment:
         encoding=encoding,
         factor=_CLAUDE if claude else factor,
     )
+
+
+def _provider(entry: Mapping[str, Any]) -> str:
+    params = entry.get("litellm_params") or {}
+    return _split(str(params.get("model") or ""), params.get("custom_llm_provider"))[0]
 
 
 def _split(model: str, provider: Any) -> tuple[str, str]:

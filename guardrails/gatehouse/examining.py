@@ -80,8 +80,11 @@ def mask(
     texts: Sequence[TextPart],
     scans: Sequence[Scan],
     body: MutableMapping[str, Any],
-) -> Mask | None:
+) -> tuple[Mask, dict[str, str]] | None:
     """Mask what is found in the body; None where there was nothing.
+
+    Returns:
+        the way back, and what each text that changed is now.
 
     Raises:
         ContentBlocked: it cannot be written back.
@@ -96,7 +99,7 @@ def mask(
         write_back(body, changes)
     except UnknownShape as error:
         raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
-    return mask
+    return mask, {part.text: changes[part.path] for part in texts if part.path in changes}
 
 
 def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:

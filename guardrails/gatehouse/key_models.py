@@ -32,6 +32,11 @@ def serves(key: Any, model: str) -> bool:
     return _DEPLOYMENTS.serves(model, getattr(key, "team_id", None))
 
 
+def sends_new_fields(call_type: str, model: str) -> bool:
+    """Whether LiteLLM sends a field that it does not know on; see `Deployments.sends_new_fields`."""
+    return _DEPLOYMENTS.sends_new_fields(call_type, model)
+
+
 async def may_use(key: Any, model: str) -> bool:
     """Whether the key, as LiteLLM authenticated it, may use this model of config.yaml or of those added later."""
     try:

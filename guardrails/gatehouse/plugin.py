@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -24,10 +25,18 @@ from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, tool_calls_of, tools_of
-from gatehouse.errors import Cancelled, GovernanceError, GovernanceUnavailable, ModelNotFound, UngovernedRoute
+from gatehouse.errors import (
+    Cancelled,
+    GovernanceError,
+    GovernanceUnavailable,
+    InvalidRequest,
+    ModelNotFound,
+    UngovernedRoute,
+)
 from gatehouse.kept import note_prompt
-from gatehouse.key_models import may_use, serves
+from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
+from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
 
@@ -59,19 +68,12 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
             scope.litellm_call_id = data.get("litellm_call_id")
             call = governed_call(scope, user_api_key_dict, data, call_type)
-            if scope.fault is not None:
-                scope.call = call
-                raise scope.fault
-            if not serves(user_api_key_dict, call.model or ""):
-                # What a caller made up is no name to be kept.
-                scope.call = replace(call, model=None)
-                raise ModelNotFound(
-                    "model: this gateway serves none by that name. GET /v1/models lists those that it does.",
-                    param="model",
-                )
+            scope.call = call
+            _check(scope, user_api_key_dict, call)
             await self.pipeline.admit(scope, call, data)
             if scope.mask is not None:
-                _forget(data)
+                _forget(data, scope.replaced)
+                scope.replaced = {}
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except asyncio.CancelledError:
@@ -139,22 +141,43 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             await self.pipeline.ended(scope, outcome)
 
 
+def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
+    """Look at what only matters once LiteLLM has said who the caller is.
+
+    Raises:
+        GovernanceError: the call is refused before any stage sees it.
+    """
+    if scope.fault is not None:
+        raise scope.fault
+    if not serves(key, call.model or ""):
+        scope.call = replace(call, model=None)  # what a caller made up is no name to be kept
+        raise ModelNotFound(
+            "model: this gateway serves none by that name. GET /v1/models lists those that it does.", param="model"
+        )
+    if scope.new_fields and not sends_new_fields(call.call_type, call.model or ""):
+        shown = plain(scope.new_fields[0]) or "a field"
+        raise InvalidRequest(
+            f"{shown}: this API does not have it, and LiteLLM would not send it on to this model. Leave it out.",
+            param=plain(scope.new_fields[0]),
+        )
+
+
 def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
     """Remember the refusal, so that the middleware answers with it, and give LiteLLM something it understands."""
     scope.refusal = error
     return HTTPException(error.status, error.body(str(scope.call_id)))
 
 
-def _forget(data: dict[str, Any]) -> None:
-    """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend."""
-    sent = data.get("metadata")
+def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
+    """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend.
+
+    Args:
+        replaced: what each masked text is now.
+    """
     for place in ("metadata", "litellm_metadata"):
-        noted = data.get(place)
-        if not isinstance(noted, dict) or not isinstance(sent, dict):
-            continue
-        copied = noted.get("requester_metadata")
-        if isinstance(copied, dict):
-            noted["requester_metadata"] = {name: sent[name] for name in copied if name in sent}
+        if isinstance(notes := data.get(place), dict):
+            for name, value in notes.items():
+                notes[name] = _with(value, replaced)
     request = data.get("proxy_server_request")
     if isinstance(request, dict):
         request["body"] = {name: data[name] for name in request.get("body") or () if name in data}
@@ -165,6 +188,17 @@ def _forget(data: dict[str, Any]) -> None:
         for name in ("messages", "input"):
             if name in logged.model_call_details:
                 logged.model_call_details[name] = asked
+
+
+def _with(value: Any, replaced: Mapping[str, str]) -> Any:
+    """A copy of a text, or of what holds texts, with those replaced; anything else as it is."""
+    if isinstance(value, str):
+        return replaced.get(value, value)
+    if type(value) is dict:
+        return {replaced.get(name, name): _with(inner, replaced) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_with(inner, replaced) for inner in value)
+    return value
 
 
 def _model_group(kwargs: dict[str, Any]) -> str:

@@ -150,7 +150,10 @@ def spend_logs(gateway: Gateway) -> set[str]:
 
 
 MINE = "ada.canary@example.com"
-MASKED = {path: json.loads(json.dumps(body).replace(ASKED, f"write to {MINE}")) for path, body in REQUESTS.items()}
+BESIDE = {"metadata": {"who": {"is": [ASKED]}}, "tags": [ASKED]}
+MASKED = {
+    path: json.loads(json.dumps(body | BESIDE).replace(ASKED, f"write to {MINE}")) for path, body in REQUESTS.items()
+}
 
 
 @pytest.fixture

@@ -115,7 +115,9 @@ def prepare(given: Mapping[str, Any], options: Options) -> Request:
     if isinstance(body.get("response_format"), type):
         body["response_format"] = type_to_response_format_param(body["response_format"])
     extra = {"user": options.default_user_token} if "user" not in body else {}
-    context = {**({"tenant_id": options.tenant_id} if options.tenant_id else {}), **options.extra_context}
+    # The session goes in a header: in metadata the gateway takes its name for an order to LiteLLM.
+    said = {name: value for name, value in options.extra_context.items() if name != "session_id"}
+    context = {**({"tenant_id": options.tenant_id} if options.tenant_id else {}), **said}
     added: dict[str, Any] = {**extra, **({"metadata": context} if context else {})}
     session = everything.get("litellm_session_id") or options.extra_context.get("session_id")
     return Request(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -39,9 +39,13 @@ from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER
 from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.db.library import LibraryCall
+from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
+from gatehouse.gateway.edge import note_names
 from gatehouse.library import Library
 from gatehouse.plugin import governed_call, key_hash
+from gatehouse.proxy.configured import caller_bounds
+from gatehouse.proxy.control_fields import control_fields
 from gatehouse.wire import CALL_ID_HEADER, EDITED_HEADER
 
 log = logging.getLogger("gatehouse.library")
@@ -65,6 +69,26 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         503: "A part that the decision needs is not there. Try again soon.",
     }.items()
 }
+
+
+def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request's fields, where a call through the gateway could have them; else none, and the call's fault."""
+    try:
+        fields = caller_request(call_type, body, control_fields(), caller_bounds())
+    except GovernanceError as error:
+        scope.fault = error
+        return {}
+    note_names(scope, fields)
+    return fields
+
+
+def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with each new field where its caller had put it."""
+    new = body.get("extra_body") or {}
+    top = {name: value for name, value in new.items() if name in given}
+    below = {name: value for name, value in new.items() if name not in given}
+    rest = {name: value for name, value in body.items() if name != "extra_body"}
+    return {**rest, **top, **({"extra_body": below} if below else {})}
 
 
 class _Route(GovernanceRoute):
@@ -123,14 +147,17 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
         if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
         scope = CallScope(new_call_id(), asked.route, now(), monotonic())
+        fields = _fields(scope, call_type, asked.body)
         deciding = library()
         token = current_scope.set(scope)
         try:
             async with _watched(request, scope):
-                key = await authenticated(request, asked.route, encoded(asked.body))
-                body = {**asked.body, "model": model_meant(key, model)}
+                key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
+                body = {**fields, "model": model_meant(key, model)}
                 data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
-                call = replace(governed_call(scope, key, data, call_type), library=True)
+                call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
+                if scope.fault is not None:
+                    raise scope.fault
                 admitted = await deciding.decide(scope, call, body)
         except GovernanceError as error:
             scope.refusal = error
@@ -155,7 +182,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
             call_id=scope.call_id,
             verdict="allow",
             policies=list(admitted.policies),
-            body=body,
+            body=_as_it_came(body, asked.body),
             replacements=dict(admitted.originals),
             expires_at=admitted.expires_at.isoformat(timespec="milliseconds"),
         )

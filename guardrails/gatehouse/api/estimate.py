@@ -13,10 +13,13 @@ from fastapi import APIRouter, Depends, Request
 from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.api.access import Caller, GovernanceRoute
+from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.errors import InvalidRequest, LimitExceeded, NotFound
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
 from gatehouse.policy.model import Policy
 from gatehouse.prices import Prices
+from gatehouse.proxy.configured import caller_bounds
+from gatehouse.proxy.control_fields import control_fields
 from gatehouse.routes import CALL_TYPES, call_type_of
 from gatehouse.shapes import UnknownShape, request_view
 
@@ -75,7 +78,8 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         if not prices.knows(model):
             raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
         try:
-            view = request_view(call_type, body)
+            body = caller_request(call_type, body, control_fields(), caller_bounds())
+            view = request_view(call_type, body, metadata=body.get("metadata") or ())
         except UnknownShape as error:
             raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
         texts = [part.text for part in view.texts]

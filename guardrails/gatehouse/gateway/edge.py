@@ -98,10 +98,16 @@ class Edge:
             return body, None
         given = json_object(body)
         asked = caller_request(call_type, given, self._engine, self._bounds())
-        tags = ("tags",) if asked.get("tags") else ()  # LiteLLM puts them into its metadata
-        call.caller_metadata = frozenset((*(asked.get("metadata") or ()), *tags))
+        note_names(call, asked)
         same = asked.keys() == given.keys() and "extra_body" not in given
         return body if same else orjson.dumps(asked), asked
+
+
+def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
+    """Note which names of a request are the caller's own, where LiteLLM keeps notes beside them."""
+    tags = ("tags",) if asked.get("tags") else ()  # LiteLLM puts them into its metadata
+    call.caller_metadata = frozenset((*(asked.get("metadata") or ()), *tags))
+    call.new_fields = tuple(asked.get("extra_body") or ())
 
 
 _TYPE: Final = b"content-type"
