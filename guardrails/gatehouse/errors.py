@@ -180,6 +180,8 @@ class TooLarge(GovernanceError):
     status = 413
     code = "too_large"
     kind = "invalid_request_error"
+    # Or the server would wait for the rest of the body.
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class TooSlow(GovernanceError):
@@ -188,6 +190,8 @@ class TooSlow(GovernanceError):
     status = 408
     code = "too_slow"
     kind = "invalid_request_error"
+    # Or the server would wait for the rest of the body.
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class AccessDenied(GovernanceError):

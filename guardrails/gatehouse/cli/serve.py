@@ -55,6 +55,7 @@ def serve(
 
     import uvicorn
 
+    from gatehouse.gateway.http_protocol import BoundedHttpProtocol
     from gatehouse.pages import in_huge_pages
 
     # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
@@ -69,7 +70,7 @@ def serve(
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=BoundedHttpProtocol,
             access_log=False,
             log_config=None,
             timeout_graceful_shutdown=10,

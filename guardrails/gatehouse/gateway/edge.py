@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from gatehouse.call import CallScope
@@ -146,5 +146,7 @@ async def _check_form(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
                 if name in seen and not name.endswith("[]"):
                     raise InvalidRequest(f"{plain(name) or 'a field'}: it is sent twice. Send it once.")
                 seen.add(name)
-    except HTTPException:
+            if "file" not in seen:
+                raise InvalidRequest("file: a file was expected. Send one.", param="file")
+    except MultiPartException:
         raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None

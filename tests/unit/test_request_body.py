@@ -1,0 +1,243 @@
+"""A body is read within bounds, and as strictly as its strictest reader, before LiteLLM sees any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from gatehouse.call import CallScope
+from gatehouse.clock import monotonic, new_call_id, now
+from gatehouse.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow
+from gatehouse.gateway import request_body
+from gatehouse.gateway.request_body import BodyReader, ClientLeft, json_object
+from gatehouse.wire import Message
+
+from tests.support.edge import edge
+
+JSON = [(b"content-type", b"application/json")]
+FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
+
+
+class Sender:
+    """A client that sends pieces, and then waits, or has left."""
+
+    def __init__(
+        self, pieces: Iterable[bytes], *, pause_s: float = 0.0, ends: bool = True, leaves: bool = False
+    ) -> None:
+        self._pieces = list(pieces)
+        self._pause_s = pause_s
+        self._ends = ends
+        self._leaves = leaves
+        self.taken = 0
+
+    async def __call__(self) -> Message:
+        await asyncio.sleep(self._pause_s)
+        if not self._pieces:
+            if self._leaves:
+                return {"type": "http.disconnect"}
+            await asyncio.sleep(3600)
+        piece = self._pieces.pop(0)
+        self.taken += len(piece)
+        return {"type": "http.request", "body": piece, "more_body": bool(self._pieces) or not self._ends}
+
+
+async def test_a_body_is_put_together_however_it_is_cut() -> None:
+    reader = BodyReader(100)
+    assert await reader.read([], Sender([b"a" * 40, b"b" * 60])) == b"a" * 40 + b"b" * 60
+    assert await reader.read([], Sender([b""])) == b""
+
+
+async def test_a_body_over_the_bound_is_refused_and_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "_DRAIN_S", 0.05)
+    reader = BodyReader(100)
+    for headers, pieces in (
+        ([], [b"a" * 50, b"b" * 51]),
+        ([(b"content-length", b"101")], [b"a" * 101]),
+        ([(b"content-length", b"9" * 30)], [b"a"]),
+        ([], [b"x"] * 101),
+    ):
+        with pytest.raises(TooLarge):
+            await reader.read(headers, Sender(pieces))
+    assert reader._under_way == 0
+    sender = Sender([b"a"] * 1_000, ends=False)
+    with pytest.raises(TooLarge):
+        await reader.read([], sender)
+    # What still came was taken, or the client would not see its answer.
+    assert sender.taken == 1_000
+
+
+async def test_a_client_that_asks_first_is_told_at_once() -> None:
+    sender = Sender([b"a" * 101])
+    with pytest.raises(TooLarge):
+        await BodyReader(100).read([(b"content-length", b"101"), (b"expect", b"100-continue")], sender)
+    assert sender.taken == 0
+
+
+async def test_a_client_that_drips_is_cut_off_and_a_slow_one_that_keeps_going_is_not() -> None:
+    reader = BodyReader(10_000_000, grace_s=0.2)
+    for sender in (Sender([b"x"] * 1_000, pause_s=0.02), Sender([b"x"], ends=False), Sender([])):
+        with pytest.raises(TooSlow):
+            await reader.read([], sender)
+    pieces = [b"x" * 16 * 1024] * 10
+    assert len(await reader.read([], Sender(pieces, pause_s=0.05))) == 160 * 1024
+    assert reader._under_way == 0
+
+
+async def test_a_client_that_leaves_ends_the_reading() -> None:
+    with pytest.raises(ClientLeft):
+        await BodyReader(100).read([], Sender([b"x"], ends=False, leaves=True))
+
+
+async def test_all_that_is_under_way_is_bounded() -> None:
+    reader = BodyReader(100, max_under_way=150)
+    first = asyncio.create_task(reader.read([], Sender([b"x" * 100], ends=False)))
+    await asyncio.sleep(0.05)
+    with pytest.raises(GovernanceUnavailable):
+        await reader.read([], Sender([b"x" * 60]))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await reader.read([], Sender([b"x" * 60])) == b"x" * 60
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'"x"',
+        b"1",
+        b"null",
+        b"{",
+        b'{"a": 1} x',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": -1e999}',
+        b'{"a": 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": 1, "\\u0061": 2}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\\uD800 x"}',
+        b'{"\\udfff": 1}',
+        b'{"a": "\xff"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b"\xef\xbb\xbf{}",
+        '{"a": "x"}'.encode("utf-16"),
+        '{"a": "x"}'.encode("utf-32-le"),
+        b"{'a': 1}",
+        b'{"a": 01}',
+        b'{"a": "' + b"\x00" + b'"}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b'{"a": ' + b"9" * 5_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:30]),
+)
+def test_what_readers_disagree_on_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        json_object(body)
+
+
+def test_whole_characters_pass_however_they_are_written() -> None:
+    assert json_object(b'{"a": "\\ud83d\\ude00 \xf0\x9f\x98\x80 \\\\ud800"}') == {"a": "😀 😀 \\ud800"}
+    assert json_object(b' {"a": [1, 1.5, true, null, -0]} ') == {"a": [1, 1.5, True, None, 0]}
+
+
+async def take(
+    body: bytes, headers: list[tuple[bytes, bytes]] = JSON, path: str = "/v1/chat/completions"
+) -> tuple[bytes, dict[str, Any], GovernanceError | None]:
+    """What LiteLLM is given, its headers and query, and the fault that was found."""
+    call = CallScope(new_call_id(), path, now(), monotonic())
+    scope: dict[str, Any] = {"headers": list(headers), "query_string": b"api-version=x&model=y"}
+    taken = await edge().take(call, scope, Sender([body]))
+    return taken.body, {"headers": dict(scope["headers"]), "query": scope["query_string"]}, call.fault
+
+
+async def test_a_body_without_anything_new_passes_byte_for_byte() -> None:
+    body = b'{ "model":"m",  "messages":[{"role":"user","content":"caf\\u00e9 1.10"}],"temperature":1.0}'
+    passed, seen, fault = await take(body)
+    assert (passed, fault) == (body, None)
+    assert seen == {
+        "headers": {b"content-type": b"application/json", b"content-length": str(len(body)).encode()},
+        "query": b"",
+    }
+
+
+async def test_new_fields_go_where_litellm_does_not_look() -> None:
+    passed, _, fault = await take(b'{"model":"m","extra_body":{"top_p":1},"new":{"a":1}}')
+    assert fault is None
+    assert json.loads(passed) == {"model": "m", "top_p": 1, "extra_body": {"new": {"a": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"cache_key": "x"}', JSON),
+        (b'{"a": 1, "a": 2}', JSON),
+        (b"{}", [*JSON, (b"x-litellm-tags", b"a")]),
+        (b"{}", [*JSON, (b"content-encoding", b"gzip")]),
+        (b"model=m", [(b"content-type", b"application/x-www-form-urlencoded")]),
+        (b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--x--', FORM),
+    ],
+    ids=lambda value: repr(value)[:40],
+)  # fmt: skip
+async def test_a_fault_leaves_litellm_nothing_but_who_the_caller_is(
+    body: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    key = (b"authorization", b"Bearer sk-1")
+    passed, seen, fault = await take(body, [*headers, key])
+    assert fault is not None
+    assert (fault.status, passed) == (400, b"{}")
+    assert seen["headers"] == {
+        b"content-type": b"application/json",
+        b"content-length": b"2",
+        b"authorization": b"Bearer sk-1",
+    }
+
+
+def form(*fields: tuple[str, bytes]) -> bytes:
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"'.encode()
+        + (b'; filename="a.wav"' if name == "file" else b"")
+        + b"\r\n\r\n"
+        + value
+        + b"\r\n"
+        for name, value in fields
+    ]
+    return b"".join(parts) + b"--x--\r\n"
+
+
+GOOD_FORM = (("model", b"m"), ("file", b"RIFF"), ("include[]", b"logprobs"), ("include[]", b"x"), ("language", b"en"))
+
+
+async def test_a_form_with_a_file_passes_as_it_is() -> None:
+    body = form(*GOOD_FORM)
+    passed, seen, fault = await take(body, FORM, "/v1/audio/transcriptions")
+    assert (passed, fault) == (body, None)
+    assert seen["headers"][b"content-type"] == FORM[0][1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(*GOOD_FORM, ("api_base", b"http://x")),
+        form(*GOOD_FORM, ("metadata", b"{}")),
+        form(*GOOD_FORM, ("litellm_metadata[]", b"{}")),
+        form(*GOOD_FORM, ("model", b"n")),
+        form(*GOOD_FORM, ("file", b"RIFX")),
+        b"{}",
+        b"--x\r\nbroken",
+    ],
+    ids=range(7),
+)
+async def test_a_form_that_says_more_is_refused(body: bytes) -> None:
+    _, _, fault = await take(body, FORM, "/v1/audio/transcriptions")
+    assert isinstance(fault, InvalidRequest)
+
+
+async def test_json_where_a_file_was_expected_is_refused() -> None:
+    _, _, fault = await take(b'{"model": "m"}', JSON, "/v1/audio/transcriptions")
+    assert isinstance(fault, InvalidRequest)
