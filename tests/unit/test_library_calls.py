@@ -98,7 +98,7 @@ def test_all_messages_are_put_to_the_gateway_and_keys_are_not(gateway: LibraryGa
     assert [message["content"] for message in body["messages"]] == ["Be brief.", "Hello", said.content, "x" * 10_000]
     assert body["response_format"]["json_schema"]["name"] == "Answered"
     assert (body["user"], body["custom"]) == ("ada", "of a provider")
-    assert body["metadata"] == {"tenant_id": "acme", "session_id": "s-1", "a": 1}
+    assert body["metadata"] == {"tenant_id": "acme", "a": 1}
     assert "sk-of-the-provider" not in json.dumps(asked)
     assert "secret" not in json.dumps(asked)
     assert gateway.headers[0]["authorization"] == f"Bearer {SECRET}"
