@@ -1,16 +1,19 @@
 """Which routes call a model, which only manage the proxy, and which nobody vouches for.
 
-Default deny: a request is governed, or it is on the list of routes that are known not to reach a model, or it is
-refused. So whatever a new LiteLLM release adds stays closed until somebody has read it. Paths are compared as the
-server routes them (decoded, case-sensitive, no trailing slash); the tables were read from LiteLLM 1.106.2.
+Default deny: a request is governed, or the table of routes (`route_table.py`) names its method and path as open, or it
+is refused. A path that both an open and a closed route of the table match is refused, and so is whatever a new LiteLLM
+release adds, until somebody has read it. Paths are compared as the server routes them: decoded and case-sensitive.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Final
+
+from gatehouse import route_table
 
 
 class RouteKind(Enum):
@@ -21,8 +24,7 @@ class RouteKind(Enum):
     UNGOVERNED = "ungoverned"
 
 
-# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream (each has a test that sees it
-# run).
+# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream.
 _PREFIXES = r"(?:/v1|/openai/v1|)"
 _DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 _GOVERNED = re.compile(
@@ -32,46 +34,56 @@ _GOVERNED = re.compile(
     r"|/v1/messages)"
 )
 
-# Routes that read or change the proxy's own state. Those below them that would call a model, or send text to a
-# provider, are taken out again by _CLOSED.
-_OPEN_EXACT = frozenset(
-    """
-    / /governance /ui /routes /test /settings /openapi.json /docs /docs/oauth2-redirect /redoc /get_image
-    /get_favicon /get_logo_url
-    /fallback/login /login /v2/login /v3/login /v3/login/exchange /session/logout /robots.txt /active/callbacks
-    /models /v1/models /v1/model/info /v2/model/info /v1/model/deprecations
-    /health/liveliness /health/liveness /health/readiness /health/readiness/details /health/license /health/history
-    /health/latest /health/backlog /health/drain /health/shared-status
-    /utils/supported_openai_params /utils/model_info /provider/budgets /v2/team/list /v2/user/info /v2/key/info
-    /credentials /guardrails /policies /audit /lens/activity/available /api/plugins /jwt/key/mapping
-    """.split()
-)
-# Lists that LiteLLM's UI shows; what can be done to them stays closed.
-_OPEN_TO_READ = frozenset(
-    """
-    /favicon.ico /coordination_redis/settings /gateway/daily/activity /policy/templates /policy/list /prompts/list
-    /v1/agents /v1/mcp/network/client-ip /v1/mcp/server /v1/mcp/server/submissions /v1/mcp/toolset
-    /v1/mcp/user-env-vars/status /vector_store/list
-    """.split()
-)
-_OPEN_PREFIXES = tuple(
-    """
-    /governance/ /ui/ /litellm-asset-prefix/ /_next/ /swagger/ /.well-known/ /litellm/.well-known/ /sso/ /onboarding/
-    /key/ /user/ /team/ /organization/ /customer/ /end_user/ /project/ /budget/ /spend/ /global/ /tag/ /invitation/
-    /config/ /get/ /update/ /add/ /delete/ /upload/ /public/ /access_group/ /v1/access_group /management/v1/ /model/
-    /model_group/ /model_hub/ /cache/ /credentials/ /router/ /callbacks/ /alerting/ /audit/ /cost/ /agent/daily/
-    /guardrails/ /v2/guardrails/ /v1/models/ /models/ /v2/organization/ /reload/ /schedule/ /email/ /config_overrides/
-    /policies/
-    """.split()
-)
-_CLOSED = re.compile(
-    r"/key/health"  # sends a mock completion
-    r"|/(?:v1/)?models/[^/]*:.*"  # Google's generateContent and countTokens
-    r"|/config/pass_through_endpoint.*"  # opens a way around the pipeline
-    r"|/guardrails/(?:apply_guardrail|test.*|.*custom.*)"
-    r"|/policies/(?:test.*|.*suggest.*|.*enrich.*|.*generate.*)"
-    r"|/cost/predict-cache"
-)
+# Files of LiteLLM's UI, to be read only.
+_STATIC = re.compile(r"/ui(?:/.*)?|/(?:_next|litellm-asset-prefix/_next|swagger)/.*", re.DOTALL)
+# Gatehouse's own routes, which have checks of their own.
+_OURS = re.compile(r"/governance(?:/.*)?", re.DOTALL)
+
+
+class _Table:
+    """Routes of the table by method: those without parameters by name, the others as one expression."""
+
+    def __init__(self, text: str) -> None:
+        self._exact: dict[str, set[str]] = defaultdict(set)
+        patterns: dict[str, list[str]] = defaultdict(list)
+        for method, path in entries(text):
+            if "{" in path:
+                patterns[method].append(_pattern(path))
+            else:
+                self._exact[method].add(path)
+        self._patterns = {method: re.compile("|".join(all_), re.DOTALL) for method, all_ in patterns.items()}
+
+    def names(self, method: str, path: str) -> bool:
+        """Whether a route without parameters is this one."""
+        return path in self._exact.get(method, ())
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a route with parameters stands for this one."""
+        return any(
+            (pattern := self._patterns.get(name)) is not None and pattern.fullmatch(path) is not None
+            for name in (method, "ANY")
+        )
+
+
+def entries(text: str) -> Iterator[tuple[str, str]]:
+    """Each method and path of a part of the table."""
+    for line in text.split("\n"):
+        methods, _, path = line.strip().partition(" ")
+        if path:
+            yield from ((method, path) for method in methods.split(","))
+
+
+def _pattern(path: str) -> str:
+    """A path of the table as an expression that matches what LiteLLM's router would."""
+    parts = re.split(r"\{\w+(:path)?\}", path)
+    made = re.escape(parts[0])
+    for several, literal in zip(parts[1::2], parts[2::2], strict=True):
+        made += (".*" if several else "[^/]+") + re.escape(literal)
+    return f"(?:{made})"
+
+
+_OPEN = _Table(route_table.OPEN)
+_CLOSED = _Table("\n".join(route_table.CLOSED.values()))
 
 
 def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
@@ -80,19 +92,35 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
     Args:
         method: HTTP method, upper case, or `WEBSOCKET`.
         path: the decoded path of the request, without query string.
-        named: routes that policy.yaml lets through ungoverned; a name ending in `*` stands for all that begin with it.
+        named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for all that begin with it,
+            but for websockets: those are named one by one.
     """
     if _GOVERNED.fullmatch(path) and method in ("POST", "OPTIONS"):
         return RouteKind.GOVERNED if method == "POST" else RouteKind.OPEN
-    if any(path == name or (name.endswith("*") and path.startswith(name[:-1])) for name in named):
+    if any(
+        path == name or (name.endswith("*") and path.startswith(name[:-1]) and method != "WEBSOCKET") for name in named
+    ):
         return RouteKind.OPEN
-    if method == "WEBSOCKET" or _CLOSED.fullmatch(path):
-        return RouteKind.UNGOVERNED
-    if method == "GET" and path in _OPEN_TO_READ:
-        return RouteKind.OPEN
-    if method == "OPTIONS" or path in _OPEN_EXACT or path.startswith(_OPEN_PREFIXES):
-        return RouteKind.OPEN
-    return RouteKind.UNGOVERNED
+    return RouteKind.OPEN if _opened("GET" if method == "HEAD" else method, path) else RouteKind.UNGOVERNED
+
+
+def is_management(method: str, path: str) -> bool:
+    """Whether a request changes LiteLLM's own state, so that what it stores is to be checked."""
+    return method in ("POST", "PUT", "PATCH") and _opened(method, path) and not _OURS.fullmatch(path)
+
+
+def _opened(method: str, path: str) -> bool:
+    if method == "WEBSOCKET":
+        return False
+    if _OURS.fullmatch(path) or (method == "GET" and _STATIC.fullmatch(path)):
+        return True
+    bare = path.removesuffix("/") or "/"  # the server answers such a path with a redirect
+    if _OPEN.names(method, bare):
+        return True
+    if _CLOSED.names(method, bare) or _CLOSED.matches(method, path):
+        return False
+    # A colon stands before a verb of Google's API, which calls a model. Ids that are only read may have one.
+    return method == "OPTIONS" or (_OPEN.matches(method, path) and (method == "GET" or ":" not in path))
 
 
 # By path, without what stands before it: the call type as LiteLLM's hooks name it.

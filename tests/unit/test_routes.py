@@ -62,6 +62,78 @@ def test_what_nobody_vouches_for_is_refused_unless_policy_names_it(path: str) ->
     assert classify("POST", path, (path[:-1] + "*",)) is RouteKind.OPEN
 
 
+# Each was open on 0.1.0, since its path begins like one that manages the proxy.
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/models/up-chat:countTokens"),
+        ("POST", "/models/org/name:countTokens"),
+        ("POST", "/models/org/name:streamGenerateContent"),
+        ("POST", "/v1/models/org/name:generateContent"),
+        ("GET", "/models/up-chat:countTokens"),
+        ("PATCH", "/model/x:generateContent/update"),
+        ("POST", "/key/v1/files"),
+        ("POST", "/user/v1/batches"),
+        ("GET", "/models/v1/files/id/content"),
+        ("POST", "/key/mcp"),
+        ("POST", "/team/token"),
+        ("POST", "/config/update"),
+        ("POST", "/config/field/update"),
+        ("POST", "/config/field/delete"),
+        ("POST", "/config/callback/delete"),
+        ("POST", "/config_overrides/hashicorp_vault"),
+        ("POST", "/team/t/callback"),
+        ("POST", "/team/a/b/callback"),
+        ("DELETE", "/team/t/callback/langfuse"),
+        ("POST", "/team/t/disable_logging"),
+        ("POST", "/guardrails"),
+        ("PUT", "/guardrails/g"),
+        ("POST", "/policies"),
+        ("POST", "/cache/settings"),
+        ("POST", "/cache/flushall"),
+        ("PATCH", "/update/ui_settings"),
+        ("PATCH", "/update/websearch_interception_settings"),
+        ("POST", "/key/of-the-next-release"),
+        ("PROPFIND", "/key/info"),
+    ],
+)
+def test_an_open_beginning_opens_nothing_else(method: str, path: str) -> None:
+    assert classify(method, path) is RouteKind.UNGOVERNED
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models/demo"),
+        ("GET", "/v1/models/llama3:8b"),
+        ("HEAD", "/v1/models"),
+        ("GET", "/key/info/"),
+        ("GET", "/guardrails/list"),
+        ("POST", "/key/some-hash/regenerate"),
+        ("PATCH", "/model/some-id/update"),
+        ("GET", "/ui/assets/index.js"),
+        ("GET", "/governance/v1/health"),
+        ("OPTIONS", "/key/generate"),
+    ],
+)
+def test_what_the_ui_and_agents_need_stays_open(method: str, path: str) -> None:
+    assert classify(method, path) is RouteKind.OPEN
+
+
+def test_a_websocket_is_open_only_where_policy_names_it_in_full() -> None:
+    for path in ("/key/info", "/models/x", "/ui/socket", "/governance/v1/health", "/config/update"):
+        assert classify("WEBSOCKET", path) is RouteKind.UNGOVERNED
+        assert classify("WEBSOCKET", path, ("/*", path[:-1] + "*")) is RouteKind.UNGOVERNED
+    assert classify("WEBSOCKET", "/v1/realtime", ("/v1/realtime",)) is RouteKind.OPEN
+
+
+@given(st.text(st.characters(blacklist_characters="\n"), min_size=1), st.sampled_from(["/models/", "/v1/models/"]))
+def test_no_model_name_leads_to_googles_verbs(name: str, before: str) -> None:
+    for verb in ("generateContent", "streamGenerateContent", "countTokens"):
+        for method in ("POST", "PUT", "PATCH"):
+            assert classify(method, f"{before}{name}:{verb}") is RouteKind.UNGOVERNED
+
+
 def test_policy_cannot_open_a_governed_route() -> None:
     assert classify("POST", "/v1/chat/completions", ("/v1/*", "/v1/chat/completions")) is RouteKind.GOVERNED
 
