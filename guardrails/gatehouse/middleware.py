@@ -17,8 +17,9 @@ from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.request_body import ClientLeft
-from gatehouse.routes import RouteKind, classify
+from gatehouse.routes import RouteKind, classify, is_management
 from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.wire import App, Connection, Message, Receive, Scope, Send, Settler, answer, respond
 
@@ -99,10 +100,12 @@ class GovernanceMiddleware:
             current_scope.reset(token)
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """The same, with its body read already."""
+        """The same, with its body read already, and looked at where LiteLLM would store what it says."""
         if scope["type"] != "http":
             return receive
         body: bytes | None = await self._edge.reader.read(scope["headers"], receive)
+        if body is not None and is_management(scope["method"], scope["path"]):
+            check_stored(scope["path"], body)
 
         async def replayed() -> Message:
             nonlocal body

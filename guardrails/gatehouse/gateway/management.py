@@ -1,0 +1,47 @@
+"""Looks at what a management request would store, before LiteLLM does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from gatehouse.errors import InvalidRequest, TooLarge
+from gatehouse.proxy.key_settings import check_management
+
+# The largest request of LiteLLM's UI (five hundred users at once) has some 100 kB.
+MAX_BYTES: Final = 1024 * 1024
+# A picture, which LiteLLM bounds itself and never reads as settings.
+_UPLOADS: Final = frozenset({"/upload/logo"})
+
+
+def check_stored(path: str, body: bytes) -> None:
+    """Refuse a body that would store what LiteLLM must not obey.
+
+    Raises:
+        TooLarge: there is more of it than a management request may have.
+        InvalidRequest: it names the field.
+    """
+    route = path.removesuffix("/")
+    if route in _UPLOADS:
+        return
+    if len(body) > MAX_BYTES:
+        raise TooLarge(f"A management request may have {MAX_BYTES // 1024:,} KiB. Send fewer objects at once.")
+    check_management(route, _decoded(body))
+
+
+def _decoded(body: bytes) -> Any:
+    """The body's JSON, read as FastAPI reads it; None where it is none, which LiteLLM refuses or never stores."""
+    try:
+        return json.loads(body, object_pairs_hook=_once)
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply. Send settings as LiteLLM's API describes them.") from None
+    except ValueError:
+        return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each of whose names is said once: which of two counts is a matter of the reader."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise InvalidRequest("The body says a name twice. Say each name once.")
+    return made
