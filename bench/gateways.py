@@ -1,4 +1,4 @@
-"""The gateways that are compared, and how each is started on the same database, cache and configuration."""
+"""The gateways that are compared, and how each is started on the same database, Redis and configuration."""
 
 from __future__ import annotations
 

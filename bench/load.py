@@ -60,7 +60,7 @@ class Load:
 
 
 def questions() -> Iterator[bytes]:
-    """Chat requests of their own: a repeated one would be answered from the cache."""
+    """Chat requests of their own: a repeated text would not be scanned again."""
     for serial in _serials:
         question = f"Question {os.getpid()}.{serial}: why is the sky blue at noon?"
         yield chat({"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": question})

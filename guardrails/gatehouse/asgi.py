@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 import litellm
+from litellm.proxy import proxy_server
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse import metrics
@@ -35,7 +36,7 @@ from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.notifications.addresses import addresses
 from gatehouse.notifications.dispatcher import Dispatcher
 from gatehouse.pipeline import Pipeline
-from gatehouse.plugin import governance
+from gatehouse.plugin import ANSWERS_CACHED, governance
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
@@ -68,6 +69,11 @@ _TOO_LATE = (
 _HIDDEN = (
     "policy.yaml: audit.content keeps answers, but config.yaml's turn_off_message_logging hides them from callbacks. "
     "Set it to false there, which shows prompts and answers to LiteLLM's other callbacks too, or keep content: hash."
+)
+
+_POLLED = (
+    "config.yaml: litellm_settings.responses.background_mode.polling_via_cache keeps requests and answers in Redis as "
+    "they are. Take it out."
 )
 
 
@@ -205,6 +211,10 @@ class Gateway:
             return _OTHER_RELEASE.format(release, control_fields().release)
         if not governance.armed:
             return _NOT_LOADED
+        if governance.answers_cached:
+            return ANSWERS_CACHED
+        if proxy_server.polling_via_cache_enabled:
+            return _POLLED
         try:  # again, for LiteLLM has put config.yaml's providers in the place of all
             initialize_plugins(strict=True)
         except PluginError as error:

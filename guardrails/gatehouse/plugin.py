@@ -40,6 +40,13 @@ from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
 
+ANSWERS_CACHED = (
+    "config.yaml: litellm_settings.cache keeps answers under keys that a caller can choose, and so answers one team's "
+    "calls from another's. Set cache: false; Redis goes on counting with general_settings.coordination_redis. "
+    "If it says false already, the setting comes from LiteLLM's database: delete the row of the table "
+    '"LiteLLM_CacheConfig" and `cache` in the row litellm_settings of "LiteLLM_Config".'
+)
+
 
 class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     """LiteLLM's callback object."""
@@ -52,6 +59,11 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     def armed(self) -> bool:
         """Whether LiteLLM runs our hooks and they have a pipeline to run."""
         return self.pipeline is not None and self in litellm.callbacks
+
+    @property
+    def answers_cached(self) -> bool:
+        """Whether LiteLLM would answer a call from its cache; a row of its database can turn that on at any time."""
+        return litellm.cache is not None
 
     # LiteLLM calls this only where it is defined on the class itself.
     async def async_pre_call_hook(
@@ -66,6 +78,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 raise scope.refusal
             if self.pipeline is None:
                 raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+            if self.answers_cached:
+                metrics.plugin_errors.labels(stage="answers_cached").inc()
+                log.error(ANSWERS_CACHED)
+                raise GovernanceUnavailable("LiteLLM's cache of answers is on. The operator finds why in the log.")
             scope.litellm_call_id = data.get("litellm_call_id")
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call

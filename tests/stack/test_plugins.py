@@ -65,7 +65,6 @@ def configured(folder: Path, callbacks: list[str]) -> Path:
     ]
     config["router_settings"] = {"num_retries": 0}
     settings = config["litellm_settings"]
-    settings["cache"] = False
     settings["custom_provider_map"] = [{"provider": "mine", "custom_handler": "my_plugins.mine"}]
     settings["callbacks"] = callbacks
     (folder / "my_plugins.py").write_text(MODULE)

@@ -21,7 +21,7 @@ _PROBE_S = 2.0
 # Anybody may ask, so the parts are asked no more often than this.
 _FRESH_S = 2.0
 
-# Without these no call can be answered; without the others calls go on, slower or without a cache.
+# Without these no call can be answered; without the others calls go on, or the keys that need them wait.
 _VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
@@ -48,7 +48,7 @@ def watch(settings: Settings, governed: GovernanceHolder, recorder: Callable[[],
         engine, cached = await asyncio.gather(_probe(_query_engine), _probe(cache.ping if cache is not None else None))
         writer = recorder()
         return {
-            "plugin": "up" if governance.armed else "down",
+            "plugin": "up" if governance.armed and not governance.answers_cached else "down",
             "ledger": _ledger(writer),
             "policy": "stale" if governed.error else "up",
             "scanner": _scanner(governed.current),

@@ -19,7 +19,7 @@ from gatehouse.embedded.postgres import Place
 from gatehouse.embedded.settings import LOCAL, Settings
 from gatehouse.errors import SetupError
 
-CACHE_MB = 128
+COUNTERS_MB = 128
 RETENTION = "15d"
 
 
@@ -87,12 +87,12 @@ def all_parts(settings: Settings, place: Place, gateway_command: Sequence[str]) 
 
 
 def redis_conf(settings: Settings) -> str:
-    """A cache: it forgets what was used least, and a full disk does not stop it. Snapshots keep it over a restart."""
+    """Redis keeps counters: it forgets those used least, and a full disk does not stop it; snapshots outlive it."""
     if not settings.redis_password.isascii() or any(c.isspace() or c in "\"'\\" for c in settings.redis_password):
         raise SetupError("REDIS_PASSWORD: it holds more than letters, digits, '-' and '_'. Use only those in .env.")
     return (
         f"bind {LOCAL}\nport {settings.redis_port}\nprotected-mode yes\nrequirepass {settings.redis_password}\n"
-        f"dir redis\ndaemonize no\ndatabases 2\nmaxmemory {CACHE_MB}mb\nmaxmemory-policy allkeys-lru\n"
+        f"dir redis\ndaemonize no\ndatabases 2\nmaxmemory {COUNTERS_MB}mb\nmaxmemory-policy allkeys-lru\n"
         "save 300 1\nappendonly no\nstop-writes-on-bgsave-error no\n"
     )
 
