@@ -36,6 +36,7 @@ from gatehouse.errors import (
 from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
+from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
@@ -82,6 +83,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 metrics.plugin_errors.labels(stage="answers_cached").inc()
                 log.error(ANSWERS_CACHED)
                 raise GovernanceUnavailable("LiteLLM's cache of answers is on. The operator finds why in the log.")
+            # What is stored with the key or its team; it may be older than the check of what is stored.
+            check_router_settings(data.get("router_settings_override"))
             scope.litellm_call_id = data.get("litellm_call_id")
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call

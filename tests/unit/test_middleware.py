@@ -31,7 +31,13 @@ class Settled:
 
 
 async def drive(
-    app: Any, *, path: str = "/v1/chat/completions", armed: bool = True, leave: bool = False, method: str = "POST"
+    app: Any,
+    *,
+    path: str = "/v1/chat/completions",
+    armed: bool = True,
+    leave: bool = False,
+    method: str = "POST",
+    body: bytes = b"{}",
 ) -> tuple[list[Message], Settled]:
     settled = Settled()
     middleware = GovernanceMiddleware(app, armed=lambda: armed, metrics_token=None, grace_s=0.05, edge=edge())
@@ -43,7 +49,7 @@ async def drive(
         nonlocal first
         if first:
             first = False
-            return {"type": "http.request", "body": b"{}", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
         if not leave:
             await asyncio.sleep(60)
         return {"type": "http.disconnect"}
@@ -149,6 +155,29 @@ async def test_an_unknown_route_never_reaches_the_app() -> None:
     sent, settled = await drive(app, path="/v1/next-years-route")
     assert sent[0]["status"] == 403
     assert settled.calls == []
+
+
+async def test_settings_that_carry_messages_never_reach_the_app() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("reached")
+
+    body = json.dumps({"router_settings": {"fallbacks": [{"a": [{"messages": []}]}]}}).encode()
+    for method, path in (("POST", "/key/generate"), ("PATCH", "/team/some-team"), ("PUT", "/v1/access_group/g")):
+        sent, _ = await drive(app, method=method, path=path, body=body)
+        assert sent[0]["status"] == 400
+        assert json.loads(sent[1]["body"])["error"]["code"] == "invalid_request"
+
+
+async def test_a_management_request_reaches_the_app_as_it_came() -> None:
+    received: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        received.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    sent, _ = await drive(app, path="/key/generate", body=b'{"models": ["a"]}')
+    assert (sent[0]["status"], received) == (200, [b'{"models": ["a"]}'])
 
 
 async def test_metrics_stay_closed_without_a_token() -> None:
