@@ -41,6 +41,7 @@ from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
+from gatehouse.proxy import listings
 from gatehouse.proxy.configured import caller_bounds, configured_headers
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.scanning.ahead import ScanAhead
@@ -110,6 +111,7 @@ class Gateway:
         )
         keep_content_out()
         guard_contexts()
+        listings.close_to_keys()
         state = health.watch(self._settings, self._governance, lambda: self._recorder)
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))

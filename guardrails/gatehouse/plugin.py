@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -37,6 +37,7 @@ from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy.key_settings import check_router_settings
+from gatehouse.proxy.listings import listed
 from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
@@ -105,6 +106,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             raise _refuse(
                 scope, GovernanceUnavailable("The gateway could not decide on this call. Try again soon.")
             ) from None
+
+    async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
+        """Narrow what LiteLLM lists of models to what the caller may use."""
+        return await listed(user_api_key_dict, model_names)
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """The last look before bytes leave: a model call without an intent is stopped, whichever way it came."""
