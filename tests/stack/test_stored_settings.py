@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.gateway import Gateway
+from tests.support.process import wait_until
 from tests.support.upstream import Upstream
 
 CANARY = "ada.lovelace@example.com"
@@ -49,6 +50,9 @@ def test_settings_that_were_stored_before_are_refused_when_they_would_be_obeyed(
     table = '"LiteLLM_VerificationToken"' if where == "key" else '"LiteLLM_TeamTable"'
     with psycopg.connect(upstream_gateway.database_url) as connection:
         connection.execute(f"update {table} set router_settings = %s where team_id = %s", (json.dumps(SPEAKS), team))
+    # LiteLLM knows a team for a minute before it looks at it again.
+    wait_until(lambda: ask(upstream_gateway, key).status_code == 400, "the settings are read")
+    upstream.reset()
     upstream.status = 500  # so that LiteLLM would fall back
     answer = ask(upstream_gateway, key)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request"), answer.text
