@@ -152,4 +152,6 @@ def test_what_the_ui_lists_can_be_read_and_not_changed() -> None:
 @given(st.text(min_size=1))
 def test_no_suffix_turns_a_governed_route_into_an_open_one(suffix: str) -> None:
     assert classify("POST", "/v1/chat/completions" + suffix) is RouteKind.UNGOVERNED
-    assert classify("POST", suffix + "/v1/chat/completions") in (RouteKind.UNGOVERNED, RouteKind.OPEN)
+    # Behind `/openai` it is LiteLLM's other spelling of it, and below /governance a route of ours.
+    if not suffix.startswith("/governance"):
+        assert classify("POST", suffix + "/v1/chat/completions") is not RouteKind.OPEN
