@@ -44,6 +44,7 @@ from gatehouse.providers.plugins import changes_after
 from gatehouse.proxy import listings
 from gatehouse.proxy.configured import caller_bounds, configured_headers
 from gatehouse.proxy.control_fields import control_fields, other_release
+from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
@@ -108,6 +109,7 @@ class Gateway:
             grace_s=self._settings.settle_grace_s,
             edge=Edge(BodyReader(self._settings.max_body_bytes), control_fields(), caller_bounds, configured_headers),
             ahead=ScanAhead(lambda: self._governance.current.scanner),
+            slots=CallSlots,
         )
         keep_content_out()
         guard_contexts()

@@ -21,7 +21,7 @@ from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.routes import RouteKind, classify, is_management
 from gatehouse.scanning.ahead import ScanAhead
-from gatehouse.wire import App, Connection, Message, Receive, Scope, Send, Settler, answer, respond
+from gatehouse.wire import App, Connection, Message, Receive, Scope, Send, Settler, Slots, answer, respond
 
 
 class GovernanceMiddleware:
@@ -34,6 +34,7 @@ class GovernanceMiddleware:
         named_routes: says which routes policy.yaml lets through ungoverned.
         edge: takes requests in.
         ahead: scans while LiteLLM authenticates.
+        slots: makes what holds the slots that a call takes.
         metrics_token: bearer token for /metrics; without one the page is closed.
         grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
     """
@@ -48,6 +49,7 @@ class GovernanceMiddleware:
         edge: Edge,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
         ahead: ScanAhead | None = None,
+        slots: Callable[[], Slots] | None = None,
     ) -> None:
         self._app = app
         self._armed = armed
@@ -57,6 +59,7 @@ class GovernanceMiddleware:
         self._edge = edge
         self._named_routes = named_routes
         self._ahead = ahead or ScanAhead(lambda: None)
+        self._slots = slots
         self._pending: set[CallScope] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +142,8 @@ class GovernanceMiddleware:
             return
         caller = self._ahead.caller(scope["headers"])
         self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
-        connection = Connection(call, scope, receive, send, self.settler, taken.body)
+        slots = self._slots() if self._slots is not None else None
+        connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
         token = current_scope.set(call)
         try:
             await self._app(scope, connection.receive, connection.send)
@@ -148,6 +152,8 @@ class GovernanceMiddleware:
             current_scope.reset(token)
             self._ahead.remember(caller, admitted=call.intent)
             self._conclude(call, complete=connection.complete)
+            if slots is not None:
+                await slots.release()
 
     def _conclude(self, call: CallScope, *, complete: bool) -> None:
         """Settle where everything is known; else give LiteLLM a moment, for tokens and cost come after the answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -20,6 +21,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CALL_ID_HEADER = b"x-gatehouse-call-id"
 EDITED_HEADER = b"x-gatehouse-edited"
 
+# After this line of a stream its reader may leave, and send the next request. No text of a model can say it: a line
+# break inside JSON is escaped.
+_LAST_LINE = re.compile(rb"^(?:data: ?\[DONE\]|event: ?message_stop)\r?$", re.MULTILINE)
+
 
 class Settler(Protocol):
     """What the middleware needs of the pipeline."""
@@ -31,11 +36,18 @@ class Settler(Protocol):
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None: ...
 
 
+class Slots(Protocol):
+    """What LiteLLM lets one caller have only so many of at a time."""
+
+    async def release(self) -> None: ...
+
+
 class Connection:
     """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
 
     Args:
         body: the request's, which was read already.
+        slots: are given back before the caller has all of the answer.
     """
 
     def __init__(
@@ -46,6 +58,7 @@ class Connection:
         send: Send,
         settler: Settler,
         body: bytes = b"",
+        slots: Slots | None = None,
     ) -> None:
         self.complete = False
         self._call = call
@@ -54,10 +67,12 @@ class Connection:
         self._send = send
         self._settler = settler
         self._asked: bytes | None = body
+        self._slots = slots
         self._over = False
         self._answers: Answers | None = None
         self._start: Message | None = None  # of an answer that is looked at as a whole
         self._body = bytearray()
+        self._at_line_start = True
         self._watch: asyncio.Task[Message] | None = None
 
     async def receive(self) -> Message:
@@ -150,17 +165,29 @@ class Connection:
     async def _end(self, error: GovernanceError) -> None:
         """End a stream that has begun. The server then tells the app inside that nobody listens any more."""
         self._over = self.complete = True
+        await self._release()
         call_type = self._call.call.call_type if self._call.call else ""
         await self._send({"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))})
 
     async def _pass(self, message: Message) -> None:
+        body = message.get("body", b"")
         if not message.get("more_body"):
             self.complete = not self._call.client_gone
+            await self._release()
+        elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):
+            await self._release()
+        if body:
+            self._at_line_start = body.endswith((b"\n", b"\r"))
         await self._send(message)
+
+    async def _release(self) -> None:
+        if self._slots is not None:
+            await self._slots.release()
 
     async def _instead(self, error: GovernanceError) -> None:
         self._over = self.complete = True
         self._call.http_status = error.status
+        await self._release()
         await answer(self._scope, self._send, error, self._call)
 
     def close(self) -> None:

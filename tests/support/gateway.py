@@ -169,7 +169,7 @@ def _is_engine(process: psutil.Process) -> bool:
 
 
 def config_with_upstream(upstream_url: str, folder: Path) -> Path:
-    """The repository's configuration plus models `up-*` that a test's own provider answers; no retries."""
+    """The repository's configuration plus models `up-*` that a test's own provider answers, each call for itself."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     provider = {"api_base": upstream_url, "api_key": "sk-upstream"}
     priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}
@@ -188,6 +188,7 @@ def config_with_upstream(upstream_url: str, folder: Path) -> Path:
             {"model_name": name, "litellm_params": {"model": model, **base}, "model_info": priced}
         )
     config["router_settings"]["num_retries"] = 0
+    config["router_settings"]["disable_cooldowns"] = True
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -30,6 +30,17 @@ class Settled:
         raise AssertionError("nothing is screened here")
 
 
+class Slots:
+    """Notes how much of the answer the caller had when the slots were given back."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.released_after: list[int] = []
+
+    async def release(self) -> None:
+        self.released_after.append(len(self.sent))
+
+
 async def drive(
     app: Any,
     *,
@@ -38,11 +49,19 @@ async def drive(
     leave: bool = False,
     method: str = "POST",
     body: bytes = b"{}",
+    slots: Slots | None = None,
 ) -> tuple[list[Message], Settled]:
     settled = Settled()
-    middleware = GovernanceMiddleware(app, armed=lambda: armed, metrics_token=None, grace_s=0.05, edge=edge())
+    middleware = GovernanceMiddleware(
+        app,
+        armed=lambda: armed,
+        metrics_token=None,
+        grace_s=0.05,
+        edge=edge(),
+        slots=(lambda: slots) if slots else None,
+    )
     middleware.settler = settled
-    sent: list[Message] = []
+    sent: list[Message] = slots.sent if slots else []
     first = True
 
     async def receive() -> Message:
@@ -138,6 +157,54 @@ async def test_our_refusal_replaces_whatever_the_app_answers() -> None:
     assert error["code"] == "governance_unavailable"
     assert error["gatehouse"]["call_id"] == str(settled.calls[0].call_id)
     assert len(sent) == 2
+
+
+def streaming(*pieces: bytes) -> Any:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("pieces", "before"),
+    [
+        ([b"data: a\n\n", b"data: [DONE]\n\n"], 2),
+        ([b"event: x\ndata: {}\n\n", b"event: y\ndata: {}\n\nevent: message_stop\ndata: {}\n\n"], 2),
+        ([b"data: a\r\n\r\n", b"data: [DONE]\r\n\r\n"], 2),
+        # A text that says so is within a line, wherever the stream is cut.
+        ([b'data: {"text": "data: [DONE]"}\n\n', b"data: b\n\n"], 3),
+        ([b'data: {"text": "', b'data: [DONE]"}\n\n', b"data: b\n\n"], 4),
+        ([b'data: {"text": "', b"data: [DONE]", b'"}\n\n'], 4),
+        ([b"data: a\n\n", b"", b"data: [DONE]\n\n"], 3),
+    ],
+)
+async def test_slots_are_given_back_before_the_caller_has_the_last_line(pieces: list[bytes], before: int) -> None:
+    slots = Slots()
+    await drive(streaming(*pieces), slots=slots)
+    assert slots.released_after[0] == before
+
+
+async def test_slots_are_given_back_however_the_app_ends() -> None:
+    async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug inside")
+
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        call.refusal = GovernanceUnavailable("not now")
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    slots = Slots()
+    with pytest.raises(RuntimeError):
+        await drive(breaks, slots=slots)
+    assert slots.released_after == [0]
+    slots = Slots()
+    await drive(refuses, slots=slots)
+    assert slots.released_after[0] == 0
 
 
 async def test_without_the_plugin_nothing_reaches_the_app() -> None:
