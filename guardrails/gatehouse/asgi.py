@@ -45,6 +45,7 @@ from gatehouse.proxy import listings
 from gatehouse.proxy.configured import caller_bounds, configured_headers
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
+from gatehouse.proxy.provider_answers import watch_answers
 from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
@@ -111,6 +112,7 @@ class Gateway:
             ahead=ScanAhead(lambda: self._governance.current.scanner),
             slots=CallSlots,
         )
+        watch_answers(self._settings.max_answer_bytes)
         keep_content_out()
         guard_contexts()
         listings.close_to_keys()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatehouse.decision import Decision
-from gatehouse.errors import GovernanceError
+from gatehouse.errors import GovernanceError, ProviderFailed
 from gatehouse.pii.masking import Mask
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ class CallScope:
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
     masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `caller_metadata` are the names in the metadata that the caller sent, `new_fields` those that no API has.
-    `approval` is the one that the call used up. `left` is set when the client is gone, `closed` when the connection
-    is over.
+    `approval` is the one that the call used up. `provider_failed` says why the last answer of a provider may not pass
+    for one. `left` is set when the client is gone, `closed` when the connection is over.
     """
 
     call_id: UUID
@@ -196,6 +196,7 @@ class CallScope:
     new_fields: tuple[str, ...] = ()
     refusal: GovernanceError | None = None
     answer_blocked: GovernanceError | None = None
+    provider_failed: ProviderFailed | None = None
     outcome: Outcome | None = None
     closed: bool = False
     settled: bool = False

@@ -50,6 +50,8 @@ class Endings:
             outcome = replace(outcome, client_gone=True)
         if scope.answer_blocked is not None:
             outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
+        elif scope.provider_failed is not None:  # whatever LiteLLM made of it
+            outcome = replace(outcome, status=Status.FAILURE, error=scope.provider_failed.code)
         if outcome.http_status is None or scope.http_status is not None:
             outcome = replace(outcome, http_status=scope.http_status)
         self.settle(scope, outcome)

@@ -17,6 +17,10 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
 |-- TooSlow             408  the body did not come in time
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
+|-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
+|   |-- AnswerTooLarge       it is larger than the operator allows
+|   |-- UpstreamCutOff       it stopped before its end
+|   `-- UpstreamUnreadable   it is not what the provider's API answers
 `-- of /governance alone:
     |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
     |-- NotFound        404  there is nothing by that name
@@ -192,6 +196,41 @@ class TooSlow(GovernanceError):
     kind = "invalid_request_error"
     # Or the server would wait for the rest of the body.
     headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class ProviderFailed(GovernanceError):
+    """The provider answered, and its answer cannot be passed on. The record calls it a failure, not a refusal.
+
+    Attributes:
+        url: where it was asked.
+    """
+
+    status = 502
+    code = "upstream_failed"
+    kind = "api_error"
+
+    def __init__(self, message: str, url: str = "") -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class AnswerTooLarge(ProviderFailed):
+    """The answer, or one event of it, is larger than the operator allows; it would be as large again."""
+
+    code = "answer_too_large"
+    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
+class UpstreamCutOff(ProviderFailed):
+    """The answer stopped before its end."""
+
+    code = "upstream_cut_off"
+
+
+class UpstreamUnreadable(ProviderFailed):
+    """The answer is not what the provider's API answers, such as the page of a proxy before it."""
+
+    code = "upstream_unreadable"
 
 
 class AccessDenied(GovernanceError):

@@ -26,18 +26,21 @@ from gatehouse.audit.record import clean
 from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
 from gatehouse.content import answer_of, tool_calls_of, tools_of
 from gatehouse.errors import (
+    AnswerTooLarge,
     Cancelled,
     GovernanceError,
     GovernanceUnavailable,
     InvalidRequest,
     ModelNotFound,
     UngovernedRoute,
+    UpstreamUnreadable,
 )
 from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.proxy.listings import listed
+from gatehouse.proxy.provider_answers import UNREADABLE
 from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
@@ -117,6 +120,9 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is not None and scope.exempt:
             return
         if scope is not None and scope.intent and self.pipeline is not None:
+            if isinstance(scope.provider_failed, AnswerTooLarge):  # asked again it would be as large
+                raise HTTPException(scope.provider_failed.status, scope.provider_failed.body(str(scope.call_id)))
+            scope.provider_failed = None  # LiteLLM tries again, or another model
             try:  # it may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
             except GovernanceError as refusal:
@@ -161,6 +167,9 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if status == 401 and not scope.intent:
             return  # whoever this was; the middleware counts it
         if scope.refusal is None and scope.intent:
+            if scope.provider_failed is None and status is not None and status < 400:
+                # LiteLLM would answer with the error under the status of the answer that it could not read.
+                scope.provider_failed = UpstreamUnreadable(UNREADABLE)
             outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
             await self.pipeline.ended(scope, outcome)
 

@@ -39,6 +39,7 @@ class Settings:
     report_within_s: float
     scanners: int
     max_body_bytes: int
+    max_answer_bytes: int
 
     @property
     def key_dir(self) -> Path:
@@ -82,6 +83,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         report_within_s=_number(environ, "GATEHOUSE_REPORT_WITHIN_SECONDS", 900.0, float),
         scanners=_number(environ, "GATEHOUSE_SCANNERS", 2, int),
         max_body_bytes=_number(environ, "GATEHOUSE_MAX_BODY_BYTES", 33_554_432, int),
+        max_answer_bytes=_number(environ, "GATEHOUSE_MAX_ANSWER_BYTES", 64 * 1024 * 1024, int),
     )
 
 

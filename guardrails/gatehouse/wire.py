@@ -104,6 +104,8 @@ class Connection:
             await self._send(message)
         elif self._call.refusal is not None:  # of a stream that was kept alive while it was held
             await self._end(self._call.refusal)
+        elif self._call.provider_failed is not None and not _is_ping(message):  # LiteLLM may try another model yet
+            await self._end(self._call.provider_failed)
         elif self._start is not None:
             await self._whole(self._start, message)
         elif self._answers is not None:
@@ -114,8 +116,9 @@ class Connection:
     async def _begin(self, message: Message) -> None:
         if self._call.refusal is None and message["status"] != 401:
             self._call.refusal = self._call.fault
-        if self._call.refusal is not None:
-            await self._instead(self._call.refusal)
+        instead = self._call.refusal or self._call.provider_failed
+        if instead is not None:
+            await self._instead(instead)
             return
         self._call.http_status = message["status"]
         message["headers"] = [*message.get("headers", ()), (CALL_ID_HEADER, str(self._call.call_id).encode())]
@@ -217,6 +220,11 @@ async def respond(send: Send, status: int, body: bytes, headers: list[tuple[byte
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_ping(message: Message) -> bool:
+    """Whether LiteLLM says with it that a stream is alive, and nothing else."""
+    return bool(message.get("body", b"").startswith((b":", b"event: ping")))
 
 
 def _content_type(start: Message) -> str:

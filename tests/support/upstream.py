@@ -30,6 +30,10 @@ class Upstream:
         status: answer with this instead of 200.
         tool: name and JSON arguments of a tool that a plain chat answer asks for.
         says: what a model answers, from the text of the request's body; a stream brings it three characters at a time.
+        breaks: how an answer goes wrong: `cut` closes the connection in the middle, `ends` leaves out a stream's end,
+            `unsaid` its last line alone, `half` is JSON that stops, `no json` is a proxy's page under the right type,
+            `page` the same under its own.
+        sends: that many bytes of one text instead, in a stream one event; `says_size` has it say so in its headers.
         on_request: called before the answer, in the server's thread.
     """
 
@@ -40,6 +44,9 @@ class Upstream:
         self.status = 200
         self.tool: tuple[str, str] | None = None
         self.says: Callable[[str], str] | None = None
+        self.breaks: str | None = None
+        self.sends = 0
+        self.says_size = False
         self.on_request: Callable[[], None] | None = None
         self.port = free_port()
         routes = [
@@ -71,6 +78,9 @@ class Upstream:
         self.status = 200
         self.tool = None
         self.says = None
+        self.breaks = None
+        self.sends = 0
+        self.says_size = False
         self.on_request = None
 
     @property
@@ -100,8 +110,17 @@ class Upstream:
         if self.says is not None:
             said = self.says(body.decode("utf-8", "replace"))
             pieces = [said[at : at + 3] for at in range(0, len(said), 3)]
+        if self.sends:
+            size = {"content-length": str(self.sends)} if self.says_size else {}
+            beginning = 'data: {"text": "' if asked.get("stream") else '{"text": "'
+            return StreamingResponse(_long(beginning, self.sends), media_type=_type_of(asked), headers=size)
+        if self.breaks in ("no json", "page"):
+            kind = "text/html" if self.breaks == "page" else _type_of(asked)
+            return Response(_PAGE, media_type=kind)
         if asked.get("stream"):
             events = _events(path, pieces)
+            if self.breaks is not None:
+                events = _broken(events, self.breaks)
             return StreamingResponse(self._paced(events), media_type="text/event-stream")
         answer = _answer_to(path, "".join(pieces))
         if self.tool is not None and path.endswith("/chat/completions"):
@@ -111,16 +130,46 @@ class Upstream:
                 "finish_reason": "tool_calls",
                 "message": {"role": "assistant", "tool_calls": [call]},
             }
+        if self.breaks == "half":
+            return Response(json.dumps(answer)[:-40], media_type="application/json")
+        if self.breaks == "cut":
+            return StreamingResponse(self._paced([json.dumps(answer)[:-40]]), media_type="application/json")
         return JSONResponse(answer)
 
     async def _paced(self, events: list[str]) -> AsyncIterator[str]:
         for event in events:
             yield event
             await asyncio.sleep(self.chunk_delay_s)
+        if self.breaks == "cut":
+            raise ConnectionResetError("as told")
 
 
 async def _models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": [{"id": "up", "object": "model", "owned_by": "tests"}]})
+
+
+async def _long(beginning: str, size: int) -> AsyncIterator[bytes]:
+    yield beginning.encode()
+    left = size - len(beginning)
+    while left > 0:
+        piece = min(left, 1_000_000)
+        yield b"a" * piece
+        left -= piece
+
+
+_PAGE = "<html><body>502 Bad Gateway</body></html>"
+
+
+def _type_of(asked: dict[str, Any]) -> str:
+    return "text/event-stream" if asked.get("stream") else "application/json"
+
+
+def _broken(events: list[str], how: str) -> list[str]:
+    """The events of a stream whose answer has begun to come."""
+    if how == "unsaid":
+        return [event for event in events if "[DONE]" not in event]
+    begun = events[:3]
+    return [*begun, events[3][:30]] if how == "half" else begun
 
 
 def _events(path: str, pieces: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gatehouse.call import CallScope, current_scope
-from gatehouse.errors import GovernanceError, GovernanceUnavailable
+from gatehouse.errors import GovernanceError, GovernanceUnavailable, UpstreamCutOff
 from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.wire import Message, Receive, Scope, Send
 
@@ -205,6 +205,26 @@ async def test_slots_are_given_back_however_the_app_ends() -> None:
     slots = Slots()
     await drive(refuses, slots=slots)
     assert slots.released_after[0] == 0
+
+
+async def test_a_stream_whose_provider_failed_ends_with_that_error() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: a\n\n", "more_body": True})
+        call.provider_failed = UpstreamCutOff("It stopped.")
+        # LiteLLM may be about to try another model.
+        await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"event: ping\ndata: {}\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent, _ = await drive(app)
+    bodies = [message["body"] for message in sent[1:]]
+    assert bodies[:3] == [b"data: a\n\n", b": ping\n\n", b"event: ping\ndata: {}\n\n"]
+    assert len(bodies) == 4
+    assert json.loads(bodies[3].splitlines()[0].removeprefix(b"data: "))["error"]["code"] == "upstream_cut_off"
 
 
 async def test_without_the_plugin_nothing_reaches_the_app() -> None:
