@@ -21,7 +21,7 @@ from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.routes import RouteKind, classify, is_management
 from gatehouse.scanning.ahead import ScanAhead
-from gatehouse.wire import App, Connection, Message, Receive, Scope, Send, Settler, Slots, answer, respond
+from gatehouse.wire import App, Connection, Message, NoSlots, Receive, Scope, Send, Settler, Slots, answer, respond
 
 
 class GovernanceMiddleware:
@@ -49,7 +49,7 @@ class GovernanceMiddleware:
         edge: Edge,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
         ahead: ScanAhead | None = None,
-        slots: Callable[[], Slots] | None = None,
+        slots: Callable[[], Slots] = NoSlots,
     ) -> None:
         self._app = app
         self._armed = armed
@@ -93,6 +93,7 @@ class GovernanceMiddleware:
         exempt = classify(scope.get("method", "WEBSOCKET"), scope["path"]) is RouteKind.UNGOVERNED
         call = CallScope(new_call_id(), scope["path"], now(), monotonic(), exempt=True) if exempt else None
         token = current_scope.set(call)
+        slots = self._slots()
         try:
             await self._app(scope, await self._bounded(scope, receive), send)
         except ClientLeft:
@@ -101,6 +102,7 @@ class GovernanceMiddleware:
             await answer(scope, send, error, None)
         finally:
             current_scope.reset(token)
+            await slots.release()
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The same, with its body read already, and looked at where LiteLLM would store what it says."""
@@ -142,7 +144,7 @@ class GovernanceMiddleware:
             return
         caller = self._ahead.caller(scope["headers"])
         self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
-        slots = self._slots() if self._slots is not None else None
+        slots = self._slots()
         connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
         token = current_scope.set(call)
         try:
@@ -152,8 +154,7 @@ class GovernanceMiddleware:
             current_scope.reset(token)
             self._ahead.remember(caller, admitted=call.intent)
             self._conclude(call, complete=connection.complete)
-            if slots is not None:
-                await slots.release()
+            await slots.release()
 
     def _conclude(self, call: CallScope, *, complete: bool) -> None:
         """Settle where everything is known; else give LiteLLM a moment, for tokens and cost come after the answer."""

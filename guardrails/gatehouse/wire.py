@@ -42,6 +42,12 @@ class Slots(Protocol):
     async def release(self) -> None: ...
 
 
+class NoSlots:
+    """Those of a call that takes none."""
+
+    async def release(self) -> None: ...
+
+
 class Connection:
     """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
 
@@ -67,7 +73,7 @@ class Connection:
         self._send = send
         self._settler = settler
         self._asked: bytes | None = body
-        self._slots = slots
+        self._slots = slots or NoSlots()
         self._over = False
         self._answers: Answers | None = None
         self._start: Message | None = None  # of an answer that is looked at as a whole
@@ -168,7 +174,7 @@ class Connection:
     async def _end(self, error: GovernanceError) -> None:
         """End a stream that has begun. The server then tells the app inside that nobody listens any more."""
         self._over = self.complete = True
-        await self._release()
+        await self._slots.release()
         call_type = self._call.call.call_type if self._call.call else ""
         await self._send({"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))})
 
@@ -176,21 +182,17 @@ class Connection:
         body = message.get("body", b"")
         if not message.get("more_body"):
             self.complete = not self._call.client_gone
-            await self._release()
+            await self._slots.release()
         elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):
-            await self._release()
+            await self._slots.release()
         if body:
             self._at_line_start = body.endswith((b"\n", b"\r"))
         await self._send(message)
 
-    async def _release(self) -> None:
-        if self._slots is not None:
-            await self._slots.release()
-
     async def _instead(self, error: GovernanceError) -> None:
         self._over = self.complete = True
         self._call.http_status = error.status
-        await self._release()
+        await self._slots.release()
         await answer(self._scope, self._send, error, self._call)
 
     def close(self) -> None:

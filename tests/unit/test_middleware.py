@@ -10,7 +10,7 @@ import pytest
 from gatehouse.call import CallScope, current_scope
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UpstreamCutOff
 from gatehouse.middleware import GovernanceMiddleware
-from gatehouse.wire import Message, Receive, Scope, Send
+from gatehouse.wire import Message, NoSlots, Receive, Scope, Send
 
 from tests.support.edge import edge
 
@@ -58,7 +58,7 @@ async def drive(
         metrics_token=None,
         grace_s=0.05,
         edge=edge(),
-        slots=(lambda: slots) if slots else None,
+        slots=(lambda: slots) if slots else NoSlots,
     )
     middleware.settler = settled
     sent: list[Message] = slots.sent if slots else []
@@ -205,6 +205,12 @@ async def test_slots_are_given_back_however_the_app_ends() -> None:
     slots = Slots()
     await drive(refuses, slots=slots)
     assert slots.released_after[0] == 0
+
+
+async def test_slots_of_a_route_that_is_not_governed_are_given_back_too() -> None:
+    slots = Slots()
+    await drive(answer, slots=slots, path="/models", method="GET")
+    assert slots.released_after == [2]
 
 
 async def test_a_stream_whose_provider_failed_ends_with_that_error() -> None:
