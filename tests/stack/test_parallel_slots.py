@@ -152,7 +152,7 @@ def test_calls_that_fail_give_their_slots_back(limiting: Gateway, upstream: Upst
                 assert reason in answer.text
 
     several("policy_denied", max_tokens=2000)
-    several("no-such-model", model="no-such-model")
+    several("model_not_found", model="no-such-model")
     upstream.status = 500
     several("upstream says no")
     upstream.reset()

@@ -175,6 +175,7 @@ def config_with_upstream(upstream_url: str, folder: Path) -> Path:
     priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}
     for name, model in (
         ("up-chat", "openai/gpt-4o"),
+        ("up-first", "openai/gpt-4o"),
         ("up-text", "text-completion-openai/gpt-3.5-turbo-instruct"),
         ("up-embedding", "openai/text-embedding-3-small"),
         ("up-moderation", "openai/omni-moderation-latest"),
@@ -188,6 +189,7 @@ def config_with_upstream(upstream_url: str, folder: Path) -> Path:
             {"model_name": name, "litellm_params": {"model": model, **base}, "model_info": priced}
         )
     config["router_settings"]["num_retries"] = 0
+    config["router_settings"]["fallbacks"].append({"up-first": ["up-chat"]})
     config["router_settings"]["disable_cooldowns"] = True
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
