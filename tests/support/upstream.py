@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,7 +29,8 @@ class Upstream:
         delay_s: wait before the first byte of an answer.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
-        tool: name and JSON arguments of a tool that a plain chat answer asks for.
+        tool: name and JSON arguments of a tool that a plain chat answer asks for, and every answer of /responses until
+            the request brings the tool's result.
         says: what a model answers, from the text of the request's body; a stream brings it three characters at a time.
         breaks: how an answer goes wrong: `cut` closes the connection in the middle, `ends` leaves out a stream's end,
             `unsaid` its last line alone, `half` is JSON that stops, `no json` is a proxy's page under the right type,
@@ -106,6 +108,7 @@ class Upstream:
         if path.endswith("/audio/speech"):
             return Response(b"ID3-not-really-audio", media_type="audio/mpeg")
         asked = json.loads(body) if body.startswith(b"{") else {}
+        is_response = path.endswith("/responses")
         pieces = ["Hello", " from", " upstream"]
         if self.says is not None:
             said = self.says(body.decode("utf-8", "replace"))
@@ -118,11 +121,14 @@ class Upstream:
             kind = "text/html" if self.breaks == "page" else _type_of(asked)
             return Response(_PAGE, media_type=kind)
         if asked.get("stream"):
-            events = _events(path, pieces)
+            events = _response_events(self._output(asked, pieces)) if is_response else _events(path, pieces)
             if self.breaks is not None:
                 events = _broken(events, self.breaks)
             return StreamingResponse(self._paced(events), media_type="text/event-stream")
-        answer = _answer_to(path, "".join(pieces))
+        if is_response:
+            answer = _response_object("completed", [item for item, _ in self._output(asked, pieces)])
+        else:
+            answer = _answer_to(path, "".join(pieces))
         if self.tool is not None and path.endswith("/chat/completions"):
             name, arguments = self.tool
             call = {"id": "t1", "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -135,6 +141,15 @@ class Upstream:
         if self.breaks == "cut":
             return StreamingResponse(self._paced([json.dumps(answer)[:-40]]), media_type="application/json")
         return JSONResponse(answer)
+
+    def _output(self, asked: dict[str, Any], pieces: list[str]) -> list[_Item]:
+        """What a response says: what it thought where that is asked for, then a call of the tool, or the text."""
+        said = asked.get("input")
+        told = [item.get("type") for item in said if isinstance(item, dict)] if isinstance(said, list) else []
+        thought = [_reasoning()] if "reasoning.encrypted_content" in (asked.get("include") or []) else []
+        if self.tool is not None and "function_call_output" not in told:
+            return [*thought, _function_call(*self.tool)]
+        return [*thought, _message(pieces)]
 
     async def _paced(self, events: list[str]) -> AsyncIterator[str]:
         for event in events:
@@ -168,13 +183,12 @@ def _broken(events: list[str], how: str) -> list[str]:
     """The events of a stream whose answer has begun to come."""
     if how == "unsaid":
         return [event for event in events if "[DONE]" not in event]
-    begun = events[:3]
-    return [*begun, events[3][:30]] if how == "half" else begun
+    first = next((at for at, event in enumerate(events) if ".delta" in event), 2)
+    begun = events[: max(first, 2) + 1]
+    return [*begun, events[len(begun)][:30]] if how == "half" else begun
 
 
 def _events(path: str, pieces: list[str]) -> list[str]:
-    if path.endswith("/responses"):
-        return _response_events(pieces)
     return _message_events(pieces) if path.endswith("/messages") else _chat_events(path, pieces)
 
 
@@ -207,49 +221,97 @@ def _message_events(pieces: list[str]) -> list[str]:
     return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
 
 
-def _response_object(status: str, text: str) -> dict[str, Any]:
-    message = {
-        "type": "message",
-        "id": "m1",
-        "role": "assistant",
-        "status": "completed",
-        "content": [{"type": "output_text", "text": text, "annotations": []}],
+# An item of a response as it is when it is complete, and the events that bring it: type, and fields.
+_Item: TypeAlias = tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
+# What only the provider can read, as OpenAI writes it; it has to come back as it is.
+ENCRYPTED_REASONING = "gAAAAABo" + base64.urlsafe_b64encode(b"what the model thought" * 20).decode()
+
+
+def _message(pieces: list[str]) -> _Item:
+    text = "".join(pieces)
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    item = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [part]}
+    return item, [
+        ("output_item.added", {"item": item | {"status": "in_progress", "content": []}}),
+        ("content_part.added", {"content_index": 0, "part": part | {"text": ""}}),
+        *(("output_text.delta", {"content_index": 0, "delta": piece, "logprobs": []}) for piece in pieces),
+        ("output_text.done", {"content_index": 0, "text": text, "logprobs": []}),
+        ("content_part.done", {"content_index": 0, "part": part}),
+    ]
+
+
+def _function_call(name: str, arguments: str) -> _Item:
+    item = {"type": "function_call", "id": "fc1", "call_id": "t1", "name": name, "arguments": arguments}
+    item["status"] = "completed"
+    return item, [
+        ("output_item.added", {"item": item | {"status": "in_progress", "arguments": ""}}),
+        *(("function_call_arguments.delta", {"delta": arguments[at : at + 3]}) for at in range(0, len(arguments), 3)),
+        ("function_call_arguments.done", {"arguments": arguments, "name": name}),
+    ]
+
+
+def _reasoning() -> _Item:
+    summary = {"type": "summary_text", "text": "Thinking."}
+    item = {"type": "reasoning", "id": "rs1", "summary": [summary], "encrypted_content": ENCRYPTED_REASONING}
+    return item, [
+        ("output_item.added", {"item": item | {"summary": []}}),
+        ("reasoning_summary_part.added", {"summary_index": 0, "part": summary | {"text": ""}}),
+        ("reasoning_summary_text.delta", {"summary_index": 0, "delta": summary["text"]}),
+        ("reasoning_summary_text.done", {"summary_index": 0, "text": summary["text"]}),
+        ("reasoning_summary_part.done", {"summary_index": 0, "part": summary}),
+    ]
+
+
+def _response_object(status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+    usage = {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 2,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 5,
     }
+    unset = ("error", "incomplete_details", "instructions", "max_output_tokens", "previous_response_id", "user")
     return {
         "id": "resp_1",
         "object": "response",
         "created_at": 1,
         "status": status,
         "model": "up",
-        "output": [message] if status == "completed" else [],
-        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+        "output": output,
+        "usage": usage if status == "completed" else None,
         "parallel_tool_calls": False,
+        "reasoning": {"effort": None, "summary": None},
+        "store": False,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "metadata": {},
+        **dict.fromkeys(unset),
     }
 
 
-def _response_events(pieces: list[str]) -> list[str]:
-    place = {"item_id": "m1", "output_index": 0, "content_index": 0}
-    text = "".join(pieces)
-    events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": _response_object("in_progress", text)},
-        *({"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces),
-        {"type": "response.output_text.done", **place, "text": text},
-        {"type": "response.completed", "response": _response_object("completed", text)},
-    ]
-    return [
-        f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
-        for number, event in enumerate(events)
-    ]
+def _response_events(output: list[_Item]) -> list[str]:
+    begun = {"response": _response_object("in_progress", [])}
+    events = [("created", begun), ("in_progress", begun)]
+    for index, (item, inner) in enumerate(output):
+        place = {"output_index": index}
+        events += [
+            (kind, place | ({} if kind == "output_item.added" else {"item_id": item["id"]}) | own)
+            for kind, own in inner
+        ]
+        events.append(("output_item.done", place | {"item": item}))
+    events.append(("completed", {"response": _response_object("completed", [item for item, _ in output])}))
+    numbered = [{"type": f"response.{kind}", "sequence_number": n, **own} for n, (kind, own) in enumerate(events)]
+    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
 
 
 def _answer_to(path: str, text: str) -> dict[str, Any]:
     if path.endswith("/embeddings"):
         vector = {"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}
         return {"object": "list", "model": "up", "data": [vector], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
-    if path.endswith("/responses"):
-        return _response_object("completed", text)
     if path.endswith("/moderations"):
         return {"id": "mod1", "model": "up", "results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
     if path.endswith("/images/generations"):
