@@ -37,9 +37,13 @@ class Answers:
     Args:
         mask: the call's placeholders; None where nothing was masked.
         screen: None where answers are not screened.
+
+    Attributes:
+        over: a stream has said that it is over; whoever leaves now has had all of it.
     """
 
     def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None) -> None:
+        self.over = False
         self._call_type = call_type
         self._mask = mask
         self._screen = screen
@@ -99,6 +103,7 @@ class Answers:
         if data is None:
             return raw  # a comment: a sign of life
         if data.strip() == b"[DONE]":
+            self.over = True
             return b"".join(self._close(())) + raw
         try:
             said = json.loads(data)
@@ -109,6 +114,7 @@ class Answers:
                 write_back(said, changes)
         except (ValueError, RecursionError, UnknownShape) as error:
             raise self._unreadable(error) from None
+        self.over = self.over or () in view.closes
         return b"".join(before) + (with_data(_json(said)) if changes else raw)
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:

@@ -180,7 +180,8 @@ class Connection:
 
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
-        if not message.get("more_body"):
+        # Codex hangs up once it has read the last event, and does not wait for the connection's end.
+        if not message.get("more_body") or (self._answers is not None and self._answers.over):
             self.complete = not self._call.client_gone
             await self._slots.release()
         elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):

@@ -134,6 +134,19 @@ def test_a_stream_says_what_the_model_said_with_the_callers_own_data_in_it(
 
 
 @pytest.mark.parametrize("call_type", STREAMS)
+def test_a_stream_is_over_with_the_event_that_says_so(call_type: str) -> None:
+    events = [written([event]) for event in STREAMS[call_type]([SAID], [ARGUMENTS])]
+    if call_type == "acompletion":
+        events.append(b"data: [DONE]\n\n")
+    answers = Answers(call_type, mask(), no_fruit)
+    seen = []
+    for event in events:
+        answers.feed(event)
+        seen.append(answers.over)
+    assert seen == [False] * (len(events) - 1) + [True]
+
+
+@pytest.mark.parametrize("call_type", STREAMS)
 @given(st.lists(st.integers(0, 100), max_size=20))
 def test_a_blocked_phrase_is_never_passed_on_whole_wherever_it_is_cut(call_type: str, cuts: list[int]) -> None:
     said = "Take this: the forbidden fruit is yours now."

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from gatehouse.answers import Answers
 from gatehouse.call import CallScope, current_scope
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UpstreamCutOff
 from gatehouse.middleware import GovernanceMiddleware
@@ -16,15 +17,16 @@ from tests.support.edge import edge
 
 
 class Settled:
-    def __init__(self) -> None:
+    def __init__(self, answers: Answers | None = None) -> None:
         self.calls: list[CallScope] = []
+        self._answers = answers
 
     def conclude(self, scope: CallScope) -> None:
         scope.settled = True
         self.calls.append(scope)
 
-    def answers(self, scope: CallScope) -> None:
-        return None
+    def answers(self, scope: CallScope) -> Answers | None:
+        return self._answers
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         raise AssertionError("nothing is screened here")
@@ -50,8 +52,9 @@ async def drive(
     method: str = "POST",
     body: bytes = b"{}",
     slots: Slots | None = None,
+    answers: Answers | None = None,
 ) -> tuple[list[Message], Settled]:
-    settled = Settled()
+    settled = Settled(answers)
     middleware = GovernanceMiddleware(
         app,
         armed=lambda: armed,
@@ -123,6 +126,31 @@ async def test_a_client_that_left_is_noticed_while_the_app_works() -> None:
 
     _, settled = await drive(app, leave=True)
     assert settled.calls[0].client_gone
+
+
+DELTA = b'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"hi"}\n\n'
+DONE = b'data: {"type":"response.output_text.done","output_index":0,"content_index":0,"text":"hi"}\n\n'
+LAST = b'data: {"type":"response.completed","response":{"output":[]}}\n\n'
+
+
+@pytest.mark.parametrize(("sent_before", "gone"), [((DELTA, DONE, LAST), False), ((DELTA, DONE), True)])
+async def test_a_client_that_leaves_after_the_last_event_of_a_stream_has_had_its_answer(
+    sent_before: tuple[bytes, ...], gone: bool
+) -> None:
+    """As Codex does, which does not wait for the connection's end."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        call.intent = True
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for event in sent_before:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await receive()
+        await receive()
+
+    _, settled = await drive(app, leave=True, answers=Answers("aresponses", None, lambda text: None))
+    assert settled.calls[0].client_gone is gone
 
 
 async def test_litellm_gets_a_moment_to_account_for_an_answered_call() -> None:
