@@ -51,12 +51,15 @@ def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) ->
 
 
 def _offered(data: Mapping[str, Any]) -> Iterator[str]:
-    for kind in ("tools", "functions"):
-        for tool in _dicts(data.get(kind)):
+    lists = [data.get("tools"), data.get("functions")]
+    lists += [item.get("tools") for item in _dicts(data.get("input"))]  # responses: tools that come in between
+    while lists:
+        for tool in _dicts(lists.pop()):
             inner = tool.get("function")
             name = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
             if isinstance(name, str):
                 yield name
+            lists.append(tool.get("tools"))  # of a namespace
 
 
 def _asked_for(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -71,6 +74,8 @@ def _asked_for(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     for item in _dicts(body.get("output")):  # responses
         if item.get("type") == "function_call":
             yield str(item.get("name")), _text(item.get("arguments"))
+        elif item.get("type") == "custom_tool_call":
+            yield str(item.get("name")), _text(item.get("input"))
     for block in _dicts(body.get("content")):  # messages
         if block.get("type") == "tool_use":
             yield str(block.get("name")), _text(block.get("input"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from gatehouse.call import Prompt, ToolCall
-from gatehouse.content import answer_of, prompt_of, tool_calls_of
+from gatehouse.content import answer_of, prompt_of, tool_calls_of, tools_of
 from litellm.types.utils import Choices, Message, ModelResponse
 
 ASKED: list[dict[str, Any]] = [
@@ -50,6 +50,7 @@ ANSWERS = [
     {"choices": [{"message": {"tool_calls": [{"function": {"name": "mail", "arguments": '{"to":"a"}'}}]}}]},
     {"choices": [{"message": {"function_call": {"name": "mail", "arguments": '{"to":"a"}'}}}]},
     {"output": [{"type": "message"}, {"type": "function_call", "name": "mail", "arguments": '{"to":"a"}'}]},
+    {"output": [{"type": "custom_tool_call", "name": "mail", "input": '{"to":"a"}'}]},
     {"content": [{"type": "text", "text": "x"}, {"type": "tool_use", "name": "mail", "input": {"to": "a"}}]},
 ]
 
@@ -60,6 +61,27 @@ def test_tool_calls_are_found_in_every_shape_and_arguments_kept_only_when_asked_
     assert offered == {"mail", "search"}
     assert tool_calls_of(answer, offered, keep_text=False) == (ToolCall("mail"),)
     assert tool_calls_of(answer, offered, keep_text=True) == (ToolCall("mail", '{"to":"a"}'),)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tools": [{"type": "namespace", "name": "office", "tools": TOOLS}]},
+        {"input": [{"type": "additional_tools", "role": "developer", "tools": TOOLS}]},
+        {"input": [{"type": "additional_tools", "tools": [{"type": "namespace", "name": "office", "tools": TOOLS}]}]},
+        {"input": [{"type": "tool_search_output", "call_id": "t", "tools": TOOLS}]},
+    ],
+)
+def test_tools_are_found_wherever_a_request_offers_them(asked: dict[str, Any]) -> None:
+    """Codex offers its tools in all of these places; a rule about a tool must see them."""
+    assert prompt_of(asked, keep_text=False).tools - {"office"} == {"mail", "search"}
+
+
+def test_tools_in_tools_in_tools_are_found_to_any_depth() -> None:
+    tools: list[dict[str, Any]] = TOOLS
+    for _ in range(5_000):
+        tools = [{"type": "namespace", "name": "office", "tools": tools}]
+    assert tools_of({"tools": tools}) == {"office", "mail", "search"}
 
 
 def test_a_tool_that_nobody_offered_is_left_out() -> None:
