@@ -208,6 +208,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
             "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
             "reasoning": {"effort": "low", "summary": "auto"},
             "include": ["reasoning.encrypted_content"],
+            "prompt_cache_options": {"mode": "explicit", "ttl": "30m", "comparison_response_id": "resp_1"},
             "prompt": {"id": "pmpt_1", "variables": {"a": "#3", "b": {"type": "input_text", "text": "#4"}}},
             "tools": [
                 {"type": "function", "name": "#5", "description": "#6", "parameters": SCHEMA, "strict": True},
@@ -288,6 +289,23 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
                 {"type": "program", "id": "p", "call_id": "c", "code": "#47", "fingerprint": "f"},
                 {"type": "program_output", "id": "p", "call_id": "c", "result": "#48"},
                 {"type": "item_reference", "id": "msg_2"},
+                {
+                    "type": "agent_message",
+                    "id": "amsg_1",
+                    "author": "/root/#49",
+                    "recipient": "/root/#50",
+                    "content": [
+                        {"type": "input_text", "text": "#51"},
+                        {"type": "encrypted_content", "encrypted_content": "not encrypted: #52"},
+                    ],
+                },
+                {
+                    "type": "configuration_update",
+                    "reasoning": {"effort": "high"},
+                    "text": {"format": {"type": "json_schema", "name": "#53", "schema": SCHEMA}},
+                },
+                {"type": "image_generation_call", "id": "i", "error": {"code": "x", "message": "#54"}},
+                {"type": "image_generation_call", "id": "i", "result": "AAAA", "svg_usage": {"model": "#55"}},
             ],
         },
     ),

@@ -156,6 +156,7 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
             file_data=link("file"), file_id=uploaded("file"), file_url=link("file"), filename=text, detail=token
         ),
         "output_audio": part(data=blob("audio"), transcript=text, format=token),
+        "encrypted_content": part(encrypted_content=opaque),
     }
 
 

@@ -62,6 +62,14 @@ _tool_list = each(
     fields({"name": text, "description": text, "input_schema": schema, "annotations": free}),
 )
 _texts = each(fields({"type": token, "text": text, "annotations": free}))
+_format = either(
+    string=token,
+    mapping=tagged(
+        {"text": fields({"type": token}), "json_object": fields({"type": token}), "json_schema": json_schema}
+    ),
+)
+_text_settings = fields({"format": _format, "verbosity": token})
+_reasoning_settings = fields(dict.fromkeys("context effort generate_summary mode summary".split(), token))
 
 
 def _items(otherwise: Reader | None) -> dict[str, Reader]:
@@ -107,6 +115,8 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
             quality=token,
             size=token,
             action=token,
+            error=free,
+            svg_usage=free,
         ),
         "local_shell_call": said(action=free),
         "local_shell_call_output": told(output=_shell_output),
@@ -124,6 +134,9 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         "program": said(code=text),
         "program_output": told(result=written_result),
         "context_compaction": said(encrypted_content=opaque),
+        "configuration_update": _item("other", otherwise, reasoning=_reasoning_settings, text=_text_settings),
+        # One agent to another, as Codex has them: not in OpenAI's own description of the API.
+        "agent_message": said(author=other_text, recipient=other_text, content=content),
     }
 
 
@@ -168,23 +181,18 @@ _SETTINGS = """
     background include max_output_tokens max_tool_calls parallel_tool_calls previous_response_id store temperature top_p
     top_k top_logprobs truncation partial_images verbosity max_tokens
 """.split()
-_format = either(
-    string=token,
-    mapping=tagged(
-        {"text": fields({"type": token}), "json_object": fields({"type": token}), "json_schema": json_schema}
-    ),
-)
 responses_request = Request(
     {
         "instructions": as_role("system", content),
         "input": as_role("user", either(string=text, items=either(string=text, mapping=input_item))),
         "tools": tools,
         "tool_choice": tool_choice,
-        "text": fields({"format": _format, "verbosity": token}),
+        "text": _text_settings,
         "text_format": other_free,
         # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
         "metadata": other_free,
-        "reasoning": fields(dict.fromkeys("context effort generate_summary mode summary".split(), token)),
+        "reasoning": _reasoning_settings,
+        "prompt_cache_options": fields({"type": token, "ttl": token, "mode": token, "comparison_response_id": token}),
         "conversation": either(string=token, mapping=fields({"id": token})),
         "prompt": fields({"id": token, "version": token, "variables": as_role("user", _variables)}),
         "context_management": other_free,
