@@ -135,7 +135,7 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         "program_output": told(result=written_result),
         "context_compaction": said(encrypted_content=opaque),
         "configuration_update": _item("other", otherwise, reasoning=_reasoning_settings, text=_text_settings),
-        # One agent to another, as Codex has them: not in OpenAI's own description of the API.
+        # Codex tells its sub-agents with these what to do. OpenAI's description of the API does not have them.
         "agent_message": said(author=other_text, recipient=other_text, content=content),
     }
 
