@@ -520,6 +520,16 @@ def test_a_refusal_repeats_nothing_that_could_be_personal() -> None:
     assert "alice" not in str(refusal.value)
 
 
+def test_a_message_between_agents_is_read_unless_it_is_encrypted() -> None:
+    """A card's number and most keys are in base64's alphabet too."""
+    for said, read in (("4111111111111111", True), ("gAAAAABod2hhdCB0aGUgbW9kZWwgdGhvdWdodA==", False)):
+        part = {"type": "encrypted_content", "encrypted_content": said}
+        texts = [
+            each.text for each in request_parts("aresponses", {"input": [{"type": "agent_message", "content": [part]}]})
+        ]
+        assert (said in texts) is read
+
+
 def test_an_identifier_that_is_none_is_read_as_text() -> None:
     said = chat({"role": "tool", "tool_call_id": "alice@example.com", "content": "x"})
     assert "alice@example.com" in [part.text for part in request_parts("acompletion", said)]

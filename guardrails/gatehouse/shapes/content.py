@@ -93,6 +93,12 @@ def _result(view: View, value: Any, path: Path, role: str) -> None:
 caller = fields({"type": token, "tool_id": token, "caller_id": token})
 _server_tool_result = part(tool_use_id=token, content=as_role("tool", free), is_error=token, caller=caller)
 
+
+def _perhaps_encrypted(view: View, value: Any, path: Path, role: str) -> None:
+    """What OpenAI has encrypted, which is a Fernet token. Codex puts plain text there when a model encrypts nothing."""
+    (opaque if isinstance(value, str) and value.startswith("gAAAAA") else text)(view, value, path, role)
+
+
 _input_image = part(image_url=_image("image"), file_id=uploaded("image"), detail=token)
 
 
@@ -156,7 +162,7 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
             file_data=link("file"), file_id=uploaded("file"), file_url=link("file"), filename=text, detail=token
         ),
         "output_audio": part(data=blob("audio"), transcript=text, format=token),
-        "encrypted_content": part(encrypted_content=opaque),
+        "encrypted_content": part(encrypted_content=_perhaps_encrypted),
     }
 
 
