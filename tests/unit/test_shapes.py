@@ -194,6 +194,39 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
                             "is_error": True,
                             "content": [{"type": "text", "text": "#27"}],
                         },
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "toolu_2",
+                            "toolset_name": "#28",
+                            "content": [{"type": "browser_state", "tabs": [{"id": 1, "title": "#29", "url": "#30"}]}],
+                        },
+                    ],
+                },
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "tool_use", "id": "t", "name": "n", "toolset_name": "#31", "input": {}},
+                        {"type": "fallback", "to": {"model": "#32"}, "from": {"model": "#33"}},
+                        {"type": "mcp_tool_listing", "mcp_server_name": "#34", "tools": [{"name": "#35"}]},
+                        {
+                            "type": "compaction",
+                            "content": "#36",
+                            "tool_changes": [{"type": "tool_addition", "tool": {"name": "#37"}}],
+                        },
+                    ],
+                },
+                {
+                    "role": "system",
+                    "clear_at": "next_user_message",
+                    "output_config": {"effort": "low", "note": "#42"},
+                    "content": [
+                        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "#38"}},
+                        {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "#39"}},
+                        {
+                            "type": "image",
+                            "source": {"type": "url", "url": "https://#40"},
+                            "transformations": {"crop": {"x": 1}, "note": "#41"},
+                        },
                     ],
                 },
             ],

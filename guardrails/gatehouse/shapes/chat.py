@@ -67,6 +67,8 @@ _message: dict[str, Reader] = {
     "tool_calls": each(fields(_TOOL_CALL)),
     "function_call": function_call,
     "tool_call_id": token,
+    "clear_at": token,
+    "output_config": other_free,
     "audio": audio_data,
     "reasoning_content": text,
     "reasoning": text,
