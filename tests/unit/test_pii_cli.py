@@ -231,6 +231,16 @@ def test_a_finding_longer_than_a_piece_is_covered_to_its_end() -> None:
     assert (covered, offset) == (12_000, len(text))
 
 
+def test_a_text_that_comes_whole_is_cut_in_time_that_grows_as_it_does() -> None:
+    def spent(size: int) -> float:
+        text = "a line of a file\n" * (size // 17)
+        begin = time.thread_time()
+        assert sum(len(piece) for piece, _ in pieces([text], lambda _: [], 2_500)) == len(text)
+        return time.thread_time() - begin
+
+    assert spent(8_000_000) < 8 * max(spent(2_000_000), 0.01)
+
+
 def test_a_character_cut_between_two_blocks_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatehouse.pii.pieces._READ", 3)
     for encoding in ("utf-8", "utf-16"):

@@ -36,12 +36,15 @@ def pieces(
     before = text = ""
     for chunk in chunks:
         text += chunk
-        while len(text) > size:
-            window = text[:size]
+        done = 0
+        while len(text) - done > size:
+            window = text[done : done + size]
             findings = _found(before, window, scan)
             cut = _cut(window, findings)
             yield window[:cut], [each for each in findings if each.end <= cut]
-            before, text = (before + window[:cut])[-_BEFORE:], text[cut:]
+            before = (before + window[:cut])[-_BEFORE:]
+            done += cut
+        text = text[done:]
     if text:
         yield text, _found(before, text, scan)
 
