@@ -97,11 +97,13 @@ class Answers:
             GovernanceError: it may not be passed on.
         """
         rest = b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.rest())
-        return rest + b"".join(self._close(()))
+        held = b"".join(self._close(()))
+        # What is cut off in the middle of an event must not become the beginning of another.
+        return rest + (b"\n\n" if rest and held else b"") + held
 
     def _event(self, raw: bytes, data: bytes | None, with_data: Callable[[bytes], bytes]) -> bytes:
-        if data is None:
-            return raw  # a comment: a sign of life
+        if data is None or not data.strip():
+            return raw  # a comment, or nothing said: a sign of life
         if data.strip() == b"[DONE]":
             self.over = True
             return b"".join(self._close(())) + raw

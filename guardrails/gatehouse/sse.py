@@ -6,11 +6,16 @@ What is not changed is passed on byte for byte.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# An event ends at an empty line; lines end with LF, CRLF or CR (WHATWG HTML, section 9.2).
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+# An event ends at an empty line; lines end with LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2).
+_END = re.compile(rb"(?>\r\n|\n|\r){2}")
+# A line of data, for the laxest of the readers in use. The standard takes one byte order mark off the beginning of a
+# stream; others take blanks off the beginning of a line, or end lines wherever Unicode does. What any of them reads as
+# data is data here, and screened. `database: 1` is to none of them.
+_DATA = re.compile(r"[\s\ufeff\0]*+data(?::\x20?(.*)|\Z)", re.S)
 # Larger events are not events of a model.
 MAX_EVENT = 32_000_000
 
@@ -28,7 +33,7 @@ class Event:
 
     def with_data(self, data: bytes) -> bytes:
         """The event with other data, which has no line break."""
-        kept = [line for line in self.raw.splitlines() if line and not line.startswith(b"data")]
+        kept = [line.removeprefix(BOM_UTF8) for line in self.raw.splitlines() if line and not _is_data(line)]
         return b"\n".join([*kept, b"data: " + data]) + b"\n\n"
 
 
@@ -60,15 +65,28 @@ class EventStream:
 
     def rest(self) -> Iterator[Event]:
         """What came after the last end; the stream is over."""
-        if self._buffer.strip():
-            yield _event(self._buffer + b"\n\n")
-        self._buffer = b""
+        rest, self._buffer, self._looked = self._buffer, b"", 0
+        if rest:
+            yield _event(rest)
 
 
 def _event(raw: bytes) -> Event:
-    lines = [line[4:] for line in raw.splitlines() if line.startswith(b"data")]
-    data = [line[1:].removeprefix(b" ") for line in lines if line.startswith(b":")]
+    data = [text for line in raw.splitlines() for text in _data_of(line)]
     return Event(raw, b"\n".join(data) if data else None)
+
+
+def _data_of(line: bytes) -> Iterator[bytes]:
+    """What readers take for data in a line."""
+    if line.startswith(b"data:"):
+        yield line[5:].removeprefix(b" ")
+        return
+    for part in line.decode("utf-8", "surrogateescape").splitlines():
+        if match := _DATA.match(part):
+            yield (match[1] or "").encode("utf-8", "surrogateescape")
+
+
+def _is_data(line: bytes) -> bool:
+    return any(True for _ in _data_of(line))
 
 
 def event(data: bytes, name: str | None = None) -> bytes:

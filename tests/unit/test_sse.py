@@ -2,33 +2,127 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from gatehouse import sse
 from gatehouse.sse import EventStream, EventTooLarge, event
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
 
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
-LINES = st.lists(
-    st.sampled_from([b"data: {}", b"data:x", b"data", b"event: a", b": ping", b"id: 7", b"database: no"]), min_size=1
+LINES = st.sampled_from(
+    [
+        *(b"data: {}", b"data:x", b"data", b"data:", b"data:  two", b"event: a", b": ping", b"id: 7", b"database: no"),
+        *(
+            b"",
+            b"",
+            b"",
+            b" data: blank",
+            b"\tdata: tab",
+            b"\xef\xbb\xbfdata: mark",
+            b"\0data: nul",
+            b"data : no",
+            b"Data: no",
+        ),
+        *(
+            b": ping\x0bdata: tabulator",
+            b": \xe2\x80\xa8data: separator",
+            b"id: \xc2\x85 data: next line",
+            b"\xffdata: no",
+        ),
+        *(b"\xef\xbb\xbf", b" ", b"data\0: no", b"data: \xff", b"data: [DONE]", b"data: a\xe2\x80\xa8data: b"),
+    ]
 )
+STREAMS = st.lists(st.tuples(LINES, ENDS)).map(lambda lines: b"".join(line + end for line, end in lines))
+BOM = b"\xef\xbb\xbf"
 
 
-@given(st.lists(st.tuples(LINES, ENDS), max_size=5), st.data())
-def test_events_are_the_same_however_the_stream_is_cut(
-    written: list[tuple[list[bytes], bytes]], data: st.DataObject
-) -> None:
-    # A CR that ends a piece may be half of a CRLF: one kind of line end in one stream, as servers write it.
-    end = written[0][1] if written else b"\n"
-    stream = b"".join(end.join(lines) + end + end for lines, _ in written)
-    whole = list(EventStream().feed(stream))
-    assert b"".join(each.raw for each in whole) == stream
-    assert len(whole) == len(written)
+def by_the_standard(stream: bytes) -> list[str]:
+    """The events' data as WHATWG HTML, section 9.2.6, has them."""
+    found: list[str] = []
+    data: list[str] = []
+    text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
+    for line in re.split(r"\r\n|\n|\r", text)[:-1]:
+        name, _, value = line.partition(":")
+        if line and name == "data":
+            data.append(value.removeprefix(" "))
+        elif not line:
+            found += ["\n".join(data)] if data else []
+            data = []
+    return found
+
+
+def by_openai(stream: bytes) -> list[str]:
+    """As OpenAI's client reads, and Anthropic's, which is made by the same generator."""
+    data = (b"\n".join(line for line in stream.splitlines())).decode("utf-8", "replace").encode()
+    return [each.data for each in SSEDecoder().iter_bytes(iter([data + b"\n"]))]
+
+
+def by_lines(stream: bytes) -> list[str]:
+    """As readers do that look at each line of `httpx.Response.iter_lines`."""
+    lines = (line.strip() for line in stream.decode("utf-8", "replace").splitlines())
+    return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+
+
+def by_bytes(stream: bytes) -> list[str]:
+    """As readers do that look at the lines of `requests.Response.iter_lines`, and that decode with `utf-8-sig`."""
+    lines = (line.decode("utf-8-sig", "replace") for line in stream.splitlines())
+    return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+
+
+def _read(stream: bytes) -> str:
+    """All that is screened of a stream."""
+    events = EventStream()
+    found = [*events.feed(stream), *events.rest()]
+    assert b"".join(each.raw for each in found) == stream
+    return "\n\n".join(each.data.decode("utf-8", "replace") for each in found if each.data is not None)
+
+
+@settings(max_examples=500)
+@given(STREAMS)
+def test_what_any_reader_takes_for_data_is_screened(stream: bytes) -> None:
+    read = _read(stream)
+    for reader in (by_the_standard, by_openai, by_lines, by_bytes):
+        for said in reader(stream):
+            # Of the lines of one text each: between them a laxer reader may have found another.
+            assert all(line.strip() in read for line in re.split(r"[\r\n]+", said)), (reader, said)
+    assert "no" not in read.replace("no\0", "")
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"data: {}", b"data:x", b"data", b": ping", b"database: no", b""]), ENDS)))
+def test_events_are_those_of_the_standard(lines: list[tuple[bytes, bytes]]) -> None:
+    for mark in (b"", BOM):
+        stream = mark + b"".join(line + end for line, end in lines)
+        found = [each.data.decode() for each in EventStream().feed(stream) if each.data is not None]
+        assert found == by_the_standard(stream)
+
+
+@settings(max_examples=300)
+@given(STREAMS, st.data())
+def test_events_are_the_same_however_the_stream_is_cut(stream: bytes, data: st.DataObject) -> None:
+    whole = EventStream()
+    expected = [each.data for each in [*whole.feed(stream), *whole.rest()] if each.data is not None]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     cut = EventStream()
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert [each for piece in pieces for each in cut.feed(piece)] == whole
-    assert list(cut.rest()) == []
+    found = [*(each for piece in pieces for each in cut.feed(piece)), *cut.rest()]
+    assert [each.data for each in found if each.data is not None] == expected
+    assert b"".join(each.raw for each in found) == stream
+
+
+@pytest.mark.parametrize("end", [b"\n\r\n", b"\r\n\n", b"\r\r", b"\n\r", b"\r\n\r", b"\n\n", b"\r\n\r\n"])
+def test_an_event_ends_at_once_at_an_empty_line_however_lines_end(end: bytes) -> None:
+    stream = EventStream()
+    assert [each.data for each in stream.feed(b"data: 1" + end)] == [b"1"]
+    assert [each.data for each in stream.feed(b"data: 2\r\ndata: 3" + end)] == [b"2\n3"]
+
+
+def test_a_name_that_only_begins_with_data_is_another_field() -> None:
+    (found,) = EventStream().feed(BOM + b"database: 1\r\ndata: one\r\n data: two\r\ndata\r\ndatas\r\n\r\n")
+    assert found.data == b"one\ntwo\n"
+    assert found.with_data(b"{}") == b"database: 1\ndatas\ndata: {}\n\n"
 
 
 def test_data_lines_are_one_text() -> None:
