@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from gatehouse.errors import ContentBlocked, GovernanceError
 from gatehouse.pii.masking import Mask, Unmasker
+from gatehouse.screens.unfinished import context, unfinished
 from gatehouse.shapes import EventView, UnknownShape, answer_view, carrier, event_view, write_back
 from gatehouse.shapes.events import Source
 from gatehouse.shapes.parts import DeltaPart, Path
@@ -23,10 +25,12 @@ log = logging.getLogger("gatehouse.answers")
 Screen = Callable[[str], None]
 """Looks at a text that a model said, and raises where it may not be passed on."""
 
-# What a screen sees again of what was passed on already, so that a phrase is found across any cut; and the longest
-# word that is held back because it may go on. Keys and tokens are single words.
-_CONTEXT: Final = 300
-_LONGEST_WORD: Final = 2_048
+# What is held back up to its bound is passed on so many characters at a time, for each time it is screened.
+_STEP: Final = 256
+# Strings of JSON inside JSON inside JSON.
+_ESCAPED_TIMES: Final = 3
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.S)
+_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 _UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
 
@@ -161,12 +165,13 @@ class Answers:
 class _Running:
     """One running text of a stream: first the screen holds back, then the placeholders' half-read beginnings."""
 
-    __slots__ = ("_held", "_passed", "_screen", "_unmasker", "like")
+    __slots__ = ("_held", "_json", "_passed", "_screen", "_unmasker", "like")
 
     def __init__(self, mask: Mask | None, screen: Screen | None, part: DeltaPart) -> None:
         self.like: dict[str, Any] = {}
         self._screen = screen
-        self._unmasker: Unmasker | None = mask.unmasker(inside_json=part.kind == "json") if mask is not None else None
+        self._json = part.kind == "json"
+        self._unmasker: Unmasker | None = mask.unmasker(inside_json=self._json) if mask is not None else None
         self._passed = self._held = ""
 
     def feed(self, text: str) -> str:
@@ -176,6 +181,8 @@ class _Running:
     def flush(self) -> str:
         """What was held back; the text is over."""
         held, self._held = self._held, ""
+        if held:
+            self._look(self._passed + held)
         text = self._unmask(held)
         return text + self._unmasker.flush() if self._unmasker is not None else text
 
@@ -183,21 +190,33 @@ class _Running:
         return self._unmasker.feed(text) if self._unmasker is not None else text
 
     def _screened(self, text: str) -> str:
-        assert self._screen is not None
         self._held += text
-        self._screen(self._passed + self._held)
-        free = max(_last_break(self._held), len(self._held) - _LONGEST_WORD)
+        seen = self._passed + self._held
+        start, longer = unfinished(seen)
+        free = start - len(self._passed)
+        if free < (_STEP if longer else 1):
+            return ""
+        # Half a word is not looked at, for it could be taken for what the whole is not; but for one of which the
+        # beginning has to be passed on.
+        self._look(seen if longer else seen[:start])
         ready, self._held = self._held[:free], self._held[free:]
-        self._passed = (self._passed + ready)[-_CONTEXT:]
+        self._passed = context(seen[:start])
         return ready
 
+    def _look(self, text: str) -> None:
+        assert self._screen is not None
+        self._screen(text)
+        if self._json:
+            for _ in range(_ESCAPED_TIMES):
+                plain = _ESCAPE.sub(_plain, text)
+                if plain == text:
+                    return
+                text = plain
+                self._screen(text)
 
-def _last_break(text: str) -> int:
-    """Where the last word begins, which may go on."""
-    at = len(text)
-    while at > 0 and not text[at - 1].isspace():
-        at -= 1
-    return at
+
+def _plain(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else _ESCAPES.get(escape[2], escape[2])
 
 
 def _begins(source: Source, closed: Source) -> bool:

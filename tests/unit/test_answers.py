@@ -210,3 +210,94 @@ def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> 
             "policies": ["screens/secrets"],
             "approval": None,
         }
+
+
+def passed_on(call_type: str, stream: bytes, size: int = 7) -> bytes:
+    answers = Answers(call_type, mask(), no_fruit)
+    return b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
+
+
+def test_held_text_comes_before_the_end_mark_and_text_behind_the_mark_is_screened() -> None:
+    for mark in (b"data: [DONE]\n\n", b"data:  [DONE] \r\n\r\n", b"\xef\xbb\xbfdata: [DONE]\n\n"):
+        out = passed_on("acompletion", written([chunk({"content": f"wait for {PLACEHOLDER}"})]) + mark)
+        assert out.endswith(mark)
+        assert heard("acompletion", read(out[: -len(mark)]))[0] == f"wait for {MAIL}"
+        with pytest.raises(ContentBlocked):
+            passed_on("acompletion", mark + written([chunk({"content": "forbidden "}), chunk({"content": "fruit"})]))
+        late = passed_on("acompletion", mark + written([chunk({"content": f"to {PLACEHOLDER}"})]))
+        assert late.startswith(mark)
+        assert heard("acompletion", read(late[len(mark) :]))[0] == f"to {MAIL}"
+
+
+FRUIT = "the forbidden fruit"
+ITEM = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": FRUIT}]}
+WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("acompletion", chunk({"something_new": {"said": FRUIT}})),
+    ("acompletion", {"choices": [], "something_new": FRUIT}),
+    ("anthropic_messages", {"type": "error", "error": {"type": "e", "message": FRUIT}}),
+    ("anthropic_messages", {"type": "something_new", "said": [FRUIT]}),
+    ("aresponses", {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": FRUIT}),
+    ("aresponses", {"type": "response.output_item.done", "output_index": 0, "item": ITEM}),
+    ("aresponses", {"type": "response.completed", "response": {"output": [ITEM]}}),
+]
+
+
+@pytest.mark.parametrize(("call_type", "said"), WHOLE)
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b" ", b": ping\r\r", b"event: x\r", b"database: 1\n"])
+def test_a_whole_text_in_an_event_is_screened_and_unmasked(call_type: str, said: dict[str, Any], before: bytes) -> None:
+    data = json.dumps(said).encode()
+    with pytest.raises(ContentBlocked):
+        passed_on(call_type, before + b"data: " + data + b"\n\r\n")
+    out = passed_on(call_type, before + b"data: " + data.replace(FRUIT.encode(), PLACEHOLDER.encode()) + b"\n\r\n")
+    assert json.dumps(MAIL).encode() in out
+    assert PLACEHOLDER.encode() not in out
+    assert b"database: 1" not in before or b"database: 1" in out
+
+
+ANSWERS: list[tuple[str, dict[str, Any]]] = [
+    ("acompletion", {"choices": [{"index": 0, "message": {"role": "assistant", "content": FRUIT}}]}),
+    ("acompletion", {"choices": [], "something_new": {"said": FRUIT}}),
+    ("anthropic_messages", {"role": "assistant", "content": [{"type": "text", "text": FRUIT}]}),
+    ("aresponses", {"id": "r", "output": [ITEM]}),
+]
+
+
+@pytest.mark.parametrize(("call_type", "said"), ANSWERS)
+def test_a_whole_answer_is_screened(call_type: str, said: dict[str, Any]) -> None:
+    with pytest.raises(ContentBlocked):
+        Answers(call_type, None, no_fruit).whole(json.dumps(said).encode())
+    with pytest.raises(ContentBlocked):
+        Answers("atranscription", None, no_fruit).text(FRUIT.encode())
+
+
+def test_a_text_is_screened_to_its_end() -> None:
+    for end in (b"data: [DONE]\n\n", written([chunk({}, "stop")]), written([chunk({"content": "t"}, "stop")]), b""):
+        with pytest.raises(ContentBlocked):
+            passed_on("acompletion", written([chunk({"content": "forbidden fruit"})]) + end)
+
+
+def test_an_event_that_says_nothing_is_a_sign_of_life() -> None:
+    for sign in (
+        b": ping\n\n",
+        b"data\n\n",
+        b"data: \r\n\r\n",
+        b"event: ping\ndata:\n\n",
+        b"\n",
+        b"\r\n\r",
+        b": cut off",
+    ):
+        assert passed_on("acompletion", sign) == sign
+
+
+@pytest.mark.parametrize("call_type", STREAMS)
+@given(st.sampled_from([b"\n \n", b"\r\n \n", b"\n \r\n", b"\r \r", b"\n \r"]), st.integers(1, 300))
+def test_a_stream_that_is_not_changed_is_passed_on_byte_for_byte(call_type: str, ends: bytes, size: int) -> None:
+    end, last = ends.split(b" ")
+    events = STREAMS[call_type](["One ", "two "], [])
+    stream = b"\xef\xbb\xbf" + b"".join(
+        b"id: 1" + end + b"data: " + json.dumps(each).encode() + end + last for each in events
+    )
+    answers = Answers(call_type, mask(), None)
+    assert (
+        b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end() == stream
+    )

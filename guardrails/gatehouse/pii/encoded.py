@@ -17,15 +17,15 @@ from gatehouse.pii.deadline import Deadline
 
 # Sixteen characters are twelve bytes: the shortest e-mail address that is worth writing so.
 _LEAST, _LEAST_BYTES = 16, 12
-_WORD = "[A-Za-z0-9+/_-]"
+WORD = "[A-Za-z0-9+/_-]"
 # Between two lines of one block: padding and quotes, the line end (also as JSON and a shell write it), indentation and
 # the marks of quoted mail and comments.
 BREAK = r"""[ \t"',=]*+(?:\\?[\r\n]|\\[rn])(?:[\s>"'#*|]|\\[rnt])*+"""
 _BREAK = re.compile(BREAK)
 # A word begins behind something else, and neither with the letter of an escape nor before it. Each is tried once, and
 # what stands behind it is read twice at most: the time is linear.
-_START = rf"(?:(?<!{_WORD})(?!(?<=\\)[rnt])|(?<=\\[rnt]))"
-_RUN = re.compile(rf"{_START}(?:{_WORD}{{{_LEAST},}}+|{_WORD}++(?={BREAK}{_WORD}))(?:{BREAK}{_WORD}++)*+={{0,2}}+")
+START = rf"(?:(?<!{WORD})(?!(?<=\\)[rnt])|(?<=\\[rnt]))"
+_RUN = re.compile(rf"{START}(?:{WORD}{{{_LEAST},}}+|{WORD}++(?={BREAK}{WORD}))(?:{BREAK}{WORD}++)*+={{0,2}}+")
 _TO_STANDARD = str.maketrans("-_", "+/")
 
 # Readable bytes: UTF-8 without control characters, and UTF-16 of either order as far as it writes Latin letters. One or

@@ -51,8 +51,12 @@ def _is_password(value: str) -> bool:
     return not same and value[0] not in "$%{<[*" and value.lower() not in _NO_PASSWORD
 
 
+# Letters and digits of a private key that tell it from words about one.
+MIN_PEM = 60
+
+
 def _is_pem(value: str) -> bool:
-    return sum(char.isalnum() for char in value) >= 60
+    return sum(map(str.isalnum, value)) >= MIN_PEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ class Format:
     words: bool = True
 
 
-# What a token does not follow, and is not followed by: more of the same.
-_BEGIN, _END = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_-])"
+# What a token does not follow, and is not followed by: more of the same. The letter of an escape (\\n) is none of it.
+_BEGIN, _END = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt]))", r"(?![A-Za-z0-9_-])"
 
 
 def _token(name: str, anchors: str, pattern: str, check: Callable[[str], bool] = _any, score: float = 1.0) -> Format:

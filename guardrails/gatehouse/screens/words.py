@@ -9,8 +9,8 @@ import regex  # type: ignore[import-untyped]
 from gatehouse.unicode_fold import fold
 
 # Scripts that are written without spaces: each character is a word of its own, and a word of the list a phrase.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_ANY = regex.compile(rf"(?V1)[{_UNSPACED}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]++")
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_ANY = regex.compile(rf"(?V1)[{UNSPACED}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{UNSPACED}]]++")
 _ASCII = re.compile(r"[A-Za-z0-9]+")
 
 
