@@ -34,7 +34,7 @@ _SHAPED: Final = {
     b"anthropic-version": re.compile(rb"\d{4}-\d\d-\d\d"),
     b"anthropic-beta": re.compile(rb"[a-z0-9-]{1,64}(?: ?, ?[a-z0-9-]{1,64}){0,31}"),
 }
-_OURS: Final = b"x-gatehouse-"
+OURS: Final = b"x-gatehouse-"
 _LITELLMS: Final = b"x-litellm-"
 _INSTEAD: Final = {
     b"x-litellm-tags": "Put tags into the body.",
@@ -76,7 +76,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
         if name in places:
             if name == credential:
                 kept.append((name, value))
-        elif name in configured.others or name in _PLAIN or name.startswith(_OURS):
+        elif name in configured.others or name in _PLAIN or name.startswith(OURS):
             kept.append((name, value))
         elif name in _SHAPED:
             if shaped := _SHAPED[name].match(value.strip()):

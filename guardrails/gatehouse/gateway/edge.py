@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from gatehouse.call import CallScope
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
-from gatehouse.dialects.caller_headers import ConfiguredHeaders, passed_on
+from gatehouse.dialects.caller_headers import CREDENTIALS, OURS, ConfiguredHeaders, passed_on
 from gatehouse.errors import GovernanceError, InvalidRequest
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.routes import TRANSCRIPTION, call_type_of
@@ -70,15 +70,15 @@ class Edge:
         """
         body = await self.reader.read(scope["headers"], receive)
         asked: Mapping[str, Any] | None = None
-        headers = scope["headers"]
+        configured = self._configured()
         try:
-            headers = passed_on(headers, self._bounds(), self._configured())
+            headers = passed_on(scope["headers"], self._bounds(), configured)
             if any(name == b"content-encoding" for name, _ in scope["headers"]):
                 raise InvalidRequest("content-encoding: compressed bodies are not read. Send the body as it is.")
             body, asked = await self._read(call, headers, body)
         except GovernanceError as error:
             call.fault = error
-            body, headers = _NOTHING, _only_credentials(headers)
+            body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
         as_json = (b"application/json",) if asked is not None or call.fault is not None else ()
         scope["headers"] = [
             *((name, value) for name, value in headers if name not in _ABOUT_BODY or (name == _TYPE and not as_json)),
@@ -114,9 +114,9 @@ _TYPE: Final = b"content-type"
 _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"expect"))
 
 
-def _only_credentials(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _who_asks(headers: list[tuple[bytes, bytes]], key: bytes | None) -> list[tuple[bytes, bytes]]:
     """Of headers that may be the fault themselves, those that say who the caller is."""
-    return [(name, value) for name, value in headers if not name.startswith(b"x-litellm-") or name.endswith(b"-key")]
+    return [(name, value) for name, value in headers if name in (*CREDENTIALS, key, b"host") or name.startswith(OURS)]
 
 
 async def _check_form(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
