@@ -134,12 +134,11 @@ CALL_TYPES: Final[Mapping[str, str]] = {
     "/images/generations": "aimage_generation",
     "/audio/speech": "aspeech",
 }
-
-
 # The one that takes a form.
 TRANSCRIPTION: Final = "atranscription"
+_BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
 
 
 def call_type_of(path: str) -> str | None:
     """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
-    return CALL_TYPES.get(path.removeprefix("/openai").removeprefix("/v1"))
+    return CALL_TYPES.get(_BEFORE_CALL_TYPE.sub("", path))

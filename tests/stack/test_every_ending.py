@@ -130,14 +130,20 @@ def test_a_client_that_leaves_in_mid_stream_is_recorded(upstream_gateway: Gatewa
     ],
     ids=["no-log", "metadata", "guardrails", "call id", "price", "disable-callbacks", "headers"],
 )
-def test_no_field_of_the_caller_hides_a_call(
+def test_a_field_of_the_caller_that_would_hide_a_call_is_refused_and_recorded(
     upstream_gateway: Gateway, upstream: Upstream, fields: dict[str, Any], headers: dict[str, str]
 ) -> None:
     with upstream_gateway.client() as client:
         answer = client.post("/v1/chat/completions", json=CHAT | fields, headers=headers)
-    if answer.status_code == 401:  # LiteLLM refuses such a body before it looks at the key
-        assert upstream.requests == []
-        return
+    assert answer.status_code == 400, answer.text
+    assert upstream.requests == []
+    line = only_line(upstream_gateway, answer.headers["x-gatehouse-call-id"])
+    assert (line["data"]["status"], line["data"]["error"]) == ("blocked", "invalid_request")
+
+
+def test_our_own_header_does_not_hide_a_call(upstream_gateway: Gateway) -> None:
+    with upstream_gateway.client() as client:
+        answer = client.post("/v1/chat/completions", json=CHAT, headers={"x-gatehouse-call-id": "mine"})
     line = only_line(upstream_gateway, answer.headers["x-gatehouse-call-id"])
     assert line["data"]["usage"]["total_tokens"] == 5
     assert line["data"]["cost_usd"] == pytest.approx(3 * 1e-6 + 2 * 2e-6)

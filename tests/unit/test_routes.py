@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.routes import RouteKind, classify
+from gatehouse.routes import RouteKind, call_type_of, classify
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,3 +155,23 @@ def test_no_suffix_turns_a_governed_route_into_an_open_one(suffix: str) -> None:
     # Behind `/openai` it is LiteLLM's other spelling of it, and below /governance a route of ours.
     if not suffix.startswith("/governance"):
         assert classify("POST", suffix + "/v1/chat/completions") is not RouteKind.OPEN
+
+
+@pytest.mark.parametrize(
+    ("path", "call_type"),
+    [
+        ("/v1/chat/completions", "acompletion"),
+        ("/chat/completions", "acompletion"),
+        ("/openai/v1/responses", "aresponses"),
+        ("/responses", "aresponses"),
+        ("/engines/gpt-4o/chat/completions", "acompletion"),
+        ("/openai/deployments/gpt-4o/completions", "atext_completion"),
+        ("/openai/deployments/gpt-4o/embeddings", "aembedding"),
+        ("/v1/messages", "anthropic_messages"),
+        ("/v1/audio/transcriptions", None),
+        ("/v1/v1/chat/completions", None),
+        ("/x/v1/chat/completions", None),
+    ],
+)
+def test_a_route_says_what_its_json_is(path: str, call_type: str | None) -> None:
+    assert call_type_of(path) == call_type
