@@ -96,12 +96,11 @@ def test_a_whole_answer_is_no_error(
     assert record_of(upstream_gateway, answer.headers["x-gatehouse-call-id"])["status"] == "success"
 
 
-@pytest.mark.parametrize("how", ["cut", "no json"])
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+@pytest.mark.parametrize(("how", "stream"), [("no json", True), ("no json", False), ("cut", False)])
 def test_a_call_goes_on_with_another_model_where_one_breaks(
     upstream_gateway: Gateway, upstream: Upstream, how: str, stream: bool
 ) -> None:
-    """The failure of an attempt is not the call's."""
+    """The failure of an attempt is not the call's. LiteLLM makes none once a stream has said something."""
 
     def whole_from_the_second_on() -> None:
         if len(upstream.requests) > 1:
