@@ -85,6 +85,7 @@ def _lines(code: str, length: int, end: str = "\n") -> str:
 
 KEY = "ghp_" + _characters(36)
 AWS = "AKIA" + _characters(16, string.ascii_uppercase + "234567")
+JWT = f"{_url_safe({'alg': 'RS256'})}.{_url_safe({'sub': _characters(250)})}.{_characters(86)}"
 LONG = _lines(base64.b64encode(f"{_characters(1_480)} {KEY}".encode()).decode(), 1_000)
 PEM = "-----{} PRIVATE KEY-----"
 PASSWORD = "Zb7" + _characters(9)
@@ -102,6 +103,8 @@ HARD = {
     "escapes": ("", " ".join(f"\\x{ord(char):02x}" for char in AWS)),
     "entities": ("", " ".join(f"&#{ord(char)};" for char in AWS)),
     "a short private key": (PEM.format("BEGIN") + "\n", _lines("MC4CAQAwBQYDK2VwBCIEI" + _characters(43), 16)),
+    "a private key in groups": (PEM.format("BEGIN") + "\n", _lines("MIIE" + _characters(300), 8, " ")),
+    "a token inside base64": ("", base64.b64encode(JWT.encode()).decode()),
     "a private key in one line": (PEM.format("BEGIN RSA"), "\\n" + _lines(_characters(1_600), 64, "\\n")),
     "a connection string": (
         "Server=db.internal;" + "Application Name=the name of it is long;" * 7 + "Password=",
@@ -164,6 +167,27 @@ def test_so_is_one_in_the_arguments_of_a_tool_however_they_are_escaped(size: int
 def test_what_only_looks_like_a_secret_is_passed_on_wherever_it_is_cut(size: int) -> None:
     for said in look_alikes(SEED):
         assert passed(said, size) == (said, False)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "7550669089:" + _characters(64, "0123456789abcdef"),
+        "SK" + _characters(64, "0123456789abcdef"),
+        "AKIA" + _characters(40, string.ascii_uppercase),
+        "AKC" + _characters(12) + ".model",
+    ],
+    ids=["telegram", "twilio", "aws", "artifactory"],
+)
+def test_half_a_word_is_not_taken_for_what_the_whole_is_not(word: str) -> None:
+    said = f"See {word} there."
+    assert not ENGINE.scan(said)
+    for cut in range(len(said)):
+        stream = Stream()
+        stream.say(said[:cut])
+        stream.say(said[cut:])
+        stream.end()
+        assert stream.passed == said
 
 
 @pytest.mark.parametrize(
