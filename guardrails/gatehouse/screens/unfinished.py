@@ -20,8 +20,8 @@ MAX_WORD, MAX_JWT = 2_048, 12_100
 # What is written in lines of base64, letters that stand alone or escapes with spaces between them. Twice encoded, the
 # longest keys (250 characters) have 450.
 MAX_ENCODED = 512
-# What is seen again of what was passed on: a phrase of the screens reaches that far.
-MAX_CONTEXT = 500
+# What is seen again of what was passed on, so that a phrase is found across any cut. More is paid for at each word.
+MAX_CONTEXT = 300
 # A password may follow eight fields of a connection string, and any number of blanks.
 MAX_CONNECTION = 2_500
 _LONG_BLANKS = re.compile(r"([ \t\r\n])\1{59,}")
@@ -46,7 +46,7 @@ def unfinished(text: str) -> tuple[int, bool]:
     """Where in a text that goes on what may become a hit begins, and whether its beginning is left out, as too long."""
     end, word = len(text), _word(text)
     whole = min(word, _private_key(text, word))
-    runs = list(_runs(text))
+    runs = sorted(_runs(text), reverse=True)
     first = _outside(runs, text, whole, 0)
     # A run is cut where a word begins, and a word only where it is too long.
     start = _outside(runs, text, whole, end - MAX_ENCODED)
