@@ -17,6 +17,7 @@ from gatehouse.proxy.control_fields import control_fields
 from gatehouse.shapes import names_of
 
 from tests.support.gateway import MASTER_KEY, Gateway
+from tests.support.process import wait_until
 from tests.support.upstream import Upstream
 
 CANARY = "xylophonecanary"
@@ -74,8 +75,9 @@ def test_a_refused_request_is_written_down_with_who_asked_and_nothing_of_it(upst
     with upstream_gateway.client(key) as client:
         answer = client.post("/v1/chat/completions", json=CHAT | {"cache_key": CANARY})
     assert answer.status_code == 400
-    upstream_gateway.wait_settled()
-    (line,) = upstream_gateway.lines_of(answer.headers["x-gatehouse-call-id"])
+    call_id = answer.headers["x-gatehouse-call-id"]
+    wait_until(lambda: upstream_gateway.lines_of(call_id) != [], "the refusal's line")
+    (line,) = upstream_gateway.lines_of(call_id)
     assert line["data"]["caller"]["key_alias"] == "the-agent"
     assert line["data"]["error"] == "invalid_request"
     assert CANARY not in json.dumps(line)
