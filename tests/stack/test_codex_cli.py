@@ -18,6 +18,7 @@ from tests.support.codex import Codex
 from tests.support.gateway import REPOSITORY, Gateway
 from tests.support.markdown import blocks
 from tests.support.postgres import Postgres
+from tests.support.process import wait_until
 from tests.support.redis_server import Redis
 from tests.support.upstream import ENCRYPTED_REASONING, Upstream
 
@@ -107,7 +108,8 @@ def test_it_shows_what_the_gateway_refused(
     assert done.returncode == 1
     assert "Blocked by secrets" in done.stderr
     assert upstream.requests == []
-    # Codex asks again, as often as its configuration says.
+    # Codex asks again, as often as its configuration says. A refused call has no intent that it is waited for by.
+    wait_until(lambda: len(sealed()) >= 2, "both refusals are sealed")
     assert [record["status"] for record in sealed()] == ["blocked"] * 2
 
 
