@@ -133,7 +133,7 @@ class Connection:
             message["headers"].append((EDITED_HEADER, ",".join(edit.row).encode()))
         kind = _content_type(message)
         self._answers = self._settler.answers(self._call)
-        if self._answers is None or not (kind.startswith("text/") or kind == "application/json"):
+        if self._answers is None or kind.startswith(_SAYS_NOTHING):
             self._answers = None
         elif kind == "text/event-stream":
             message["headers"] = [pair for pair in message["headers"] if pair[0].lower() != b"content-length"]
@@ -228,6 +228,10 @@ async def respond(send: Send, status: int, body: bytes, headers: list[tuple[byte
 def _is_ping(message: Message) -> bool:
     """Whether LiteLLM says with it that a stream is alive, and nothing else."""
     return bool(message.get("body", b"").startswith((b":", b"event: ping")))
+
+
+# Types of answers that hold no words; whatever else an answer calls itself is read as JSON or as text.
+_SAYS_NOTHING = ("audio/", "image/", "video/", "application/octet-stream")
 
 
 def _content_type(start: Message) -> str:

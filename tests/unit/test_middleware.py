@@ -304,3 +304,25 @@ async def test_a_management_request_reaches_the_app_as_it_came() -> None:
 async def test_metrics_stay_closed_without_a_token() -> None:
     sent, _ = await drive(answer, path="/metrics", method="GET")
     assert sent[0]["status"] == 401
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        (b"application/x-ndjson", True),
+        (b"application/xml", True),
+        (b"", True),
+        (b"text/plain; charset=utf-8", True),
+        (b"audio/mpeg", False),
+        (b"application/octet-stream", False),
+    ],
+)
+async def test_an_answer_is_read_whatever_it_calls_itself(kind: bytes, read: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", kind)] if kind else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"a word"})
+
+    seen: list[str] = []
+    await drive(app, answers=Answers("acompletion", None, seen.append))
+    assert seen == (["a word"] if read else [])
