@@ -16,6 +16,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- ModelNotFound       404  no model of config.yaml has that name
 |-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
 |-- TooSlow             408  the body did not come in time
+|-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 |-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
 |   |-- AnswerTooLarge       it is larger than the operator allows
@@ -231,6 +232,14 @@ class UpstreamUnreadable(ProviderFailed):
     """The answer is not what the provider's API answers, such as the page of a proxy before it."""
 
     code = "upstream_unreadable"
+
+
+class UnsupportedEncoding(GovernanceError):
+    """The body is packed in a way that the gateway does not unpack."""
+
+    status = 415
+    code = "unsupported_encoding"
+    kind = "invalid_request_error"
 
 
 class AccessDenied(GovernanceError):

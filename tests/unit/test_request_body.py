@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -179,6 +181,7 @@ async def test_new_fields_go_where_litellm_does_not_look() -> None:
         (b'{"a": 1, "a": 2}', JSON),
         (b"{}", [*JSON, (b"x-litellm-tags", b"a")]),
         (b"{}", [*JSON, (b"content-encoding", b"gzip")]),
+        (gzip.compress(b'{"cache_key": "x"}'), [*JSON, (b"content-encoding", b"gzip")]),
         (b"model=m", [(b"content-type", b"application/x-www-form-urlencoded")]),
         (b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--x--', FORM),
     ],
@@ -240,4 +243,47 @@ async def test_a_form_that_says_more_is_refused(body: bytes) -> None:
 
 async def test_json_where_a_file_was_expected_is_refused() -> None:
     _, _, fault = await take(b'{"model": "m"}', JSON, "/v1/audio/transcriptions")
+    assert isinstance(fault, InvalidRequest)
+
+
+PLAIN = b'{"model": "m", "messages": []}'
+GZIP = [*JSON, (b"content-encoding", b"gzip")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(PLAIN)),
+        (b"GZIP", gzip.compress(PLAIN)),
+        (b"deflate", zlib.compress(PLAIN)),
+        (b"identity", PLAIN),
+    ],
+    ids=["gzip", "GZIP", "deflate", "identity"],
+)
+async def test_a_packed_body_is_unpacked_before_anybody_reads_it(encoding: bytes, body: bytes) -> None:
+    passed, seen, fault = await take(body, [*JSON, (b"content-encoding", encoding)])
+    assert (passed, fault) == (PLAIN, None)
+    assert seen["headers"] == {b"content-type": b"application/json", b"content-length": str(len(PLAIN)).encode()}
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"gzip, gzip", b"compress", b"x", b""])
+async def test_a_body_that_is_packed_otherwise_is_refused(encoding: bytes) -> None:
+    _, _, fault = await take(PLAIN, [*JSON, (b"content-encoding", encoding)])
+    assert fault is not None
+    assert (fault.status, fault.code) == (415, "unsupported_encoding")
+    _, _, fault = await take(gzip.compress(PLAIN), [*GZIP, (b"content-encoding", b"gzip")])
+    assert fault is not None
+    assert fault.status == 415
+
+
+async def test_what_is_unpacked_is_bounded() -> None:
+    _, _, fault = await take(gzip.compress(b" " * 2_000_000), GZIP)
+    assert isinstance(fault, TooLarge)
+
+
+@pytest.mark.parametrize(
+    "body", [PLAIN, gzip.compress(PLAIN)[:-9], gzip.compress(PLAIN) + b"x", gzip.compress(PLAIN) * 2, b""]
+)
+async def test_a_damaged_body_is_refused(body: bytes) -> None:
+    _, _, fault = await take(body, GZIP)
     assert isinstance(fault, InvalidRequest)

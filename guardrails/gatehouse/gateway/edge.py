@@ -73,8 +73,7 @@ class Edge:
         configured = self._configured()
         try:
             headers = passed_on(scope["headers"], self._bounds(), configured)
-            if any(name == b"content-encoding" for name, _ in scope["headers"]):
-                raise InvalidRequest("content-encoding: compressed bodies are not read. Send the body as it is.")
+            body = self.reader.unpacked(scope["headers"], body)
             body, asked = await self._read(call, headers, body)
         except GovernanceError as error:
             call.fault = error

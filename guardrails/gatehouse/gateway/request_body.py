@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Iterable
 from typing import Any, Final
 
 from gatehouse.clock import monotonic
-from gatehouse.errors import GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow
+from gatehouse.errors import GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow, UnsupportedEncoding
 from gatehouse.shapes.freejson import RepeatedName, decode
 from gatehouse.wire import Message, Receive
 
@@ -23,6 +24,7 @@ MIN_BYTES_PER_S: Final = 16 * 1024
 MAX_UNDER_WAY: Final = 256 * 1024 * 1024
 # A client reads its answer when it has sent its request: for this long, what is too much is taken and thrown away.
 _DRAIN_S: Final = 3.0
+_UNPACKED: Final = (b"gzip", b"x-gzip", b"deflate")
 # How JSON writes half of a character of two halves.
 _SURROGATE: Final = b"\\ud"
 
@@ -86,6 +88,31 @@ class BodyReader:
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
             self._under_way -= size
+
+    def unpacked(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+        """A body as it was before its client packed it (`Content-Encoding`), within the same bound.
+
+        Raises:
+            UnsupportedEncoding: only one layer of gzip or deflate is unpacked.
+            TooLarge: there is more in it than may be sent.
+            InvalidRequest: it is damaged.
+        """
+        named = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
+        if not named or named == [b"identity"]:
+            return body
+        if len(named) > 1 or named[0] not in _UNPACKED:
+            raise UnsupportedEncoding("content-encoding: send the body as it is, or packed with gzip or deflate.")
+        # By its head: gzip's, or zlib's (RFC 9110, 8.4.1).
+        unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            plain = unpacking.decompress(body, self.max_bytes + 1)
+        except zlib.error:
+            plain = None
+        if plain is not None and len(plain) > self.max_bytes:
+            raise self._too_large()
+        if plain is None or not unpacking.eof or unpacking.unused_data:
+            raise InvalidRequest("The body is not what its content-encoding says, or is cut off. Send it again.")
+        return plain
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is larger than {self.max_bytes // 1024:,} KiB, which is the most. Send less.")
