@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 from gatehouse.plugin import key_hash
 
 from tests.support.gateway import Gateway, config_with_upstream
@@ -49,7 +50,12 @@ def limiting(
     config = config_with_upstream(recording_upstream.url, folder)
     policy = folder / "policy.yaml"
     policy.write_text(_POLICY)
-    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"} | ({"REDIS_HOST": ""} if request.param == "memory" else {})
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
+    if request.param == "memory":
+        settings = yaml.safe_load(config.read_text())
+        del settings["general_settings"]["coordination_redis"]
+        config.write_text(yaml.safe_dump(settings))
+        environ["REDIS_HOST"] = ""
     server = Gateway(
         postgres.create_database(), redis_server.port, config=config, policy=policy, environ=environ
     ).start()
