@@ -143,7 +143,7 @@ class GovernanceMiddleware:
             await answer(scope, send, error, call)
             return
         caller = self._ahead.caller(scope["headers"])
-        self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
+        await self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
         slots = self._slots()
         connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
         token = current_scope.set(call)

@@ -147,7 +147,7 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
     assert await gateway.ask(path="/v1/messages") == [TEXTS]
 
 
-def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatehouse.scanning.ahead._MOST_CALLERS", 2)
     scanner = Begun()
     ahead = ScanAhead(lambda: cast("Scanner", scanner))
@@ -156,6 +156,6 @@ def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch
         ahead.remember(caller, admitted=True)
     begun = []
     for caller in callers:
-        ahead.begin(caller, "/v1/messages", json.loads(CHAT), len(CHAT))
+        await ahead.begin(caller, "/v1/messages", json.loads(CHAT), len(CHAT))
         begun.append(len(scanner.texts))
     assert begun == [0, 1, 2]

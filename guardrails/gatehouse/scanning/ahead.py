@@ -7,6 +7,7 @@ admitted, or who is not known, waits for the pipeline.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,7 @@ class ScanAhead:
         given = b"\0".join(value for name, value in headers if name in CREDENTIALS)
         return blake2b(given, digest_size=16, key=self._salt).digest() if given else None
 
-    def begin(self, caller: bytes | None, path: str, body: Mapping[str, Any] | None, size: int) -> None:
+    async def begin(self, caller: bytes | None, path: str, body: Mapping[str, Any] | None, size: int) -> None:
         """Scan what is new in a request of theirs; what is too long, or cannot be read, is left to the pipeline.
 
         Args:
@@ -59,6 +60,7 @@ class ScanAhead:
             return
         metrics.scans_ahead.inc()
         scanner.begin([part.text for part in view.texts])
+        await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
 
     def remember(self, caller: bytes | None, *, admitted: bool) -> None:
         """Note how a call of theirs ended."""
