@@ -1,0 +1,255 @@
+"""The second look before bytes leave, by itself: what was admitted passes as LiteLLM writes it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from gatehouse.gateway.egress import Admitted, Difference, admitted, check
+
+DEPLOYMENT = {"model": "openai/gpt-4o", "api_base": "http://one", "api_key": "k" * 20}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CHAT: dict[str, Any] = {
+    "model": "openai/gpt-4o",
+    "messages": [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "Say it"}, {"type": "text", "text": " twice. "}]},
+        {"role": "tool", "tool_call_id": "t", "content": '{"note": "a \\"warm\\" day", "city": "Genoa"}'},
+    ],
+    "tools": [WEATHER],
+    "max_tokens": 100,
+    "n": 2,
+}
+
+
+def of(body: dict[str, Any] = CHAT, call_type: str = "acompletion", said: dict[str, bool] | None = None) -> Admitted:
+    return admitted(call_type, body, said or {})
+
+
+def differs(
+    kwargs: dict[str, Any],
+    call_type: str = "acompletion",
+    known: Admitted | None = None,
+    configured: dict[str, Any] | None = DEPLOYMENT,
+) -> Difference | None:
+    return check(known or of(), call_type, kwargs, configured)
+
+
+def place(kwargs: dict[str, Any], call_type: str = "acompletion", **options: Any) -> str | None:
+    found = differs(kwargs, call_type, **options)
+    return found.place if found else None
+
+
+def says(text: str) -> list[dict[str, Any]]:
+    return [*CHAT["messages"], {"role": "user", "content": text}]
+
+
+def test_what_was_admitted_may_leave_with_what_litellm_puts_beside_it() -> None:
+    notes = {"litellm_call_id": "x", "metadata": {"user_api_key_alias": "somebody", "deep": [object()]}}
+    assert differs(CHAT | DEPLOYMENT | notes | {"_a_note_of_next_year": object(), "timeout": 6.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"messages": says("something else")}, ("text", "messages[3].content")),
+        ({"messages": says("kind.")}, ("text", "messages[3].content")),
+        ({"messages": says("Say it twice.")}, ("text", "messages[3].content")),
+        ({"suffix": "something else"}, ("text", "suffix")),
+        ({"input": ["something else"]}, ("text", "input[0]")),
+        ({"instructions": "something else"}, ("text", "instructions")),
+        ({"litellm_system_prompt": "something else"}, ("text", "litellm_system_prompt")),
+        ({"stop": ["something else"]}, ("text", "stop[0]")),
+        ({"extra_body": {"new": "something else"}}, ("text", "extra_body.new(name)")),
+        ({"messages": [{"role": "oracle", "content": "Be kind."}]}, ("shape", "messages[0].role")),
+        ({"tools": [{"type": "function", "function": {"name": "weather"}}]}, ("tools", "tools")),
+        ({"functions": [{"name": "weather"}]}, ("tools", "tools")),
+        ({"max_tokens": 101}, ("limits", "max_tokens")),
+        ({"max_completion_tokens": 101}, ("limits", "max_tokens")),
+        ({"max_tokens": None}, ("limits", "max_tokens")),
+        ({"max_tokens": 0}, ("limits", "max_tokens")),
+        ({"max_tokens": "many"}, ("limits", "max_tokens")),
+        ({"n": 3}, ("limits", "n")),
+        ({"best_of": 3}, ("limits", "n")),
+        ({"extra_body": {"max_tokens": 1}}, ("extra_body", "extra_body.max_tokens")),
+        ({"extra_body": {"messages": CHAT["messages"]}}, ("extra_body", "extra_body.messages")),
+        ({"extra_body": ["Be kind."]}, ("shape", "extra_body")),
+        ({"model": "openai/gpt-5"}, ("deployment", "model")),
+        ({"api_base": "http://two"}, ("deployment", "api_base")),
+        ({"api_key": "another"}, ("deployment", "api_key")),
+        ({"custom_llm_provider": "deepseek"}, ("deployment", "custom_llm_provider")),
+        ({"additional_drop_params": ["max_tokens"]}, ("deployment", "additional_drop_params")),
+        ({"extra_headers": {"authorization": "x"}}, ("deployment", "extra_headers")),
+    ],
+)
+def test_what_was_not_admitted_is_named_by_its_place(change: dict[str, Any], where: tuple[str, str]) -> None:
+    assert differs(CHAT | DEPLOYMENT | change) == Difference(*where)
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_tokens": 5}, {"max_completion_tokens": 100}, {"n": 1}, {"tools": []}, {"n": None}]
+)
+def test_less_than_was_admitted_may_leave(change: dict[str, Any]) -> None:
+    assert differs(CHAT | change) is None
+
+
+def test_a_call_without_a_bound_may_get_the_operators() -> None:
+    unbounded = {name: value for name, value in CHAT.items() if name != "max_tokens"}
+    assert differs(unbounded | {"max_tokens": 4096}, known=of(unbounded)) is None
+
+
+def test_no_name_that_the_caller_said_and_no_api_has_is_left() -> None:
+    said = {"messages": False, "user": False, "drop_params": True, "num_predict": True, "seed": False}
+    known = admitted("acompletion", CHAT, said, frozenset({"num_predict"}))
+    assert known.said == {"drop_params"}
+    assert check(known, "acompletion", CHAT | {"drop_params": True}, DEPLOYMENT) == Difference(
+        "controls", "drop_params"
+    )
+    assert check(known, "acompletion", CHAT | {"num_predict": 5, "seed": "x"}, DEPLOYMENT) is None
+    text = admitted("acompletion", CHAT, {"num_predict": False}, frozenset({"num_predict"}))
+    assert check(text, "acompletion", CHAT | {"num_predict": 5}, DEPLOYMENT) == Difference("controls", "num_predict")
+
+
+def test_what_the_operator_has_a_deployment_add_may_leave() -> None:
+    tool = {"type": "function", "function": {"name": "house_rules", "description": "As the house has it"}}
+    added = {"tools": [tool], "extra_body": {"thinking": {"type": "on"}, "guide": "by the book"}, "drop_params": True}
+    kwargs = CHAT | added | {"tools": [tool, WEATHER]}
+    assert differs(kwargs, configured=DEPLOYMENT | added) is None
+    assert place(kwargs) == "extra_body"
+    assert place(kwargs | {"extra_body": None, "drop_params": None}) == "tools"
+    assert place(kwargs | {"extra_body": {"thinking": {"type": "off"}}}, configured=DEPLOYMENT | added) == "extra_body"
+
+
+def test_what_litellm_had_put_there_before_the_call_was_admitted_may_leave() -> None:
+    headers = {
+        "provider_specific_header": {"custom_llm_provider": "anthropic", "extra_headers": {"anthropic-beta": "x"}}
+    }
+    known = of(CHAT | headers)
+    assert differs(CHAT | headers, known=known) is None
+    assert place(CHAT | {"provider_specific_header": {"extra_headers": {}}}, known=known) == "deployment"
+    assert place(CHAT | headers, known=of(CHAT | headers, said={"provider_specific_header": False})) == "controls"
+
+
+@pytest.mark.parametrize(
+    ("configured", "model", "fits"),
+    [
+        ("openai/*", "openai/gpt-4o", True),
+        ("openai/*", "deepseek/gpt-4o", False),
+        ("openai/gpt-4o", "openai/gpt-4o-mini", False),
+        ("bedrock/meta.llama3*", "bedrock/meta.llama3-70b", True),
+        ("openai/gpt.4o", "openai/gpt-4o", False),
+    ],
+)
+def test_the_model_is_the_configured_one_or_fits_its_pattern(configured: str, model: str, fits: bool) -> None:
+    assert (differs(CHAT | {"model": model}, configured={"model": configured}) is None) is fits
+
+
+def test_a_deployment_that_the_operator_does_not_have_is_none() -> None:
+    assert place(CHAT, configured=None) == "deployment"
+
+
+@pytest.mark.parametrize("call_type", [None, "", "a_call_of_next_year", "arerank"])
+def test_a_call_that_is_not_understood_does_not_leave(call_type: Any) -> None:
+    assert place(CHAT, call_type) == "shape"
+
+
+def translated(*items: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"model": "gpt-4o", "input": list(items), "max_output_tokens": 100, **fields}
+
+
+def told(output: Any) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": "t", "output": output}
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        translated({"role": "user", "content": "Say it"}),
+        translated(instructions="Be kind. Say it\n twice. "),
+        translated(told("Say ittwice.")),
+        translated(told("Say it\n[Tool returned an image - see the following user message]")),
+        translated(told([{"type": "input_text", "text": CHAT["messages"][2]["content"]}])),
+        translated({"type": "function_call", "call_id": "t", "name": "weather", "arguments": '{"city":"Genoa"}'}),
+        translated({"type": "function_call", "call_id": "t", "name": "weather", "arguments": '{"content":"Say it"}'}),
+        translated({"type": "custom_tool_call", "call_id": "t", "name": "weather", "input": "Be kind"}),
+    ],
+)
+def test_a_translated_call_says_what_was_admitted_in_other_ways(kwargs: dict[str, Any]) -> None:
+    assert differs(kwargs, "aresponses") is None
+    assert place(kwargs, "acompletion") in ("text", "limits", "deployment")
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        translated({"role": "user", "content": "something else"}),
+        translated(instructions="Be kind. something else"),
+        translated(instructions="Be kind.\nSay it else"),
+        translated(told(" twice. Say it")),  # not in their order
+        translated(told("Say it Say it")),  # one of them twice
+        translated(told('{"note": "a cold day"}')),
+        translated({"type": "function_call", "call_id": "t", "name": "weather", "arguments": '{"city":"Paris"}'}),
+        translated({"type": "function_call", "call_id": "t", "name": "wire", "arguments": "{}"}),
+        translated(max_output_tokens=101),
+        translated(max_output_tokens=None),
+        translated(extra_body={"messages": []}),
+    ],
+)
+def test_a_translated_call_says_nothing_else(kwargs: dict[str, Any]) -> None:
+    assert differs(kwargs, "aresponses") is not None
+
+
+def test_a_tools_name_that_is_too_long_may_be_cut() -> None:
+    name = "look_up_the_weather_of_a_town_by_its_name_in_the_language_of_its_people"
+    tool = {"name": name, "input_schema": {"type": "object"}}
+    body = {"messages": [], "tools": [tool], "max_tokens": 5}
+    cut = {"type": "function", "function": {"name": f"{name[:55]}_0123abcd", "parameters": {"type": "object"}}}
+    known = of(body, "anthropic_messages")
+    assert differs({"messages": [], "tools": [cut], "max_tokens": 5}, known=known) is None
+    cut["function"] = {"name": f"{'x' * 55}_0123abcd"}
+    assert place({"messages": [], "tools": [cut], "max_tokens": 5}, known=known) == "text"
+
+
+def test_many_texts_that_are_joined_take_time_in_proportion() -> None:
+    """Of a hostile conversation: each of many results has many equal parts, which another API joins."""
+
+    def steps(results: int) -> int:
+        says = [[f"Result {n}:", *["a", "b"] * 20] for n in range(results)]
+        blocks = [
+            {
+                "type": "tool_result",
+                "tool_use_id": f"t{n}",
+                "content": [{"type": "text", "text": text} for text in texts],
+            }
+            for n, texts in enumerate(says)
+        ]
+        body = {"messages": [{"role": "user", "content": blocks}], "max_tokens": 5}
+        items = [told("\n".join(texts)) for texts in says]
+        known, count = of(body, "anthropic_messages"), 0
+
+        class Counted(str):
+            __slots__ = ()
+
+            def startswith(self, *args: Any) -> bool:
+                nonlocal count
+                count += 1
+                return super().startswith(*args)
+
+        for item in items:
+            item["output"] = Counted(item["output"])
+        assert differs({"input": items, "max_output_tokens": 5}, "aresponses", known=known) is None
+        return count
+
+    assert steps(200) < 25 * steps(10)
+
+
+def test_nothing_of_a_text_is_in_what_is_said_of_it() -> None:
+    secret = "ada.lovelace@example.com"
+    for change in (
+        {"messages": says(secret)},
+        {"extra_body": {secret: secret}},
+        {"tools": [{"type": "function", "function": {"name": secret}}]},
+        {"metadata": {}, "stop": secret, secret: secret},
+    ):
+        assert secret not in json.dumps(str(differs(CHAT | change)))
