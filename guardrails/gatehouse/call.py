@@ -21,6 +21,7 @@ from gatehouse.pii.masking import Mask
 
 if TYPE_CHECKING:
     from gatehouse.approvals.values import Approval
+    from gatehouse.gateway.egress import Admitted
     from gatehouse.governance import Governance
     from gatehouse.policy.facts import Facts
 
@@ -169,9 +170,11 @@ class CallScope:
     what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
     masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
-    them; `caller_metadata` are the names in the metadata that the caller sent, `new_fields` those that no API has.
-    `approval` is the one that the call used up. `provider_failed` says why the last answer of a provider may not pass
-    for one. `left` is set when the client is gone, `closed` when the connection is over.
+    them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
+    `caller_metadata` are the names in the metadata that the caller sent, `new_fields` those that no API has.
+    `approval` is the one that the call used up. `admitted` is what may leave. `provider_failed` says why the last
+    answer of a provider may not pass for one. `left` is set when the client is gone, `closed` when the connection is
+    over.
     """
 
     call_id: UUID
@@ -187,11 +190,13 @@ class CallScope:
     mask: Mask | None = None
     replaced: dict[str, str] = field(default_factory=dict, repr=False)
     approval: Approval | None = field(default=None, repr=False)
+    admitted: Admitted | None = field(default=None, repr=False)
     left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     litellm_call_id: str | None = None
     intent: bool = False
     intent_tried: bool = False
     fault: GovernanceError | None = None
+    said: Mapping[str, bool] = field(default_factory=dict)
     caller_metadata: frozenset[str] = frozenset()
     new_fields: tuple[str, ...] = ()
     refusal: GovernanceError | None = None

@@ -18,6 +18,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooSlow             408  the body did not come in time
 |-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
+|-- EgressMismatch    500  what was about to be sent is not what was admitted
 |-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
 |   |-- AnswerTooLarge       it is larger than the operator allows
 |   |-- UpstreamCutOff       it stopped before its end
@@ -161,6 +162,15 @@ class GovernanceUnavailable(GovernanceError):
     code = "governance_unavailable"
     kind = "service_unavailable_error"
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
+
+
+class EgressMismatch(GovernanceError):
+    """What the proxy was about to send is not what was admitted; asked again, it would be the same."""
+
+    status = 500
+    code = "egress_mismatch"
+    kind = "api_error"
+    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
 
 
 class InvalidRequest(GovernanceError):

@@ -29,6 +29,11 @@ checkpoint_errors = Counter(
     "gatehouse_checkpoint_errors_total",
     "Looks at a chain that could not be signed for, or does not continue what was signed before; the log says why.",
 )
+egress_mismatches = Counter(
+    "gatehouse_egress_mismatches_total",
+    "Calls that were stopped because what was about to be sent was not what was admitted, by what differed.",
+    ["place"],
+)
 decisions = Counter("gatehouse_decisions_total", "Calls that were decided on, by verdict.", ["verdict"])
 rules_matched = Counter(
     "gatehouse_rules_matched_total",

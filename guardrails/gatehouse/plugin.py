@@ -28,6 +28,7 @@ from gatehouse.content import answer_of, tool_calls_of, tools_of
 from gatehouse.errors import (
     AnswerTooLarge,
     Cancelled,
+    EgressMismatch,
     GovernanceError,
     GovernanceUnavailable,
     InvalidRequest,
@@ -35,9 +36,12 @@ from gatehouse.errors import (
     UngovernedRoute,
     UpstreamUnreadable,
 )
+from gatehouse.gateway import egress
 from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
+from gatehouse.proxy.configured import deployment_params
+from gatehouse.proxy.control_fields import control_fields
 from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.proxy.listings import listed
 from gatehouse.proxy.provider_answers import UNREADABLE
@@ -97,6 +101,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             if scope.mask is not None:
                 _forget(data, scope.replaced)
                 scope.replaced = {}
+            scope.admitted = egress.admitted(call_type, data, scope.said, control_fields().numbers)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except asyncio.CancelledError:
@@ -125,6 +130,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             scope.provider_failed = None  # LiteLLM tries again, or another model
             try:  # it may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
+                with metrics.stage_seconds.labels("egress").time():
+                    _check_egress(scope, call_type, kwargs)
             except GovernanceError as refusal:
                 raise _refuse(scope, refusal) from None
             return
@@ -232,6 +239,36 @@ def _with(value: Any, replaced: Mapping[str, str]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_with(inner, replaced) for inner in value)
     return value
+
+
+_DIFFERS = (
+    "What was about to be sent is not what was admitted, so it was not sent. The same request would be stopped again: "
+    "tell the operator, who finds the place in the log."
+)
+
+
+def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
+    """Compare what LiteLLM is about to send with what was admitted.
+
+    Raises:
+        EgressMismatch: they differ.
+    """
+    if isinstance(scope.refusal, EgressMismatch):
+        raise scope.refusal
+    info = kwargs.get("model_info")
+    configured = deployment_params(info.get("id")) if isinstance(info, dict) else None
+    name = getattr(call_type, "value", call_type)
+    differs = (
+        egress.Difference("shape", "body")
+        if scope.admitted is None
+        else egress.check(scope.admitted, name, kwargs, configured)
+    )
+    if differs is None:
+        return
+    metrics.egress_mismatches.labels(place=differs.place).inc()
+    metrics.blocks.labels(EgressMismatch.code).inc()
+    log.error("call %s was stopped: %s (%s) is not as it was admitted", scope.call_id, differs.where, differs.place)
+    raise EgressMismatch(_DIFFERS)
 
 
 def _model_group(kwargs: dict[str, Any]) -> str:

@@ -96,6 +96,7 @@ class Edge:
             await _check_form(headers, body)
             return body, None
         given = json_object(body)
+        call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
         asked = caller_request(call_type, given, self._engine, self._bounds())
         note_names(call, asked)
         same = asked.keys() == given.keys() and "extra_body" not in given

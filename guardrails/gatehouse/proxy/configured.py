@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import litellm
@@ -25,6 +26,16 @@ def caller_bounds() -> CallerBounds:
         float(timeout) if isinstance(timeout, int | float) else CallerBounds().timeout_s,
         retries if isinstance(retries, int) else litellm.num_retries or 0,
     )
+
+
+def deployment_params(model_id: object) -> Mapping[str, Any] | None:
+    """Return the parameters of the operator's deployment with this id, or None where there is none."""
+    router = proxy_server.llm_router
+    index = router.model_id_to_deployment_index_map.get(model_id) if router is not None else None
+    if index is None:
+        return None
+    params = router.model_list[index]["litellm_params"]
+    return {**router.default_litellm_params, **(params if isinstance(params, dict) else params.model_dump())}
 
 
 def configured_headers() -> ConfiguredHeaders:
