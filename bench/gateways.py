@@ -124,6 +124,7 @@ def start_gateways(
             "GATEHOUSE_LOG_DIR": str(folder / f"{name}-logs"),
             "GATEHOUSE_POLICY": str(variant.policy),
             "GATEHOUSE_METRICS_TOKEN": "bench",
+            "GATEHOUSE_SECRET": "bench-installation-secret-0123456789",
         }
         (folder / f"{name}-logs").mkdir()
         config = folder / f"{name}.yaml"

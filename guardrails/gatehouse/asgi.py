@@ -168,7 +168,9 @@ class Gateway:
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         await self._dispatcher.start()
         await self._gate.start()
-        pipeline = Pipeline(self._recorder, self._in_force, self._gate, self._prices, settings.report_within_s)
+        pipeline = Pipeline(
+            self._recorder, self._in_force, self._gate, self._prices, settings.keys, settings.report_within_s
+        )
         self._library = Library(pipeline, self._recorder, settings.database_url)
         governance.pipeline = self._middleware.settler = pipeline
 

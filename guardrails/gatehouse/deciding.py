@@ -16,6 +16,7 @@ from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.record import clean
 from gatehouse.call import CallScope, GovernedCall
 from gatehouse.content import prompt_of
+from gatehouse.core.keys import InstallationKeys
 from gatehouse.decision import Decision, Verdict
 from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
@@ -40,12 +41,14 @@ class Deciding:
         gate: holds what people must approve.
         prices: estimates what a request may use.
         kept: what is written down of what was asked.
+        keys: what placeholders and keyed hashes are made with.
     """
 
-    def __init__(self, gate: Gate, prices: Prices, kept: Kept) -> None:
+    def __init__(self, gate: Gate, prices: Prices, kept: Kept, keys: InstallationKeys) -> None:
         self._gate = gate
         self._prices = prices
         self._kept = kept
+        self._keys = keys
 
     async def decide(
         self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance

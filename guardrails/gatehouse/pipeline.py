@@ -18,6 +18,7 @@ from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.settlement import approved_by, decision_row
 from gatehouse.call import CallScope, GovernedCall, Outcome
+from gatehouse.core.keys import InstallationKeys
 from gatehouse.deciding import Deciding
 from gatehouse.decision import Decision
 from gatehouse.endings import Endings
@@ -36,6 +37,7 @@ class Pipeline:
         governance: says what is in force now.
         gate: holds what people must approve.
         prices: estimates what a request may use.
+        keys: what placeholders and keyed hashes are made with.
         report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
 
@@ -45,6 +47,7 @@ class Pipeline:
         governance: Callable[[], Governance],
         gate: Gate,
         prices: Prices,
+        keys: InstallationKeys,
         report_within_s: float = 900.0,
     ) -> None:
         self.report_within_s = report_within_s
@@ -53,7 +56,7 @@ class Pipeline:
         self._gate = gate
         audit = governance().policy.audit
         self._kept = Kept(ContentMode(audit.content))
-        self._deciding = Deciding(gate, prices, self._kept)
+        self._deciding = Deciding(gate, prices, self._kept, keys)
         self._endings = Endings(recorder, self._kept, by_team=audit.chain == "team")
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from gatehouse.core.keys import InstallationKeys
 from gatehouse.errors import SetupError
 from gatehouse.home import find_home
 from gatehouse.policy.load import LoadedPolicy, load_policy
@@ -31,6 +32,7 @@ class Settings:
     ledger_dir: Path
     checkpoint_dir: Path
     database_url: str
+    secret: str = field(repr=False)
     metrics_token: str | None
     redis_host: str | None
     redis_port: int
@@ -40,6 +42,15 @@ class Settings:
     scanners: int
     max_body_bytes: int
     max_answer_bytes: int
+
+    @property
+    def keys(self) -> InstallationKeys:
+        """What the installation secret opens.
+
+        Raises:
+            SetupError: there is no secret, or it is too short to be one.
+        """
+        return InstallationKeys.parse(self.secret)
 
     @property
     def key_dir(self) -> Path:
@@ -75,6 +86,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         ledger_dir=ledger_dir,
         checkpoint_dir=Path(environ.get("GATEHOUSE_CHECKPOINT_DIR") or ledger_dir / "checkpoints"),
         database_url=url,
+        secret=environ.get("GATEHOUSE_SECRET") or "",
         metrics_token=environ.get("GATEHOUSE_METRICS_TOKEN") or None,
         redis_host=environ.get("REDIS_HOST") or None,
         redis_port=_number(environ, "REDIS_PORT", 6379, int),

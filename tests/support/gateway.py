@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _NOTHING_FORBIDDEN = Path(__file__).with_name("policy.yaml")
 MASTER_KEY = "sk-gatehouse-test-master-key-0123456789"
 METRICS_TOKEN = "test-metrics-token"
+INSTALLATION_SECRET = "test-installation-secret-0123456789"
 
 
 class Gateway:
@@ -65,6 +66,7 @@ class Gateway:
             "REDIS_PASSWORD": PASSWORD,
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "LITELLM_SALT_KEY": "sk-test-salt-key-0123456789",
+            "GATEHOUSE_SECRET": INSTALLATION_SECRET,
             "UI_USERNAME": "admin",
             "UI_PASSWORD": "test-ui-password",
             "GATEHOUSE_METRICS_TOKEN": METRICS_TOKEN,

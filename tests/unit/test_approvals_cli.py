@@ -288,7 +288,8 @@ def test_the_address_is_as_given_else_the_environments() -> None:
 
 def test_a_key_from_the_file_goes_to_its_own_gateway_alone(tmp_path: Path) -> None:
     names = "LITELLM_MASTER_KEY LITELLM_SALT_KEY UI_PASSWORD POSTGRES_PASSWORD GATEHOUSE_DB_PASSWORD REDIS_PASSWORD"
-    secrets = dict.fromkeys([*names.split(), "GATEHOUSE_METRICS_TOKEN"], "sk-" + "x" * 43)
+    names += " GATEHOUSE_METRICS_TOKEN GATEHOUSE_SECRET"
+    secrets = dict.fromkeys(names.split(), "sk-" + "x" * 43)
     lines = [*(f"{name}={value}" for name, value in secrets.items()), "GATEHOUSE_PORT=4321"]
     (tmp_path / ".env").write_text("\n".join(lines))
     environ = {"GATEHOUSE_HOME": str(tmp_path)}

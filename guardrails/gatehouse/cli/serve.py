@@ -46,6 +46,7 @@ def serve(
     _log_to_stderr("gatehouse", "uvicorn")
     settings = load_settings()
     load_policy(settings.policy_path)
+    settings.keys  # noqa: B018  # an installation without a secret does not start
     if not settings.config_path.is_file():
         raise SetupError(
             f"{settings.config_path}: not found. Restore LiteLLM's configuration or point CONFIG_FILE_PATH to it."

@@ -19,6 +19,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     # 32 bytes are 43 characters of base64url: as strong as the AES-256 and SHA-256 they end up beside.
     "LITELLM_MASTER_KEY": lambda: "sk-gatehouse-" + secrets.token_urlsafe(32),
     "LITELLM_SALT_KEY": lambda: secrets.token_urlsafe(32),
+    "GATEHOUSE_SECRET": lambda: secrets.token_urlsafe(32),
     "UI_PASSWORD": lambda: secrets.token_urlsafe(18),
     "POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(32),
     "GATEHOUSE_DB_PASSWORD": lambda: secrets.token_urlsafe(32),
