@@ -40,7 +40,7 @@ def test_a_new_env_is_private_and_has_every_secret(home: Path) -> None:
     assert made.created
     assert mode(home / ".env") == 0o600
     assert all(values[name] for name in GENERATED)
-    assert len({values[name] for name in GENERATED if name not in ("GATEHOUSE_UID", "GATEHOUSE_GID")}) == 7
+    assert len({values[name] for name in GENERATED if name not in ("GATEHOUSE_UID", "GATEHOUSE_GID")}) == 8
     assert values["LITELLM_MASTER_KEY"].startswith("sk-gatehouse-")
     assert len(values["LITELLM_MASTER_KEY"]) == len("sk-gatehouse-") + 43
     assert [path.name for path in home.iterdir() if "tmp" in path.name] == []
