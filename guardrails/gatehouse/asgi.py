@@ -169,7 +169,13 @@ class Gateway:
         await self._dispatcher.start()
         await self._gate.start()
         pipeline = Pipeline(
-            self._recorder, self._in_force, self._gate, self._prices, settings.keys, settings.report_within_s
+            self._recorder,
+            self._in_force,
+            self._gate,
+            self._prices,
+            settings.keys,
+            control_fields().obeys,
+            settings.report_within_s,
         )
         self._library = Library(pipeline, self._recorder, settings.database_url)
         governance.pipeline = self._middleware.settler = pipeline

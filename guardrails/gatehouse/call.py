@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatehouse.decision import Decision
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest
 from gatehouse.errors import GovernanceError, ProviderFailed
 from gatehouse.pii.masking import Mask
 
@@ -104,7 +105,6 @@ class GovernedCall:
 
     Attributes:
         library: the caller calls the model themselves, and reports how it ended.
-        metadata: the names in the metadata that the caller sent.
     """
 
     call_id: UUID
@@ -118,7 +118,6 @@ class GovernedCall:
     prompt: Prompt = Prompt()
     terms: Terms = Terms()
     library: bool = False
-    metadata: frozenset[str] = frozenset()
 
 
 class Status(StrEnum):
@@ -171,7 +170,7 @@ class CallScope:
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
     masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
-    `caller_metadata` are the names in the metadata that the caller sent, `new_fields` those that no API has.
+    `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
     `approval` is the one that the call used up. `admitted` is what may leave. `provider_failed` says why the last
     answer of a provider may not pass for one. `left` is set when the client is gone, `closed` when the connection is
     over.
@@ -197,7 +196,8 @@ class CallScope:
     intent_tried: bool = False
     fault: GovernanceError | None = None
     said: Mapping[str, bool] = field(default_factory=dict)
-    caller_metadata: frozenset[str] = frozenset()
+    names: CallerNames = field(default_factory=CallerNames)
+    request: CanonicalRequest | None = field(default=None, repr=False)
     new_fields: tuple[str, ...] = ()
     refusal: GovernanceError | None = None
     answer_blocked: GovernanceError | None = None

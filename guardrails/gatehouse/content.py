@@ -1,6 +1,7 @@
-"""What a request asks and what an answer says, out of the shapes of the OpenAI and Anthropic APIs: pure functions.
+"""What is kept of a request and of an answer, out of the shapes of the OpenAI and Anthropic APIs: pure functions.
 
-Tolerant on purpose: this feeds the record, never a decision, so a shape that is not known leaves a field empty.
+Tolerant on purpose of answers: this feeds the record, never a decision, so a shape that is not known leaves a field
+empty.
 """
 
 from __future__ import annotations
@@ -11,25 +12,22 @@ from hashlib import sha3_256
 from typing import Any
 
 from gatehouse.call import Prompt, ToolCall
-
-# Where the APIs keep what a model reads.
-_ASKED = ("system", "instructions", "messages", "prompt", "input")
+from gatehouse.dialects.canonical import offered_tools
 
 
-def prompt_of(data: Mapping[str, Any], *, keep_text: bool) -> Prompt:
-    """What a request asks; its text only when it is to be kept."""
-    asked = {name: data[name] for name in _ASKED if data.get(name) is not None}
-    text = _json(asked) if asked else None
+def prompt_of(fields: Mapping[str, Any], *, keep_text: bool) -> Prompt:
+    """What a request asks: all that is sent; its text only when it is to be kept.
+
+    Args:
+        fields: of a canonical request.
+    """
+    text = _json(fields) or _json({name: value for name, value in fields.items() if _json(value) is not None})
+    asked = text if text != "{}" else None
     return Prompt(
-        hash=sha3_256(text.encode("utf-8", "surrogatepass")).hexdigest() if text is not None else None,
-        text=text if keep_text else None,
-        tools=tools_of(data),
+        hash=sha3_256(asked.encode("utf-8", "surrogatepass")).hexdigest() if asked is not None else None,
+        text=asked if keep_text else None,
+        tools=frozenset(offered_tools(fields)),
     )
-
-
-def tools_of(data: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the tools that a request offers."""
-    return frozenset(_offered(data))
 
 
 def answer_of(response: Any) -> str | None:
@@ -48,18 +46,6 @@ def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) ->
         for name, arguments in _asked_for(_body(response))
         if name in offered
     )
-
-
-def _offered(data: Mapping[str, Any]) -> Iterator[str]:
-    lists = [data.get("tools"), data.get("functions")]
-    lists += [item.get("tools") for item in _dicts(data.get("input"))]  # responses: tools that come in between
-    while lists:
-        for tool in _dicts(lists.pop()):
-            inner = tool.get("function")
-            name = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
-            if isinstance(name, str):
-                yield name
-            lists.append(tool.get("tools"))  # of a namespace
 
 
 def _asked_for(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from gatehouse.call import CallScope, GovernedCall
 from gatehouse.content import prompt_of
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.decision import Decision, Verdict
+from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept
@@ -25,7 +26,6 @@ from gatehouse.policy import limits
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.rules import Ruling
 from gatehouse.scanning.config import Scan
-from gatehouse.shapes import View
 
 if TYPE_CHECKING:  # it brings LiteLLM
     from gatehouse.prices import Prices
@@ -42,13 +42,17 @@ class Deciding:
         prices: estimates what a request may use.
         kept: what is written down of what was asked.
         keys: what placeholders and keyed hashes are made with.
+        is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
     """
 
-    def __init__(self, gate: Gate, prices: Prices, kept: Kept, keys: InstallationKeys) -> None:
+    def __init__(
+        self, gate: Gate, prices: Prices, kept: Kept, keys: InstallationKeys, is_note: Callable[[str], bool]
+    ) -> None:
         self._gate = gate
         self._prices = prices
         self._kept = kept
         self._keys = keys
+        self._is_note = is_note
 
     async def decide(
         self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance
@@ -62,19 +66,18 @@ class Deciding:
         try:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
-                view = examining.read(call, body)
-                texts = view.texts
+                request = self.read(scope, call, body)
             with metrics.stage_seconds.labels("limits").time():
-                estimate = await self._estimate(call, body, view)
+                estimate = await self._estimate(call, request)
                 try:
                     limits.check(estimate, examining.ceiling(call, policy), policy.limits)
                 except LimitExceeded as error:
                     error.policies = ("limits",)
-                    scope.facts = stages.facts_of(call, body, texts, estimate, (), scope.started_at)
+                    scope.facts = stages.facts_of(call, request, estimate, (), scope.started_at)
                     raise
             with metrics.stage_seconds.labels("scan").time():
-                scans = await examining.scan(governance, texts)
-                scope.facts = stages.facts_of(call, body, texts, estimate, scans, scope.started_at)
+                scans = await examining.scan(governance, request.texts)
+                scope.facts = stages.facts_of(call, request, estimate, scans, scope.started_at)
             if policy.screens is not None:
                 hits = [hit for scan in scans for hit in scan.hits]
                 examining.count_hits(hits, "request")
@@ -91,21 +94,24 @@ class Deciding:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
-                kept = prompt_of(body, keep_text=True) if self._kept.mode is ContentMode.FULL else None
-                masked = examining.mask(governance, decision, texts, scans, body)
+                kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
+                masked = examining.mask(governance, decision, request, scans)
                 if masked is not None:
-                    stages.kept_by_provider(body)
-                    scope.mask, scope.replaced = masked
-                stages.oblige(body, decision.obligation, call.call_type)
+                    stages.kept_by_provider(request.fields)
+                    request, scope.mask, scope.replaced = masked
+                request = request.limited(
+                    partial(stages.oblige, obligation=decision.obligation, call_type=call.call_type)
+                )
+                scope.request = request
             if self._kept.mode is ContentMode.REDACTED:
-                kept = prompt_of(body, keep_text=True)
+                kept = prompt_of(request.fields, keep_text=True)
                 kept = replace(kept, text=await self._kept.redacted(governance, kept.text))
             if kept is not None:
                 scope.call = replace(call, prompt=kept)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 with metrics.stage_seconds.labels("approval").time():
-                    edit = partial(self._edit, scope, call, body, view, scans)
-                    scope.approval = await self._gate.admit(self._asked(scope, call, body, ruling, wanted, edit))
+                    edit = partial(self._edit, scope, call, request, scans)
+                    scope.approval = await self._gate.admit(self._asked(scope, call, request, ruling, wanted, edit))
         except GovernanceError as error:
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
@@ -125,13 +131,12 @@ class Deciding:
         self,
         scope: CallScope,
         call: GovernedCall,
-        body: MutableMapping[str, Any],
-        view: View,
+        request: CanonicalRequest,
         scans: Sequence[Scan],
         edit: Edit,
         approved: tuple[str, ...],
     ) -> None:
-        """Do to `body` what an approver made of it, and ask the policy again: it must be content with exactly that.
+        """Do to the request what an approver made of it, and ask the policy again: it must allow exactly that.
 
         Args:
             approved: ids of the rules that were approved.
@@ -143,11 +148,11 @@ class Deciding:
         assert governance is not None and before is not None  # noqa: PT018
         if edit.model is not None and not await call.terms.may_use(edit.model):
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
-        stages.edit(body, edit, call.call_type)
+        request = scope.request = stages.edit(request, edit)
         edited = replace(call, model=edit.model or call.model)
-        estimate = await self._estimate(edited, body, view)
+        estimate = await self._estimate(edited, request)
         limits.check(estimate, examining.ceiling(call, governance.policy), governance.policy.limits)
-        scope.facts = stages.facts_of(edited, body, view.texts, estimate, scans, scope.started_at)
+        scope.facts = stages.facts_of(edited, request, estimate, scans, scope.started_at)
         if before.cost.estimated_usd and scope.facts.cost.estimated_usd > before.cost.estimated_usd:
             raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
         ruling = examining.ruled(scope.facts, governance)
@@ -156,23 +161,32 @@ class Deciding:
             scope.decision = ruling.decision(governance.version)
             denied = ruling.reason or _DENIED if ruling.verdict is Verdict.DENY else _WANTS_ANOTHER
             raise PolicyDenied(denied, policies=scope.decision.policies)
-        if stages.changed_by(body, ruling.obligation, call.call_type) or (
+        if stages.changed_by(request, ruling.obligation) or (
             ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
         ):
             raise PolicyDenied(
                 "The policy would change what an approver made of this request. Ask for another approval."
             )
 
-    async def _estimate(self, call: GovernedCall, body: Mapping[str, Any], view: View) -> Estimate:
-        model, texts = call.model or "", [part.text for part in view.texts]
-        await self._prices.prepare(model, texts)
-        return self._prices.estimate(call.call_type, model, body, texts, view.files)
+    def read(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> CanonicalRequest:
+        """Read a call's body into `scope.request`.
+
+        Raises:
+            GovernanceError: it is not understood.
+        """
+        scope.request = examining.read(call, body, scope.names, self._is_note)
+        return scope.request
+
+    async def _estimate(self, call: GovernedCall, request: CanonicalRequest) -> Estimate:
+        model = call.model or ""
+        await self._prices.prepare(model, [part.text for part in request.texts])
+        return self._prices.estimate(request, model)
 
     @staticmethod
     def _asked(
         scope: CallScope,
         call: GovernedCall,
-        body: Mapping[str, Any],
+        request: CanonicalRequest,
         ruling: Ruling,
         wanted: Wishes,
         edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]],
@@ -184,13 +198,13 @@ class Deciding:
             caller=record.caller_facts(call),
             # So that who approved a call through the gateway did not approve one that it does not see.
             route=f"{call.route} (library mode)" if call.library else call.route,
-            model=clean(body.get("model")),
+            model=clean(request.model),
             policy_version=scope.governance.version,
             rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
             reason=scope.decision.reason,
             approvers=[rule.approvers for rule in wanting],
-            body=body,
-            summary=stages.summary(call, body, scope.facts),
+            body=request.fields,
+            summary=stages.summary(call, request, scope.facts),
             approval_id=call.terms.approval_id,
             wishes=wanted,
             left=scope.left,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from gatehouse import metrics, stages
 from gatehouse.call import GovernedCall
 from gatehouse.decision import Decision
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.errors import ContentBlocked
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
@@ -20,19 +21,22 @@ from gatehouse.policy.model import Policy
 from gatehouse.policy.rules import Ruling
 from gatehouse.scanning.config import NOTHING, Scan
 from gatehouse.screens.hits import Hit
-from gatehouse.shapes import TextPart, UnknownShape, View, request_view, write_back
+from gatehouse.shapes import TextPart, UnknownShape
 
 SHAPE = ("shape",)
 
 
-def read(call: GovernedCall, body: Mapping[str, Any]) -> View:
-    """Everything that a model will read of the call.
+def read(
+    call: GovernedCall, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
+) -> CanonicalRequest:
+    """Read a call's body; see `canonical_request`.
 
     Raises:
         ContentBlocked: its shape is not understood.
+        InvalidRequest: a field has a wrong type.
     """
     try:
-        return request_view(call.call_type, body, metadata=call.metadata)
+        return canonical_request(call.call_type, body, names, is_note)
     except UnknownShape as error:
         metrics.stage_errors.labels("read", "unknown_shape").inc()
         raise ContentBlocked(
@@ -75,16 +79,12 @@ def ruled(facts: Facts, governance: Governance) -> Ruling:
 
 
 def mask(
-    governance: Governance,
-    decision: Decision,
-    texts: Sequence[TextPart],
-    scans: Sequence[Scan],
-    body: MutableMapping[str, Any],
-) -> tuple[Mask, dict[str, str]] | None:
-    """Mask what is found in the body; None where there was nothing.
+    governance: Governance, decision: Decision, request: CanonicalRequest, scans: Sequence[Scan]
+) -> tuple[CanonicalRequest, Mask, dict[str, str]] | None:
+    """Mask what is found in a request; None where there was nothing.
 
     Returns:
-        the way back, and what each text that changed is now.
+        the request as it is then, the way back, and what each text that changed is now.
 
     Raises:
         ContentBlocked: it cannot be written back.
@@ -92,14 +92,14 @@ def mask(
     config = governance.masking if decision.obligation.mask else governance.pii
     if config is None or not any(scan.findings for scan in scans):
         return None
-    changes, mask = stages.masked(texts, scans, config)
+    changes, mask = stages.masked(request.texts, scans, config)
     if not changes:
         return None
     try:
-        write_back(body, changes)
+        changed = request.masked(changes)
     except UnknownShape as error:
         raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
-    return mask, {part.text: changes[part.path] for part in texts if part.path in changes}
+    return changed, mask, {part.text: changes[part.path] for part in request.texts if part.path in changes}
 
 
 def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from gatehouse import metrics
 from gatehouse.audit.capsule import Content, ContentMode
@@ -52,9 +50,9 @@ class Kept:
         return Content(self.mode, prompt.text, answer, prompt.hash)
 
 
-def note_prompt(scope: CallScope, body: Mapping[str, Any]) -> GovernedCall:
+def note_prompt(scope: CallScope) -> GovernedCall:
     """Note what is asked, as it goes out, where that is not done yet."""
     assert scope.call is not None
-    if scope.call.prompt.hash is None:
-        scope.call = replace(scope.call, prompt=prompt_of(body, keep_text=False))
+    if scope.call.prompt.hash is None and scope.request is not None:
+        scope.call = replace(scope.call, prompt=prompt_of(scope.request.fields, keep_text=False))
     return scope.call

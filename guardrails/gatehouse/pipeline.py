@@ -6,7 +6,8 @@ Transport stays outside: the plugin and the middleware turn LiteLLM's and ASGI's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, MutableMapping
+import contextlib
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from gatehouse import metrics
@@ -38,6 +39,7 @@ class Pipeline:
         gate: holds what people must approve.
         prices: estimates what a request may use.
         keys: what placeholders and keyed hashes are made with.
+        is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
         report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
 
@@ -48,6 +50,7 @@ class Pipeline:
         gate: Gate,
         prices: Prices,
         keys: InstallationKeys,
+        is_note: Callable[[str], bool],
         report_within_s: float = 900.0,
     ) -> None:
         self.report_within_s = report_within_s
@@ -56,7 +59,7 @@ class Pipeline:
         self._gate = gate
         audit = governance().policy.audit
         self._kept = Kept(ContentMode(audit.content))
-        self._deciding = Deciding(gate, prices, self._kept, keys)
+        self._deciding = Deciding(gate, prices, self._kept, keys, is_note)
         self._endings = Endings(recorder, self._kept, by_team=audit.chain == "team")
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
@@ -69,7 +72,7 @@ class Pipeline:
         try:
             return await self._admit(scope, call, body)
         finally:
-            note_prompt(scope, body)  # of what is refused too
+            note_prompt(scope)  # of what is refused too
 
     async def _admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
         if scope.governance is None:
@@ -85,11 +88,11 @@ class Pipeline:
                 "started_at": scope.started_at.isoformat(),
                 "request": record.request_facts(scope),
                 "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
-                **(self._to_report(note_prompt(scope, body)) if call.library else {}),
+                **(self._to_report(note_prompt(scope)) if call.library else {}),
             }
             try:
                 with metrics.intent_seconds.time():
-                    await asyncio.gather(self._recorder.open(intent), _note_prompt_meanwhile(scope, body))
+                    await asyncio.gather(self._recorder.open(intent), _note_prompt_meanwhile(scope))
             except GovernanceUnavailable:
                 # People need not decide again on what was not sent.
                 if scope.approval is not None and await self._gate.give_back(scope.approval):
@@ -97,6 +100,13 @@ class Pipeline:
                 raise
             scope.intent = True
         return decision
+
+    def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
+        """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""
+        assert scope.call is not None
+        with contextlib.suppress(GovernanceError):
+            self._deciding.read(scope, scope.call, body)
+        note_prompt(scope)
 
     def _to_report(self, call: GovernedCall) -> dict[str, Any]:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
@@ -152,7 +162,7 @@ class Pipeline:
         self._endings.conclude(scope)
 
 
-async def _note_prompt_meanwhile(scope: CallScope, body: Mapping[str, Any]) -> None:
+async def _note_prompt_meanwhile(scope: CallScope) -> None:
     for _ in range(2):  # turns of the loop: then the intent is on its way, and Postgres works on it during this
         await asyncio.sleep(0)
-    note_prompt(scope, body)
+    note_prompt(scope)

@@ -23,8 +23,8 @@ from litellm.integrations.custom_logger import CustomLogger
 from gatehouse import metrics
 from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
-from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Prompt, Status, Terms, Usage, current_scope
-from gatehouse.content import answer_of, tool_calls_of, tools_of
+from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
+from gatehouse.content import answer_of, tool_calls_of
 from gatehouse.errors import (
     AnswerTooLarge,
     Cancelled,
@@ -37,7 +37,6 @@ from gatehouse.errors import (
     UpstreamUnreadable,
 )
 from gatehouse.gateway import egress
-from gatehouse.kept import note_prompt
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy.configured import deployment_params
@@ -101,7 +100,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             if scope.mask is not None:
                 _forget(data, scope.replaced)
                 scope.replaced = {}
-            scope.admitted = egress.admitted(call_type, data, scope.said, control_fields().numbers)
+            assert scope.request is not None
+            scope.admitted = egress.admitted(scope.request, data, scope.said, control_fields().numbers)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except asyncio.CancelledError:
@@ -168,7 +168,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             return
         if scope.call is None:
             scope.call = governed_call(scope, user_api_key_dict, request_data, "none")
-            note_prompt(scope, request_data)
+            self.pipeline.note_refused(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
@@ -308,9 +308,7 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
             id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),
             session=clean(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        prompt=Prompt(tools=tools_of(data)),
         terms=_terms(key, headers),
-        metadata=scope.caller_metadata,
     )
 
 

@@ -14,10 +14,10 @@ import orjson
 from litellm.litellm_core_utils.token_counter import high_detail_image_token_upper_bound
 
 from gatehouse.deployments import Deployment, Deployments
-from gatehouse.errors import InvalidRequest
+from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.requested import MOST
 from gatehouse.policy.limits import Estimate
-from gatehouse.policy.requested import MOST, asked
-from gatehouse.shapes import FilePart, Path, UnknownShape, request_view
+from gatehouse.shapes import FilePart, Path
 from gatehouse.tariffs import Kind, Tariff, Use, kind_of
 from gatehouse.tokens import CL100K, TokenCounter, structure_tokens
 
@@ -70,33 +70,15 @@ class Prices:
         for encoding in {each.encoding for each in self._deployments.of(model)} or {CL100K}:
             await self._counter.prepare(texts, encoding)
 
-    def estimate(
-        self,
-        call_type: str,
-        model: str,
-        body: Mapping[str, Any],
-        texts: Sequence[str],
-        files: Sequence[FilePart] | None = None,
-    ) -> Estimate:
-        """The most that a request may use.
+    def estimate(self, request: CanonicalRequest, model: str | None = None) -> Estimate:
+        """Return the most that a request may use.
 
         Args:
-            call_type: LiteLLM's.
-            model: as the caller names it.
-            body: the request, with or without what LiteLLM puts beside it.
-            texts: what `gatehouse.shapes` found in it.
-            files: the same; looked for when not given.
-
-        Raises:
-            InvalidRequest: a length, a number of choices or the whole body cannot be read.
+            model: the one that answers, as callers name it; the one that is asked for when not given.
         """
-        kind = kind_of(call_type)
-        wanted = asked(body)
-        if files is None:
-            try:
-                files = request_view(call_type, body).files
-            except UnknownShape as error:
-                raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
+        kind, wanted, body = kind_of(request.call_type), request.requested, request.fields
+        model = str(request.model or "") if model is None else model
+        texts, files = [part.text for part in request.texts], request.files
         deployments = self._deployments.of(model) if kind is not Kind.TOOL else ()
         tariffs = [each.tariff for each in deployments] or [Tariff()]
         window = max(each.window or UNKNOWN_WINDOW for each in tariffs)

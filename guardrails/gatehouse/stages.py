@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from gatehouse.approvals.values import Edit
@@ -15,6 +16,8 @@ from gatehouse.audit.record import clean
 from gatehouse.call import GovernedCall
 from gatehouse.content import prompt_of
 from gatehouse.decision import Obligation
+from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.requested import LENGTHS
 from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, PolicyDenied
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import ScanFailed
@@ -35,9 +38,6 @@ from gatehouse.scanning.config import Scan
 from gatehouse.screens.hits import Hit
 from gatehouse.shapes import Path, TextPart
 
-# Where the dialects say how long an answer may be.
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-
 # By call type: where a request that says nothing can be told how long its answer may be.
 _ANSWER_LENGTH = {
     "completion": "max_tokens",
@@ -49,8 +49,7 @@ _ANSWER_LENGTH = {
 
 def facts_of(
     call: GovernedCall,
-    body: Mapping[str, Any],
-    texts: Iterable[TextPart],
+    request: CanonicalRequest,
     estimate: Estimate,
     scans: Iterable[Scan],
     at: datetime,
@@ -62,17 +61,16 @@ def facts_of(
     for scan in scans:
         found.update(each.entity for each in scan.findings)
         hits.update(dict.fromkeys(each.screen for each in scan.hits))
-    temperature = body.get("temperature")
     return Facts(
         RequestFacts(
             call.model or "",
             call.route,
             call.call_type,
             call.stream,
-            asked_tokens(body) or 0,
-            tuple(sorted(str(clean(tool)) for tool in call.prompt.tools)),
-            float(temperature) if isinstance(temperature, int | float) else 1.0,
-            sum(len(part.text) for part in texts),
+            request.requested.tokens or 0,
+            tuple(sorted(str(clean(tool)) for tool in request.tools)),
+            1.0 if request.temperature is None else request.temperature,
+            sum(len(part.text) for part in request.texts),
             call.library,
         ),
         CallerFacts(
@@ -92,12 +90,6 @@ def facts_of(
         SpendFacts(terms.spend_usd, terms.budget_usd),
         NowFacts.at(at),
     )
-
-
-def asked_tokens(body: Mapping[str, Any]) -> int | None:
-    """The longest answer that the request asks for, in tokens; None where it does not say."""
-    asked = [value for name in _MAX_TOKENS if isinstance(value := body.get(name), int) and not isinstance(value, bool)]
-    return max(asked, default=None)
 
 
 def screened(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
@@ -195,42 +187,45 @@ def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: st
         return
     below = body.get("extra_body")
     for place in (body, below if isinstance(below, MutableMapping) else {}):
-        for name in _MAX_TOKENS:
+        for name in LENGTHS:
             if name in place and not (_is_count(place[name]) and place[name] <= most):
                 place[name] = most
     said = _ANSWER_LENGTH.get(call_type if call_type in _ANSWER_LENGTH else call_type.removeprefix("a"))
-    if said and not any(name in body for name in _MAX_TOKENS):
+    if said and not any(name in body for name in LENGTHS):
         body[said] = most
 
 
-def edit(body: MutableMapping[str, Any], edit: Edit, call_type: str) -> None:
-    """Change the request to what an approver made of it.
+def edit(request: CanonicalRequest, edit: Edit) -> CanonicalRequest:
+    """Change a request to what an approver made of it.
 
     Raises:
         PolicyDenied: the length of its answer cannot be set.
     """
-    oblige(body, Obligation(downgrade_to=edit.model, max_tokens=edit.max_tokens), call_type)
+    obligation = Obligation(downgrade_to=edit.model, max_tokens=edit.max_tokens)
+    edited = request.limited(partial(oblige, obligation=obligation, call_type=request.call_type))
     if edit.max_tokens is not None:
-        most = asked_tokens(body)
+        most = edited.requested.tokens
         if most is None or most > edit.max_tokens:
             raise PolicyDenied("An approver shortened the answer, which this route cannot. Ask for another approval.")
+    return edited
 
 
-def changed_by(body: Mapping[str, Any], obligation: Obligation, call_type: str) -> bool:
+def changed_by(request: CanonicalRequest, obligation: Obligation) -> bool:
     """Whether an obligation would change the request, which stays as it is."""
+    body = request.fields
     probe = dict(body)
     if isinstance(below := body.get("extra_body"), Mapping):
         probe["extra_body"] = dict(below)
-    oblige(probe, obligation, call_type)
-    return probe != dict(body)
+    oblige(probe, obligation, request.call_type)
+    return probe != body
 
 
-def summary(call: GovernedCall, body: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+def summary(call: GovernedCall, request: CanonicalRequest, facts: Facts) -> dict[str, Any]:
     """What a reviewer sees of a call, after masking."""
     return {
         "estimated_usd": facts.cost.estimated_usd,
         "input_tokens": facts.cost.input_tokens,
-        "max_tokens": asked_tokens(body),
+        "max_tokens": request.requested.tokens,
         "max_output_tokens": facts.cost.max_output_tokens,
         "stream": call.stream,
         "tools": list(facts.request.tools),
@@ -238,7 +233,7 @@ def summary(call: GovernedCall, body: Mapping[str, Any], facts: Facts) -> dict[s
         "screens": list(facts.screens.hits),
         "agent": call.agent.id,
         "session": call.agent.session,
-        "prompt": prompt_of(body, keep_text=True).text,
+        "prompt": prompt_of(request.fields, keep_text=True).text,
     }
 
 

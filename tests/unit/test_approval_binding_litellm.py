@@ -7,7 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gatehouse.approvals.binding import digest, sent
+from gatehouse.approvals.binding import digest
+from gatehouse.dialects.canonical import CallerNames, canonical_request
+from gatehouse.proxy.control_fields import control_fields
+from gatehouse.routes import call_type_of
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.litellm_pre_call_utils import add_litellm_data_to_request
 from starlette.requests import Request
@@ -27,7 +30,8 @@ AGAIN = {
 MESSAGES = [{"role": "user", "content": "transfer 10"}]
 REQUESTS = [
     ("/v1/chat/completions", {"model": "demo", "messages": MESSAGES}),
-    ("/v1/chat/completions", {"model": "demo", "messages": MESSAGES, "metadata": {"order": "1", "trace_id": "t"}}),
+    ("/v1/chat/completions", {"model": "demo", "messages": MESSAGES, "metadata": {"order": "1", "tags": ["mine"]}}),
+    ("/v1/chat/completions", {"model": "demo", "messages": MESSAGES, "tags": ["a"], "timeout": 5, "num_retries": 1}),
     ("/v1/messages", {"model": "demo", "messages": MESSAGES, "max_tokens": 5, "metadata": {"user_id": "1"}}),
     ("/v1/responses", {"model": "demo", "input": "transfer 10", "metadata": {"order": "1"}}),
     ("/v1/embeddings", {"model": "demo", "input": "transfer 10"}),
@@ -49,8 +53,15 @@ async def as_hooked(path: str, body: dict[str, Any], headers: dict[str, str], *,
     return await add_litellm_data_to_request(copy.deepcopy(body), Request(scope, receive), key, config, settings, "1")
 
 
-def of(path: str, body: dict[str, Any]) -> str:
-    return digest(caller={"user": "ada"}, route=path, body=body, policy_version="v1")
+def sent(path: str, body: dict[str, Any], hooked: dict[str, Any]) -> dict[str, Any]:
+    """What counts of a request as LiteLLM's hook has it, of a caller who sent `body`."""
+    call_type = call_type_of(path)
+    assert call_type is not None
+    return canonical_request(call_type, hooked, CallerNames.of(body), control_fields().obeys).fields
+
+
+def of(path: str, body: dict[str, Any], hooked: dict[str, Any]) -> str:
+    return digest(caller={"user": "ada"}, route=path, body=sent(path, body, hooked), policy_version="v1")
 
 
 @pytest.mark.parametrize("forward", [False, True], ids=["plain", "headers forwarded"])
@@ -58,11 +69,8 @@ def of(path: str, body: dict[str, Any]) -> str:
 async def test_a_request_that_comes_again_has_the_same_digest(path: str, body: dict[str, Any], forward: bool) -> None:
     first = await as_hooked(path, body, FIRST, forward=forward)
     again = await as_hooked(path, body, AGAIN, forward=forward)
-    assert sent(first) == sent(again)
-    assert of(path, first) == of(path, again)
-    assert {name: value for name, value in sent(first).items() if name not in ("metadata", "headers")} == {
-        name: value for name, value in body.items() if name != "metadata"
-    }
+    assert of(path, body, first) == of(path, body, again)
+    assert {name: value for name, value in sent(path, body, first).items() if name != "headers"} == body
 
 
 @pytest.mark.parametrize(("path", "body"), [each for each in REQUESTS if "metadata" in each[1]])
@@ -70,11 +78,11 @@ async def test_metadata_that_changed_is_another_request(path: str, body: dict[st
     changed = {**body, "metadata": {**body["metadata"], "order": "2"}}
     one = await as_hooked(path, body, FIRST, forward=False)
     other = await as_hooked(path, changed, FIRST, forward=False)
-    assert of(path, one) != of(path, other)
+    assert of(path, body, one) != of(path, changed, other)
 
 
 async def test_a_forwarded_header_that_changed_is_another_request() -> None:
     path, body = REQUESTS[0]
     one = await as_hooked(path, body, FIRST, forward=True)
     other = await as_hooked(path, body, {**FIRST, "x-team": "sales"}, forward=True)
-    assert of(path, one) != of(path, other)
+    assert of(path, body, one) != of(path, body, other)

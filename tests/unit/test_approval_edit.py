@@ -14,6 +14,7 @@ from gatehouse.approvals.binding import digest, edited_digest
 from gatehouse.approvals.life import NoVote, edited, longest_answer, may_see, may_vote, summary_edited, why_not
 from gatehouse.approvals.values import Approval, Edit, State, Vote, Voter
 from gatehouse.decision import Obligation
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -99,30 +100,42 @@ def test_its_caller_is_told_of_an_edited_request_by_what_they_asked() -> None:
     assert isinstance(why_not(became, ASKED.digest, "k-other", later), ApprovalMismatch)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"])
-@pytest.mark.parametrize("said", [100, "100", 10.5, True, None])
+def read(body: dict[str, Any], call_type: str = "acompletion") -> CanonicalRequest:
+    return canonical_request(call_type, body, CallerNames.of(body))
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("said", [100, 100.0, None])
 def test_whatever_says_how_long_an_answer_may_be_is_lowered(name: str, said: Any) -> None:
-    body: dict[str, Any] = {"model": "large", name: said, "extra_body": {name: said}}
-    stages.edit(body, Edit("small", 10), "acompletion")
-    assert (body["model"], body[name], body["extra_body"][name]) == ("small", 10, 10)
+    body: dict[str, Any] = {"model": "large", name: said}
+    edited = stages.edit(read(body), Edit("small", 10))
+    assert (body["model"], body[name]) == (edited.model, edited.requested.tokens) == ("small", 10)
+
+
+@pytest.mark.parametrize("said", [100, "100", 10.5, True, None])
+def test_what_an_operator_lays_over_a_request_is_lowered_too(said: Any) -> None:
+    body: dict[str, Any] = {"max_output_tokens": said, "extra_body": {"max_tokens": said}}
+    stages.oblige(body, Obligation(max_tokens=10), "acompletion")
+    assert body == {"max_output_tokens": 10, "extra_body": {"max_tokens": 10}}
 
 
 def test_a_shorter_request_is_not_made_longer() -> None:
     body: dict[str, Any] = {"max_tokens": 5}
-    stages.edit(body, Edit(max_tokens=10), "acompletion")
+    stages.edit(read(body), Edit(max_tokens=10))
     assert body == {"max_tokens": 5}
 
 
 def test_a_route_on_which_no_length_can_be_said_is_refused() -> None:
     with pytest.raises(PolicyDenied):
-        stages.edit({"input": "x"}, Edit(max_tokens=10), "aembedding")
+        stages.edit(read({"input": "x"}, "aembedding"), Edit(max_tokens=10))
 
 
 def test_what_an_obligation_would_change_is_noticed_and_left() -> None:
     body: dict[str, Any] = {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
-    assert not stages.changed_by(body, Obligation(max_tokens=20, downgrade_to="small"), "acompletion")
+    asked = read(body)
+    assert not stages.changed_by(asked, Obligation(max_tokens=20, downgrade_to="small"))
     for obligation in (Obligation(max_tokens=15), Obligation(downgrade_to="tiny")):
-        assert stages.changed_by(body, obligation, "acompletion")
+        assert stages.changed_by(asked, obligation)
     assert body == {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
 
 

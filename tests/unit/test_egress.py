@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.gateway.egress import Admitted, Difference, admitted, check
 
+NOTES = frozenset("api_base api_key".split())
 DEPLOYMENT = {"model": "openai/gpt-4o", "api_base": "http://one", "api_key": "k" * 20}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CHAT: dict[str, Any] = {
@@ -24,7 +26,11 @@ CHAT: dict[str, Any] = {
 
 
 def of(body: dict[str, Any] = CHAT, call_type: str = "acompletion", said: dict[str, bool] | None = None) -> Admitted:
-    return admitted(call_type, body, said or {})
+    return admitted(read(body, call_type), body, said or {})
+
+
+def read(body: dict[str, Any], call_type: str = "acompletion") -> CanonicalRequest:
+    return canonical_request(call_type, body, CallerNames.of(body), lambda name: name in NOTES)
 
 
 def differs(
@@ -101,13 +107,13 @@ def test_a_call_without_a_bound_may_get_the_operators() -> None:
 
 def test_no_name_that_the_caller_said_and_no_api_has_is_left() -> None:
     said = {"messages": False, "user": False, "drop_params": True, "num_predict": True, "seed": False}
-    known = admitted("acompletion", CHAT, said, frozenset({"num_predict"}))
+    known = admitted(read(CHAT), CHAT, said, frozenset({"num_predict"}))
     assert known.said == {"drop_params"}
     assert check(known, "acompletion", CHAT | {"drop_params": True}, DEPLOYMENT) == Difference(
         "controls", "drop_params"
     )
     assert check(known, "acompletion", CHAT | {"num_predict": 5, "seed": "x"}, DEPLOYMENT) is None
-    text = admitted("acompletion", CHAT, {"num_predict": False}, frozenset({"num_predict"}))
+    text = admitted(read(CHAT), CHAT, {"num_predict": False}, frozenset({"num_predict"}))
     assert check(text, "acompletion", CHAT | {"num_predict": 5}, DEPLOYMENT) == Difference("controls", "num_predict")
 
 

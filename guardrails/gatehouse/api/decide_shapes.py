@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from gatehouse.audit.record import clean
 from gatehouse.audit.reported import Report
 from gatehouse.call import Status, Usage
+from gatehouse.dialects.requested import MOST
 from gatehouse.errors import InvalidRequest
-from gatehouse.policy.requested import MOST
 from gatehouse.shapes.freejson import decode
 
 _MEBI: Final = 1 << 20

@@ -14,6 +14,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.dialects.caller_fields import caller_request
+from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.errors import InvalidRequest, LimitExceeded, NotFound
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
 from gatehouse.policy.model import Policy
@@ -21,7 +22,7 @@ from gatehouse.prices import Prices
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.routes import CALL_TYPES, call_type_of
-from gatehouse.shapes import UnknownShape, request_view
+from gatehouse.shapes import UnknownShape
 
 _LONGEST_NAME: Final = 500
 
@@ -79,12 +80,11 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
             raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
         try:
             body = caller_request(call_type, body, control_fields(), caller_bounds())
-            view = request_view(call_type, body, metadata=body.get("metadata") or ())
+            asked = canonical_request(call_type, body, CallerNames.of(body))
         except UnknownShape as error:
             raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
-        texts = [part.text for part in view.texts]
-        await prices.prepare(model, texts)
-        found = prices.estimate(call_type, model, body, texts, view.files)
+        await prices.prepare(model, [part.text for part in asked.texts])
+        found = prices.estimate(asked, model)
         limits = policy_of().policy.limits
         most = ceiling(
             limits,

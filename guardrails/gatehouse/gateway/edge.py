@@ -13,6 +13,7 @@ from starlette.requests import Request
 from gatehouse.call import CallScope
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import CREDENTIALS, OURS, ConfiguredHeaders, passed_on
+from gatehouse.dialects.canonical import CallerNames
 from gatehouse.errors import GovernanceError, InvalidRequest
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.routes import TRANSCRIPTION, call_type_of
@@ -105,8 +106,7 @@ class Edge:
 
 def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
     """Note which names of a request are the caller's own, where LiteLLM keeps notes beside them."""
-    tags = ("tags",) if asked.get("tags") else ()  # LiteLLM puts them into its metadata
-    call.caller_metadata = frozenset((*(asked.get("metadata") or ()), *tags))
+    call.names = CallerNames.of(asked)
     call.new_fields = tuple(asked.get("extra_body") or ())
 
 

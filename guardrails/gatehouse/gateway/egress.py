@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.requested import Requested, requested
 from gatehouse.errors import GovernanceError
-from gatehouse.policy.requested import Asked, asked
 from gatehouse.shapes import ALL_NAMES, UnknownShape, View, names_of, request_view
 from gatehouse.shapes.freejson import decode, free
 from gatehouse.shapes.parts import shown
@@ -75,7 +76,7 @@ class Admitted:
         texts: all that a model may read, in the order of the body; some of them more than once.
         known: the same, to be looked up.
         tools: the tools that are offered, as canonical JSON.
-        asked: how long and how many answers may be asked for.
+        requested: how long and how many answers may be asked for.
         beside: what LiteLLM itself had put beside the request by then, of what steers it.
         said: names of the caller's that no API has, and that they may not say.
     """
@@ -84,39 +85,39 @@ class Admitted:
     texts: tuple[str, ...] = field(repr=False)
     known: frozenset[str] = field(repr=False)
     tools: frozenset[str] = field(repr=False)
-    asked: Asked
+    requested: Requested
     beside: Mapping[str, Any] = field(repr=False)
     said: frozenset[str] = field(repr=False)
 
 
 def admitted(
-    call_type: str, body: Mapping[str, Any], said: Mapping[str, bool], numbers: frozenset[str] = frozenset()
+    request: CanonicalRequest,
+    body: Mapping[str, Any],
+    said: Mapping[str, bool],
+    numbers: frozenset[str] = frozenset(),
 ) -> Admitted:
     """Note what was admitted.
 
     Args:
-        call_type: LiteLLM's.
-        body: as it may go upstream, with what LiteLLM put beside it.
+        request: as it may go upstream.
+        body: LiteLLM's, with what it put beside the request.
         said: the names at the top of the request as it came, and whether each is but a number or a switch.
         numbers: names that callers may give a number or a switch.
-
-    Raises:
-        UnknownShape, GovernanceError: it cannot be read.
     """
-    dialect = _dialect(call_type)
+    dialect = _dialect(request.call_type)
     known = names_of(dialect)
     foreign = {
         name
         for name, is_plain in said.items()
         if name not in known and name not in _EVERYWHERE and not (is_plain and name in numbers)
     }
-    texts = tuple(part.text for part in _view(dialect, body).texts)
+    texts = tuple(part.text for part in request.texts)
     return Admitted(
         dialect,
         texts,
         frozenset(texts),
         frozenset(_tools(body)),
-        asked(body),
+        request.requested,
         {name: body[name] for name in STEERING if body.get(name) is not None},
         frozenset(foreign),
     )
@@ -202,13 +203,13 @@ def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Dif
 def _limits(admitted: Admitted, kwargs: Mapping[str, Any]) -> Difference | None:
     """The length of the answer, and how many there are, may become less and never more."""
     try:
-        now = asked(kwargs)
+        now = requested(kwargs)
     except GovernanceError:
         return Difference("limits", "max_tokens")
-    most = admitted.asked.tokens
+    most = admitted.requested.tokens
     if most is not None and (now.tokens is None or now.tokens > most):
         return Difference("limits", "max_tokens")
-    return Difference("limits", "n") if now.choices > admitted.asked.choices else None
+    return Difference("limits", "n") if now.choices > admitted.requested.choices else None
 
 
 def _deployment(

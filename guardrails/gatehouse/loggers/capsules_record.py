@@ -18,6 +18,7 @@ from gatehouse.audit.capsule import Content, call_capsule
 from gatehouse.audit.record import clean
 from gatehouse.call import Outcome, Status, ToolCall, Usage
 from gatehouse.clock import new_call_id, now
+from gatehouse.dialects.canonical import offered_tools
 
 # What LiteLLM puts in the place of text with `litellm.turn_off_message_logging`.
 _REDACTED: Final = "redacted-by-litellm"
@@ -75,7 +76,7 @@ def asked(details: Mapping[str, Any], prompt_hash: str | None) -> Asked:
         # LiteLLM's times are naive and local.
         started_at=started.astimezone(UTC) if isinstance(started, datetime) else now(),
         prompt_hash=prompt_hash,
-        tools=content.prompt_of({"tools": options.get("tools")}, keep_text=False).tools,
+        tools=frozenset(offered_tools({"tools": options.get("tools")})),
     )
 
 

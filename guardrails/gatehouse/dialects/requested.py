@@ -14,12 +14,13 @@ from gatehouse.errors import InvalidRequest
 # Of counts: far above any model, and small enough to calculate with.
 MOST: Final = 10**12
 
-_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+# Where the dialects say how long an answer may be.
+LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 _CHOICES: Final = ("n", "best_of")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Requested:
     """What is asked for.
 
     Attributes:
@@ -31,7 +32,7 @@ class Asked:
     choices: int
 
 
-def asked(body: Mapping[str, Any]) -> Asked:
+def requested(body: Mapping[str, Any]) -> Requested:
     """What a request asks for, whatever its dialect. Where it says so twice, the larger counts.
 
     A length of nought or less is none: some providers take it to mean that there is no bound.
@@ -42,7 +43,7 @@ def asked(body: Mapping[str, Any]) -> Asked:
     lengths: list[int] = []
     choices = 1
     for part in _bodies(body):
-        lengths += [_whole(name, value) for name in _LENGTHS if (value := part.get(name)) is not None]
+        lengths += [_whole(name, value) for name in LENGTHS if (value := part.get(name)) is not None]
         for name in _CHOICES:
             if (value := part.get(name)) is not None:
                 if (count := _whole(name, value)) < 1:
@@ -50,7 +51,7 @@ def asked(body: Mapping[str, Any]) -> Asked:
                 choices = max(choices, count)
     prompts = max((_prompts(part) for part in _bodies(body)), default=1)
     bound = max(lengths) if lengths and min(lengths) > 0 else None
-    return Asked(bound, min(choices * prompts, MOST))
+    return Requested(bound, min(choices * prompts, MOST))
 
 
 def _bodies(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,217 @@
+"""The canonical request: one reading of a body, from which everything is decided and everything is sent.
+
+Promises: what LiteLLM keeps beside a request is never taken for a part of it; a field that neither an API nor LiteLLM
+knows is refused where it could hold text; fields that facts are made of have the type that their API gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gatehouse.dialects.requested import Requested, requested
+from gatehouse.errors import InvalidRequest
+from gatehouse.shapes import FilePart, Path, TextPart, names_of, request_view, write_back
+from gatehouse.shapes.proxy import BY_OPERATOR
+
+# Where LiteLLM keeps notes of its own beside what the caller says.
+_SHARED: Final = ("metadata", "litellm_metadata")
+# Headers of the caller's that the operator has LiteLLM pass on; these differ between a request and its repetition.
+_FORWARDED: Final = "headers"
+_PER_REQUEST: Final = (
+    "x-gatehouse-",
+    "x-litellm-trace-id",
+    "x-litellm-session-id",
+    "x-request-id",
+    "x-correlation-id",
+    "traceparent",
+    "tracestate",
+    "x-b3-",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerNames:
+    """Which names of a request are the caller's own words, where LiteLLM keeps notes beside them.
+
+    Attributes:
+        top: names at the top of its body.
+        metadata: names of its metadata's entries.
+        tags: how many tags its metadata has; LiteLLM adds others behind them.
+    """
+
+    top: frozenset[str] = frozenset()
+    metadata: frozenset[str] = frozenset()
+    tags: int = 0
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> CallerNames:
+        """Return those of a body that LiteLLM has not changed yet."""
+        said = body.get("metadata")
+        if not isinstance(said, Mapping):
+            return cls(frozenset(body))
+        tags = said.get("tags")
+        return cls(frozenset(body), frozenset(said), len(tags) if isinstance(tags, list) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalRequest:
+    """One request.
+
+    Attributes:
+        call_type: LiteLLM's.
+        texts: all that a model may read, in the order of the body.
+        files: what it may read that is no text.
+        requested: how long an answer is asked for, and how many.
+        tools: names of the tools that are offered.
+        temperature: None where the request does not say.
+        stream: whether the answer is to come as a stream.
+    """
+
+    call_type: str
+    texts: tuple[TextPart, ...] = field(repr=False)
+    files: tuple[FilePart, ...] = field(repr=False)
+    requested: Requested
+    tools: frozenset[str]
+    temperature: float | None
+    stream: bool
+    _body: MutableMapping[str, Any] = field(repr=False)
+    _names: CallerNames = field(repr=False)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The request as it would go upstream now, without what LiteLLM keeps beside it: JSON, not to be changed."""
+        return dict(_fields(self.call_type, self._body, self._names))
+
+    @property
+    def model(self) -> Any:
+        """The model that is asked for, as the body names it."""
+        return self._body.get("model")
+
+    def masked(self, changes: Mapping[Path, str]) -> CanonicalRequest:
+        """Write texts into the body; return the request as it is then.
+
+        Raises:
+            UnknownShape: a text cannot be written where it was read.
+        """
+        write_back(self._body, dict(changes))
+        texts = tuple(replace(part, text=changes[part.path]) if part.path in changes else part for part in self.texts)
+        return replace(self, texts=texts)
+
+    def limited(self, change: Callable[[MutableMapping[str, Any]], None]) -> CanonicalRequest:
+        """Have settings changed in the body, and no text; return the request as it is then."""
+        change(self._body)
+        return replace(self, requested=requested(self.fields))
+
+
+def canonical_request(
+    call_type: str,
+    body: MutableMapping[str, Any],
+    names: CallerNames,
+    is_note: Callable[[str], bool] = lambda _: False,
+) -> CanonicalRequest:
+    """Read a body.
+
+    Args:
+        call_type: LiteLLM's.
+        body: as the edge let it through, and the operator's hooks changed it; what is decided is written to it.
+        names: the caller's own words in it.
+        is_note: says of a name that no API has whether LiteLLM keeps something under it beside a request.
+
+    Raises:
+        UnknownShape: text could be hidden in it.
+        InvalidRequest: a field has another type than its API gives it.
+    """
+    fields = dict(_fields(call_type, body, names))
+    # Everything is read where it lies, so that it can be written there.
+    read = {
+        name: value
+        for name, value in body.items()
+        if name in fields or name in _SHARED or name == "tags" or not is_note(str(name))
+    }
+    # LiteLLM copies a caller's tags into its own notes.
+    entries = names.metadata | ({"tags"} if "tags" in names.top else frozenset())
+    view = request_view(call_type, read, metadata=entries)
+    return CanonicalRequest(
+        call_type,
+        tuple(view.texts),
+        tuple(view.files),
+        requested(fields),
+        frozenset(offered_tools(fields)),
+        _number(fields, "temperature"),
+        _switch(fields, "stream"),
+        body,
+        names,
+    )
+
+
+def _fields(call_type: str, body: Mapping[str, Any], names: CallerNames) -> Iterator[tuple[str, Any]]:
+    api = names_of(call_type)
+    for name, value in body.items():
+        if name == "metadata" and name in api:
+            yield name, value
+        elif name in _SHARED:
+            continue
+        elif name == _FORWARDED:
+            if (headers := _forwarded(value)) is not None:
+                yield name, headers
+        elif name in api or name in BY_OPERATOR or name == "extra_body" or name in names.top:
+            yield name, value
+    if "metadata" not in api and (said := _callers_metadata(body, names)):
+        yield "metadata", said
+
+
+def _callers_metadata(body: Mapping[str, Any], names: CallerNames) -> dict[str, Any]:
+    """What the caller says in metadata, wherever LiteLLM has put it."""
+    said: dict[str, Any] = {}
+    for place in _SHARED:
+        held = body.get(place)
+        if isinstance(held, Mapping):
+            said |= {name: held[name] for name in names.metadata if name in held}
+    if isinstance(tags := said.get("tags"), list):
+        said["tags"] = tags[: names.tags]
+    return said
+
+
+def _forwarded(headers: Any) -> Any:
+    """Headers that go upstream with the request, but for those of one request alone."""
+    if not isinstance(headers, Mapping):
+        return headers
+    return {name: value for name, value in headers.items() if not str(name).lower().startswith(_PER_REQUEST)}
+
+
+def _switch(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{name}: true or false was expected. Correct it and ask again.", param=name)
+    return value is True
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{name}: a number was expected. Correct it and ask again.", param=name)
+    return float(value)
+
+
+def offered_tools(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the tools that a request offers, wherever it may offer them."""
+    lists = [fields.get("tools"), fields.get("functions")]
+    for name in ("input", "messages"):  # responses: tools that come in between
+        for item in _objects(fields.get(name)):
+            lists.append(item.get("tools"))
+            lists.extend([part.get("tool")] for part in _objects(item.get("content")))  # messages: `tool_addition`
+    while lists:
+        for tool in _objects(lists.pop()):
+            inner = tool.get("function")
+            named = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
+            if isinstance(named, str):
+                yield named
+            lists.append(tool.get("tools"))  # of a namespace
+
+
+def _objects(items: Any) -> Iterator[Mapping[str, Any]]:
+    return (item for item in items if isinstance(item, Mapping)) if isinstance(items, list | tuple) else iter(())

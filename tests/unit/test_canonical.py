@@ -1,0 +1,132 @@
+"""The canonical request: what is decided on is all that is sent, and nothing that LiteLLM keeps beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gatehouse.dialects.caller_fields import caller_request
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.requested import Requested
+from gatehouse.errors import InvalidRequest
+from gatehouse.proxy.control_fields import control_fields
+from gatehouse.routes import CALL_TYPES
+from gatehouse.shapes import UnknownShape
+
+CHAT: dict[str, Any] = {
+    "model": "demo",
+    "messages": [{"role": "user", "content": "write to ada@example.com"}],
+    "metadata": {"order": "7", "tags": ["mine"]},
+    "tags": ["batch"],
+    "timeout": 5,
+    "cache": {"no-store": True},
+    "extra_body": {"new_field": {"of": "next year"}},
+}
+# As LiteLLM leaves a request to its hooks.
+NOTES: dict[str, Any] = {
+    "proxy_server_request": {"body": object()},
+    "litellm_call_id": "1",
+    "litellm_logging_obj": object(),
+    "secret_fields": object(),
+    "user_api_key_dict": object(),
+    "_litellm_note_of_next_year": object(),
+}
+
+
+def read(body: dict[str, Any], call_type: str = "acompletion", **notes: Any) -> CanonicalRequest:
+    asked = caller_request(call_type, body, control_fields())
+    return canonical_request(call_type, {**asked, **notes}, CallerNames.of(asked), control_fields().obeys)
+
+
+def hooked(**more: Any) -> dict[str, Any]:
+    """The chat as LiteLLM's hook has it."""
+    metadata = {
+        **CHAT["metadata"],
+        "tags": ["mine", "batch", "of the key", "User-Agent: a"],
+        "user_api_key_auth": object(),
+        "requester_metadata": {"order": "7"},
+    }
+    return {**CHAT, **NOTES, "metadata": metadata, **more}
+
+
+def test_its_fields_are_what_the_caller_sent() -> None:
+    assert read(CHAT).fields == CHAT
+    again = canonical_request("acompletion", hooked(), CallerNames.of(CHAT), control_fields().obeys)
+    assert again.fields == CHAT
+    texts = [part.text for part in again.texts]
+    assert {"write to ada@example.com", "7", "mine", "batch", "next year"} <= set(texts)
+    assert "of the key" in texts  # LiteLLM's copy is masked where it lies
+
+
+@pytest.mark.parametrize("call_type", sorted(set(CALL_TYPES.values())))
+def test_what_litellm_keeps_is_read_on_no_route(call_type: str) -> None:
+    body = {"model": "demo", "input": "x"} if call_type != "acompletion" else CHAT
+    asked = {name: value for name, value in body.items() if name in ("model", "input", "messages")}
+    if call_type in ("atext_completion", "aimage_generation", "atranscription"):
+        asked = {"model": "demo", "prompt": "x"}
+    if call_type in ("acompletion", "anthropic_messages"):
+        asked = {"model": "demo", "messages": CHAT["messages"]}
+    request = canonical_request(call_type, {**asked, **NOTES}, CallerNames.of(asked), control_fields().obeys)
+    assert request.fields == asked
+
+
+@pytest.mark.parametrize("value", ["text", ["text"], {"a": "text"}])
+def test_what_nobody_knows_is_refused_where_it_could_hold_text(value: Any) -> None:
+    with pytest.raises(UnknownShape, match="added_by_a_hook"):
+        canonical_request("acompletion", hooked(added_by_a_hook=value), CallerNames.of(CHAT), control_fields().obeys)
+    assert canonical_request("acompletion", hooked(flag=True), CallerNames.of(CHAT), control_fields().obeys)
+
+
+@pytest.mark.parametrize("name", ["litellm_system_prompt", "headers", "provider_specific_header", "extra_headers"])
+def test_what_an_operator_adds_is_read_and_bound(name: str) -> None:
+    value: Any = "ada@example.com" if name == "litellm_system_prompt" else {"x-to": "ada@example.com"}
+    body = hooked(**{name: value})
+    request = canonical_request("acompletion", body, CallerNames.of(CHAT), control_fields().obeys)
+    assert request.fields[name] == value
+    (part,) = (part for part in request.texts if part.text == "ada@example.com")
+    masked = request.masked({part.path: "<HIDDEN>"})
+    assert "ada@example.com" not in str(masked.fields[name])
+    assert "ada@example.com" not in str(body[name])
+
+
+@pytest.mark.parametrize("name", ["X-Gatehouse-Approval", "x-request-id", "Traceparent", "x-litellm-trace-id"])
+def test_headers_of_one_request_alone_are_not_bound(name: str) -> None:
+    body = hooked(headers={"x-team": "a", name: "1"})
+    request = canonical_request("acompletion", body, CallerNames.of(CHAT), control_fields().obeys)
+    assert request.fields["headers"] == {"x-team": "a"}
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [(name, value) for name in ("stream", "temperature") for value in ("1", "true", [1], {"a": 1})]
+    + [("stream", 1), ("temperature", True)],
+    ids=str,
+)
+def test_a_fact_of_another_type_is_refused_by_name(field: str, wrong: Any) -> None:
+    with pytest.raises((InvalidRequest, UnknownShape), match=field):
+        read(CHAT | {field: wrong})
+
+
+def test_its_facts_are_those_of_its_fields() -> None:
+    tools = [{"type": "function", "function": {"name": "pay"}}, {"name": "search"}]
+    request = read(CHAT | {"stream": True, "temperature": 1, "max_tokens": 9, "n": 2, "tools": tools})
+    assert (request.stream, request.temperature, request.requested) == (True, 1.0, Requested(9, 2))
+    assert request.tools == {"pay", "search"}
+    nothing = read(CHAT)
+    assert (nothing.stream, nothing.temperature, nothing.requested) == (False, None, Requested(None, 1))
+
+
+def test_what_is_masked_and_what_is_limited_is_what_is_sent() -> None:
+    body = hooked()
+    request = canonical_request("acompletion", body, CallerNames.of(CHAT), control_fields().obeys)
+    (part,) = (part for part in request.texts if "@" in part.text)
+    masked = request.masked({part.path: "write to <EMAIL>"})
+    limited = masked.limited(lambda fields: fields.update(max_tokens=7))
+    assert "write to <EMAIL>" in [part.text for part in limited.texts]
+    assert limited.requested == Requested(7, 1)
+    assert body["messages"][0]["content"] == limited.fields["messages"][0]["content"] == "write to <EMAIL>"
+    assert body["max_tokens"] == limited.fields["max_tokens"] == 7
+
+
+def test_nothing_of_it_is_printed() -> None:
+    assert "ada" not in repr(read(CHAT))
