@@ -27,7 +27,7 @@ SHAPE = ("shape",)
 
 
 def read(
-    call: GovernedCall, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
+    call_type: str, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
 ) -> CanonicalRequest:
     """Read a call's body; see `canonical_request`.
 
@@ -36,7 +36,7 @@ def read(
         InvalidRequest: a field has a wrong type.
     """
     try:
-        return canonical_request(call.call_type, body, names, is_note)
+        return canonical_request(call_type, body, names, is_note)
     except UnknownShape as error:
         metrics.stage_errors.labels("read", "unknown_shape").inc()
         raise ContentBlocked(

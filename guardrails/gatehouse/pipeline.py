@@ -26,6 +26,7 @@ from gatehouse.endings import Endings
 from gatehouse.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept, note_prompt
+from gatehouse.routes import TRANSCRIPTION, call_type_of
 
 if TYPE_CHECKING:
     from gatehouse.prices import Prices
@@ -103,9 +104,8 @@ class Pipeline:
 
     def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
         """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""
-        assert scope.call is not None
         with contextlib.suppress(GovernanceError):
-            self._deciding.read(scope, scope.call, body)
+            self._deciding.read(scope, call_type_of(scope.route) or TRANSCRIPTION, body)
         note_prompt(scope)
 
     def _to_report(self, call: GovernedCall) -> dict[str, Any]:
