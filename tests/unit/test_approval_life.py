@@ -153,6 +153,7 @@ def test_whoever_asked_and_administrators_may_cancel() -> None:
     assert may_cancel(approval(), Voter(None, key_hash="k-ada"))
     assert may_cancel(approval(), ADMIN)
     assert not may_cancel(approval(), Voter("bob", "internal_user"))
+    assert not may_cancel(approval(), Voter("vera", "proxy_admin_viewer"))
     assert not may_cancel(approval(requester_user=None, requested_by={}), Voter(None))
 
 

@@ -174,6 +174,14 @@ def test_obligations_are_merged() -> None:
     assert ruling.observed == ("e",)
 
 
+def test_a_denied_call_has_no_obligations() -> None:
+    some = [
+        rule("a", "true", "allow", obligations={"max_tokens": 900, "downgrade_to": "small", "mask": True}),
+        rule("b", "true", "deny"),
+    ]
+    assert RuleSet(some).evaluate(SAMPLE).obligation == Obligation()
+
+
 obligations = st.builds(
     Obligation,
     st.booleans(),

@@ -272,6 +272,11 @@ async def test_what_is_packed_otherwise_is_not_unpacked(scope: CallScope, encodi
     assert body.sent == 0
 
 
+async def test_a_provider_is_asked_for_nothing_that_cannot_be_unpacked(scope: CallScope) -> None:
+    answer = await ask(Body([b"{}"]), kind="application/json", stream=False)
+    assert answer.request.headers["accept-encoding"] == "gzip, deflate"
+
+
 async def test_what_is_no_governed_call_is_left_alone() -> None:
     body = Body([b" " * (LIMIT + 1)])
     assert len(await (await ask(body, kind="application/json")).aread()) == LIMIT + 1

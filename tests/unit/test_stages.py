@@ -1,0 +1,72 @@
+"""The stages' decisions by themselves: what a hit, a finding or a scan that failed makes of a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gatehouse import stages
+from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked
+from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
+from gatehouse.scanning.config import Scan
+from gatehouse.screens.hits import Hit
+
+
+def screens(**settings: Any) -> ScreensPolicy:
+    return ScreensPolicy.model_validate(settings)
+
+
+def hit(screen: str) -> Hit:
+    return Hit(screen, "rule", 0, 3, 1.0)
+
+
+@pytest.mark.parametrize("screen", ["secrets", "prompt_injection", "blocked_content/weapons"])
+def test_a_hit_of_a_screen_that_blocks_refuses_the_call_and_names_the_screen(screen: str) -> None:
+    with pytest.raises(ContentBlocked, match=screen) as refused:
+        stages.screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
+    assert refused.value.policies == (f"screens/{screen}",)
+
+
+@pytest.mark.parametrize("screen", ["secrets", "prompt_injection"])
+def test_a_hit_of_a_screen_that_observes_is_a_fact_and_no_refusal(screen: str) -> None:
+    stages.screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
+    stages.screened(screens(secrets="block", prompt_injection="block"), [])
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCK, Mode.MASK, Mode.OBSERVE])
+def test_personal_data_is_refused_where_its_mode_is_block(mode: Mode) -> None:
+    config = PiiConfig(entities={"EMAIL_ADDRESS": mode})
+    scans = [Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ())]
+    if mode is not Mode.BLOCK:
+        stages.personal_data(config, scans)
+        return
+    with pytest.raises(PiiBlocked, match="EMAIL_ADDRESS") as refused:
+        stages.personal_data(config, scans)
+    assert refused.value.policies == ("pii/EMAIL_ADDRESS",)
+
+
+DENIES = [
+    ({"pii": PiiPolicy(on_error="deny")}, PiiBlocked),
+    ({"screens": ScreensPolicy(on_error="deny")}, ContentBlocked),
+    ({"pii": PiiPolicy(on_error="allow"), "screens": ScreensPolicy(on_error="deny")}, ContentBlocked),
+    ({"pii": PiiPolicy(on_error="deny"), "screens": ScreensPolicy(on_error="allow")}, PiiBlocked),
+]
+
+
+@pytest.mark.parametrize(("said", "error"), DENIES)
+@pytest.mark.parametrize("reason", ["too_long", "timeout"])
+def test_a_text_that_cannot_be_scanned_is_refused(said: dict[str, Any], error: type[Exception], reason: Any) -> None:
+    assert isinstance(stages.not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
+
+
+@pytest.mark.parametrize(("said", "_error"), DENIES)
+def test_without_a_scanner_a_call_is_refused_until_there_is_one(said: dict[str, Any], _error: Any) -> None:
+    refusal = stages.not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
+    assert isinstance(refusal, GovernanceUnavailable)
+
+
+def test_only_what_policy_names_passes_unscanned() -> None:
+    allows = Policy(version=1, pii=PiiPolicy(on_error="allow"), screens=ScreensPolicy(on_error="allow"))
+    assert stages.not_scanned(allows, ScanFailed("timeout")) is None
