@@ -66,7 +66,7 @@ class Deciding:
         try:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
-                request = self.read(scope, call.call_type, body)
+                request = scope.request = examining.read(call.call_type, body, scope.names, self._is_note)
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(call, request)
                 try:
@@ -167,15 +167,6 @@ class Deciding:
             raise PolicyDenied(
                 "The policy would change what an approver made of this request. Ask for another approval."
             )
-
-    def read(self, scope: CallScope, call_type: str, body: MutableMapping[str, Any]) -> CanonicalRequest:
-        """Read a call's body into `scope.request`.
-
-        Raises:
-            GovernanceError: it is not understood.
-        """
-        scope.request = examining.read(call_type, body, scope.names, self._is_note)
-        return scope.request
 
     async def _estimate(self, call: GovernedCall, request: CanonicalRequest) -> Estimate:
         model = call.model or ""

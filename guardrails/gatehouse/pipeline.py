@@ -23,10 +23,12 @@ from gatehouse.core.keys import InstallationKeys
 from gatehouse.deciding import Deciding
 from gatehouse.decision import Decision
 from gatehouse.endings import Endings
+from gatehouse.dialects.canonical import canonical_request
 from gatehouse.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept, note_prompt
 from gatehouse.routes import TRANSCRIPTION, call_type_of
+from gatehouse.shapes import UnknownShape
 
 if TYPE_CHECKING:
     from gatehouse.prices import Prices
@@ -104,8 +106,10 @@ class Pipeline:
 
     def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
         """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""
-        with contextlib.suppress(GovernanceError):
-            self._deciding.read(scope, call_type_of(scope.route) or TRANSCRIPTION, body)
+        call_type = call_type_of(scope.route) or TRANSCRIPTION
+        with contextlib.suppress(GovernanceError, UnknownShape):
+            # None of it is sent, so what LiteLLM noted of the refusal beside it need not be known.
+            scope.request = canonical_request(call_type, body, scope.names, lambda _: True)
         note_prompt(scope)
 
     def _to_report(self, call: GovernedCall) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def keeping_gateway(
 @pytest.mark.parametrize("keeping_gateway", ["full"], indirect=True)
 def test_in_mode_full_it_holds_what_was_said(keeping_gateway: Gateway, upstream: Upstream) -> None:
     capsule = capsule_of(keeping_gateway, keeping_gateway.new_key(), CHAT)
-    assert json.loads(capsule["trigger"]["request"]) == {"messages": MESSAGES}
+    assert json.loads(capsule["trigger"]["request"]) == CHAT
     assert "Hello from upstream" in capsule["outcome"]["result"]
     streamed = capsule_of(keeping_gateway, keeping_gateway.new_key(), CHAT | {"stream": True})
     assert "Hello from upstream" in streamed["outcome"]["result"]
