@@ -22,8 +22,8 @@ from gatehouse.call import CallScope, GovernedCall, Outcome
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.deciding import Deciding
 from gatehouse.decision import Decision
-from gatehouse.endings import Endings
 from gatehouse.dialects.canonical import canonical_request
+from gatehouse.endings import Endings
 from gatehouse.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept, note_prompt
