@@ -173,8 +173,8 @@ class Deciding:
         await self._prices.prepare(model, [part.text for part in request.texts])
         return self._prices.estimate(request, model)
 
-    @staticmethod
     def _asked(
+        self,
         scope: CallScope,
         call: GovernedCall,
         request: CanonicalRequest,
@@ -196,6 +196,8 @@ class Deciding:
             approvers=[rule.approvers for rule in wanting],
             body=request.fields,
             summary=stages.summary(call, request, scope.facts),
+            keys=self._keys,
+            values=scope.mask.originals if scope.mask is not None else {},
             approval_id=call.terms.approval_id,
             wishes=wanted,
             left=scope.left,

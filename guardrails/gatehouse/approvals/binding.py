@@ -8,23 +8,48 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import rfc8785
 
 from gatehouse.approvals.values import Edit
+from gatehouse.core.keys import DerivedKey
 
 
 class Unbindable(Exception):
     """The request has no canonical JSON (NaN, an integer over 2^53, a lone surrogate, a file): refuse it."""
 
 
-def digest(*, caller: Mapping[str, str], route: str, body: Mapping[str, Any], policy_version: str) -> str:
-    """SHA-256, as 64 lower-case hex characters, of one request by one caller under one policy.
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A request as an approval binds it.
+
+    Attributes:
+        canonical: who asks, where, for what, under which policy, as RFC 8785 has it; no value behind a placeholder.
+        digest: SHA-256 of that, 64 lower-case hex characters.
+    """
+
+    canonical: bytes = field(repr=False)
+    digest: str
+
+
+def bind(
+    *,
+    caller: Mapping[str, str],
+    route: str,
+    body: Mapping[str, Any],
+    policy_version: str,
+    values: Mapping[str, str] | None = None,
+    key: DerivedKey | None = None,
+) -> Bound:
+    """Bind one request by one caller under one policy.
 
     Args:
         caller: who LiteLLM says it is: key hash, user, team and so on.
         body: the canonical request as it would go upstream, after masking and obligations.
+        values: what each placeholder in it stands for; what is bound is a keyed hash, which does not tell them.
+        key: makes that hash. Where there are no values it is not used, so that a new secret ends no such approval.
 
     Raises:
         Unbindable: as it says.
@@ -35,10 +60,28 @@ def digest(*, caller: Mapping[str, str], route: str, body: Mapping[str, Any], po
         "body": dict(body),
         "policy_version": policy_version,
     }
+    if values:
+        if key is None:
+            raise Unbindable("there is no key to bind its personal data with")
+        bound["values_mac"] = key.mac(*(part for pair in sorted(values.items()) for part in pair)).hex()
     try:
-        return hashlib.sha256(rfc8785.dumps(bound)).hexdigest()
+        canonical = rfc8785.dumps(bound)
     except (rfc8785.CanonicalizationError, UnicodeError, ValueError, TypeError, RecursionError) as error:
         raise Unbindable(f"the request has no canonical form ({type(error).__name__})") from None
+    return Bound(canonical, hashlib.sha256(canonical).hexdigest())
+
+
+def digest(
+    *,
+    caller: Mapping[str, str],
+    route: str,
+    body: Mapping[str, Any],
+    policy_version: str,
+    values: Mapping[str, str] | None = None,
+    key: DerivedKey | None = None,
+) -> str:
+    """The digest of a request; see `bind`."""
+    return bind(caller=caller, route=route, body=body, policy_version=policy_version, values=values, key=key).digest
 
 
 def edited_digest(asked: str, edit: Edit) -> str:

@@ -17,13 +17,14 @@ from uuid import UUID
 import psycopg
 
 from gatehouse import metrics
-from gatehouse.approvals.binding import Unbindable, digest, edited_digest
+from gatehouse.approvals.binding import Bound, Unbindable, bind, edited_digest
 from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.telling import tell_requested
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.approvals.wishes import Wishes
 from gatehouse.clock import monotonic
+from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.db import approvals, approvals_read
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import OneConnection
@@ -52,6 +53,8 @@ class Asked:
 
     Attributes:
         body: as it would go upstream.
+        values: what each placeholder in it stands for.
+        keys: what these are bound and kept with.
         rules: ids of the rules that want it, and `approvers` what each says of who may.
         approval_id: the one that the caller names, as they wrote it.
         wishes: what else the caller wants.
@@ -69,6 +72,8 @@ class Asked:
     approvers: Sequence[ApproversPolicy | None]
     body: Mapping[str, Any] = field(repr=False)
     summary: Mapping[str, Any] = field(repr=False)
+    keys: InstallationKeys
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
     wishes: Wishes = field(default_factory=Wishes)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,12 +117,7 @@ class Gate:
             Cancelled: the client left; so did the request for approval.
             GovernanceUnavailable: the database is away.
         """
-        try:
-            bound = digest(caller=asked.caller, route=asked.route, body=asked.body, policy_version=asked.policy_version)
-        except Unbindable as unbindable:
-            raise ContentBlocked(
-                f"The request cannot be put up for approval: {unbindable}.", policies=asked.rules
-            ) from None
+        bound = _bound(asked).digest
         who, hold_s = _approvers(asked.approvers)
         approval_id = await self._named_or_new(asked, bound, who)
         if asked.wishes.only_ask:
@@ -262,6 +262,27 @@ class Gate:
             return await self._connection.use(work)
         except (psycopg.OperationalError, OSError):
             raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.") from None
+
+
+def _bound(asked: Asked) -> Bound:
+    """What the call's approval is bound to.
+
+    Raises:
+        ContentBlocked: it cannot be bound.
+    """
+    try:
+        return bind(
+            caller=asked.caller,
+            route=asked.route,
+            body=asked.body,
+            policy_version=asked.policy_version,
+            values=asked.values,
+            key=asked.keys.key(Purpose.APPROVALS),
+        )
+    except Unbindable as unbindable:
+        raise ContentBlocked(
+            f"The request cannot be put up for approval: {unbindable}.", policies=asked.rules
+        ) from None
 
 
 def _approvers(wanted: Sequence[ApproversPolicy | None]) -> tuple[dict[str, Any], float]:

@@ -198,8 +198,8 @@ def why_not(approval: Approval | None, digest: str, key_hash: str | None, now: d
         return ApprovalMismatch("You have no approval by that id. Ask again without one.")
     if approval.asked != digest:
         return ApprovalMismatch(
-            "The approval is for another request, or another version of the policy. Send what was approved, or ask "
-            "again without its id.",
+            "The approval is for another request, or another version of the policy, or the gateway has a new secret "
+            "since. Send what was approved, or ask again without its id.",
             approval=approval.reference,
         )
     rules = approval.rule_ids
