@@ -120,7 +120,7 @@ class Gateway:
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
-        litellm_app.include_router(approvals.router(self._settings.database_url, journal))
+        litellm_app.include_router(approvals.router(self._settings.database_url, journal, self._settings.keys))
         litellm_app.include_router(decide.router(lambda: self._library))
         litellm_app.include_router(console.router(self._settings, self._governance, state, journal))
 

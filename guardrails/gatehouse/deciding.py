@@ -197,6 +197,7 @@ class Deciding:
             body=request.fields,
             summary=stages.summary(call, request, scope.facts),
             keys=self._keys,
+            most_open=scope.governance.policy.approvals.max_open_per_key,
             values=scope.mask.originals if scope.mask is not None else {},
             approval_id=call.terms.approval_id,
             wishes=wanted,

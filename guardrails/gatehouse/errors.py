@@ -17,6 +17,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
 |-- TooSlow             408  the body did not come in time
 |-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
+|-- TooManyRequests   429  as many requests of one key wait for approval as may
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 |-- EgressMismatch    500  what was about to be sent is not what was admitted
 |-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
@@ -207,6 +208,16 @@ class TooSlow(GovernanceError):
     kind = "invalid_request_error"
     # Or the server would wait for the rest of the body.
     headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class TooManyRequests(GovernanceError):
+    """As many requests of one key are open as may be."""
+
+    status = 429
+    code = "too_many_requests"
+    kind = "rate_limit_error"
+    # People decide: asking sooner changes nothing.
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "30"}
 
 
 class ProviderFailed(GovernanceError):

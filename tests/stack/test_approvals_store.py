@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from gatehouse.approvals import waiting as waiting_module
 from gatehouse.approvals.binding import edited_digest
+from gatehouse.approvals.review_copy import ReviewCopy
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.db import approvals as db
@@ -30,6 +31,7 @@ from gatehouse.errors import (
     GovernanceUnavailable,
     InvalidRequest,
     NotFound,
+    TooManyRequests,
 )
 
 from tests.support.postgres import Postgres
@@ -734,3 +736,106 @@ async def test_who_leaves_takes_back_what_was_edited(connection: Connection) -> 
     over = await approvals_read.get(connection, became.id)
     assert over is not None
     assert over.state is State.CANCELLED
+
+
+# The reviewer's copy.
+
+COPY = ReviewCopy("e" * 8, b"wrapped key", b"the whole request", b"the values")
+
+
+async def copies(connection: Connection) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(
+        "select copy_epoch, copy_key, copy_request, copy_values from gatehouse.approvals order by id"
+    )
+    return await cursor.fetchall()
+
+
+@pytest.mark.parametrize("ending", ["reject", "cancel", "abandon", "expire", "consume", "late"])
+async def test_the_copy_of_a_request_is_erased_by_what_ends_its_approval(connection: Connection, ending: str) -> None:
+    asked = await db.open_request(
+        connection, new(copy=COPY, expires_in_s=0.05 if ending in ("expire", "late") else 600)
+    )
+    assert await approvals_read.copy_of(connection, asked.id) == COPY
+    match ending:
+        case "reject":
+            await db.vote(connection, asked.id, GRACE, approve=False)
+        case "cancel":
+            await db.cancel(connection, asked.id, Voter("ada"))
+        case "abandon":
+            assert await db.abandon(connection, asked.id, DIGEST, ADA)
+        case "consume":
+            await db.vote(connection, asked.id, GRACE, approve=True)
+            assert await approvals_read.copy_of(connection, asked.id) == COPY
+            assert await db.consume(connection, asked.id, DIGEST, ADA)
+        case "expire":
+            await asyncio.sleep(0.1)
+            assert await db.expire_due(connection) == 1
+        case "late":  # the same is asked for anew, with a copy of its own
+            await asyncio.sleep(0.1)
+            await db.open_request(connection, new(copy=COPY))
+    assert (await copies(connection))[0] == (None, None, None, None)
+    assert await approvals_read.copy_of(connection, asked.id) is None
+    if ending == "consume":  # its call was not sent: it is good again, and nobody is to decide on it any more
+        assert await db.give_back(connection, asked.id)
+        assert await approvals_read.copy_of(connection, asked.id) is None
+
+
+async def test_the_copy_of_what_was_edited_goes_on_to_what_it_became(connection: Connection) -> None:
+    asked = await db.open_request(connection, new(copy=COPY, summary=SUMMARY, approvers={"count": 2}))
+    edited = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit(max_tokens=10))
+    assert await copies(connection) == [(None, None, None, None), ("e" * 8, COPY.key, COPY.request, COPY.values)]
+    assert edited.asked == asked.digest
+    await db.vote(connection, edited.id, EDSGER, approve=False)
+    assert await copies(connection) == [(None, None, None, None)] * 2
+
+
+async def test_nobody_can_write_a_copy_to_an_approval_that_is_over(connection: Connection) -> None:
+    asked = await db.open_request(connection, new())
+    await db.vote(connection, asked.id, GRACE, approve=False)
+    await connection.execute("update gatehouse.approvals set copy_key = 'k', copy_epoch = 'e'")
+    assert await copies(connection) == [(None, None, None, None)]
+
+
+# How many of one key are open.
+
+
+async def test_of_60_requests_at_once_through_many_gateways_as_many_open_as_may(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(await connect(url)) for _ in range(20)]
+
+        async def ask(connection: Connection, digests: list[str]) -> list[Approval | TooManyRequests]:
+            found: list[Approval | TooManyRequests] = []
+            for digest in digests:
+                try:
+                    found.append(await db.open_request(connection, new(digest, most_open=5)))
+                except TooManyRequests as refused:
+                    found.append(refused)
+            return found
+
+        digests = [f"{n:064}" for n in range(60)]
+        answers = await asyncio.gather(*(ask(each, digests[n::20]) for n, each in enumerate(connections)))
+        opened = [each for answer in answers for each in answer if isinstance(each, Approval)]
+        assert len(opened) == 5
+        assert len(await approvals_read.list_(connections[0])) == 5
+        # The same again counts once, also asked of all gateways at once; another key has its own.
+        again = await asyncio.gather(*(ask(each, [opened[0].digest]) for each in connections))
+        assert {each.id for answer in again for each in answer if isinstance(each, Approval)} == {opened[0].id}
+        other = await db.open_request(connections[0], new("f" * 64, requested_by={"key_hash": "k-bob"}, most_open=5))
+        assert other.state is State.REQUESTED
+
+
+@pytest.mark.parametrize("ending", ["reject", "cancel", "expire", "consume"])
+async def test_what_ends_makes_room(connection: Connection, ending: str) -> None:
+    first = await db.open_request(connection, new(most_open=1, expires_in_s=0.2 if ending == "expire" else 600))
+    if ending == "reject":
+        await db.vote(connection, first.id, GRACE, approve=False)
+    elif ending == "cancel":
+        await db.cancel(connection, first.id, Voter("ada"))
+    elif ending == "expire":
+        await asyncio.sleep(0.3)
+    else:
+        await db.vote(connection, first.id, GRACE, approve=True)
+        with pytest.raises(TooManyRequests, match="may have 1"):  # it can still be sent
+            await db.open_request(connection, new("e" * 64, most_open=1))
+        assert await db.consume(connection, first.id, DIGEST, ADA)
+    assert (await db.open_request(connection, new("e" * 64, most_open=1))).state is State.REQUESTED

@@ -9,7 +9,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.approvals.life import Event, NoVote, may_cancel, may_vote, state_at, transition, why_not
+from gatehouse.approvals.life import (
+    Event,
+    NoVote,
+    made_by,
+    may_cancel,
+    may_see,
+    may_vote,
+    state_at,
+    transition,
+    why_not,
+)
 from gatehouse.approvals.values import SHOWN_CHARS, Approval, State, Vote, Voter, shown
 from gatehouse.errors import (
     ApprovalExpired,
@@ -105,6 +115,31 @@ def test_a_caller_without_a_user_is_known_by_the_key() -> None:
     asked = approval(requested_by={"key_hash": "k-agent"}, requester_user=None)
     assert may_vote(asked, replace(ADMIN, key_hash="k-agent"), NOW) is NoVote.OWN_REQUEST
     assert may_vote(asked, ADMIN, NOW) is None
+
+
+def test_who_made_a_key_of_nobodys_does_not_vote_on_what_it_asks_for() -> None:
+    asked = approval(requested_by=made_by({"key_hash": "k-service"}, "grace"))
+    assert may_vote(asked, ADMIN, NOW) is NoVote.OWN_KEY
+    assert may_see(asked, Voter("grace", "internal_user"))
+    assert may_vote(asked, Voter("edsger", "proxy_admin"), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("caller", "maker"),
+    [
+        ({"key_hash": "k", "user": "ada"}, "grace"),  # a key of a user's, whoever made it
+        ({"key_hash": "k"}, None),  # nothing says who made it
+        ({"key_hash": "k"}, ""),
+        ({"key_hash": "k"}, "default_user_id"),  # the master key did, which is no person's
+    ],
+)
+def test_a_key_of_a_users_or_of_no_known_maker_keeps_nobody_from_voting(
+    caller: dict[str, str], maker: str | None
+) -> None:
+    asked = approval(requested_by=made_by(caller, maker))
+    assert asked.requested_by == caller
+    for voter in (ADMIN, Voter("default_user_id", "proxy_admin")):
+        assert may_vote(asked, voter, NOW) is None
 
 
 def test_a_name_that_was_cut_is_still_ones_own() -> None:

@@ -22,13 +22,23 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from gatehouse.api.access import Caller, GovernanceRoute
-from gatehouse.api.approvals_shown import ERRORS, ApprovalPage, ApprovalShown, Ballot, ballot_schema, shown
+from gatehouse.api.approvals_shown import (
+    ERRORS,
+    ApprovalPage,
+    ApprovalShown,
+    Ballot,
+    RequestShown,
+    ballot_schema,
+    shown,
+)
 from gatehouse.approvals.feed import Feed, Onlooker, Told
 from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.life import NoVote, may_see
+from gatehouse.approvals.review import ReviewDesk
 from gatehouse.approvals.values import Approval, State, Voter
 from gatehouse.audit.record import clean
 from gatehouse.clock import monotonic
+from gatehouse.core.keys import InstallationKeys
 from gatehouse.db import approvals as db
 from gatehouse.db import approvals_read, people
 from gatehouse.db.calls import Connection
@@ -115,14 +125,16 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def router(database_url: str, journal: Journal) -> APIRouter:
+def router(database_url: str, journal: Journal, keys: InstallationKeys) -> APIRouter:
     """The routes.
 
     Args:
         journal: where what is decided here is written down.
+        keys: what the reviewers' copies of requests are encrypted under.
     """
     api = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
     feed = Feed(database_url)
+    desk = ReviewDesk(keys, journal)
     turns = asyncio.Semaphore(_CONNECTIONS)
 
     async def ask(caller: UserAPIKeyAuth, work: Callable[[Connection, Voter], Awaitable[_T]]) -> _T:
@@ -194,6 +206,32 @@ def router(database_url: str, journal: Journal) -> APIRouter:
             return shown(found, by, await people.now(connection))
 
         return await ask(caller, one)
+
+    @api.get(
+        "/{approval_id}/request", summary="The whole request, with personal data masked, for whoever may decide on it"
+    )
+    async def get_request(
+        approval_id: UUID,
+        caller: Caller,
+        response: Response,
+        values: Annotated[
+            bool, Query(description="With what placeholders stand for; the audit log says who asked.")
+        ] = False,
+    ) -> RequestShown:
+        response.headers["cache-control"] = "no-store"
+
+        async def whole(connection: Connection, by: Voter) -> RequestShown:
+            found = await seen(connection, approval_id, by)
+            opened = await desk.open(connection, found, by, await people.now(connection), values=values)
+            return RequestShown(
+                id=found.id,
+                asked=found.asked,
+                request=dict(opened.request),
+                edit=None if found.edit is None else found.edit.row,
+                values=None if opened.values is None else dict(opened.values),
+            )
+
+        return await ask(caller, whole)
 
     @api.post(
         "/{approval_id}/votes",

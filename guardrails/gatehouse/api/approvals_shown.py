@@ -101,6 +101,18 @@ class ApprovalPage(BaseModel):
     next: UUID | None
 
 
+class RequestShown(BaseModel):
+    """A request as its approval binds it, with personal data masked, and complete."""
+
+    id: UUID
+    asked: str = Field(description="SHA-256 of `request` in the form of RFC 8785: what its approval is bound to.")
+    request: dict[str, Any] = Field(
+        description="caller, route, body, policy_version; values_mac is a keyed hash of the values behind placeholders."
+    )
+    edit: dict[str, Any] | None = Field(description="What an approver changed of it: model, max_tokens.")
+    values: dict[str, str] | None = Field(description="What each placeholder stands for; null without `values=true`.")
+
+
 class _Error(BaseModel):
     message: str
     type: str | None
@@ -123,6 +135,7 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         403: "You may see it, and may not do this; or the key belongs to no user.",
         404: "There is no such approval, or none that you may see.",
         409: "It is decided or over, or you have voted.",
+        410: "It is over, and the copy of its request is erased.",
         503: "The database does not answer. Try again soon.",
     }.items()
 }

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -19,13 +19,15 @@ import psycopg
 from gatehouse import metrics
 from gatehouse.approvals.binding import Bound, Unbindable, bind, edited_digest
 from gatehouse.approvals.journal import Change, Journal
+from gatehouse.approvals.life import made_by
+from gatehouse.approvals.review_copy import seal
 from gatehouse.approvals.telling import tell_requested
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.approvals.wishes import Wishes
 from gatehouse.clock import monotonic
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.db import approvals, approvals_read
+from gatehouse.db import approvals, approvals_read, people
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import OneConnection
 from gatehouse.errors import (
@@ -35,6 +37,7 @@ from gatehouse.errors import (
     ContentBlocked,
     GovernanceError,
     GovernanceUnavailable,
+    TooManyRequests,
 )
 from gatehouse.policy.model import ApproversPolicy
 
@@ -55,6 +58,7 @@ class Asked:
         body: as it would go upstream.
         values: what each placeholder in it stands for.
         keys: what these are bound and kept with.
+        most_open: how many approvals of one key may be open at once.
         rules: ids of the rules that want it, and `approvers` what each says of who may.
         approval_id: the one that the caller names, as they wrote it.
         wishes: what else the caller wants.
@@ -73,6 +77,7 @@ class Asked:
     body: Mapping[str, Any] = field(repr=False)
     summary: Mapping[str, Any] = field(repr=False)
     keys: InstallationKeys
+    most_open: int
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
     wishes: Wishes = field(default_factory=Wishes)
@@ -115,11 +120,13 @@ class Gate:
             PolicyDenied, LimitExceeded: what an approver made of the request may not be sent.
             ApprovalRequired, ApprovalRejected, ApprovalExpired, ApprovalMismatch: not now, or not at all.
             Cancelled: the client left; so did the request for approval.
+            TooManyRequests: the key has as many open as it may.
             GovernanceUnavailable: the database is away.
         """
-        bound = _bound(asked).digest
+        whole = _bound(asked)
+        bound = whole.digest
         who, hold_s = _approvers(asked.approvers)
-        approval_id = await self._named_or_new(asked, bound, who)
+        approval_id = await self._named_or_new(asked, whole, who)
         if asked.wishes.only_ask:
             raise await self._why_not(approval_id, bound, asked)
         if asked.wishes.hold_s is not None:
@@ -166,14 +173,14 @@ class Gate:
             metrics.approvals.labels("required").inc()
         return refusal
 
-    async def _named_or_new(self, asked: Asked, bound: str, who: Mapping[str, Any]) -> UUID:
+    async def _named_or_new(self, asked: Asked, bound: Bound, who: Mapping[str, Any]) -> UUID:
         if asked.approval_id is not None:
             try:
                 return UUID(asked.approval_id)
             except ValueError:
                 raise ApprovalMismatch("You have no approval by that id. Ask again without one.") from None
         new = NewApproval(
-            digest=bound,
+            digest=bound.digest,
             requested_by=asked.caller,
             route=asked.route,
             model=asked.model,
@@ -183,18 +190,28 @@ class Gate:
             approvers=who,
             expires_in_s=EXPIRES_IN_S,
             summary=asked.summary,
+            most_open=asked.most_open,
+            copy=await asyncio.to_thread(seal, asked.keys, bound, asked.values),
         )
         opened = await self._database(lambda connection: self._open(connection, new))
+        if isinstance(opened, TooManyRequests):
+            raise opened
         if opened.id == new.id:
             metrics.approvals.labels("requested").inc()
         return opened.id
 
-    async def _open(self, connection: Connection, new: NewApproval) -> Approval:
+    async def _open(self, connection: Connection, new: NewApproval) -> Approval | TooManyRequests:
         changes: list[Change] = []
-        async with connection.transaction():
-            opened = await approvals.open_request(connection, new, changes)
-            if opened.id == new.id and self._addresses:
-                await tell_requested(connection, opened, self._addresses)
+        if not new.requested_by.get("user"):
+            maker = await people.maker_of(connection, new.requested_by.get("key_hash"))
+            new = replace(new, requested_by=made_by(new.requested_by, maker))
+        try:
+            async with connection.transaction():
+                opened = await approvals.open_request(connection, new, changes)
+                if opened.id == new.id and self._addresses:
+                    await tell_requested(connection, opened, self._addresses)
+        except TooManyRequests as refused:  # raised from here it would cost the connection
+            return refused
         self._journal.note(changes)
         return opened
 

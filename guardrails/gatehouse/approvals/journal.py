@@ -1,4 +1,5 @@
-"""Approvals in the audit log: a line when one is asked for, and one when it is decided or over without a decision.
+"""Approvals in the audit log: a line when one is asked for, one when it is decided or over without a decision, and one
+whenever somebody opens the values behind its placeholders.
 
 Promises: the gateway that did it writes it, once; no word of a request, nor of a reviewer's comment, is in it.
 """
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gatehouse.approvals.values import Approval, State
+from gatehouse.approvals.values import Approval, State, Voter
+from gatehouse.audit.record import clean
 from gatehouse.clock import now
 
 Row = dict[str, Any]
@@ -42,6 +44,11 @@ class Journal:
         for change in changes:
             self._write(line(change))
 
+    def opened(self, approval: Approval, by: Voter) -> None:
+        """Write down that somebody opens the values behind a request's placeholders; call it before they see any."""
+        data = {"approval_id": str(approval.id), "digest": approval.digest, "opened_by": clean(by.user_id)}
+        self._write(_line("approval_values_opened", data))
+
 
 def line(change: Change) -> Row:
     """The line of a change."""
@@ -66,5 +73,8 @@ def line(change: Change) -> Row:
         data["edit"] = approval.edit.row
     if approval.replaced_by is not None:
         data["replaced_by"] = str(approval.replaced_by)
-    event = "approval_requested" if asked else "approval_decided"
+    return _line("approval_requested" if asked else "approval_decided", data)
+
+
+def _line(event: str, data: Row) -> Row:
     return {"timestamp": now().isoformat(timespec="milliseconds"), "event_type": event, "data": data}

@@ -20,11 +20,14 @@ from gatehouse.errors import (
     ApprovalRejected,
     ApprovalRequired,
     Conflict,
+    Gone,
     GovernanceError,
     InvalidRequest,
 )
 
 _ADMIN: Final = "proxy_admin"
+# Who LiteLLM says it is that has the master key: whoever knows it, so no person in particular.
+_MASTER: Final = "default_user_id"
 # LiteLLM itself lets this role change nothing.
 _READER: Final = "proxy_admin_viewer"
 _AUDITORS: Final = frozenset({_ADMIN, _READER})
@@ -62,6 +65,7 @@ class NoVote(StrEnum):
     NOT_OPEN = "The approval is decided or over. Nothing is left to vote on."
     NOBODY = "A vote is a person's, and this key belongs to no user. Sign in with a key of your own user."
     OWN_REQUEST = "You asked for this yourself. Somebody else must decide."
+    OWN_KEY = "You made the key that asked for this, which belongs to no user. Somebody else must decide."
     NOT_AN_APPROVER = "The rule names others to decide on this. Ask one of them."
     REPLACED = "A reviewer edited this request. Vote on the one that it became."
     READS_ONLY = "Your role reads and does not vote. Ask an administrator."
@@ -108,12 +112,28 @@ def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
     if not user:
         return NoVote.NOBODY
     if is_own(approval, voter):
-        return NoVote.OWN_REQUEST
+        return NoVote.OWN_KEY if user == approval.requested_by.get("key_made_by") else NoVote.OWN_REQUEST
     if not _is_approver(approval, user, voter):
         return NoVote.NOT_AN_APPROVER
     if any(vote.user_id == user for vote in approval.votes):
         return NoVote.VOTED
     return NoVote.READS_ONLY if voter.role == _READER else None
+
+
+def may_open(approval: Approval, by: Voter, now: datetime, *, values: bool) -> GovernanceError | None:
+    """Why this person may not open the whole request now; None when they may.
+
+    Args:
+        values: with what its placeholders stand for.
+    """
+    user = clean(by.user_id)
+    if state_at(approval, now) not in OPEN:
+        return Gone("The approval is over, and the copy of its request is erased. Its summary is what is left.")
+    if values and (refused := may_vote(approval, by, now)) is not None:
+        return AccessDenied(f"Values behind placeholders are for those who may vote on this now. {refused.value}")
+    if is_own(approval, by) or (user is not None and _is_approver(approval, user, by)):
+        return None
+    return AccessDenied("The whole request is for those who may decide on it, and whoever asked. Read its summary.")
 
 
 def may_see(asked: Waits, by: Voter) -> bool:
@@ -162,10 +182,20 @@ def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
     return summary
 
 
+def made_by(caller: Mapping[str, str], maker: str | None) -> Mapping[str, str]:
+    """The caller, with who made their key where it belongs to nobody: a service account's.
+
+    The maker of such a key is its user where one person may not ask and approve. A key that was made with the master
+    key has no maker that is known, so it keeps nobody from voting.
+    """
+    known = maker and maker != _MASTER and not caller.get("user")
+    return {**caller, "key_made_by": maker} if known and maker else caller
+
+
 def is_own(asked: Waits, voter: Voter) -> bool:
-    """Whether this person asked for it: as the same user, or with the same key."""
-    user = clean(voter.user_id)
-    return (user is not None and user == asked.requested_by.get("user")) or (
+    """Whether this person asked for it: as the same user, with the same key, or with one of nobody's that they made."""
+    user, by = clean(voter.user_id), asked.requested_by
+    return (user is not None and user in (by.get("user"), by.get("key_made_by"))) or (
         voter.key_hash is not None and voter.key_hash == asked.requested_by.get("key_hash")
     )
 

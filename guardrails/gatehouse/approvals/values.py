@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gatehouse.clock import new_call_id
+
+if TYPE_CHECKING:  # what it binds is made of these values
+    from gatehouse.approvals.review_copy import ReviewCopy
 
 SHOWN_CHARS: Final = 32_000
 """Characters of a summary's texts together: more than a person reads before deciding."""
@@ -93,6 +96,8 @@ class NewApproval:
         summary: what a reviewer sees; texts only after personal data was masked.
         approvers: `{roles, users, teams, count}`.
         expires_in_s: seconds in which it must be decided and used.
+        most_open: how many approvals of the key that asks may be open at once; None: any number.
+        copy: what reviewers can open of it.
         id: what it is called, unless an approval of the same digest is open already.
     """
 
@@ -106,6 +111,8 @@ class NewApproval:
     approvers: Mapping[str, Any]
     expires_in_s: float
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    most_open: int | None = None
+    copy: ReviewCopy | None = field(default=None, repr=False)
     id: UUID = field(default_factory=new_call_id)
 
 

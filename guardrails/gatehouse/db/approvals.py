@@ -20,13 +20,14 @@ from gatehouse.approvals import life
 from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.journal import Change
 from gatehouse.approvals.life import Event
+from gatehouse.approvals.review_copy import ReviewCopy
 from gatehouse.approvals.telling import tell_decided, tell_edited
 from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter, printable, shown
 from gatehouse.audit.record import clean
 from gatehouse.clock import new_call_id
 from gatehouse.db import approvals_read
 from gatehouse.db.calls import Connection
-from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound
+from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyRequests
 
 CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""
@@ -39,18 +40,25 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
 
     Args:
         changes: gets what this changed, which is so once it is committed. The other functions' is the same.
+
+    Raises:
+        TooManyRequests: the key that asks has as many open as it may.
     """
     changes = [] if changes is None else changes
     summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
     while True:
         async with connection.transaction():
+            if new.most_open is not None:
+                await _take_turn(connection, new)  # before anything else is locked
             await _expire(connection, new.digest, changes)
+            if new.most_open is not None:
+                await _check_room(connection, new, new.most_open)
             cursor = await connection.execute(
                 """insert into gatehouse.approvals as a
                            (id, digest, requested_by, route, model, rule_ids, reason, policy_version, summary,
-                            approvers, expires_at)
+                            approvers, expires_at, copy_epoch, copy_key, copy_request, copy_values)
                     values (%s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb,
-                            clock_timestamp() + make_interval(secs => %s))
+                            clock_timestamp() + make_interval(secs => %s), %s, %s, %s, %s)
                     on conflict (asked) where state in ('requested', 'approved')
                     do update set digest = a.digest where a.expires_at > clock_timestamp()
                     returning a.id""",
@@ -66,6 +74,7 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
                     json.dumps(summary),
                     json.dumps(dict(new.approvers)),
                     new.expires_in_s,
+                    *_row(new.copy),
                 ),
             )
             row = await cursor.fetchone()
@@ -77,6 +86,35 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
             if opened.id == new.id:
                 changes.append(Change(opened))
             return opened
+
+
+async def _take_turn(connection: Connection, new: NewApproval) -> None:
+    """Keep the key that asks from opening anything else, through any gateway, until this transaction ends."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended('gatehouse approvals of ' || %s, 0))",
+        (clean(new.requested_by.get("key_hash")) or "",),
+    )
+
+
+async def _check_room(connection: Connection, new: NewApproval, most: int) -> None:
+    """See that the key that asks may open one more.
+
+    Raises:
+        TooManyRequests: it has as many open as it may, and this is none of them.
+    """
+    cursor = await connection.execute(
+        """select count(*), coalesce(bool_or(asked = %s), false) from gatehouse.approvals
+            where key_hash is not distinct from %s and state in ('requested', 'approved')
+              and expires_at > clock_timestamp()""",
+        (new.digest, clean(new.requested_by.get("key_hash"))),
+    )
+    row = await cursor.fetchone()
+    if row is not None and row[0] >= most and not row[1]:
+        raise TooManyRequests(
+            f"Your key has {row[0]} requests that wait for approval, or were approved and not sent yet; it may have "
+            f"{most}. Send or cancel one, or wait until one is decided, then ask again.",
+            policies=new.rule_ids,
+        )
 
 
 async def vote(
@@ -156,6 +194,7 @@ async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Vot
     """Have another approval take the place of one that is locked: of the request as edited, which nobody voted on."""
     new_id, user, whole = new_call_id(), clean(voter.user_id), life.edited(old, edit)
     state = life.transition(old, Event.EDIT, now)
+    copy = await approvals_read.copy_of(connection, old.id)  # erased with what is replaced
     await connection.execute(
         "update gatehouse.approvals set state = %s, decided_at = clock_timestamp(), replaced_by = %s where id = %s",
         (state.value, new_id, old.id),
@@ -163,9 +202,9 @@ async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Vot
     await connection.execute(
         """insert into gatehouse.approvals
                   (id, digest, edited_from, edit, requested_by, route, model, rule_ids, reason, policy_version, summary,
-                   approvers, requested_at, expires_at)
+                   approvers, requested_at, expires_at, copy_epoch, copy_key, copy_request, copy_values)
            select %s, %s, asked, %s::jsonb, requested_by, route, %s, rule_ids, reason, policy_version, %s::jsonb,
-                  approvers, requested_at, expires_at
+                  approvers, requested_at, expires_at, %s, %s, %s, %s
              from gatehouse.approvals where id = %s""",
         (
             new_id,
@@ -173,12 +212,17 @@ async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Vot
             json.dumps(whole.row),
             whole.model or old.model,
             json.dumps(life.summary_edited(old, whole)),
+            *_row(copy),
             old.id,
         ),
     )
     await _happened(connection, old.id, Event.EDIT.value, state, user)
     await _happened(connection, new_id, Event.EDIT.value, State.REQUESTED, user)
     return (await _get(connection, new_id))[0]
+
+
+def _row(copy: ReviewCopy | None) -> tuple[str | None, bytes | None, bytes | None, bytes | None]:
+    return (None, None, None, None) if copy is None else (copy.epoch, copy.key, copy.request, copy.values)
 
 
 async def cancel(

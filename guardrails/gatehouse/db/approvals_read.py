@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from gatehouse.approvals.review_copy import ReviewCopy
 from gatehouse.approvals.values import Approval, Edit, State, Vote
 from gatehouse.db.calls import Connection
 
@@ -56,6 +57,17 @@ async def get_many(
         (summaries, list(approval_ids)),
     )
     return [_read(row) for row in await cursor.fetchall()]
+
+
+async def copy_of(connection: Connection, approval_id: UUID) -> ReviewCopy | None:
+    """The reviewer's copy of an approval's request; None where it is erased, or was never made."""
+    cursor = await connection.execute(
+        """select copy_epoch, copy_key, copy_request, copy_values from gatehouse.approvals
+            where id = %s and copy_key is not null""",
+        (approval_id,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else ReviewCopy(*row)
 
 
 async def list_(

@@ -22,6 +22,16 @@ async def teams_of(connection: Connection, user_id: str | None, team_id: str | N
     return frozenset(name for row in await cursor.fetchall() for name in row if name)
 
 
+async def maker_of(connection: Connection, key_hash: str | None) -> str | None:
+    """Who made a key that belongs to no user; None for every other key, and where LiteLLM's tables do not say."""
+    cursor = await connection.execute(
+        """select created_by from "LiteLLM_VerificationToken" where token = %s and coalesce(user_id, '') = ''""",
+        (key_hash,),
+    )
+    row = await cursor.fetchone()
+    return row[0] or None if row else None
+
+
 async def now(connection: Connection) -> datetime:
     """The time that approvals live by."""
     row = await (await connection.execute("select clock_timestamp()")).fetchone()

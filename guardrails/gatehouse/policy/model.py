@@ -204,6 +204,14 @@ class ApproversPolicy(Section):
         return self
 
 
+class ApprovalsPolicy(Section):
+    """`approvals`: the most that may wait for people at once."""
+
+    max_open_per_key: PositiveInt = Field(
+        default=20, description="Requests of one key that wait for approval, or are approved and not sent yet."
+    )
+
+
 class ObligationsPolicy(Section):
     """What must be done to a call that a rule lets through."""
 
@@ -313,6 +321,7 @@ class Policy(Section):
     pii: PiiPolicy | None = None
     rules: tuple[RulePolicy, ...] = Field(default=(), max_length=1_000)
     deciders: tuple[DeciderPolicy, ...] = Field(default=(), max_length=10)
+    approvals: ApprovalsPolicy = ApprovalsPolicy()
     notifications: Annotated[tuple[NotificationPolicy, ...], AfterValidator(_named_once)] = Field(
         default=(), max_length=20, description="Who is told of approvals."
     )
