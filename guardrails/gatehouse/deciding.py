@@ -110,6 +110,7 @@ class Deciding:
                 scope.call = replace(call, prompt=kept)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 with metrics.stage_seconds.labels("approval").time():
+                    stages.check_shown(request.stored, decision.policies)
                     edit = partial(self._edit, scope, call, request, scans)
                     scope.approval = await self._gate.admit(self._asked(scope, call, request, ruling, wanted, edit))
         except GovernanceError as error:

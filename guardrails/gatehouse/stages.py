@@ -36,7 +36,8 @@ from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import Policy, ScreensPolicy
 from gatehouse.scanning.config import Scan
 from gatehouse.screens.hits import Hit
-from gatehouse.shapes import Path, TextPart
+from gatehouse.shapes import Path, StoredPart, TextPart
+from gatehouse.shapes.parts import shown
 
 # By call type: where a request that says nothing can be told how long its answer may be.
 _ANSWER_LENGTH = {
@@ -235,6 +236,27 @@ def summary(call: GovernedCall, request: CanonicalRequest, facts: Facts) -> dict
         "session": call.agent.session,
         "prompt": prompt_of(request.fields, keep_text=True).text,
     }
+
+
+def check_shown(stored: Sequence[StoredPart], rules: tuple[str, ...]) -> None:
+    """Refuse to ask people about a request of which they cannot be shown all.
+
+    Args:
+        stored: what the request names and the provider holds.
+        rules: ids of those that want people.
+
+    Raises:
+        ContentBlocked: names the first such field.
+    """
+    if stored:
+        first = stored[0]
+        where = shown(first.path)
+        raise ContentBlocked(
+            f"{where}: this names {first.what} that the provider holds, so the people who must approve the request "
+            "cannot be shown what it is. Send its content in the request instead.",
+            policies=rules,
+            param=where,
+        )
 
 
 def _is_count(value: object) -> bool:

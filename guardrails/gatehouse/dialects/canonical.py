@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gatehouse.dialects.requested import Requested, requested
 from gatehouse.errors import InvalidRequest
-from gatehouse.shapes import FilePart, Path, TextPart, names_of, request_view, write_back
+from gatehouse.shapes import FilePart, Path, StoredPart, TextPart, names_of, request_view, write_back
 from gatehouse.shapes.proxy import BY_OPERATOR
 
 # Where LiteLLM keeps notes of its own beside what the caller says.
@@ -63,6 +63,7 @@ class CanonicalRequest:
         call_type: LiteLLM's.
         texts: all that a model may read, in the order of the body.
         files: what it may read that is no text.
+        stored: what it only names, because the provider holds it.
         requested: how long an answer is asked for, and how many.
         tools: names of the tools that are offered.
         temperature: None where the request does not say.
@@ -72,6 +73,7 @@ class CanonicalRequest:
     call_type: str
     texts: tuple[TextPart, ...] = field(repr=False)
     files: tuple[FilePart, ...] = field(repr=False)
+    stored: tuple[StoredPart, ...] = field(repr=False)
     requested: Requested
     tools: frozenset[str]
     temperature: float | None
@@ -137,6 +139,7 @@ def canonical_request(
         call_type,
         tuple(view.texts),
         tuple(view.files),
+        tuple(view.stored),
         requested(fields),
         frozenset(offered_tools(fields)),
         _number(fields, "temperature"),

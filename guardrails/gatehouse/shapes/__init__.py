@@ -14,7 +14,19 @@ from gatehouse.shapes.chat_events import chat_carrier, chat_event
 from gatehouse.shapes.events import EventView, Source
 from gatehouse.shapes.fields import Reader
 from gatehouse.shapes.messages_events import messages_carrier, messages_event
-from gatehouse.shapes.parts import JSON, KEY, DeltaPart, FilePart, Path, TextPart, UnknownShape, View, plain, unknown
+from gatehouse.shapes.parts import (
+    JSON,
+    KEY,
+    DeltaPart,
+    FilePart,
+    Path,
+    StoredPart,
+    TextPart,
+    UnknownShape,
+    View,
+    plain,
+    unknown,
+)
 from gatehouse.shapes.proxy import Request, callers_metadata
 from gatehouse.shapes.responses_events import responses_carrier, responses_event
 from gatehouse.shapes.writing import write_back
@@ -28,6 +40,7 @@ __all__ = [
     "FilePart",
     "Path",
     "Source",
+    "StoredPart",
     "TextPart",
     "UnknownShape",
     "View",

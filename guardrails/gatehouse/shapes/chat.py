@@ -37,6 +37,7 @@ from gatehouse.shapes.fields import (
 from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import Path, View, unknown
 from gatehouse.shapes.proxy import Request
+from gatehouse.shapes.stored import RECORDING, stored
 
 _TOOL_CALL: dict[str, Reader] = {
     "id": token,
@@ -58,6 +59,16 @@ _reasoning_item = fields(
         "content": each(fields({"type": token, "text": text})),
     }
 )
+
+
+def _audio(view: View, value: Any, path: Path, role: str) -> None:
+    """What the model said before: the recording, or the name of one that the provider holds."""
+    audio_data(view, value, path, role)
+    if not value.get("data"):
+        _recording(view, value.get("id"), (*path, "id"), role)
+
+
+_recording = stored(RECORDING, skip)
 _message: dict[str, Reader] = {
     "role": token,
     "content": content,
@@ -69,7 +80,7 @@ _message: dict[str, Reader] = {
     "tool_call_id": token,
     "clear_at": token,
     "output_config": other_free,
-    "audio": audio_data,
+    "audio": _audio,
     "reasoning_content": text,
     "reasoning": text,
     "thinking_blocks": each(tagged(thinking)),

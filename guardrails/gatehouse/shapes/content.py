@@ -26,6 +26,7 @@ from gatehouse.shapes.fields import (
 )
 from gatehouse.shapes.freejson import free, json_text, schema, written_result
 from gatehouse.shapes.parts import Path, View, unknown
+from gatehouse.shapes.stored import FILE, settings, stored
 
 other_text = as_role("other", text)
 other_free = as_role("other", free)
@@ -41,7 +42,7 @@ def part(**own: Reader) -> Reader:
 
 def uploaded(kind: str) -> Reader:
     """The identifier of a file that the provider holds already."""
-    return present(kind, token)
+    return stored(FILE, present(kind, token))
 
 
 def _image(kind: str) -> Reader:
@@ -231,7 +232,7 @@ _tool = fields(
         "function": function,
         "allowed_callers": tokens,
     },
-    otherwise=free,
+    otherwise=settings,
 )
 tools = each(tool_object)
 # Which tool must be used: words of the API, and names.

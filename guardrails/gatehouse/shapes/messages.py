@@ -17,6 +17,7 @@ from gatehouse.shapes.content import (
 from gatehouse.shapes.fields import as_role, each, fields, kind_only, skip, tagged, text, token, tokens
 from gatehouse.shapes.freejson import free
 from gatehouse.shapes.proxy import Request
+from gatehouse.shapes.stored import settings
 
 _server = fields(
     {
@@ -39,7 +40,7 @@ messages_request = Request(
         "thinking": thinking_settings,
         "mcp_servers": each(as_role("other", _server)),
         "context_management": other_free,
-        "container": other_free,
+        "container": as_role("other", settings),
         "compaction": as_role("system", fields({"type": token, "instructions": text})),
         "output_format": json_schema,
         "output_config": fields({"effort": token, "format": json_schema, "task_budget": other_free}),

@@ -65,6 +65,19 @@ class FilePart:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPart:
+    """Something that the provider holds, of which the request has but the name.
+
+    Attributes:
+        path: where its name is in the body.
+        what: such as `a file`.
+    """
+
+    path: Path
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeltaPart:
     """A piece of a text that arrives in a stream.
 
@@ -89,11 +102,12 @@ class UnknownShape(Exception):
 class View:
     """What was found in one body, in the order of the body."""
 
-    __slots__ = ("files", "texts")
+    __slots__ = ("files", "stored", "texts")
 
     def __init__(self) -> None:
         self.texts: list[TextPart] = []
         self.files: list[FilePart] = []
+        self.stored: list[StoredPart] = []
 
     def text(self, path: Path, text: str, role: str) -> None:
         """Note a text; the empty one says nothing."""
@@ -107,6 +121,10 @@ class View:
         if len(self.files) >= MAX_PARTS:
             raise unknown(path, f"the request has more than {MAX_PARTS} files")
         self.files.append(FilePart(path, kind, media_type))
+
+    def name_stored(self, path: Path, what: str) -> None:
+        """Note the name of something that the provider holds."""
+        self.stored.append(StoredPart(path, what))
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)

@@ -12,6 +12,7 @@ from typing import Any
 from gatehouse.shapes.fields import Reader, as_role, fields, kind_only, refuse, skip, text, token, tokens
 from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import KEY, Path, View
+from gatehouse.shapes.stored import settings
 
 other_text = as_role("other", text)
 other_free = as_role("other", free)
@@ -73,7 +74,7 @@ class Request:
 
 def _unknown(view: View, value: Any, path: Path, role: str) -> None:
     view.text((*path, KEY), str(path[-1]), "other")
-    other_free(view, value, path, role)
+    settings(view, value, path, "other")
 
 
 def callers_metadata(view: View, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:

@@ -36,6 +36,7 @@ from gatehouse.shapes.fields import (
 from gatehouse.shapes.freejson import free, json_text, schema, written_result
 from gatehouse.shapes.parts import KEY, Path, View, unknown
 from gatehouse.shapes.proxy import Request
+from gatehouse.shapes.stored import CONTAINER, CONVERSATION, IMAGE, PROMPT, settings, stored
 
 _caller = fields({"type": token, "caller_id": token})
 _ITEM: dict[str, Reader] = {
@@ -72,6 +73,20 @@ _text_settings = fields({"format": _format, "verbosity": token})
 _reasoning_settings = fields(dict.fromkeys("context effort generate_summary mode summary".split(), token))
 
 
+def _picture(reader: Reader) -> Reader:
+    """A picture that the model made: itself, or the name of one that the provider holds."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        reader(view, value, path, role)
+        if not value.get("result"):
+            _made(view, value.get("id"), (*path, "id"), role)
+
+    return read
+
+
+_made = stored(IMAGE, skip)
+
+
 def _items(otherwise: Reader | None) -> dict[str, Reader]:
     """Readers of every item by its type; `otherwise` reads fields that are not known."""
 
@@ -86,7 +101,7 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         "compaction": said(encrypted_content=opaque),
         "compaction_summary": said(encrypted_content=opaque),
         "compaction_trigger": said(),
-        "item_reference": said(),
+        "item_reference": said(id=stored(CONVERSATION, token)),
         "function_call": said(arguments=json_text),
         "custom_tool_call": said(input=text),
         "function_call_output": told(output=result_content),
@@ -97,7 +112,7 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         "file_search_call": told(queries=free, results=free),
         "code_interpreter_call": said(
             code=text,
-            container_id=token,
+            container_id=stored(CONTAINER, token),
             outputs=each(
                 tagged(
                     {
@@ -107,20 +122,22 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
                 )
             ),
         ),
-        "image_generation_call": said(
-            result=blob("image"),
-            revised_prompt=text,
-            background=token,
-            output_format=token,
-            quality=token,
-            size=token,
-            action=token,
-            error=free,
-            svg_usage=free,
+        "image_generation_call": _picture(
+            said(
+                result=blob("image"),
+                revised_prompt=text,
+                background=token,
+                output_format=token,
+                quality=token,
+                size=token,
+                action=token,
+                error=free,
+                svg_usage=free,
+            )
         ),
         "local_shell_call": said(action=free),
         "local_shell_call_output": told(output=_shell_output),
-        "shell_call": said(action=free, environment=free),
+        "shell_call": said(action=free, environment=settings),
         "shell_call_output": told(output=_shell_output, max_output_length=token),
         "apply_patch_call": said(operation=free),
         "apply_patch_call_output": told(output=text),
@@ -178,7 +195,7 @@ def _variables(view: View, value: Any, path: Path, role: str) -> None:
 
 _variable = either(string=text, mapping=one_part)
 _SETTINGS = """
-    background include max_output_tokens max_tool_calls parallel_tool_calls previous_response_id store temperature top_p
+    background include max_output_tokens max_tool_calls parallel_tool_calls store temperature top_p
     top_k top_logprobs truncation partial_images verbosity max_tokens
 """.split()
 responses_request = Request(
@@ -193,8 +210,9 @@ responses_request = Request(
         "metadata": other_free,
         "reasoning": _reasoning_settings,
         "prompt_cache_options": fields({"type": token, "ttl": token, "mode": token, "comparison_response_id": token}),
-        "conversation": either(string=token, mapping=fields({"id": token})),
-        "prompt": fields({"id": token, "version": token, "variables": as_role("user", _variables)}),
+        "previous_response_id": stored(CONVERSATION, token),
+        "conversation": stored(CONVERSATION, either(string=token, mapping=fields({"id": token}))),
+        "prompt": fields({"id": stored(PROMPT, token), "version": token, "variables": as_role("user", _variables)}),
         "context_management": other_free,
         # The Codex CLI says here what it is.
         "client_metadata": other_free,
