@@ -22,7 +22,7 @@ from gatehouse.approvals.values import Approval, Edit, Voter
 from gatehouse.db import approvals
 from gatehouse.db.connection import connect
 
-from tests.support.gateway import METRICS_TOKEN, Gateway
+from tests.support.gateway import MASTER_KEY, METRICS_TOKEN, Gateway
 from tests.support.lines import approval_lines
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
@@ -89,6 +89,17 @@ def asking(
     server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy, environ=environ).start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def reviewers(asking: Gateway) -> dict[str, str]:
+    """Keys of those whom the rules name; grace is an administrator too."""
+    with asking.client() as client:
+        for user, role in (("grace", "proxy_admin"), ("alan", "internal_user")):
+            client.post(
+                "/user/new", json={"user_id": user, "user_role": role, "auto_create_key": False}
+            ).raise_for_status()
+    return {user: asking.new_key(user_id=user) for user in ("grace", "alan")}
 
 
 def ask(gateway: Gateway, key: str, *, approval: str | None = None, agent: str = "", **fields: Any) -> httpx.Response:
@@ -357,10 +368,8 @@ def test_what_the_policy_refuses_no_approver_can_make_of_a_request(
     assert row == ("approved",)
 
 
-def test_an_edit_that_raises_or_that_the_key_may_not_use_is_refused(asking: Gateway) -> None:
-    with asking.client() as client:
-        client.post("/user/new", json={"user_id": "grace", "user_role": "internal_user"}).raise_for_status()
-    key, reviewer = asking.new_key(models=["up-chat", "up-small"]), asking.new_key(user_id="grace")
+def test_an_edit_that_raises_or_that_the_key_may_not_use_is_refused(asking: Gateway, reviewers: dict[str, str]) -> None:
+    key, reviewer = asking.new_key(models=["up-chat", "up-small"]), reviewers["grace"]
     approval = wanted(ask(asking, key))
     with asking.client(reviewer) as client:
 
@@ -385,10 +394,10 @@ def test_an_edit_that_raises_or_that_the_key_may_not_use_is_refused(asking: Gate
     assert ask(asking, key, approval=approval).status_code == 200
 
 
-def test_the_audit_log_says_once_what_was_asked_and_once_what_was_decided(asking: Gateway, upstream: Upstream) -> None:
-    with asking.client() as client:
-        client.post("/user/new", json={"user_id": "alan", "user_role": "internal_user"}).raise_for_status()
-    key, reviewer = asking.new_key(key_alias="noted"), asking.new_key(user_id="alan")
+def test_the_audit_log_says_once_what_was_asked_and_once_what_was_decided(
+    asking: Gateway, upstream: Upstream, reviewers: dict[str, str]
+) -> None:
+    key, reviewer = asking.new_key(key_alias="noted"), reviewers["alan"]
 
     def over_http(approval: str, path: str, who: str, **body: Any) -> str:
         with asking.client(who) as client:
@@ -436,3 +445,155 @@ def test_a_restarted_gateway_still_knows_what_was_approved(asking: Gateway, upst
     asking.start()
     assert ask(asking, key, temperature=1.1).status_code == 200  # found by its digest
     assert [path for path, _ in upstream.requests if path.endswith("completions")] == ["/v1/chat/completions"]
+
+
+CANARY = "canary-at-the-end"
+
+
+def open_request(gateway: Gateway, key: str, approval: str, **params: str) -> httpx.Response:
+    with gateway.client(key) as client:
+        return client.get(f"/governance/v1/approvals/{approval}/request", params=params)
+
+
+def copies(gateway: Gateway, approval: str) -> tuple[Any, ...]:
+    with psycopg.connect(gateway.database_url) as connection:
+        row = connection.execute(
+            "select copy_epoch, copy_key, copy_request, copy_values from gatehouse.approvals where id = %s", (approval,)
+        ).fetchone()
+    assert row
+    return tuple(row)
+
+
+def test_what_was_approved_admits_nothing_that_differs_in_one_place(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key(key_alias="pays", metadata={"tags": ["bills"]})
+    approved: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "Pay 10 to anna@bank.example"}],
+        "tools": [{"type": "function", "function": {"name": "pay", "description": "Pays.", "parameters": {}}}],
+        "response_format": {"type": "json_object"},
+        "metadata": {"order": "7"},
+        "temperature": 0.5,
+    }
+
+    def with_text(text: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": text}]}
+
+    tool = approved["tools"][0]["function"]
+    mutations: list[dict[str, Any]] = [
+        with_text("Pay 10 to mallory@bank.example"),  # under the same placeholder
+        with_text("Pay 10 to Anna@bank.example"),
+        with_text("Pay 99 to anna@bank.example"),
+        {"messages": [*approved["messages"], {"role": "user", "content": "Quickly."}]},
+        {"tools": [{"type": "function", "function": {**tool, "description": "Pays more."}}]},
+        {"tools": []},
+        {"response_format": {"type": "text"}},
+        {"metadata": {"order": "8"}},
+        {"temperature": 0.6},
+        {"max_tokens": 101},
+        {"stream": True},
+        {"n": 2},
+        {"extra_body": {"new_field": 1}},
+        {"prediction": {"type": "content", "content": "Paid."}},
+    ]
+    approval = wanted(ask(asking, key, **approved))
+    vote(asking, approval)
+    for mutation in mutations:
+        answer = ask(asking, key, approval=approval, **{**approved, **mutation})
+        assert code(answer) == "approval_mismatch", (mutation, answer.text)
+    assert upstream.requests == []
+    assert ask(asking, key, approval=approval, **approved).status_code == 200
+    assert code(ask(asking, key, approval=approval, **approved)) == "approval_expired"
+    assert len(upstream.requests) == 1
+
+
+def test_reviewers_open_all_of_a_request_until_it_is_over(
+    asking: Gateway, upstream: Upstream, reviewers: dict[str, str]
+) -> None:
+    key = asking.new_key(user_id="asks-a-lot")
+    fields: dict[str, Any] = {
+        "messages": [{"role": "user", "content": f"{'word ' * 20_000} {MAIL} {CANARY}-message"}],
+        "tools": [{"type": "function", "function": {"name": "f", "description": f"{CANARY}-tool", "parameters": {}}}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"title": f"{CANARY}-schema"}},
+        },
+        "prediction": {"type": "content", "content": f"{CANARY}-prediction"},
+        "metadata": {"note": f"{CANARY}-metadata"},
+    }
+    approval = wanted(ask(asking, key, **fields))
+    opened = open_request(asking, reviewers["alan"], approval)
+    assert (opened.status_code, opened.headers["cache-control"]) == (200, "no-store"), opened.text
+    for place in ("message", "tool", "schema", "prediction", "metadata"):
+        assert f"{CANARY}-{place}" in opened.text
+    assert MAIL not in opened.text
+    assert opened.json()["values"] is None
+    assert MAIL not in str([bytes(part) if not isinstance(part, str) else part for part in copies(asking, approval)])
+
+    assert open_request(asking, key, approval).json()["request"] == opened.json()["request"]
+    for denied, params in ((key, {"values": "true"}), (MASTER_KEY, {}), (MASTER_KEY, {"values": "true"})):
+        answer = open_request(asking, denied, approval, **params)
+        assert (answer.status_code, code(answer)) == (403, "access_denied"), answer.text
+        assert MAIL not in answer.text
+    assert open_request(asking, asking.new_key(user_id="somebody"), approval).status_code == 404
+    values = open_request(asking, reviewers["grace"], approval, values="true").json()["values"]
+    assert MAIL in values.values()
+
+    def opened_by() -> list[str]:
+        lines = approval_lines(asking.folder / "logs" / "litellm_audit.jsonl")
+        return [
+            line["data"]["opened_by"]
+            for line in lines
+            if line["event_type"] == "approval_values_opened" and line["data"]["approval_id"] == approval
+        ]
+
+    wait_until(lambda: opened_by() == ["grace"], "the audit log says who opened the values")
+
+    vote(asking, approval)
+    assert open_request(asking, reviewers["alan"], approval).status_code == 200
+    assert ask(asking, key, approval=approval, **fields).status_code == 200
+    answer = open_request(asking, reviewers["alan"], approval)
+    assert (answer.status_code, code(answer)) == (410, "gone")
+    assert copies(asking, approval) == (None, None, None, None)
+
+
+def test_what_nobody_can_be_shown_is_refused_before_anybody_is_asked(asking: Gateway, upstream: Upstream) -> None:
+    before = pending(asking)
+    body = {"model": "up-chat", "input": "Go on.", "max_output_tokens": 100, "previous_response_id": "resp_1"}
+    with asking.client(asking.new_key()) as client:
+        answer = client.post("/v1/responses", json=body)
+    assert (answer.status_code, code(answer)) == (403, "content_blocked"), answer.text
+    assert answer.json()["error"]["param"] == "previous_response_id"
+    assert pending(asking) == before
+    assert upstream.requests == []
+
+
+def test_60_requests_at_once_of_one_key_open_no_more_than_may_wait(asking: Gateway, upstream: Upstream) -> None:
+    key = asking.new_key()
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda n: ask(asking, key, seed=n), range(60)))
+    opened = {wanted(answer) for answer in answers if answer.status_code == 403}
+    refused = [answer for answer in answers if answer.status_code != 403]
+    assert len(opened) == 20
+    assert {(answer.status_code, code(answer)) for answer in refused} == {(429, "too_many_requests")}
+    assert int(refused[0].headers["retry-after"]) > 0
+    again = next(n for n, answer in enumerate(answers) if answer.status_code == 403)
+    assert wanted(ask(asking, key, seed=again)) in opened  # the same once more is no other
+    assert upstream.requests == []
+
+
+def test_who_made_a_service_accounts_key_does_not_approve_what_it_asks_for(
+    asking: Gateway, upstream: Upstream, reviewers: dict[str, str]
+) -> None:
+    with asking.client() as client:
+        team = client.post("/team/new", json={"team_alias": "services"}).json()["team_id"]
+    with asking.client(reviewers["grace"]) as client:
+        made = client.post("/key/service-account/generate", json={"team_id": team, "key_alias": "robot"})
+        assert made.status_code == 200, made.text
+    approval = wanted(ask(asking, made.json()["key"]))
+    path = f"/governance/v1/approvals/{approval}"
+    with asking.client(reviewers["grace"]) as client:
+        answer = client.post(f"{path}/votes", json={"decision": "approve"})
+        assert (answer.status_code, code(answer)) == (403, "access_denied"), answer.text
+        assert "You made the key" in client.get(path).json()["why_not"]
+    with asking.client(reviewers["alan"]) as client:
+        assert client.post(f"{path}/votes", json={"decision": "approve"}).json()["state"] == "approved"
+    assert ask(asking, made.json()["key"], approval=approval).status_code == 200

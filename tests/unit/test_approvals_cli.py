@@ -193,6 +193,35 @@ def test_nothing_that_is_shown_moves_the_cursor(server: Server, run: Run) -> Non
         assert "[red]" in shown
 
 
+@pytest.mark.parametrize(("option", "asked"), [("--full", ""), ("--values", "?values=true")])
+def test_all_of_a_request_is_shown_in_place_of_its_summary(server: Server, run: Run, option: str, asked: str) -> None:
+    text = "word " * 20_000 + f"the end {HOSTILE}"
+    whole = {"request": {"body": {"messages": [{"content": text}]}}, "asked": "a" * 64, "edit": None}
+    values = {"<EMAIL_1>": f"anna@bank.example{HOSTILE}"} if asked else None
+    server.answers = {
+        f"GET {PATH}/{ID}": (200, approval()),
+        f"GET {PATH}/{ID}/request": (200, whole | {"values": values}),
+    }
+    done = run("show", ID, option)
+    assert done.code == 0
+    assert server.asked[-1][1] == f"{PATH}/{ID}/request{asked}"
+    assert "the end" in done.out
+    assert "Hello <EMAIL_1>" not in done.out
+    assert ("<EMAIL_1>  anna@bank.example" in done.out) is bool(asked)
+    assert not any(character in done.out for character in "\x1b\x9b\u202e")
+    assert json.loads(run("show", ID, option, "--json").out)["request"] == whole["request"]
+
+
+def test_a_refusal_to_show_all_of_it_is_one_sentence(server: Server, run: Run) -> None:
+    server.answers = {
+        f"GET {PATH}/{ID}": (200, approval()),
+        f"GET {PATH}/{ID}/request": (410, {"error": {"message": "It is over."}}),
+    }
+    done = run("show", ID, "--full")
+    assert (done.code, done.out) == (1, "")
+    assert "It is over." in done.err
+
+
 @pytest.mark.parametrize("decision", ["approve", "reject"])
 def test_a_vote_says_what_was_decided_and_the_comment_goes_along(server: Server, run: Run, decision: str) -> None:
     server.answers[f"POST {PATH}/{ID}/votes"] = (200, approval(state="approved", given=1))

@@ -20,7 +20,7 @@ from gatehouse.errors import AccessDenied, Gone
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 OLD, NEW = InstallationKeys("o" * 32), InstallationKeys("n" * 32, "o" * 32)
-VALUES = {"<EMAIL_ADDRESS_1>": "anna@bank.example", "<PERSON_1>": "Zo\u00eb \ud800"}
+VALUES = {"<EMAIL_ADDRESS_1>": "anna@bank.example", "<PERSON_1>": "Zo\u00eb"}
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "to <EMAIL_ADDRESS_1>" + "x" * 100_000}]}
 
 
@@ -39,6 +39,10 @@ def test_what_is_opened_is_all_that_was_bound() -> None:
         "v",
     )
     assert open_values(OLD, kept, bound().digest) == VALUES
+
+
+def test_a_value_that_no_answer_can_hold_is_shown_as_well_as_it_can_be() -> None:
+    assert open_values(OLD, seal(OLD, bound(), {"<X_1>": "a\ud800"}), bound().digest) == {"<X_1>": "a?"}
 
 
 def test_nothing_of_it_can_be_read_where_it_is_kept_and_no_two_are_alike() -> None:

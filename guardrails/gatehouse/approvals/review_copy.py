@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatehouse.approvals.binding import Bound
+from gatehouse.approvals.values import printable
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.errors import Gone
 
@@ -81,7 +82,7 @@ def open_values(keys: InstallationKeys, kept: ReviewCopy, digest: str) -> dict[s
         Gone: it cannot be opened any more.
     """
     values: dict[str, str] = json.loads(_opened(keys, kept, kept.values, "values", digest))
-    return values
+    return {placeholder: printable(value) for placeholder, value in values.items()}
 
 
 def _opened(keys: InstallationKeys, kept: ReviewCopy, sealed: bytes, what: str, digest: str) -> bytes:

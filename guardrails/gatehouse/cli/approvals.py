@@ -64,10 +64,24 @@ def list_(
 
 
 @approvals.command()
-def show(approval_id: IdArgument, as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
+def show(
+    approval_id: IdArgument,
+    full: Annotated[bool, typer.Option("--full", help="All of the request that is bound, not its summary.")] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="That, with what placeholders stand for; the audit log keeps that you did.")
+    ] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
     """Show a request with what there is to know before deciding."""
     with _client(url, key) as client:
         found = client.ask("GET", f"{PATH}/{approval_id}")
+        if full or values:
+            asked = {"values": "true"} if values else None
+            whole = client.ask("GET", f"{PATH}/{approval_id}/request", params=asked)
+            found.pop("summary", None)
+            found |= {name: whole.get(name) for name in ("asked", "request", "values") if whole.get(name) is not None}
     if as_json:
         _json(found)
         return
@@ -249,11 +263,16 @@ def _lines(approval: dict[str, Any]) -> Iterator[str]:
     for vote in approval.get("votes") or ():
         comment = f": {vote.get('comment')}" if vote.get("comment") else ""
         yield f"{'vote':<10}  {printable(vote.get('user_id'))} {printable(vote.get('decision'))}{printable(comment)}"
-    if approval.get("summary"):
+    for name in ("summary", "request"):
+        if approval.get(name):
+            yield ""
+            # Escaped again line by line: JSON leaves what moves a cursor backwards through text as it is.
+            for line in json.dumps(approval[name], indent=2, ensure_ascii=False).split("\n"):
+                yield printable(line)
+    if isinstance(approval.get("values"), dict):
         yield ""
-        # Escaped again line by line: JSON leaves what moves a cursor backwards through text as it is.
-        for line in json.dumps(approval["summary"], indent=2, ensure_ascii=False).split("\n"):
-            yield printable(line)
+        for placeholder, value in approval["values"].items():
+            yield f"{printable(placeholder)}  {printable(value)}"
 
 
 def _who(approval: dict[str, Any]) -> str:

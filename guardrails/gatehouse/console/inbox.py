@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -19,15 +20,17 @@ from fastapi.responses import RedirectResponse
 
 from gatehouse.approvals.journal import Change, Journal
 from gatehouse.approvals.life import NoVote, longest_answer, may_see, may_vote
+from gatehouse.approvals.review import Opened, ReviewDesk
 from gatehouse.approvals.values import Approval, Edit, State
 from gatehouse.clock import now
 from gatehouse.console.access import HOME, Doorkeeper, Visitor
 from gatehouse.console.rendering import page
+from gatehouse.console.whole_request import sections, shown_values
 from gatehouse.db import approvals, approvals_read
 from gatehouse.db import console as db
 from gatehouse.db.calls import Connection
 from gatehouse.db.connection import connect
-from gatehouse.errors import InvalidRequest, NotFound
+from gatehouse.errors import AccessDenied, Gone, InvalidRequest, NotFound
 from gatehouse.key_models import check_edit
 from gatehouse.settings import Settings
 
@@ -84,6 +87,7 @@ class Card:
 def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) -> None:
     """Put the pages on the router."""
     visitor_of = Depends(door.visitor)
+    desk = ReviewDesk(settings.keys, journal)
 
     async def ask(work: Callable[[Connection], Awaitable[_T]]) -> _T:
         async with await connect(settings.database_url) as connection:
@@ -136,12 +140,51 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
 
     @api.get("/approvals/{approval_id}")
     async def one(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
-        at = now()
         approval = await seen(visitor, approval_id)
-        happened = await ask(lambda connection: approvals_read.history(connection, approval_id))
+        try:
+            return await whole_page(request, visitor, approval, await opened_by(visitor, approval))
+        except (AccessDenied, Gone) as why:  # what is left to them is the summary
+            return await whole_page(request, visitor, approval, None, why.message)
+
+    @api.post("/approvals/{approval_id}/values")
+    async def values_of(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
+        """The same page with what placeholders stand for, for those who may vote."""
+        await door.form(request, visitor)
+        approval = await seen(visitor, approval_id)
+        return await whole_page(request, visitor, approval, await opened_by(visitor, approval, values=True))
+
+    @api.get("/approvals/{approval_id}/request.json")
+    async def download(approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
+        """The request as it is bound, with pictures and all, to be kept as a file."""
+        opened = await opened_by(visitor, await seen(visitor, approval_id))
+        data = await run_in_threadpool(json.dumps, opened.request, indent=2, ensure_ascii=False)
+        headers = {"content-disposition": f'attachment; filename="approval-{approval_id}.json"'}
+        return Response(data, media_type="application/json", headers=headers)
+
+    async def opened_by(visitor: Visitor, approval: Approval, *, values: bool = False) -> Opened:
+        return await ask(lambda connection: desk.open(connection, approval, visitor.voter, now(), values=values))
+
+    async def whole_page(
+        request: Request, visitor: Visitor, approval: Approval, opened: Opened | None, why_not: str | None = None
+    ) -> Response:
+        at = now()
+        happened = await ask(lambda connection: approvals_read.history(connection, approval.id))
         (card,) = await run_in_threadpool(cards, visitor, [approval], at)
-        return page(
-            request, "approval.html", visitor=visitor, card=card, happened=happened, now=at.timestamp(), excerpt=None
+        # A request may be as large as a body: other calls go on meanwhile.
+        return await run_in_threadpool(
+            partial(
+                page,
+                request,
+                "approval.html",
+                visitor=visitor,
+                card=card,
+                happened=happened,
+                now=at.timestamp(),
+                whole=None if opened is None else await run_in_threadpool(sections, opened.request),
+                behind=None if opened is None or opened.values is None else shown_values(opened.values),
+                why_not=why_not,
+                excerpt=None,
+            )
         )
 
     async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
