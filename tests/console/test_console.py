@@ -114,6 +114,38 @@ def test_a_reviewer_approves_less_than_was_asked_also_without_script(
         expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile("approved|consumed"))
 
 
+def test_a_reviewer_reads_all_of_a_request_and_sees_values_only_when_they_ask(
+    gateway: Gateway,
+    agent: str,
+    rita: str,
+    browser,  # type: ignore[no-untyped-def]
+) -> None:
+    text = f"all of it, for bob@mail.example: {'word ' * 10_000} {HOSTILE} the-very-end"
+    with (
+        browser.new_context(base_url=gateway.url, java_script_enabled=False) as context,
+        held(gateway, agent, text) as answer,
+    ):
+        page = context.new_page()
+        sign_in(page, rita)
+        wait_until(lambda: page.reload() is not None and card(page, "all of it").count() == 1, "the request")
+        card(page, "all of it").get_by_role("link", name="agnes asks").click()
+        end = page.get_by_text("the-very-end")
+        expect(end).to_be_hidden()
+        page.get_by_text("1. user").click()
+        expect(end).to_be_visible()
+        expect(page.locator("main script, main img")).to_have_count(0)
+        expect(page.get_by_role("main")).not_to_contain_text("bob@mail.example")
+        whole = page.request.get(page.get_by_role("link", name="Download all of it").get_attribute("href") or "")
+        assert "attachment" in whole.headers["content-disposition"]
+        assert "the-very-end" in whole.json()["body"]["messages"][0]["content"]
+        page.get_by_role("button", name="Show what placeholders stand for").click()
+        expect(page.get_by_role("main")).to_contain_text("bob@mail.example")
+        page.get_by_role("button", name="Reject").click()
+        assert answer.result().status_code == 403
+        expect(page.get_by_role("main")).to_contain_text("The approval is over, and the copy of its request is erased.")
+        expect(page.get_by_role("main")).not_to_contain_text("the-very-end")
+
+
 def test_the_history_shows_what_nobody_decided_in_time(page: Page, gateway: Gateway) -> None:
     with psycopg.connect(gateway.database_url) as connection:
         connection.execute(

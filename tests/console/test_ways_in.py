@@ -105,7 +105,8 @@ def test_a_form_from_elsewhere_does_nothing(gateway: Gateway) -> None:
     client = signed_in(gateway)
     csrf = csrf_of(client)
     vote = {"vote": "approve"}
-    doors = ("/governance/sign-out", "/governance/approvals/0190c0de-0000-7000-8000-000000000000/vote")
+    approval = "/governance/approvals/0190c0de-0000-7000-8000-000000000000"
+    doors = ("/governance/sign-out", f"{approval}/vote", f"{approval}/values")
     for headers, fields in (
         ({}, {"csrf": csrf}),
         ({"origin": "https://elsewhere.example"}, {"csrf": csrf}),
@@ -117,7 +118,8 @@ def test_a_form_from_elsewhere_does_nothing(gateway: Gateway) -> None:
         for path in doors:
             assert client.post(path, data=vote | fields, headers=headers).status_code == 403, (path, headers)
     # Nobody has asked for that one: a form of ours gets as far as that.
-    assert client.post(doors[1], data=vote | {"csrf": csrf}, headers={"origin": gateway.url}).status_code == 404
+    for path in doors[1:]:
+        assert client.post(path, data=vote | {"csrf": csrf}, headers={"origin": gateway.url}).status_code == 404
     assert client.get("/governance").status_code == 200
 
 
