@@ -23,14 +23,17 @@ import httpx
 import psycopg
 import pytest
 import schemathesis
+from gatehouse.approvals.binding import bind
+from gatehouse.approvals.review_copy import seal
 from gatehouse.approvals.values import Approval, NewApproval, Voter
+from gatehouse.core.keys import InstallationKeys
 from gatehouse.db import approvals as db
 from gatehouse.db.connection import connect
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.support.gateway import MASTER_KEY, Gateway
+from tests.support.gateway import INSTALLATION_SECRET, MASTER_KEY, Gateway
 from tests.support.postgres import Postgres
 from tests.support.process import PATIENCE_S, wait_until
 from tests.support.redis_server import Redis
@@ -461,6 +464,7 @@ def test_the_description_names_these_routes(description: dict[str, Any]) -> None
         "/": {"get"},
         "/events": {"get"},
         "/{approval_id}": {"get"},
+        "/{approval_id}/request": {"get"},
         "/{approval_id}/votes": {"post"},
         "/{approval_id}/cancel": {"post"},
     }
@@ -470,9 +474,11 @@ def test_what_is_answered_is_what_is_described(gateway: Gateway, people: People,
     description["paths"].pop(f"{APPROVALS}/events", None)  # it does not end
     schema = schemathesis.openapi.from_dict(description)
     schema.config.update(base_url=gateway.url)
-    there = asked(gateway, people.ada, approvers={"count": 2})
+    bound = bind(caller={}, route="/r", body={"prompt": "to <X_1>"}, policy_version="v")
+    copy = seal(InstallationKeys(INSTALLATION_SECRET), bound, {"<X_1>": "ada"})
+    there = asked(gateway, people.ada, approvers={"count": 2}, digest=bound.digest, copy=copy)
     operations = [each.ok() for each in schema.get_all_operations()]
-    assert len(operations) == 4
+    assert len(operations) == 5
     for operation in operations:
 
         @settings(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +36,8 @@ APPROVED: dict[str, Any] = {
         "tool_choice": "auto",
         "response_format": {"type": "json_schema", "json_schema": {"name": "paid", "schema": {"enum": [1, 2, None]}}},
         "prediction": {"type": "content", "content": "paid"},
+        "mcp_servers": [{"url": "https://tools.example", "authorization_token": "t0ken"}],
+        "headers": {"x-tool-token": "s3cret", "x-beta": "b"},
         "documents": [{"title": "Bill", "text": "10 euros", "pages": [1, 2]}],
         "metadata": {"order": "7", "tags": ["a", "b"]},
         "litellm_system_prompt": "Be kind.",
@@ -166,7 +170,8 @@ def test_a_body_that_spells_a_placeholder_is_not_one_in_which_it_stands_for_a_va
 def test_a_new_secret_ends_approvals_of_personal_data_and_no_others() -> None:
     new, old = KEYS.keys(Purpose.APPROVALS)
     assert of(APPROVED, new) != of(APPROVED, old)
-    nobody = APPROVED | {"values": {}}
+    body = {name: value for name, value in APPROVED["body"].items() if name not in ("mcp_servers", "headers")}
+    nobody = APPROVED | {"values": {}, "body": body}
     assert of(nobody, new) == of(nobody, old)
 
 
@@ -174,6 +179,24 @@ def test_what_is_kept_of_values_tells_nobody_what_they_are() -> None:
     bound = bind(**APPROVED, key=KEYS.key(Purpose.APPROVALS))
     assert b"values_mac" in bound.canonical
     assert not any(value.encode() in bound.canonical for value in APPROVED["values"].values() if value)
+
+
+def test_credentials_are_bound_and_shown_to_nobody() -> None:
+    server = {"type": "mcp", "server_url": "https://s", "authorization": "c1", "headers": {"X-Any": "c2"}}
+    body = {
+        "tools": [server, {"type": "function", "name": "f", "authorization": "read by a model"}],
+        "mcp_servers": [{"url": "https://s", "authorization_token": "c3"}],
+        "extra_body": {"mcp_servers": [{"authorization_token": "c4"}], "tools": "t"},
+        "headers": {"Authorization": "c5", "x-beta": "seen"},
+        "messages": [{"content": [{"type": "tool_use", "input": {"authorization": "said"}}]}],
+    }
+    bound = bind(caller={}, route="/", body=body, policy_version="v", key=KEYS.key(Purpose.APPROVALS))
+    said = json.loads(bound.canonical)["body"]
+    assert not any(f'"c{n}"' in json.dumps(said) for n in range(1, 6))
+    assert said["tools"][1] == body["tools"][1]
+    assert said["messages"] == body["messages"]
+    assert said["headers"]["x-beta"] == "seen"
+    assert len(set(re.findall(r"CREDENTIAL_\w+", json.dumps(said)))) == 5
 
 
 def test_values_without_a_key_cannot_be_bound() -> None:

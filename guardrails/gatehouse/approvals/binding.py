@@ -13,6 +13,7 @@ from typing import Any
 
 import rfc8785
 
+from gatehouse.approvals.credentials import without_credentials
 from gatehouse.approvals.values import Edit
 from gatehouse.core.keys import DerivedKey
 
@@ -49,22 +50,27 @@ def bind(
         caller: who LiteLLM says it is: key hash, user, team and so on.
         body: the canonical request as it would go upstream, after masking and obligations.
         values: what each placeholder in it stands for; what is bound is a keyed hash, which does not tell them.
-        key: makes that hash. Where there are no values it is not used, so that a new secret ends no such approval.
+        key: makes that hash, and those of credentials for servers that the provider is to call. Where there are neither
+            it is not used, so that a new secret ends no such approval.
 
     Raises:
         Unbindable: as it says.
     """
-    bound: dict[str, Any] = {
-        "caller": dict(caller),
-        "route": route,
-        "body": dict(body),
-        "policy_version": policy_version,
-    }
-    if values:
+
+    def keyed(*parts: str) -> str:
         if key is None:
             raise Unbindable("there is no key to bind its personal data with")
-        bound["values_mac"] = key.mac(*(part for pair in sorted(values.items()) for part in pair)).hex()
+        return key.mac(*parts).hex()
+
     try:
+        bound: dict[str, Any] = {
+            "caller": dict(caller),
+            "route": route,
+            "body": without_credentials(body, lambda secret: f"<CREDENTIAL_{keyed('credential', secret)}>"),
+            "policy_version": policy_version,
+        }
+        if values:
+            bound["values_mac"] = keyed("values", *(part for pair in sorted(values.items()) for part in pair))
         canonical = rfc8785.dumps(bound)
     except (rfc8785.CanonicalizationError, UnicodeError, ValueError, TypeError, RecursionError) as error:
         raise Unbindable(f"the request has no canonical form ({type(error).__name__})") from None
