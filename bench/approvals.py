@@ -39,6 +39,8 @@ from bench.services import Services, start_services
 REVIEWER = "grace"
 POLICY = {
     "version": 1,
+    # All of them are one key's.
+    "approvals": {"max_open_per_key": 100_000},
     "rules": [
         {
             "id": "held",

@@ -38,6 +38,7 @@ AT_ONCE = 8
 
 POLICY = """
 version: 1
+approvals: {max_open_per_key: 1000}
 rules:
   - id: waits
     when: agent.id == "waits"
