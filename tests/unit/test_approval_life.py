@@ -218,6 +218,14 @@ def test_somebody_elses_approval_is_as_unknown_as_one_that_never_was() -> None:
     assert foreign.body("c") == unknown.body("c")
 
 
+def test_who_asked_under_another_secret_is_told_that_there_is_a_new_one() -> None:
+    """Its keyed hash of values is another then, and so is its digest."""
+    refused = why_not(approval(digest="under the old secret"), "under the new one", "k-ada", NOW)
+    assert isinstance(refused, ApprovalMismatch)
+    assert "a new secret" in refused.message
+    assert "ask again without its id" in refused.message
+
+
 def test_a_refusal_says_which_approval_and_where_to_look() -> None:
     body = why_not(approval(), "d", "k-ada", NOW).body("c")["error"]
     assert body["code"] == "approval_required"
