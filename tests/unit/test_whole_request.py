@@ -17,7 +17,7 @@ values = st.recursive(
     words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=8
 )
 roles = st.sampled_from(["user", "system", "r" * 100]) | values
-parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | words, "text": values}) | values
+parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | values, "text": values}) | values
 turns = st.fixed_dictionaries(
     {}, optional={"role": roles, "content": st.lists(parts, max_size=3) | values, "type": values, "tool_calls": values}
 )
@@ -78,6 +78,8 @@ def test_long_texts_are_folded_and_whole() -> None:
     assert first == Section("prompt", text)
     assert first.folded
     assert not Section("prompt", "short").folded
+    found = {each.heading: each.text for each in sections(bound({"litellm_system_prompt": text}))}
+    assert found["litellm_system_prompt"] == text
 
 
 def test_pictures_are_described_and_text_in_their_place_is_not() -> None:
@@ -108,5 +110,5 @@ def test_what_cannot_be_seen_is_written_out(character: str) -> None:
 
 
 def test_what_scripts_need_stays() -> None:
-    text = "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f467\n\ttext"
+    text = "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f467\r\n\ttext"
     assert visible(text) == text

@@ -21,14 +21,15 @@ _BEGINNING_CHARS: Final = 160
 # Shorter ones can as well be read.
 _MEDIA_CHARS: Final = 1_024
 _HEADING_CHARS: Final = 64
+_SETTING_CHARS: Final = 200
 # Parts that are a text and nothing else; which of them it is says the route.
-_TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_TEXTS: Final = ("text", "input_text", "output_text")
 
 _MEDIA: Final = re.compile(r"(?:image|audio|video)/[\w.+-]+|application/pdf", re.ASCII)
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=_-]+)", re.ASCII)
 # What changes the order in which text is seen, or is not seen at all; joiners, which scripts need, are left.
 _UNSEEN: Final = re.compile(
-    "[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
+    "[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
 )
 
 
@@ -80,15 +81,19 @@ def _sections(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             del body[name]
             for tool in offered:
                 yield _tool_heading(tool), _pretty(tool)
-    plain = {name: value for name, value in body.items() if not isinstance(value, dict | list)}
+    plain = {name: value for name, value in body.items() if _is_setting(value)}
     if plain:
         yield "settings", "\n".join(f"{name}: {_pretty(value)}" for name, value in plain.items())
     for name, value in body.items():
         if name not in plain:
-            yield from _named(name, _pretty(value))
+            yield from _named(name, value if isinstance(value, str) else _pretty(value))
     yield "who asks", _pretty(request["caller"])
     rest = {name: value for name, value in request.items() if name not in ("body", "caller")}
     yield "bound with it", _pretty(rest)
+
+
+def _is_setting(value: Any) -> bool:
+    return len(value) <= _SETTING_CHARS if isinstance(value, str) else not isinstance(value, dict | list)
 
 
 def _turns(name: str, value: Any) -> Iterator[tuple[str, str]]:
