@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked, as LiteLLM authenticated them; only `end_user` is what the caller says."""
+    """Who asked, as LiteLLM authenticated them; only `end_user` is what the caller says.
+
+    Attributes:
+        team: what people call it, which may change; `team_id` stays.
+    """
 
     key_hash: str | None = None
     key_alias: str | None = None
@@ -38,6 +42,7 @@ class Caller:
     org: str | None = None
     role: str | None = None
     end_user: str | None = None
+    team_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,9 @@ class Deciding:
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
-                masked = examining.mask(governance, decision, request, scans)
+                masked = examining.mask(
+                    governance, decision, request, scans, self._kept.placeholders(governance, call)
+                )
                 if masked is not None:
                     stages.kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked
@@ -105,7 +107,7 @@ class Deciding:
                 scope.request = request
             if self._kept.mode is ContentMode.REDACTED:
                 kept = prompt_of(request.fields, keep_text=True)
-                kept = replace(kept, text=await self._kept.redacted(governance, kept.text))
+                kept = replace(kept, text=await self._kept.redacted(governance, call, kept.text))
             if kept is not None:
                 scope.call = replace(call, prompt=kept)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:

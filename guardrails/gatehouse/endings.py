@@ -32,7 +32,9 @@ class Endings:
         """Note how the model's part ended; the call is settled once its connection is over too."""
         if self._kept.mode is ContentMode.REDACTED and scope.governance is not None:
             # Placeholders are still in it; what the model brought of its own is masked here.
-            answer = await self._kept.redacted(scope.governance, outcome.answer)
+            answer = (
+                None if scope.call is None else await self._kept.redacted(scope.governance, scope.call, outcome.answer)
+            )
             outcome = replace(
                 outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
             )

@@ -20,6 +20,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooManyRequests   429  as many requests of one key wait for approval as may
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 |-- EgressMismatch    500  what was about to be sent is not what was admitted
+|-- PlaceholdersCollide 500  two values of the request would have one placeholder
 |-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
 |   |-- AnswerTooLarge       it is larger than the operator allows
 |   |-- UpstreamCutOff       it stopped before its end
@@ -172,6 +173,22 @@ class EgressMismatch(GovernanceError):
     code = "egress_mismatch"
     kind = "api_error"
     headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
+class PlaceholdersCollide(GovernanceError):
+    """Two values of the request would have one placeholder, so one could come back as the other; it stays so."""
+
+    status = 500
+    code = "placeholders_collide"
+    kind = "api_error"
+    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Two values of the request have the same placeholder, so one could come back as the other. Send them in "
+            "two requests, or ask the operator to run `gatehouse keys secret rotate`.",
+            policies=("pii",),
+        )
 
 
 class InvalidRequest(GovernanceError):

@@ -13,7 +13,7 @@ from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonica
 from gatehouse.errors import ContentBlocked
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
-from gatehouse.pii.masking import Mask
+from gatehouse.pii.masking import Mask, Placeholders
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling
@@ -79,7 +79,11 @@ def ruled(facts: Facts, governance: Governance) -> Ruling:
 
 
 def mask(
-    governance: Governance, decision: Decision, request: CanonicalRequest, scans: Sequence[Scan]
+    governance: Governance,
+    decision: Decision,
+    request: CanonicalRequest,
+    scans: Sequence[Scan],
+    placeholders: Placeholders,
 ) -> tuple[CanonicalRequest, Mask, dict[str, str]] | None:
     """Mask what is found in a request; None where there was nothing.
 
@@ -88,11 +92,12 @@ def mask(
 
     Raises:
         ContentBlocked: it cannot be written back.
+        PlaceholdersCollide: two values would have one placeholder.
     """
     config = governance.masking if decision.obligation.mask else governance.pii
     if config is None or not any(scan.findings for scan in scans):
         return None
-    changes, mask = stages.masked(request.texts, scans, config)
+    changes, mask = stages.masked(request.texts, scans, config, placeholders)
     if not changes:
         return None
     try:

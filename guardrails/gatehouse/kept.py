@@ -8,28 +8,47 @@ from gatehouse import metrics
 from gatehouse.audit.capsule import Content, ContentMode
 from gatehouse.call import CallScope, GovernedCall, Outcome, Prompt
 from gatehouse.content import prompt_of
+from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
-from gatehouse.pii.masking import Mask
+from gatehouse.pii.masking import Placeholders, scope_of
 
 
 class Kept:
     """One way of keeping content.
 
+    Args:
+        keys: what placeholders are made with.
+
     Attributes:
         mode: hashes alone, texts with personal data masked, or all of them.
     """
 
-    def __init__(self, mode: ContentMode) -> None:
+    def __init__(self, mode: ContentMode, keys: InstallationKeys) -> None:
         self.mode = mode
+        self._masking = keys.key(Purpose.MASKING)
 
     @property
     def keeps_text(self) -> bool:
         """Whether prompts and answers are written down, not only their hashes."""
         return self.mode is not ContentMode.HASH
 
-    async def redacted(self, governance: Governance, text: str | None) -> str | None:
+    def scope(self, governance: Governance, call: GovernedCall) -> str:
+        """Where the same value has the same placeholder as in this call."""
+        pii, caller = governance.policy.pii, call.caller
+        kind = "call" if pii is None else pii.scope
+        return scope_of(kind, team_id=caller.team_id, key_hash=caller.key_hash, call_id=call.call_id)
+
+    def placeholders(self, governance: Governance, call: GovernedCall) -> Placeholders:
+        """What a call's placeholders are made with, in the model's view of it and in the records."""
+        return Placeholders(self._masking, self.scope(governance, call))
+
+    async def redacted(self, governance: Governance, call: GovernedCall, text: str | None) -> str | None:
         """The text with all personal data masked; None where it could not be scanned."""
+        return await self.redacted_in(governance, self.scope(governance, call), text)
+
+    async def redacted_in(self, governance: Governance, scope: str, text: str | None) -> str | None:
+        """As `redacted`, by the scope of a call that another gateway may have decided on."""
         if text is None or governance.scanner is None or governance.redaction is None:
             return None
         try:
@@ -37,7 +56,7 @@ class Kept:
         except ScanFailed as failed:
             metrics.stage_errors.labels("redact", failed.reason).inc()
             return None
-        return Mask([text]).mask(text, scan.findings, governance.redaction)
+        return Placeholders(self._masking, scope).redact(text, scan.findings, governance.redaction)
 
     def of(self, scope: CallScope, outcome: Outcome) -> Content:
         """What is kept of a call that has ended."""

@@ -101,7 +101,7 @@ class Library:
         """
         call = await self._find(call_id, is_theirs)
         if call.open:
-            answer, blocked = await self._pipeline.heard(report.answer)
+            answer, blocked = await self._pipeline.heard(report.answer, call.masking_scope)
             said = reported.kept(report, call, answer, blocked)
             if await self._database(lambda connection: library.report(connection, call_id, said)):
                 self._recorder.seal_reported()

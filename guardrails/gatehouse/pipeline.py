@@ -61,7 +61,7 @@ class Pipeline:
         self._governance = governance
         self._gate = gate
         audit = governance().policy.audit
-        self._kept = Kept(ContentMode(audit.content))
+        self._kept = Kept(ContentMode(audit.content), keys)
         self._deciding = Deciding(gate, prices, self._kept, keys, is_note)
         self._endings = Endings(recorder, self._kept, by_team=audit.chain == "team")
 
@@ -91,7 +91,7 @@ class Pipeline:
                 "started_at": scope.started_at.isoformat(),
                 "request": record.request_facts(scope),
                 "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
-                **(self._to_report(note_prompt(scope)) if call.library else {}),
+                **(self._to_report(note_prompt(scope), scope.governance) if call.library else {}),
             }
             try:
                 with metrics.intent_seconds.time():
@@ -112,9 +112,11 @@ class Pipeline:
             scope.request = canonical_request(call_type, body, scope.names, lambda _: True)
         note_prompt(scope)
 
-    def _to_report(self, call: GovernedCall) -> dict[str, Any]:
+    def _to_report(self, call: GovernedCall, governance: Governance) -> dict[str, Any]:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
         prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._kept.mode.value}
+        if self._kept.mode is ContentMode.REDACTED:
+            prompt["scope"] = self._kept.scope(governance, call)
         return {"report_within_s": self.report_within_s, "prompt": prompt}
 
     def reconsider(self, scope: CallScope, model: str) -> None:
@@ -134,8 +136,11 @@ class Pipeline:
         scope.answer_blocked = error
         metrics.blocks.labels(error.code).inc()
 
-    async def heard(self, answer: str | None) -> tuple[str | None, GovernanceError | None]:
+    async def heard(self, answer: str | None, scope: str) -> tuple[str | None, GovernanceError | None]:
         """Look at an answer that a caller had from the model themselves.
+
+        Args:
+            scope: where the same value has the same placeholder as in their call.
 
         Returns:
             what is kept of it, and why it would not have been passed on.
@@ -149,7 +154,7 @@ class Pipeline:
             metrics.blocks.labels(blocked.code).inc()
             return None, blocked
         if self._kept.mode is ContentMode.REDACTED:
-            return await self._kept.redacted(governance, answer), None
+            return await self._kept.redacted_in(governance, scope, answer), None
         return (answer if self._kept.keeps_text else None), None
 
     @property

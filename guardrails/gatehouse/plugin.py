@@ -303,6 +303,7 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
             org=clean(getattr(key, "org_id", None)),
             role=clean(getattr(key, "user_role", None)),
             end_user=clean(getattr(key, "end_user_id", None)),
+            team_id=clean(getattr(key, "team_id", None)),
         ),
         agent=Agent(
             id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),

@@ -21,7 +21,7 @@ from gatehouse.dialects.requested import LENGTHS
 from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, PolicyDenied
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import ScanFailed
-from gatehouse.pii.masking import Mask
+from gatehouse.pii.masking import Mask, Placeholders
 from gatehouse.policy.facts import (
     AgentFacts,
     CallerFacts,
@@ -146,16 +146,17 @@ def not_scanned(policy: Policy, failed: ScanFailed) -> GovernanceError | None:
     return PiiBlocked(why, policies=("pii",)) if pii_denies else ContentBlocked(why, policies=("screens",))
 
 
-def masked(texts: Sequence[TextPart], scans: Sequence[Scan], config: PiiConfig) -> tuple[dict[Path, str], Mask]:
-    """The texts that change when personal data is masked, and the way back."""
-    mask = Mask(part.text for part in texts)
-    changes: dict[Path, str] = {}
-    for part, scan in zip(texts, scans, strict=True):
-        if scan.findings:
-            text = mask.mask(part.text, scan.findings, config)
-            if text != part.text:
-                changes[part.path] = text
-    return changes, mask
+def masked(
+    texts: Sequence[TextPart], scans: Sequence[Scan], config: PiiConfig, placeholders: Placeholders
+) -> tuple[dict[Path, str], Mask]:
+    """The texts that change when personal data is masked, and the way back.
+
+    Raises:
+        PlaceholdersCollide: two values would have one placeholder.
+    """
+    mask = Mask(placeholders)
+    now = mask.mask([(part.text, scan.findings) for part, scan in zip(texts, scans, strict=True)], config)
+    return {part.path: text for part, text in zip(texts, now, strict=True) if text != part.text}, mask
 
 
 # How a request names a conversation that the provider keeps.
@@ -163,8 +164,8 @@ _CONVERSATIONS = ("previous_response_id", "conversation")
 
 
 def kept_by_provider(body: Mapping[str, Any]) -> None:
-    """Refuse to mask a turn of a conversation that the provider keeps: its turns would share placeholders, and one
-    person's data would be put in another's place.
+    """Refuse to mask a turn of a conversation that the provider keeps: what the turns before it hold could not be
+    turned back, for the way back from their placeholders ended with their calls.
 
     Raises:
         PiiBlocked: names the field.

@@ -108,7 +108,7 @@ def asked(gateway: Gateway, by: Person, **changes: Any) -> Approval:
         "policy_version": "v1",
         "approvers": {},
         "expires_in_s": 600,
-        "summary": {"messages": [{"role": "user", "content": "Hello <EMAIL_1>"}]},
+        "summary": {"messages": [{"role": "user", "content": "Hello <EMAIL_ADDRESS_7Q2MKD4P>"}]},
     }
 
     async def opened() -> Approval:

@@ -186,4 +186,4 @@ def test_the_same_words_without_a_trick_are_refused(governed: Gateway, upstream:
         )
         masked = client.post("/v1/chat/completions", json=chat({"role": "user", "content": f"Write to {MAIL}"}))
     assert masked.status_code == 200
-    assert "<EMAIL_ADDRESS_1>" in upstream.received
+    assert "<EMAIL_ADDRESS_" in upstream.received

@@ -14,6 +14,7 @@ import yaml
 from psycopg import sql
 
 from tests.support.gateway import Gateway
+from tests.support.masking import of_key
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
 from tests.support.redis_server import Redis
@@ -176,10 +177,12 @@ def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path,
 @pytest.mark.timeout(400)
 def test_personal_data_that_is_masked_is_kept_nowhere(prompts_kept: Gateway, upstream: Upstream) -> None:
     gateway = prompts_kept
-    upstream.says = lambda body: f"I will {' '.join(re.findall('<EMAIL_ADDRESS_[0-9]+>', body)[:1])}"
-    upstream.tool = ("mail", json.dumps({"to": "<EMAIL_ADDRESS_1>"}))
+    upstream.says = lambda body: f"I will {' '.join(re.findall('<EMAIL_ADDRESS_[0-9A-Z]{8}>', body)[:1])}"
+    key = gateway.new_key(max_budget=10)
+    placeholder = of_key(key).of("EMAIL_ADDRESS", MINE)
+    upstream.tool = ("mail", json.dumps({"to": placeholder}))
     heard = ""
-    with gateway.client(gateway.new_key(max_budget=10)) as client:
+    with gateway.client(key) as client:
         for path, body in MASKED.items():
             for stream in (False, True) if path in STREAMED else (False,):
                 answer = client.post(path, json=body | ({"stream": True} if stream else {}))
@@ -195,6 +198,6 @@ def test_personal_data_that_is_masked_is_kept_nowhere(prompts_kept: Gateway, ups
     gateway.wait_settled()
     kept = [*texts(gateway.database_url), *files(gateway.folder)]
     # Prompts and answers are kept, with placeholders; or finding nothing would prove nothing.
-    seen = {where for where, text in kept if "<EMAIL_ADDRESS_1>" in text}
+    seen = {where for where, text in kept if placeholder in text}
     assert seen >= {"gatehouse.capsules.canonical", "public.LiteLLM_SpendLogs.proxy_server_request"}
     assert not {where for where, text in kept if MINE in text}

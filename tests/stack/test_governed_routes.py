@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway
+from tests.support.masking import of_key
 from tests.support.process import wait_until
 from tests.support.upstream import Upstream
 
 MAIL = "ada.lovelace@example.com"
 SECRET = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
-PLACEHOLDER = re.compile(r"<EMAIL_ADDRESS_\d+(?:_\d+)?>")
+PLACEHOLDER = re.compile(r"<EMAIL_ADDRESS_\w{8}(?:\w\w)?>")
 
 
 @pytest.fixture(scope="module")
@@ -209,15 +210,16 @@ def test_a_conversation_keeps_its_placeholders(governed: Gateway, upstream: Upst
     seen = [json.loads(body)["messages"] for _, body in upstream.requests]
     assert seen[0] == seen[1][:1]
     assert seen[1] == seen[2][:3]
-    assert seen[2][2]["content"] == "Turn 1: write to <EMAIL_ADDRESS_2>"
-    assert (
-        seen[2][4]["content"] == "Turn 2: write to <EMAIL_ADDRESS_1_2>"
-    )  # another spelling, which comes back as written
+    first, second, again = (PLACEHOLDER.findall(seen[2][turn]["content"])[0] for turn in (0, 2, 4))
+    assert first != second
+    assert again[:-3] == first[:-1]  # another spelling, which comes back as written
 
 
 def test_a_tool_gets_the_callers_own_data(governed: Gateway, upstream: Upstream) -> None:
-    upstream.tool = ("send_mail", json.dumps({"to": "<EMAIL_ADDRESS_1>", "cc": ["<EMAIL_ADDRESS_1>"]}))
-    with governed.client() as client:
+    key = governed.new_key()
+    placeholder = of_key(key).of("EMAIL_ADDRESS", MAIL)
+    upstream.tool = ("send_mail", json.dumps({"to": placeholder, "cc": [placeholder]}))
+    with governed.client(key) as client:
         answer = client.post("/v1/chat/completions", **chat(f"Write to {MAIL}"))
     assert answer.status_code == 200, answer.text
     assert MAIL not in upstream.received

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ def test_a_new_field_is_masked_and_sent_on(
             answer = client.post(route, json=asked)
         assert answer.status_code == 200, answer.text
         (received,) = (json.loads(raw) for _, raw in upstream.requests)
-        assert received.get("a_field_of_next_year") == {"who": ["write to <EMAIL_ADDRESS_1>"], "n": 5}
+        (masked,) = re.findall(r"write to <EMAIL_ADDRESS_\w{8}>", json.dumps(received))
+        assert received.get("a_field_of_next_year") == {"who": [masked], "n": 5}
 
 
 @pytest.mark.parametrize(("route", "body"), NOT_SENT, ids=by_name)

@@ -9,23 +9,24 @@ from typing import Any
 import pytest
 from gatehouse.answers import Answers, error_event
 from gatehouse.errors import ContentBlocked
-from gatehouse.pii.config import PiiConfig
 from gatehouse.pii.findings import Finding
 from gatehouse.pii.masking import Mask
 from gatehouse.sse import EventStream
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.masking import PLACEHOLDERS, mask_one, new_mask
+
 MAIL = 'ada"\\@example.com'  # what needs escaping inside JSON
-PLACEHOLDER = "<EMAIL_ADDRESS_1>"
+PLACEHOLDER = PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL)
 SAID = f"Hello {PLACEHOLDER}, I write to {PLACEHOLDER}. <b>Really</b> < {PLACEHOLDER[:-3]} "
 HEARD = SAID.replace(PLACEHOLDER, MAIL)
 ARGUMENTS = json.dumps({"to": PLACEHOLDER, "cc": [f"x{PLACEHOLDER}"]})
 
 
 def mask() -> Mask:
-    made = Mask([MAIL])
-    assert made.mask(MAIL, [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0)], PiiConfig()) == PLACEHOLDER
+    made = new_mask()
+    assert mask_one(made, MAIL, [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0)]) == PLACEHOLDER
     return made
 
 

@@ -58,7 +58,7 @@ def approval(approval_id: str = ID, **changes: Any) -> dict[str, Any]:
         "votes": [],
         "may_vote": True,
         "why_not": None,
-        "summary": {"messages": [{"role": "user", "content": "Hello <EMAIL_1>"}]},
+        "summary": {"messages": [{"role": "user", "content": "Hello <EMAIL_ADDRESS_7Q2MKD4P>"}]},
     } | changes
 
 

@@ -77,7 +77,7 @@ SENT = "Write to ann4@example.com about it."
     ("seen", "masks", "wrong"),
     [
         ("Write to <EMAIL_ADDRESS> about it.", True, False),
-        ("Write to <EMAIL_ADDRESS_1> about it.", True, False),
+        ("Write to <EMAIL_ADDRESS_7Q2MKD4P> about it.", True, False),
         (SENT, False, False),
         (SENT, True, True),
         ("Write to about it.", True, True),

@@ -113,14 +113,14 @@ async def test_what_is_sent_is_what_the_gateway_let_through_and_the_answer_is_re
             **asked["body"],
             "model": "openai/gpt-4o-mini",
             "max_tokens": 7,
-            "messages": [{"role": "user", "content": "Mail <EMAIL_1>"}],
+            "messages": [{"role": "user", "content": "Mail <EMAIL_7Q2MKD4P>"}],
             "api_base": "http://127.0.0.1:9/v1",
         }
         decision = {"call_id": "c-1", "verdict": "allow", "policies": [], "body": body}
-        return Answer(body={**decision, "replacements": {"<EMAIL_1>": "ada@example.org"}})
+        return Answer(body={**decision, "replacements": {"<EMAIL_7Q2MKD4P>": "ada@example.org"}})
 
     gateway.decides = masked
-    upstream.says = lambda asked: "Mailed <EMAIL_1>. <EMAIL_2>"
+    upstream.says = lambda asked: "Mailed <EMAIL_7Q2MKD4P>. <EMAIL_9ZK3B1VT>"
     mine = governor(gateway)
     asking = to(upstream, [{"role": "user", "content": "Mail ada@example.org"}])
     stream = await mine.acompletion(**asking, stream=True)
@@ -130,12 +130,14 @@ async def test_what_is_sent_is_what_the_gateway_let_through_and_the_answer_is_re
         "".join(chunk.choices[0].delta.content or "" for chunk in mine.completion(**asking, stream=True)),
         "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]),
     ]
-    assert said == ["Mailed ada@example.org. <EMAIL_2>"] * 4
+    assert said == ["Mailed ada@example.org. <EMAIL_9ZK3B1VT>"] * 4
     assert "ada" not in upstream.received
     assert {(body["model"], body["max_tokens"]) for body in sent(upstream)} == {("gpt-4o-mini", 7)}
     told = reports(gateway, 4)
     assert "ada" not in json.dumps(told)
-    assert {(each["status"], each["answer"]) for each in told} == {("success", "Mailed <EMAIL_1>. <EMAIL_2>")}
+    assert {(each["status"], each["answer"]) for each in told} == {
+        ("success", "Mailed <EMAIL_7Q2MKD4P>. <EMAIL_9ZK3B1VT>")
+    }
 
 
 def test_a_call_inside_a_running_loop_works_and_all_share_one_thread(

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from litellm.types.utils import ModelResponse, ModelResponseStream
 
 ORIGINALS = {
-    "<EMAIL_ADDRESS_1>": 'a"da@example.org',
-    "<EMAIL_ADDRESS_12>": "bob@x.org",
-    "<PERSON_1>": "<PERSON_2>",
+    "<EMAIL_ADDRESS_7Q2MKD4P>": 'a"da@example.org',
+    "<EMAIL_ADDRESS_7Q2MKD4PX9>": "bob@x.org",
+    "<PERSON_0BN4TZ6R>": "<PERSON_5M8C2WQA>",
 }
 KNOWN = Replacements(ORIGINALS)
-TEXTS = st.lists(st.one_of(st.sampled_from([*ORIGINALS, "<PERSON_2>", "<", "<EMAIL", "é"]), st.text(max_size=5)))
+TEXTS = st.lists(st.one_of(st.sampled_from([*ORIGINALS, "<PERSON_5M8C2WQA>", "<", "<EMAIL", "é"]), st.text(max_size=5)))
 
 
 @given(TEXTS, st.lists(st.integers(0, 60)))
@@ -32,7 +32,7 @@ def test_a_stream_cut_anywhere_says_what_the_whole_says(pieces: list[str], cuts:
 
 def test_only_what_may_be_a_placeholder_is_held_back() -> None:
     running = Running(KNOWN, inside_json=False)
-    assert [running.feed(piece) for piece in ("1 < 2 <b>", "<EMA", "IL_ADDRESS_1", "> ok")] == [
+    assert [running.feed(piece) for piece in ("1 < 2 <b>", "<EMA", "IL_ADDRESS_7Q2MKD4P", "> ok")] == [
         "1 < 2 <b>",
         "",
         "",
@@ -41,7 +41,7 @@ def test_only_what_may_be_a_placeholder_is_held_back() -> None:
 
 
 def test_what_was_put_in_is_not_looked_at_again() -> None:
-    assert KNOWN.text("<PERSON_1>") == "<PERSON_2>"
+    assert KNOWN.text("<PERSON_0BN4TZ6R>") == "<PERSON_5M8C2WQA>"
 
 
 def answer(message: dict[str, Any]) -> ModelResponse:
@@ -49,16 +49,18 @@ def answer(message: dict[str, Any]) -> ModelResponse:
 
 
 def test_a_whole_answer_is_restored_in_text_and_in_arguments_and_the_original_is_not_touched() -> None:
-    call = {"id": "t", "type": "function", "function": {"name": "mail", "arguments": '{"to": "<EMAIL_ADDRESS_1>"}'}}
-    original = answer({"content": "To <EMAIL_ADDRESS_12>", "tool_calls": [call], "reasoning_content": "<PERSON_1>!"})
+    function = {"name": "mail", "arguments": '{"to": "<EMAIL_ADDRESS_7Q2MKD4P>"}'}
+    call = {"id": "t", "type": "function", "function": function}
+    said = {"content": "To <EMAIL_ADDRESS_7Q2MKD4PX9>", "reasoning_content": "<PERSON_0BN4TZ6R>!"}
+    original = answer({**said, "tool_calls": [call]})
     shown = copied(original)
     for choice in shown.choices:
         KNOWN.restore(choice.message)
     message = shown.choices[0].message
     assert message.content == "To bob@x.org"
     assert json.loads(message.tool_calls[0].function.arguments) == {"to": 'a"da@example.org'}
-    assert message.reasoning_content == "<PERSON_2>!"
-    assert original.choices[0].message.content == "To <EMAIL_ADDRESS_12>"
+    assert message.reasoning_content == "<PERSON_5M8C2WQA>!"
+    assert original.choices[0].message.content == "To <EMAIL_ADDRESS_7Q2MKD4PX9>"
     assert "example.org" not in original.model_dump_json()
 
 
@@ -75,10 +77,10 @@ def test_a_stream_is_restored_in_each_choice_and_each_tool_call() -> None:
     stream = [
         chunk(content="<PERS"),
         chunk(content="<EMAIL_ADDR", index=1),
-        chunk(content="ON_1>"),
-        chunk(content="ESS_12>", index=1),
+        chunk(content="ON_0BN4TZ6R>"),
+        chunk(content="ESS_7Q2MKD4PX9>", index=1),
         chunk(tool_calls=[arguments('{"to": "<EMAIL_', 0), arguments('{"who": "<PER', 1)]),
-        chunk(tool_calls=[arguments('ADDRESS_1>"}', 0), arguments('SON_1>"} <PERS', 1)]),
+        chunk(tool_calls=[arguments('ADDRESS_7Q2MKD4P>"}', 0), arguments('SON_0BN4TZ6R>"} <PERS', 1)]),
         chunk("tool_calls"),
         chunk("stop", index=1),
     ]
@@ -89,10 +91,10 @@ def test_a_stream_is_restored_in_each_choice_and_each_tool_call() -> None:
             texts[choice.index] += choice.delta.content or ""
             for call in choice.delta.tool_calls or ():
                 calls[call.index] += call.function.arguments
-    assert texts == {0: "<PERSON_2>", 1: "bob@x.org"}
+    assert texts == {0: "<PERSON_5M8C2WQA>", 1: "bob@x.org"}
     assert json.loads(calls[0]) == {"to": 'a"da@example.org'}
-    assert calls[1] == '{"who": "<PERSON_2>"} <PERS'
-    assert stream[2].choices[0].delta.content == "ON_1>"
+    assert calls[1] == '{"who": "<PERSON_5M8C2WQA>"} <PERS'
+    assert stream[2].choices[0].delta.content == "ON_0BN4TZ6R>"
 
 
 def test_nothing_is_lost_of_a_stream_that_ends_without_saying_so() -> None:

@@ -1,39 +1,59 @@
-"""Masking and unmasking are the identity, whatever the text and wherever a stream is cut."""
+"""Placeholders are functions of value and scope; masking and unmasking are the identity, wherever a stream is cut."""
 
 from __future__ import annotations
 
 import base64
 import json
 import pickle
+import re
 from itertools import pairwise
 
 import pytest
+from gatehouse.core.keys import DerivedKey, InstallationKeys, Purpose
+from gatehouse.errors import PlaceholdersCollide
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.findings import Finding
-from gatehouse.pii.masking import Mask
+from gatehouse.pii.masking import Mask, Placeholders, scope_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.masking import PLACEHOLDERS, mask_one, new_mask
+
 CONFIG = PiiConfig(entities={"A": Mode.MASK, "EMAIL_ADDRESS": Mode.MASK, "SEEN": Mode.OBSERVE})
+MAIL = "ada@example.com"
+GIVEN = PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL)
+NAME = GIVEN[1:-1]
+A_NAME = PLACEHOLDERS.name("A", "x")
+TOKEN = NAME.removeprefix("EMAIL_ADDRESS_")
 # Pieces that come close to a placeholder are what breaks an unmasker, so texts are made of them.
 PIECES = st.sampled_from(
     [
-        "<",
-        ">",
-        "A",
-        "_",
-        "1",
-        "2",
-        "<A_1>",
-        "<A_1_2>",
-        "<A_2>",
-        "<LITERAL_1>",
-        "<EMAIL_ADDRESS_1>",
-        "é",
-        "x",
-        '"',
+        *"<>A_12x",
         "\\",
+        "\\\\",
+        "u003c",
+        "\\u003C",
+        "\\u003e",
+        "&lt;",
+        "&gt",
+        "%3C",
+        "&#x3E;",
+        A_NAME,
+        f"<{A_NAME}>",
+        PLACEHOLDERS.of("A", "<"),
+        PLACEHOLDERS.of("A", "X"),
+        PLACEHOLDERS.of("LITERAL", f"<{A_NAME}>"),
+        PLACEHOLDERS.of("LITERAL", A_NAME.lower()),
+        A_NAME.lower(),
+        GIVEN,
+        GIVEN[:9],
+        GIVEN[9:],
+        TOKEN,
+        MAIL,
+        "\u00e9",
+        "\u0131",
+        '"',
         "\ud800",
     ]
 )
@@ -59,22 +79,41 @@ def fed(mask: Mask, text: str, cuts: list[int], *, inside_json: bool = False) ->
     return "".join(unmasker.feed(text[a:b]) for a, b in pairwise(edges)) + unmasker.flush()
 
 
-@given(st.lists(marked(), max_size=4), st.booleans(), st.lists(st.integers(0, 200), max_size=30))
+@given(st.lists(marked(), max_size=4), st.lists(st.integers(0, 200), max_size=30))
 def test_mask_then_unmask_is_the_identity_for_any_text_and_any_chunking(
-    parts: list[tuple[str, list[Finding]]], told: bool, cuts: list[int]
+    parts: list[tuple[str, list[Finding]]], cuts: list[int]
 ) -> None:
-    mask = Mask([text for text, _ in parts] if told else ())
-    masked = [mask.mask(text, findings, CONFIG) for text, findings in parts]
-    for (text, _), hidden in zip(parts, masked, strict=True):
+    mask = new_mask()
+    for (text, _), hidden in zip(parts, mask.mask(parts, CONFIG), strict=True):
         assert mask.unmask(hidden) == text
         assert fed(mask, hidden, cuts) == text
         assert fed(mask, hidden, list(range(len(hidden)))) == text
 
 
+def knowing() -> Mask:
+    """A mask of which the pieces above hold placeholders."""
+    mask = new_mask()
+    values = [("EMAIL_ADDRESS", MAIL), ("A", "x"), ("A", "<"), ("A", "X"), ("LITERAL", A_NAME.lower())]
+    config = PiiConfig(entities={entity: Mode.MASK for entity, _ in values})
+    mask.mask([(value, find(value, value, entity)) for entity, value in values], config)
+    return mask
+
+
+KNOWING = knowing()
+
+
+@settings(max_examples=500)
+@given(TEXTS, st.lists(st.integers(0, 200), max_size=30), st.booleans())
+def test_a_stream_comes_out_as_the_whole_text_does_wherever_it_is_cut(text: str, cuts: list[int], json_: bool) -> None:
+    whole = KNOWING.unmask_json(text) if json_ else KNOWING.unmask(text)
+    assert fed(KNOWING, text, cuts, inside_json=json_) == whole
+    assert fed(KNOWING, text, list(range(len(text))), inside_json=json_) == whole
+
+
 @given(st.text(min_size=1), st.lists(st.integers(0, 40), max_size=10))
 def test_inside_json_any_value_stays_one_string(value: str, cuts: list[int]) -> None:
-    mask = Mask()
-    arguments = '{"to": "' + mask.mask(value, find(value, value), CONFIG) + '"}'
+    mask = new_mask()
+    arguments = '{"to": "' + mask_one(mask, value, find(value, value), CONFIG) + '"}'
     assert json.loads(mask.unmask_json(arguments)) == {"to": value}
     assert json.loads(fed(mask, arguments, cuts, inside_json=True)) == {"to": value}
 
@@ -94,11 +133,12 @@ REAL = st.sampled_from(
         "j\u00f6rg@m\u00fcller.de",
         "\U0001f600@example.com",
         base64.b64encode(b"write to jane@example.com").decode(),
-        "<EMAIL_ADDRESS_1>",
-        "<EMAIL_ADDRESS_1_2>",
+        PLACEHOLDERS.of("EMAIL_ADDRESS", "jane@example.com"),
+        PLACEHOLDERS.of("EMAIL_ADDRESS", "JANE@Example.com"),
+        PLACEHOLDERS.name("EMAIL_ADDRESS", "jane@example.com").lower(),
         "<EMAIL",
-        "_ADDRESS_1>",
-        "<PHONE_NUMBER_2>",
+        "_ADDRESS_7Q2MKD4P>",
+        PLACEHOLDERS.of("PHONE_NUMBER", "+44 20 7946 0958"),
         "<",
         '"',
         "\\",
@@ -112,13 +152,13 @@ REAL_TEXTS = st.lists(REAL, max_size=12).map("".join)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(REAL_TEXTS, max_size=3), st.booleans(), st.lists(st.integers(0, 400), max_size=40))
+@given(st.lists(REAL_TEXTS, max_size=3), st.lists(st.integers(0, 400), max_size=40))
 def test_what_the_engine_finds_comes_back_as_written_wherever_the_stream_is_cut(
-    texts: list[str], told: bool, cuts: list[int]
+    texts: list[str], cuts: list[int]
 ) -> None:
     config = PiiConfig()
-    mask = Mask(texts if told else ())
-    masked = [mask.mask(text, ENGINE.scan(text), config) for text in texts]
+    mask = new_mask()
+    masked = mask.mask([(text, ENGINE.scan(text)) for text in texts], config)
     for text, hidden in zip(texts, masked, strict=True):
         assert "jane@example.com" not in hidden
         assert mask.unmask(hidden) == text
@@ -132,59 +172,273 @@ def test_what_the_engine_finds_comes_back_as_written_wherever_the_stream_is_cut(
             assert json.loads(fed(mask, arguments, cuts, inside_json=True)) == whole
 
 
-def test_the_same_value_has_the_same_placeholder_in_every_part_numbered_by_first_appearance() -> None:
-    mask = Mask()
-    hidden = [
-        mask.mask(text, find(text, text.split()[-1]), CONFIG) for text in ("to b@x.com", "cc a@x.com", "re b@x.com")
+# -- a function of value and scope ------------------------------------------------------------------------------------
+
+VALUES = st.sampled_from(
+    [
+        ("EMAIL_ADDRESS", "ada@example.com"),
+        ("EMAIL_ADDRESS", "ADA@Example.com"),
+        ("EMAIL_ADDRESS", "a\u200bda@example.com"),
+        ("EMAIL_ADDRESS", "bob@example.com"),
+        ("PHONE_NUMBER", "+44 20 7946 0958"),
+        ("PHONE_NUMBER", "+442079460958"),
+        ("CREDIT_CARD", "4111 1111 1111 1111"),
+        ("A", "ada@example.com"),
     ]
-    assert hidden == ["to <EMAIL_ADDRESS_1>", "cc <EMAIL_ADDRESS_2>", "re <EMAIL_ADDRESS_1>"]
+)
+ALL = PiiConfig(entities=dict.fromkeys(("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "A"), Mode.MASK))
 
 
-def test_another_spelling_keeps_the_number_and_comes_back_as_written() -> None:
-    mask = Mask()
-    spellings = ["a@x.com", "A@X.com", "a\u200b@x.com"]
-    hidden = [mask.mask(each, find(each, each), CONFIG) for each in spellings]
-    assert hidden == ["<EMAIL_ADDRESS_1>", "<EMAIL_ADDRESS_1_2>", "<EMAIL_ADDRESS_1_3>"]
+@given(st.lists(VALUES, min_size=1), st.randoms(use_true_random=False))
+def test_a_placeholder_is_the_same_in_every_turn_order_and_place(values: list[tuple[str, str]], random: object) -> None:
+    def placeholders(order: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        masked = new_mask().mask([(value, find(value, value, entity)) for entity, value in order], ALL)
+        return dict(zip(order, masked, strict=True))
+
+    shuffled = [*values]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    first = placeholders(values)
+    assert placeholders(shuffled) == first
+    for entity, value in values:  # alone, and as another process would make it
+        assert placeholders([(entity, value)])[entity, value] == first[entity, value]
+        assert Placeholders(PLACEHOLDERS.key, "team:a").of(entity, value) == first[entity, value]
+
+
+def test_a_token_is_forty_bits_in_crockfords_letters_and_a_spelling_has_two_characters_more() -> None:
+    digit = "[0-9A-HJKMNP-TV-Z]"
+    names = [PLACEHOLDERS.name("EMAIL_ADDRESS", f"ada{n}@example.com") for n in range(500)]
+    assert all(re.fullmatch(f"EMAIL_ADDRESS_{digit}{{8}}", name) for name in names)
+    assert len(set(names)) == 500
+    assert {char for name in names for char in name[-8:]} == set("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+    hashed = PLACEHOLDERS.key.mac("team:a", "EMAIL_ADDRESS", MAIL)
+    digits = ["0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(char) for char in TOKEN]
+    assert sum(value << 5 * (7 - at) for at, value in enumerate(digits)) == int.from_bytes(hashed[:5], "big")
+
+
+@pytest.mark.parametrize(
+    ("entity", "plain", "spellings"),
+    [
+        (
+            "EMAIL_ADDRESS",
+            MAIL,
+            ["ADA@example.com", "Ada@Example.com", "a\u200bda@example.com", "ada\uff20example.com"],
+        ),
+        ("PHONE_NUMBER", "+442079460958", ["+44 20 7946 0958", "+44 (20) 7946-0958"]),
+        ("CREDIT_CARD", "4111111111111111", ["4111 1111 1111 1111", "4111-1111-1111-1111"]),
+        ("IBAN_CODE", "de89370400440532013000", ["DE89 3704 0044 0532 0130 00", "DE89370400440532013000"]),
+    ],
+)
+def test_spellings_of_a_value_share_its_token_and_come_back_as_written(
+    entity: str, plain: str, spellings: list[str]
+) -> None:
+    mask = new_mask()
+    config = PiiConfig(entities={entity: Mode.MASK})
+    hidden = mask.mask([(each, find(each, each, entity)) for each in [plain, *spellings]], config)
+    assert len(hidden[0]) == len(f"<{entity}_>") + 8
+    assert all(each[:-3] == hidden[0][:-1] and len(each) == len(hidden[0]) + 2 for each in hidden[1:])
+    assert len(set(hidden)) == len(hidden)
+    assert [mask.unmask(each) for each in hidden] == [plain, *spellings]
+
+
+@given(st.lists(st.booleans(), min_size=len(MAIL), max_size=len(MAIL)))
+def test_any_spelling_begins_with_the_token_of_its_value_and_only_the_plain_one_is_no_longer(upper: list[bool]) -> None:
+    spelled = "".join(char.upper() if up else char for char, up in zip(MAIL, upper, strict=True))
+    assert PLACEHOLDERS.name("EMAIL_ADDRESS", spelled)[: len(NAME)] == NAME
+    assert (PLACEHOLDERS.name("EMAIL_ADDRESS", spelled) == NAME) == (spelled == MAIL)
+
+
+def test_a_thousand_spellings_of_a_value_are_masked_and_come_back_in_any_order() -> None:
+    """Two characters are not enough for them; that is no reason to refuse a call."""
+    spellings = [
+        "".join(c.upper() if n >> i & 1 else c for i, c in enumerate("abcdefghij@x.com")) for n in range(1_000)
+    ]
+    parts = [(each, find(each, each)) for each in spellings]
+    mask, other = new_mask(), new_mask()
+    hidden = mask.mask(parts, CONFIG)
+    assert len(set(hidden)) == 1_000
     assert [mask.unmask(each) for each in hidden] == spellings
+    assert other.mask(parts[::-1], CONFIG)[::-1] == hidden
 
 
-def test_what_a_text_already_holds_is_not_given_out() -> None:
-    text = "keep <EMAIL_ADDRESS_1>, hide a@x.com"
-    assert Mask().mask(text, find(text, "a@x.com"), CONFIG) == "keep <EMAIL_ADDRESS_1>, hide <EMAIL_ADDRESS_2>"
+def test_other_scopes_entities_and_secrets_have_other_tokens() -> None:
+    keys = [InstallationKeys(letter * 43).key(Purpose.MASKING) for letter in "ab"]
+    names = [
+        Placeholders(key, scope).name(entity, MAIL)[-8:]
+        for key in keys
+        for scope in ("team:a", "team:b", "key:a")
+        for entity in ("EMAIL_ADDRESS", "A")
+    ]
+    assert len(set(names)) == len(names)
 
 
-def test_a_later_text_that_holds_what_was_given_out_gets_no_value_in_its_place() -> None:
-    mask = Mask()
-    mask.mask("a@x.com", find("a@x.com", "a@x.com"), CONFIG)
-    hidden = mask.mask("say <EMAIL_ADDRESS_1>", [], CONFIG)
-    assert mask.unmask(hidden) == "say <EMAIL_ADDRESS_1>"
+def test_the_scope_is_the_team_else_the_key_or_the_call() -> None:
+    def scope(kind: str, team_id: str | None, key_hash: str | None) -> str:
+        return scope_of(kind, team_id=team_id, key_hash=key_hash, call_id="c")
+
+    assert [scope(kind, "t", "k") for kind in ("team", "key", "call")] == ["team:t", "key:k", "call:c"]
+    assert [scope(kind, None, "k") for kind in ("team", "key", "call")] == ["key:k", "key:k", "call:c"]
+    assert [scope(kind, None, None) for kind in ("team", "key", "call")] == ["call:c"] * 3
+
+
+# -- two values with one token ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "others", [[("EMAIL_ADDRESS", "bob@x.com")], [("A", "bob")], [("EMAIL_ADDRESS", "ADA@x.com"), ("A", "bob")]]
+)
+def test_two_values_with_one_token_are_refused_and_named_nowhere(
+    monkeypatch: pytest.MonkeyPatch, others: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(DerivedKey, "mac", lambda self, *parts: bytes(32))
+    values = [("EMAIL_ADDRESS", MAIL), *others]
+    with pytest.raises(PlaceholdersCollide) as refused:
+        new_mask().mask([(value, find(value, value, entity)) for entity, value in values], CONFIG)
+    assert refused.value.status == 500
+    assert refused.value.headers["x-should-retry"] == "false"
+    assert not any(value in str(refused.value.body("id")) for _, value in values)
+
+
+def test_one_value_with_one_token_is_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DerivedKey, "mac", lambda self, *parts: bytes(32))
+    text = f"{MAIL} {MAIL}"
+    findings = [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0), Finding("EMAIL_ADDRESS", len(MAIL) + 1, len(text), 1.0)]
+    assert mask_one(new_mask(), text, findings, CONFIG) == "<EMAIL_ADDRESS_00000000> <EMAIL_ADDRESS_00000000>"
+
+
+# -- what a caller writes in their form -------------------------------------------------------------------------------
+
+FORMS = [
+    GIVEN,
+    NAME,
+    NAME.lower(),
+    f"<{NAME}",
+    f"\\u003c{NAME}\\u003e",
+    f"\\\\u003C{NAME}\\\\u003E",
+    f"&lt;{NAME}&gt;",
+    f"&#60;{NAME}&#62;",
+    f"&#x3c;{NAME}&#x3e;",
+    f"%3C{NAME}%3E",
+    f"\\<{NAME}\\>",
+    f"\\<{NAME.replace('_', chr(92) + '_')}\\>",
+    f"<{NAME.replace('_', chr(92) * 2 + '_')}>",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_caller_writes_as_a_placeholder_of_the_call_comes_back_as_written(form: str, first: bool) -> None:
+    mask = new_mask()
+    parts = [(MAIL, find(MAIL, MAIL)), (f"say {form}.", [])]
+    hidden = mask.mask(parts if first else parts[::-1], CONFIG)
+    said, mail = (hidden[1], hidden[0]) if first else hidden
+    assert mail == GIVEN
+    assert re.fullmatch(r"say <LITERAL_\w{8,10}>\.", said)
+    assert mask.unmask(said) == f"say {form}."
+    assert fed(mask, said, list(range(len(said)))) == f"say {form}."
+
+
+def test_literals_of_literals_come_back_too_in_linear_work() -> None:
+    """Who knows the placeholders of a scope can write one, and that of its literal, and so on."""
+    chain = [GIVEN]
+    for _ in range(2_000):
+        chain.append(PLACEHOLDERS.of("LITERAL", chain[-1]))
+    text = " ".join(chain)
+    mask = new_mask()
+    mail, hidden = mask.mask([(MAIL, find(MAIL, MAIL)), (text, [])], CONFIG)
+    assert mail == GIVEN
+    assert mask.unmask(hidden) == text
+
+
+def test_a_placeholder_that_the_call_does_not_give_out_stays_and_gets_nothing() -> None:
+    mask = new_mask()
+    other = PLACEHOLDERS.of("EMAIL_ADDRESS", "bob@example.com")
+    text = f"keep {other}, hide {MAIL}"
+    hidden = mask_one(mask, text, find(text, MAIL), CONFIG)
+    assert hidden == f"keep {other}, hide {GIVEN}"
+    assert mask.unmask(f"{other} {GIVEN}") == f"{other} {MAIL}"
+    assert new_mask().mask([(GIVEN, [])], CONFIG) == [GIVEN]
 
 
 def test_only_the_mode_mask_hides() -> None:
-    assert Mask().mask("seen", find("seen", "seen", "SEEN"), CONFIG) == "seen"
+    assert mask_one(new_mask(), "seen", find("seen", "seen", "SEEN"), CONFIG) == "seen"
 
 
-def test_only_the_exact_form_is_turned_back() -> None:
-    mask = Mask()
-    mask.mask("a@x.com", find("a@x.com", "a@x.com"), CONFIG)
-    for other in ("<email_address_1>", "EMAIL_ADDRESS_1", "<EMAIL_ADDRESS_11>", "< EMAIL_ADDRESS_1>"):
-        assert mask.unmask(other) == other == fed(mask, other, [3])
+def test_only_the_finding_changes() -> None:
+    text = f'{{ "a":1.50,\t"to" : "{MAIL}" , "caf\\u00e9": [ ] }}'
+    assert mask_one(new_mask(), text, find(text, MAIL), CONFIG) == text.replace(MAIL, GIVEN)
 
 
-def test_a_stream_is_held_back_only_while_a_placeholder_is_possible() -> None:
-    mask = Mask()
-    mask.mask("a@x.com", find("a@x.com", "a@x.com"), CONFIG)
+AROUND = ["{}", "to {}.", '"{}"', "'{}'", "({})", "**{}**", "_{}_", "\\n{}\\n", "\u5230{}\u3002", "x={}&y"]
+
+# -- what models do to placeholders -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "around", ["{}", "to {}.", '"{}"', "'{}'", "({})", "**{}**", "_{}_", "\\n{}\\n", "\u5230{}\u3002", "x={}&y"]
+)
+def test_whatever_a_model_does_to_it_its_token_says_whose_it_is(form: str, around: str) -> None:
+    said = around.format(form)
+    assert KNOWING.unmask(said) == around.format(MAIL)
+    for cut in range(len(said)):
+        assert fed(KNOWING, said, [cut]) == around.format(MAIL)
+    assert fed(KNOWING, said, list(range(len(said)))) == around.format(MAIL)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        TOKEN,
+        f"<{TOKEN}>",
+        f"<PERSON_{TOKEN}>",
+        f"<ADDRESS_{TOKEN}>",
+        f"<{NAME}X>",
+        f"<{NAME}22>",
+        f"{NAME}s",
+        f"<{NAME[:-1]}>",
+        "<EMAIL_ADDRESS>",
+        "<EMAIL_ADDRESS_1>",
+        PLACEHOLDERS.of("EMAIL_ADDRESS", "bob@example.com"),
+        PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL.upper()),
+        f"EMAIL ADDRESS {TOKEN}",
+        NAME.replace("I", "\u0131").lower(),
+    ],
+)
+def test_what_is_another_placeholder_or_none_is_not_turned_back(other: str) -> None:
+    assert KNOWING.unmask(other) == other == fed(KNOWING, other, list(range(len(other))))
+
+
+def test_brackets_that_are_not_its_own_stay() -> None:
+    assert KNOWING.unmask(f"<a href=mailto:{NAME}>") == f"<a href=mailto:{MAIL}>"
+    assert KNOWING.unmask(f"<b>{NAME}</b>") == f"<b>{MAIL}</b>"
+    assert KNOWING.unmask(f"<{GIVEN}>") == f"<{MAIL}>"
+    assert KNOWING.unmask(f"C:\\{GIVEN}") == f"C:\\{MAIL}"
+
+
+def test_a_stream_is_held_back_only_while_a_placeholder_of_the_call_is_possible() -> None:
+    mask = new_mask()
+    mask_one(mask, MAIL, find(MAIL, MAIL), CONFIG)
     unmasker = mask.unmasker()
     assert unmasker.feed("if a <") == "if a "
     assert unmasker.feed(" b: <EMAIL") == "< b: "
-    assert unmasker.feed("_ADDRESS_1") == ""
-    assert unmasker.feed("> <" + "A" * 200) == "a@x.com <" + "A" * 200
-    assert unmasker.flush() == ""
+    assert unmasker.feed(f"_ADDRESS_{TOKEN}") == ""
+    assert unmasker.feed("> <" + "A" * 200) == f"{MAIL} <" + "A" * 200
+    assert unmasker.feed(" <PHONE_NUMBER") == " <PHONE_NUMBER"
+    assert unmasker.feed(f" <EMAIL_ADDRESS_{TOKEN[:4]}") == " "
+    assert unmasker.feed("x").lower() == f"<email_address_{TOKEN[:4]}x".lower()
+    assert unmasker.feed("th") == "th"
+    assert unmasker.feed("e") == ""
+    assert unmasker.flush() == "e"
+
+
+def test_a_mask_without_values_holds_nothing_back() -> None:
+    assert new_mask().unmasker().feed("<EMAIL") == "<EMAIL"
 
 
 def test_the_map_is_in_nothing_that_is_printed_or_stored() -> None:
-    mask = Mask()
-    mask.mask("a@x.com", find("a@x.com", "a@x.com"), CONFIG)
-    assert "a@x" not in f"{mask!r} {mask} {mask.unmasker()!r}"
+    mask = new_mask()
+    mask_one(mask, MAIL, find(MAIL, MAIL), CONFIG)
+    assert MAIL not in f"{mask!r} {mask} {mask.unmasker()!r} {PLACEHOLDERS!r}"
+    assert mask.originals == {GIVEN: MAIL}
     with pytest.raises(TypeError):
         pickle.dumps(mask)

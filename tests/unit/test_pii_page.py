@@ -20,10 +20,10 @@ from gatehouse.pii.config import (
 )
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.from_policy import pii_config
-from gatehouse.pii.masking import Mask
 from gatehouse.policy.load import read_policy
 
 from tests.support.gateway import REPOSITORY
+from tests.support.masking import mask_one, new_mask
 
 PAGE = (REPOSITORY / "docs" / "pii.md").read_text()
 POLICY, WITH_NAMES = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
@@ -66,8 +66,8 @@ def test_the_hash_that_it_names_is_the_locked_one() -> None:
 
 def test_a_model_sees_what_it_says() -> None:
     config = PiiConfig()
-    mask = Mask()
-    assert mask.mask(BEFORE, Engine(config).scan(BEFORE), config) == AFTER
+    mask = new_mask()
+    assert mask_one(mask, BEFORE, Engine(config).scan(BEFORE), config) == AFTER
     assert mask.unmask(AFTER) == BEFORE
 
 

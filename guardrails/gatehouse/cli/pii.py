@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ import typer
 
 from gatehouse.cli import app
 from gatehouse.cli.output import printable
+from gatehouse.core.keys import DerivedKey
 from gatehouse.errors import SetupError
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.pii.from_policy import pii_config, pii_problems
-from gatehouse.pii.masking import Mask
+from gatehouse.pii.masking import Placeholders
 from gatehouse.pii.pieces import PIECE, TextFile, pieces
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.model import PiiPolicy
@@ -185,16 +187,19 @@ def _located(scanned: Scanned, config: PiiConfig) -> Iterator[_Found]:
 
 
 def _print_masked(scanned: Scanned, text: TextFile, config: PiiConfig) -> Counter[str]:
-    """As a model would see it; what is in mode `block`, which no model would see, has a placeholder too."""
+    """As a model would see it; what is in mode `block`, which no model would see, has a placeholder too.
+
+    The key is made for this run: what is printed may be passed on, and values cannot be guessed from it.
+    """
     stricter = replace(
         config,
         mode=_masked(config.mode),
         entities={name: mode and _masked(mode) for name, mode in config.entities.items()},
     )
     counts: Counter[str] = Counter()
-    mask = Mask()
+    placeholders = Placeholders(DerivedKey("", secrets.token_bytes(32)), "file")
     for piece, findings in scanned:
-        sys.stdout.buffer.write(text.encode(mask.mask(piece, findings, stricter)))
+        sys.stdout.buffer.write(text.encode(placeholders.redact(piece, findings, stricter)))
         counts.update(each.entity for each in findings)
     sys.stdout.buffer.flush()
     return counts

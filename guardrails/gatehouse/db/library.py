@@ -28,7 +28,8 @@ class LibraryCall:
     """A call in library mode.
 
     Attributes:
-        prompt: `{hash, text, mode}`; None once it is sealed.
+        prompt: `{hash, text, mode}`, and where texts are redacted the `scope` of their placeholders; None once it is
+            sealed.
         reported: what its caller said; None while nothing is.
         open: whether it may still be reported.
     """
@@ -40,6 +41,11 @@ class LibraryCall:
     prompt: Row | None
     reported: Row | None
     open: bool
+
+    @property
+    def masking_scope(self) -> str:
+        """Where the same value has the same placeholder as in this call."""
+        return str((self.prompt or {}).get("scope") or f"call:{self.call_id}")
 
 
 async def find(connection: Connection, call_id: UUID) -> LibraryCall | None:

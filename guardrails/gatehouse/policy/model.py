@@ -176,6 +176,10 @@ class PiiPolicy(Section):
     """`pii`: personal data, and what becomes of it."""
 
     mode: PiiMode = "mask"
+    scope: Literal["team", "key", "call"] = Field(
+        default="team",
+        description="Where the same value has the same placeholder. A key without a team has a scope of its own.",
+    )
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
         default={}, description="What to look for: a list, or a mode for each. Empty means those that are found well."
     )
