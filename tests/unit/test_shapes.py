@@ -617,3 +617,67 @@ def test_a_long_conversation_is_read_in_a_fraction_of_a_millisecond() -> None:
     body = chat(*({"role": role, "content": turn} for _ in range(10) for role in ("user", "assistant")))
     # Measured: 0.03 ms. The bound leaves room for a machine much slower than usual.
     assert min(timeit.repeat(lambda: request_parts("acompletion", body), number=1, repeat=50)) < 0.001
+
+
+# -- writing into JSON text -------------------------------------------------------------------------------------------
+
+WRITTEN = r"""  { "n" : 1.50e0 ,"caf\u00e9":[ ],
+  "to":"Jos\u00e9 <\u0061da@x.org>\/" ,
+  "deep": [{"\ud83d\ude00": "say \"b\"", "raw": "é"}, "ada@x.org"], "i": 12345678 }
+"""
+
+
+def rewritten(replaced: dict[tuple[Any, ...], str]) -> str:
+    body = {"arguments": WRITTEN}
+    write_back(body, {("arguments", JSON, *path): text for path, text in replaced.items()})
+    return body["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "old", "new"),
+    [
+        (("to",), "José <X>/", r"\u0061da@x.org", "X"),
+        (("deep", 0, "\U0001f600"), 'say "c"', r"\"b", r"\"c"),
+        (("deep", 0, "raw"), 'é"\\', "é", r"é\"\\"),
+        (("deep", 1), "<A>", 'ada@x.org"]', '<A>"]'),
+        (("deep", 1), "\ud800", 'ada@x.org"]', r"\ud800" + '"]'),
+        (("i",), "<A>", "12345678", '"<A>"'),
+        (("caf\u00e9", KEY), "cafe", r"caf\u00e9", "cafe"),
+        (("deep", 0, "\U0001f600", KEY), "x", r"\ud83d\ude00", "x"),
+        (("n", KEY), "m", '"n"', '"m"'),
+    ],
+)
+def test_of_json_text_only_what_is_replaced_changes(path: tuple[Any, ...], text: str, old: str, new: str) -> None:
+    assert WRITTEN.count(old) == 1
+    assert rewritten({path: text}) == WRITTEN.replace(old, new)
+
+
+def test_json_text_changes_in_many_places_at_once_and_stays_one_value() -> None:
+    now = rewritten({("to",): "X", ("to", KEY): "who", ("deep", 1): "Y", ("deep", 0, "raw"): "Z", ("i",): "W"})
+    assert json.loads(now) == {
+        "n": 1.5,
+        "café": [],
+        "who": "X",
+        "deep": [{"\U0001f600": 'say "b"', "raw": "Z"}, "Y"],
+        "i": "W",
+    }
+    assert list(json.loads(now)) == ["n", "café", "who", "deep", "i"]
+
+
+def test_json_in_json_changes_in_place_too() -> None:
+    inner = '{ "to" : "\\u0061da" ,"n":1.0}'
+    outer = f'{{ "a" : {json.dumps(inner)} }}'
+    body = {"arguments": outer}
+    write_back(body, {("arguments", JSON, "a", JSON, "to"): "X"})
+    assert body["arguments"] == outer.replace(r"\\u0061da", "X")
+
+
+@pytest.mark.parametrize("path", [("nowhere",), ("deep", 2), ("deep", -1), ("to", "x"), ("deep",), ("nowhere", KEY)])
+def test_a_path_that_leads_nowhere_in_json_text_is_refused(path: tuple[Any, ...]) -> None:
+    with pytest.raises(UnknownShape):
+        rewritten({path: "X"})
+
+
+def test_two_names_of_json_text_do_not_become_one() -> None:
+    with pytest.raises(UnknownShape, match="two names"):
+        rewritten({("to", KEY): "n"})
