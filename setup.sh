@@ -11,6 +11,8 @@ usage: ./setup.sh [up] [--local]       bring Gatehouse up: in Docker when there 
        ./setup.sh status               show its parts; exit code 0 when all run, 3 when not
        ./setup.sh logs [PART] [-f] [-n N]
                                        show the last lines; PART is gateway, postgres, redis or prometheus
+       ./setup.sh secret show|rotate|forget EPOCH --yes
+                                       the installation secret in .env, as `gatehouse keys secret` does
   --local   do not use Docker
 USAGE
 }
@@ -233,6 +235,11 @@ case ${1:-up} in
         exit 2
         ;;
     esac
+    ;;
+  secret)
+    shift
+    find_python || exit 1
+    setup_py secret "$@"
     ;;
   down | status | logs)
     command=$1

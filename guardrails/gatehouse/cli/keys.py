@@ -1,10 +1,12 @@
-"""`gatehouse keys`: the ledger's signing keys."""
+"""`gatehouse keys`: the ledger's signing keys, and the installation secret."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,9 +19,16 @@ from gatehouse.cli.audit import ChainOption, print_keyring
 from gatehouse.cli.where import gateway_settings
 from gatehouse.clock import now
 from gatehouse.db.capsules import reachable
+from gatehouse.embedded import secret as installation_secret
+from gatehouse.home import find_home
 
-keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger.")
+keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger, and the installation secret.")
 app.add_typer(keys, name="keys")
+secret = typer.Typer(
+    no_args_is_help=True,
+    help="The installation secret (GATEHOUSE_SECRET): placeholders, keyed hashes and reviewers' copies rest on it.",
+)
+keys.add_typer(secret, name="secret")
 
 
 @keys.command()
@@ -53,3 +62,37 @@ async def _rotate(database_url: str, folder: Path, at: datetime) -> Keys:
         held = folder_of_keys.rotate(folder, {chain: size for chain, size in sizes.items() if size}, at)
         await ledger.rotate_heads(connection, held.keyring.active.name)
     return held
+
+
+@secret.command("show")
+def show_secret() -> None:
+    """Print the epochs of the secrets, the newest first; never a secret."""
+    _print(*installation_secret.table(installation_secret.epochs(find_home(os.environ, Path.cwd()), os.environ)))
+
+
+@secret.command("rotate")
+def rotate_secret() -> None:
+    """Put a new secret before the others in .env; it writes after a restart, and the older ones still read."""
+    changed = installation_secret.rotate(find_home(os.environ, Path.cwd()))
+    _print(*installation_secret.table(changed.epochs), installation_secret.ROTATED, installation_secret.RESTART)
+
+
+@secret.command("forget")
+def forget_secret(
+    epoch: Annotated[str, typer.Argument(help="Which one, as `gatehouse keys secret show` prints it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take an older secret out of .env. What only it opens is lost."""
+    home = find_home(os.environ, Path.cwd())
+    if not installation_secret.check_forgettable(home, epoch):
+        _print(f"epoch {epoch}: .env has no such secret; nothing was changed.")
+        return
+    if not yes:
+        typer.confirm(f"{installation_secret.LOST}\nForget the secret of epoch {epoch}?", abort=True)
+    changed = installation_secret.forget(home, epoch)
+    _print(*installation_secret.table(changed.epochs), installation_secret.RESTART)
+
+
+def _print(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line)

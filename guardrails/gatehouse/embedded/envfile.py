@@ -1,7 +1,7 @@
 """Makes and reads `.env`, the one place of settings and secrets for Docker and embedded mode alike.
 
-Promises: a value that is set is never changed; the file is 0600 from its first byte; it is replaced whole or not at
-all. Standard library only: setup.sh runs it before anything is installed.
+Promises: only `change` changes a value that is set; the file is 0600 from its first byte; it is replaced whole or not
+at all. Standard library only: setup.sh runs it before anything is installed.
 """
 
 from __future__ import annotations
@@ -140,10 +140,32 @@ def _ensure(path: Path, template: str) -> EnvFile:
     return EnvFile(path, created=False, added=added, tightened=tightened, new_master_key=master_key)
 
 
+def change(home: Path, key: str, value: str) -> Path:
+    """Set a key that `home/.env` has, and no other byte of it; return the file.
+
+    Raises:
+        SetupError: the file is missing or cannot be written, or the key is not in it.
+    """
+    path = home / ".env"
+    try:
+        target = path.resolve(strict=True)
+        lines = target.read_bytes().decode("utf-8").splitlines(keepends=True)
+        at = [index for index, line in enumerate(lines) if (assignment(line) or ("",))[0] == key]
+        if not at:
+            raise SetupError(f"{path}: {key} is not in it. Run ./setup.sh or `gatehouse init`, which adds it.")
+        # The last one counts.
+        ending = lines[at[-1]][len(lines[at[-1]].rstrip("\r\n")) :]
+        lines[at[-1]] = f"{key}={value}{ending}"
+        _replace(target, "".join(lines), target.stat())
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror}. Run this as the user who owns the file and its folder.") from error
+    return path
+
+
 def _temporary(path: Path, text: str) -> Path:
     temporary = path.with_name(f".env.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -1,7 +1,8 @@
-"""What setup.sh needs of Python: `python3 -m gatehouse.embedded.setup env | ports | welcome [--addresses]`.
+"""What setup.sh needs of Python: `python3 -m gatehouse.embedded.setup env | ports | welcome [--addresses] | secret`.
 
 Standard library only, because in Docker mode nothing is installed on the host. `env` makes `.env`, `ports` tells
-whether Docker could publish, `welcome` makes one real call through the gateway and says how to make the next.
+whether Docker could publish, `welcome` makes one real call through the gateway and says how to make the next, `secret`
+does what `gatehouse keys secret` does.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from gatehouse.embedded import secret
 from gatehouse.embedded.envfile import ensure, load
 from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.settings import LOCAL, Settings, read_settings
@@ -67,11 +69,32 @@ def welcome(settings: Settings, *, addresses: bool) -> str:
     return "\n".join(lines)
 
 
+def manage_secret(home: Path, arguments: list[str]) -> None:
+    """Show, rotate or forget the installation's secrets. Raises `SetupError` where that cannot be done."""
+    match arguments:
+        case ["show"]:
+            print(*secret.table(secret.epochs(home, os.environ)), sep="\n")
+        case ["rotate"]:
+            print(*secret.table(secret.rotate(home).epochs), secret.ROTATED, secret.RESTART, sep="\n")
+        case ["forget", epoch, *options] if options in ([], ["--yes"]):
+            if not secret.check_forgettable(home, epoch):
+                print(f"epoch {epoch}: .env has no such secret; nothing was changed.")
+                return
+            if not options:
+                raise SetupError(f"epoch {epoch}: {secret.LOST} Add --yes to forget it.")
+            print(*secret.table(secret.forget(home, epoch).epochs), secret.RESTART, sep="\n")
+        case _:
+            raise SetupError("secret: show, rotate or forget EPOCH was expected. Add one of them.")
+
+
 def main(arguments: list[str]) -> None:
     home = find_home(os.environ, Path.cwd())
     if arguments[0] == "env":
         for line in ensure(home).notes():
             print(line)
+        return
+    if arguments[0] == "secret":
+        manage_secret(home, arguments[1:])
         return
     settings = read_settings(home, load(home))
     if arguments[0] == "ports":
