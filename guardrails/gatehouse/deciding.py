@@ -95,9 +95,7 @@ class Deciding:
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
                 kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
-                masked = examining.mask(
-                    governance, decision, request, scans, self._kept.placeholders(governance, call)
-                )
+                masked = examining.mask(governance, decision, request, scans, self._kept.placeholders(governance, call))
                 if masked is not None:
                     stages.kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked
@@ -197,7 +195,7 @@ class Deciding:
             rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
             reason=scope.decision.reason,
             approvers=[rule.approvers for rule in wanting],
-            body=request.fields,
+            body=self._kept.repeatable(call, scope.mask, request.fields),
             summary=stages.summary(call, request, scope.facts),
             keys=self._keys,
             most_open=scope.governance.policy.approvals.max_open_per_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from gatehouse import metrics
 from gatehouse.audit.capsule import Content, ContentMode
@@ -11,7 +12,7 @@ from gatehouse.content import prompt_of
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.governance import Governance
 from gatehouse.pii.findings import ScanFailed
-from gatehouse.pii.masking import Placeholders, scope_of
+from gatehouse.pii.masking import Mask, Placeholders, scope_of
 
 
 class Kept:
@@ -42,6 +43,16 @@ class Kept:
     def placeholders(self, governance: Governance, call: GovernedCall) -> Placeholders:
         """What a call's placeholders are made with, in the model's view of it and in the records."""
         return Placeholders(self._masking, self.scope(governance, call))
+
+    def repeatable(self, call: GovernedCall, mask: Mask | None, fields: dict[str, Any]) -> dict[str, Any]:
+        """A masked request as it would be in every later call of its key, where placeholders are of one call alone.
+
+        For what an approval is bound to; nothing of it is sent or shown.
+        """
+        if mask is None or mask.scope != scope_of("call", team_id=None, key_hash=None, call_id=call.call_id):
+            return fields
+        same = Placeholders(self._masking, f"approvals of {call.caller.key_hash}")
+        return {name: mask.restated(value, same) for name, value in fields.items()}
 
     async def redacted(self, governance: Governance, call: GovernedCall, text: str | None) -> str | None:
         """The text with all personal data masked; None where it could not be scanned."""

@@ -280,6 +280,24 @@ def test_the_scope_is_the_team_else_the_key_or_the_call() -> None:
     assert [scope(kind, None, None) for kind in ("team", "key", "call")] == ["call:c"] * 3
 
 
+def test_what_is_masked_can_be_restated_in_another_scope() -> None:
+    literal = Placeholders(PLACEHOLDERS.key, "call:1").of("EMAIL_ADDRESS", MAIL)
+    texts = [(f"to {MAIL}, {MAIL.upper()}", []), (f"say {literal}", [])]
+    texts[0] = (texts[0][0], find(texts[0][0], MAIL) + find(texts[0][0], MAIL.upper()))
+
+    def body(call: str, scope: str) -> dict[str, object]:
+        mask = new_mask(call)
+        first, second = mask.mask([*texts], CONFIG) if call == "call:1" else mask.mask(texts[:1], CONFIG) * 2
+        made = {"a": [first, 1.5, None], first: {"b": second}}
+        return mask.restated(made, Placeholders(PLACEHOLDERS.key, scope))  # type: ignore[no-any-return]
+
+    mail, upper = (Placeholders(PLACEHOLDERS.key, "s").of("EMAIL_ADDRESS", each) for each in (MAIL, MAIL.upper()))
+    said = Placeholders(PLACEHOLDERS.key, "s").of("LITERAL", literal)
+    now = f"to {mail}, {upper}"
+    assert body("call:1", "s") == {"a": [now, 1.5, None], now: {"b": f"say {said}"}}
+    assert body("call:2", "s") == {"a": [now, 1.5, None], now: {"b": now}}
+
+
 # -- two values with one token ----------------------------------------------------------------------------------------
 
 

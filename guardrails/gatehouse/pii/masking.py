@@ -14,7 +14,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gatehouse.core.keys import DerivedKey
 from gatehouse.errors import PlaceholdersCollide
@@ -48,6 +48,7 @@ _MAX_ESCAPES: Final = 4
 _CLOSING: Final = re.compile(
     rf"(\\{{0,{_MAX_ESCAPES}}})(>)|(\\{{0,{_MAX_ESCAPES - 1}}})(\\u003e)|()(&gt;|&#62;|&#x3e;|%3e)", re.ASCII | re.I
 )
+_WRITTEN: Final = re.compile(r"<([A-Z0-9_]+)>")
 # Every character that a placeholder may have in any of these forms.
 _CHARS: Final = r"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\<>&#;%"
 _ESCAPES: Final = re.compile(
@@ -254,6 +255,28 @@ class Mask:
     def unmask_json(self, text: str) -> str:
         """As `unmask` for JSON text: a value is written as the inside of a JSON string."""
         return _replaced(text, ((start, end, _in_json(value)) for start, end, value in self.found(text)))
+
+    @property
+    def scope(self) -> str:
+        """Where the same values have the same placeholders."""
+        return self._placeholders.scope
+
+    def restated(self, value: Any, placeholders: Placeholders) -> Any:
+        """A copy of masked JSON as it would be in another scope."""
+        if isinstance(value, str):
+            return _WRITTEN.sub(lambda match: self._restated(match[0], match[1], placeholders), value)
+        if isinstance(value, dict):
+            return {
+                self.restated(name, placeholders): self.restated(each, placeholders) for name, each in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.restated(each, placeholders) for each in value]
+        return value
+
+    def _restated(self, written: str, name: str, placeholders: Placeholders) -> str:
+        if name not in self._values:
+            return written
+        return placeholders.of(name.rpartition("_")[0], self._values[name])
 
     def unmasker(self, *, inside_json: bool = False) -> Unmasker:
         """For one running text of a stream; `inside_json` for a tool call's arguments."""
