@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gatehouse.decision import Decision
+from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest
 from gatehouse.errors import GovernanceError, ProviderFailed
 from gatehouse.pii.masking import Mask
 
 if TYPE_CHECKING:
     from gatehouse.approvals.values import Approval
-    from gatehouse.gateway.egress import Admitted
     from gatehouse.governance import Governance
     from gatehouse.policy.facts import Facts
 

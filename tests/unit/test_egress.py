@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.gateway.egress import Admitted, Difference, admitted, check
+from gatehouse.gateway.egress import Difference, admitted, check
 
 NOTES = frozenset("api_base api_key".split())
 DEPLOYMENT = {"model": "openai/gpt-4o", "api_base": "http://one", "api_key": "k" * 20}
