@@ -101,6 +101,12 @@ def test_less_than_was_admitted_may_leave(change: dict[str, Any]) -> None:
     assert differs(CHAT | change) is None
 
 
+def test_what_a_router_asks_about_a_chat_has_no_length() -> None:
+    assert differs({"model": "openai/e", "input": ["Be kind."]}, "aembedding") is None
+    assert place({"model": "openai/e", "input": ["something else"]}, "aembedding") == "text"
+    assert place({"model": "m", "messages": []}, "anthropic_messages") == "limits"
+
+
 def test_a_call_without_a_bound_may_get_the_operators() -> None:
     unbounded = {name: value for name, value in CHAT.items() if name != "max_tokens"}
     assert differs(unbounded | {"max_tokens": 4096}, known=of(unbounded)) is None

@@ -251,6 +251,14 @@ async def test_json_where_a_file_was_expected_is_refused() -> None:
     assert isinstance(fault, InvalidRequest)
 
 
+async def test_the_names_of_a_form_are_noted_too() -> None:
+    call = CallScope(new_call_id(), "/v1/audio/transcriptions", now(), monotonic())
+    fields = ("file", "model", "timestamp_granularities[]", "api_base")
+    body = b"".join(f'--x\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n1\r\n'.encode() for name in fields)
+    await edge().take(call, {"headers": list(FORM), "query_string": b""}, Sender([body + b"--x--\r\n"]))
+    assert call.said == dict.fromkeys(("file", "model", "timestamp_granularities", "api_base"), False)
+
+
 PLAIN = b'{"model": "m", "messages": []}'
 GZIP = [*JSON, (b"content-encoding", b"gzip")]
 

@@ -94,7 +94,7 @@ class Edge:
     ) -> tuple[bytes, Mapping[str, Any] | None]:
         call_type = call_type_of(call.route)
         if call_type is None:
-            await _check_form(headers, body)
+            await _check_form(call, headers, body)
             return body, None
         given = json_object(body)
         call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
@@ -119,8 +119,8 @@ def _who_asks(headers: list[tuple[bytes, bytes]], key: bytes | None) -> list[tup
     return [(name, value) for name, value in headers if name in (*CREDENTIALS, key, b"host") or name.startswith(OURS)]
 
 
-async def _check_form(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """A file to be transcribed, and the API's fields beside it.
+async def _check_form(call: CallScope, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """A file to be transcribed, and the API's fields beside it, whose names are noted.
 
     Raises:
         InvalidRequest: it is something else.
@@ -135,6 +135,7 @@ async def _check_form(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
 
     try:
         async with Request({"type": "http", "headers": headers}, receive).form() as form:
+            call.said = {name.removesuffix("[]"): False for name in form}
             for name in form:
                 plain_name = name.removesuffix("[]")
                 if plain_name not in known:

@@ -117,7 +117,7 @@ def check(
     except UnknownShape as error:
         return Difference("shape", str(error).partition(":")[0])
     translated = dialect != admitted.dialect
-    found = _controls(admitted, kwargs) or _extra_body(kwargs, configured or {}) or _limits(admitted, kwargs)
+    found = _controls(admitted, kwargs) or _extra_body(kwargs, configured or {}) or _limits(admitted, dialect, kwargs)
     if found is None and not translated:
         found = _deployment(admitted, kwargs, configured) or _offered(admitted, kwargs, configured or {})
     if found is not None:
@@ -178,14 +178,18 @@ def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Dif
     return None
 
 
-def _limits(admitted: Admitted, kwargs: Mapping[str, Any]) -> Difference | None:
+# Their answers have no length. A router that looks at what a chat is about asks for an embedding of it.
+_NO_LENGTH: Final = frozenset(("embedding", "moderation"))
+
+
+def _limits(admitted: Admitted, dialect: str, kwargs: Mapping[str, Any]) -> Difference | None:
     """The length of the answer, and how many there are, may become less and never more."""
     try:
         now = requested(kwargs)
     except GovernanceError:
         return Difference("limits", "max_tokens")
     most = admitted.requested.tokens
-    if most is not None and (now.tokens is None or now.tokens > most):
+    if most is not None and dialect not in _NO_LENGTH and (now.tokens is None or now.tokens > most):
         return Difference("limits", "max_tokens")
     return Difference("limits", "n") if now.choices > admitted.requested.choices else None
 
