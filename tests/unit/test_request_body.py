@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import brotli
 import pytest
+from backports import zstd
 from gatehouse.call import CallScope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow
@@ -261,27 +264,32 @@ async def test_the_names_of_a_form_are_noted_too() -> None:
 
 PLAIN = b'{"model": "m", "messages": []}'
 GZIP = [*JSON, (b"content-encoding", b"gzip")]
+PACKS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": packed,
+    "GZIP": packed,
+    "x-gzip": packed,
+    "deflate": zlib.compress,
+    "zstd": zstd.compress,
+    "br": brotli.compress,
+}
 
 
-@pytest.mark.parametrize(
-    ("encoding", "body"),
-    [
-        (b"gzip", packed(PLAIN)),
-        (b"GZIP", packed(PLAIN)),
-        (b"deflate", zlib.compress(PLAIN)),
-        (b"identity", PLAIN),
-    ],
-    ids=["gzip", "GZIP", "deflate", "identity"],
-)
-async def test_a_packed_body_is_unpacked_before_anybody_reads_it(encoding: bytes, body: bytes) -> None:
-    passed, seen, fault = await take(body, [*JSON, (b"content-encoding", encoding)])
-    assert (passed, fault) == (PLAIN, None)
-    assert seen["headers"] == {b"content-type": b"application/json", b"content-length": str(len(PLAIN)).encode()}
+def encoded(encoding: str) -> list[tuple[bytes, bytes]]:
+    return [*JSON, (b"content-encoding", encoding.encode())]
 
 
-@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"gzip, gzip", b"compress", b"x", b""])
-async def test_a_body_that_is_packed_otherwise_is_refused(encoding: bytes) -> None:
-    _, _, fault = await take(PLAIN, [*JSON, (b"content-encoding", encoding)])
+@pytest.mark.parametrize("encoding", [*PACKS, "identity"])
+@pytest.mark.parametrize("size", [0, 300_000])
+async def test_a_packed_body_is_unpacked_before_anybody_reads_it(encoding: str, size: int) -> None:
+    plain = PLAIN + b" " * size
+    passed, seen, fault = await take(PACKS.get(encoding, bytes)(plain), encoded(encoding))
+    assert (passed, fault) == (plain, None)
+    assert seen["headers"] == {b"content-type": b"application/json", b"content-length": str(len(plain)).encode()}
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "zstd, br", "compress", "x", ""])
+async def test_a_body_that_is_packed_otherwise_is_refused(encoding: str) -> None:
+    _, _, fault = await take(PLAIN, encoded(encoding))
     assert fault is not None
     assert (fault.status, fault.code) == (415, "unsupported_encoding")
     _, _, fault = await take(packed(PLAIN), [*GZIP, (b"content-encoding", b"gzip")])
@@ -289,16 +297,36 @@ async def test_a_body_that_is_packed_otherwise_is_refused(encoding: bytes) -> No
     assert fault.status == 415
 
 
-async def test_what_is_unpacked_is_bounded() -> None:
-    _, _, fault = await take(packed(b" " * 2_000_000), GZIP)
+@pytest.mark.parametrize("encoding", PACKS)
+@pytest.mark.parametrize("size", [1_000_001, 100_000_000])
+async def test_what_is_unpacked_is_bounded(encoding: str, size: int) -> None:
+    """The larger one would be a hundred times the bound, and none of it may be held."""
+    bomb = PACKS[encoding](b" " * size)
+    tracemalloc.start()
+    _, _, fault = await take(bomb, encoded(encoding))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert isinstance(fault, TooLarge)
+    assert most < 20_000_000
 
 
-@pytest.mark.parametrize(
-    "body",
-    [PLAIN, packed(PLAIN)[:-9], packed(PLAIN) + b"x", packed(PLAIN) * 2, b""],
-    ids=["not packed", "cut off", "more behind it", "twice", "nothing"],
-)
-async def test_a_damaged_body_is_refused(body: bytes) -> None:
-    _, _, fault = await take(body, GZIP)
+async def test_zstd_holds_no_more_than_a_sender_may_ask_for() -> None:
+    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    packing = zstd.ZstdCompressor(options=options)
+    _, _, fault = await take(packing.compress(PLAIN) + packing.flush(), encoded("zstd"))
+    assert isinstance(fault, InvalidRequest)
+
+
+@pytest.mark.parametrize("how", ["not packed", "cut off", "more behind it", "twice", "nothing"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
+async def test_a_damaged_body_is_refused(encoding: str, how: str) -> None:
+    whole = PACKS[encoding](PLAIN)
+    damaged = {
+        "not packed": PLAIN,
+        "cut off": whole[:-2],
+        "more behind it": whole + b"x",
+        "twice": whole * 2,
+        "nothing": b"",
+    }
+    _, _, fault = await take(damaged[how], encoded(encoding))
     assert isinstance(fault, InvalidRequest)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+
+import brotli
+from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 from gatehouse.clock import monotonic
 from gatehouse.errors import GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow, UnsupportedEncoding
@@ -24,9 +27,44 @@ MIN_BYTES_PER_S: Final = 16 * 1024
 MAX_UNDER_WAY: Final = 256 * 1024 * 1024
 # A client reads its answer when it has sent its request: for this long, what is too much is taken and thrown away.
 _DRAIN_S: Final = 3.0
-_UNPACKED: Final = (b"gzip", b"x-gzip", b"deflate")
+# 8 MiB, the most that a sender may have a receiver hold (RFC 9659).
+_ZSTD_WINDOW_LOG: Final = 23
 # How JSON writes half of a character of two halves.
 _SURROGATE: Final = b"\\ud"
+
+
+def _inflated(body: bytes, most: int) -> tuple[bytes, bool]:
+    # By its head: gzip's, or zlib's (RFC 9110, 8.4.1).
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    plain = unpacking.decompress(body, most)
+    return plain, unpacking.eof and not unpacking.unused_data
+
+
+def _unpacked_zstd(body: bytes, most: int) -> tuple[bytes, bool]:
+    unpacking = ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+    plain = unpacking.decompress(body, max_length=most)
+    return plain, unpacking.eof and not unpacking.unused_data
+
+
+def _unpacked_br(body: bytes, most: int) -> tuple[bytes, bool]:
+    unpacking = brotli.Decompressor()
+    pieces = [unpacking.process(body, output_buffer_limit=most)]
+    size = len(pieces[0])
+    # It keeps what it has no room for, and then takes nothing new.
+    while pieces[-1] and size < most and not unpacking.is_finished() and not unpacking.can_accept_more_data():
+        pieces.append(unpacking.process(b"", output_buffer_limit=most - size))
+        size += len(pieces[-1])
+    return b"".join(pieces), unpacking.is_finished()
+
+
+# By encoding: unpacks no more than so many bytes, but for a buffer's worth; whether that was all, and nothing follows.
+_UNPACK: Final[Mapping[bytes, Callable[[bytes, int], tuple[bytes, bool]]]] = {
+    b"gzip": _inflated,
+    b"x-gzip": _inflated,
+    b"deflate": _inflated,
+    b"zstd": _unpacked_zstd,
+    b"br": _unpacked_br,
+}
 
 
 class ClientLeft(Exception):
@@ -93,24 +131,25 @@ class BodyReader:
         """A body as it was before its client packed it (`Content-Encoding`), within the same bound.
 
         Raises:
-            UnsupportedEncoding: only one layer of gzip or deflate is unpacked.
+            UnsupportedEncoding: only one layer of gzip, deflate, zstd or br is unpacked.
             TooLarge: there is more in it than may be sent.
             InvalidRequest: it is damaged.
         """
         named = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
         if not named or named == [b"identity"]:
             return body
-        if len(named) > 1 or named[0] not in _UNPACKED:
-            raise UnsupportedEncoding("content-encoding: send the body as it is, or packed with gzip or deflate.")
-        # By its head: gzip's, or zlib's (RFC 9110, 8.4.1).
-        unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        unpack = _UNPACK.get(named[0]) if len(named) == 1 else None
+        if unpack is None:
+            raise UnsupportedEncoding(
+                "content-encoding: send the body as it is, or packed once with gzip, deflate, zstd or br."
+            )
         try:
-            plain = unpacking.decompress(body, self.max_bytes + 1)
-        except zlib.error:
-            plain = None
-        if plain is not None and len(plain) > self.max_bytes:
+            plain, is_whole = unpack(body, self.max_bytes + 1)
+        except (zlib.error, ZstdError, brotli.error):
+            plain, is_whole = b"", False
+        if len(plain) > self.max_bytes:
             raise self._too_large()
-        if plain is None or not unpacking.eof or unpacking.unused_data:
+        if not is_whole:
             raise InvalidRequest("The body is not what its content-encoding says, or is cut off. Send it again.")
         return plain
 
