@@ -19,6 +19,7 @@ from gatehouse.content import prompt_of
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.decision import Decision, Verdict
 from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.reaches import check_servers
 from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
 from gatehouse.kept import Kept
@@ -67,6 +68,7 @@ class Deciding:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
                 request = scope.request = examining.read(call.call_type, body, scope.names, self._is_note)
+                check_servers(request.fields, policy.hosted_mcp.allow)
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(call, request)
                 try:

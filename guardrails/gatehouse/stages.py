@@ -17,6 +17,7 @@ from gatehouse.call import GovernedCall
 from gatehouse.content import prompt_of
 from gatehouse.decision import Obligation
 from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.reaches import reaches
 from gatehouse.dialects.requested import LENGTHS
 from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, PolicyDenied
 from gatehouse.pii.config import Mode, PiiConfig
@@ -73,6 +74,7 @@ def facts_of(
             1.0 if request.temperature is None else request.temperature,
             sum(len(part.text) for part in request.texts),
             call.library,
+            reaches(request.fields, request.files),
         ),
         CallerFacts(
             caller.key_alias or "",

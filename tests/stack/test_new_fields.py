@@ -100,3 +100,31 @@ def test_models_are_named_by_their_group_alone(governed: Gateway, upstream: Upst
                 assert answer.json()["error"]["code"] == "model_not_found"
         assert upstream.requests == []
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+_SERVER = {"type": "mcp", "server_label": "tickets", "server_url": "https://mcp.example.com/sse"}
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "param"),
+    [
+        ("/v1/responses", {"input": "hello", "tools": [_SERVER]}, "tools[0].server_url"),
+        ("/v1/responses", {"input": "hello", "extra_body": {"tools": [_SERVER]}}, "tools[0].server_url"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": [_SERVER]}, "tools[0]"),
+        (
+            "/v1/messages",
+            {"messages": [], "max_tokens": 5, "mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]},
+            "mcp_servers[0]",
+        ),
+    ],
+    ids=["responses", "extra_body", "chat", "messages"],
+)
+def test_no_provider_calls_a_server_that_the_policy_does_not_name(
+    governed: Gateway, upstream: Upstream, route: str, fields: dict[str, Any], param: str
+) -> None:
+    with governed.client() as client:
+        answer = client.post(route, json={"model": "up-chat", **fields})
+    assert answer.status_code == 403, answer.text
+    assert "hosted_mcp" in answer.text
+    assert param in answer.text
+    assert upstream.requests == []

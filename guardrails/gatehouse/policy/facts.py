@@ -22,7 +22,7 @@ KNOWN_ENTITIES = frozenset({*pii.KNOWN_ENTITIES, *pii.NER_ENTITIES})
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
     """What is asked for. `temperature` is 1.0 where the request does not say: the default of OpenAI and Anthropic.
-    `library` says that the caller calls the model themselves.
+    `library` says that the caller calls the model themselves; `reaches` are what the provider would reach out to.
     """
 
     model: str = ""
@@ -34,6 +34,7 @@ class RequestFacts:
     temperature: float = 1.0
     text_chars: int = 0
     library: bool = False
+    reaches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,9 @@ def _checked(part: str, neutral: Mapping[str, Any], given: Mapping[Any, Any], *,
 
 
 SAMPLE = Facts(
-    RequestFacts("demo", "/v1/chat/completions", "acompletion", True, 1_000, ("search", "shell"), 0.7, 2_000, True),
+    RequestFacts(
+        "demo", "/v1/chat/completions", "acompletion", True, 1_000, ("search", "shell"), 0.7, 2_000, True, ("web",)
+    ),
     CallerFacts("my-agent", "0" * 64, "ada", "research", "acme", "internal_user", "customer-7", ("batch",)),
     AgentFacts("planner", "session-1"),
     CostFacts(0.02, 500, 1_000),

@@ -65,6 +65,14 @@ def _url(url: str) -> str:
     return url
 
 
+def _server(name: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+(/[!-~]*)?|[A-Za-z0-9_.-]{1,100}", name):
+        raise ValueError(
+            f"{name!r} is neither a server nor a connector; write one such as https://mcp.example/ or connector_gmail"
+        )
+    return name
+
+
 def _webhook_url(url: str) -> str:
     """An address that may be logged: what is secret of it does not belong into the file."""
     try:
@@ -136,6 +144,16 @@ class LimitsPolicy(Section):
     max_cost_per_request_usd: Dollars | None = Field(default=None, description="Estimated before the call is sent.")
     allow_unpriced_models: tuple[Text, ...] = Field(
         default=(), description="Models without a known price that may be called although their cost is not known."
+    )
+
+
+class HostedMcpPolicy(Section):
+    """`hosted_mcp`: servers whose tools a model's provider may call by itself, past the gateway. None as shipped."""
+
+    allow: tuple[Annotated[str, AfterValidator(_server)], ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="Addresses, each of which stands for all below it, and names of connectors.",
     )
 
 
@@ -321,6 +339,7 @@ class Policy(Section):
         default=(), description="Routes let through without governance; a trailing `*` stands for all that begin so."
     )
     limits: LimitsPolicy | None = None
+    hosted_mcp: HostedMcpPolicy = HostedMcpPolicy()
     screens: ScreensPolicy | None = None
     pii: PiiPolicy | None = None
     rules: tuple[RulePolicy, ...] = Field(default=(), max_length=1_000)
