@@ -166,6 +166,31 @@ class Outcome:
 
 
 @dataclass(slots=True, eq=False)
+class Attempt:
+    """One time that the proxy sends a call, whatever it says it in.
+
+    Attributes:
+        group: the model as config.yaml names it.
+        deployment: the id of the one that was chosen.
+        repeats: how often a client of the proxy's may send it again by itself, as its deployment says.
+        words: the APIs in whose words the proxy has said it.
+        sent: something was sent.
+        unanswered: it left, and its provider did not say that it failed: it may be billed.
+        failed: how it failed after it had left, by what was sent.
+        repeated: how often it was sent again.
+    """
+
+    group: str
+    deployment: str | None = None
+    repeats: int = 0
+    words: set[str] = field(default_factory=set)
+    sent: bool = False
+    unanswered: bool = False
+    failed: dict[object, Exception] = field(default_factory=dict, repr=False)
+    repeated: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class CallScope:
     """The life of one call from first byte to disconnect.
 
@@ -176,8 +201,10 @@ class CallScope:
     masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
     `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
-    `approval` is the one that the call used up. `admitted` is what may leave. `provider_failed` says why the last
-    answer of a provider may not pass for one. `left` is set when the client is gone, `closed` when the connection is
+    `approval` is the one that the call used up. `admitted` is what may leave, `attempts` the times that it did;
+    `retries` are those that the caller asks for. `attempt_usd` is what one may cost, `input_usd` what it costs without
+    an answer; `charge` has the proxy count it. `provider_failed` says why the last answer of a provider may not pass
+    for one. `left` is set when the client is gone, `closed` when the connection is
     over.
     """
 
@@ -195,6 +222,11 @@ class CallScope:
     replaced: dict[str, str] = field(default_factory=dict, repr=False)
     approval: Approval | None = field(default=None, repr=False)
     admitted: Admitted | None = field(default=None, repr=False)
+    attempts: list[Attempt] = field(default_factory=list)
+    retries: int | None = None
+    attempt_usd: float | None = None
+    input_usd: float | None = None
+    charge: Callable[[float], None] | None = field(default=None, repr=False)
     left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     litellm_call_id: str | None = None
     intent: bool = False
@@ -217,3 +249,6 @@ class CallScope:
 
 
 current_scope: ContextVar[CallScope | None] = ContextVar("gatehouse_call_scope", default=None)
+
+# The attempt that is being made by the task that runs. What the proxy does beside it, in tasks of its own, has none.
+current_attempt: ContextVar[Attempt | None] = ContextVar("gatehouse_attempt", default=None)

@@ -71,6 +71,7 @@ class Deciding:
                 check_servers(request.fields, policy.hosted_mcp.allow)
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(call, request)
+                _note_costs(scope, estimate)
                 try:
                     limits.check(estimate, examining.ceiling(call, policy), policy.limits)
                 except LimitExceeded as error:
@@ -155,6 +156,7 @@ class Deciding:
         edited = replace(call, model=edit.model or call.model)
         estimate = await self._estimate(edited, request)
         limits.check(estimate, examining.ceiling(call, governance.policy), governance.policy.limits)
+        _note_costs(scope, estimate)
         scope.facts = stages.facts_of(edited, request, estimate, scans, scope.started_at)
         if before.cost.estimated_usd and scope.facts.cost.estimated_usd > before.cost.estimated_usd:
             raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
@@ -212,8 +214,9 @@ class Deciding:
         """Decide again on a call that the proxy is about to send to another model than it was admitted for.
 
         Raises:
-            GovernanceError: that model may not have it.
+            GovernanceError: that model may not have it, or another attempt might cost more than the call may.
         """
+        _check_attempts(scope)
         if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
             return
         facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
@@ -227,3 +230,32 @@ class Deciding:
             scope.decision = decision
             raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
         scope.models.add(model)
+
+
+def _note_costs(scope: CallScope, estimate: Estimate) -> None:
+    """Note what one attempt may cost, and what of that is for what it says."""
+    usd, outside = estimate.estimated_usd, estimate.output_usd_per_token
+    scope.attempt_usd = usd
+    # Where an answer is not paid by token, there is no telling what of the price is for it.
+    scope.input_usd = usd if usd is None or outside is None else max(usd - outside * estimate.max_output_tokens, 0.0)
+
+
+_MAY_BE_BILLED = (
+    "The provider did not answer in time, and may charge for that. Another attempt might cost more, together with it, "
+    "than one request may. Try again, or have an administrator raise the limit."
+)
+
+
+def _check_attempts(scope: CallScope) -> None:
+    """See to it that a call's limit holds for all of its attempts that may be billed.
+
+    Raises:
+        LimitExceeded: with another one, it might not.
+    """
+    unanswered = sum(each.unanswered for each in scope.attempts)
+    if not unanswered or scope.attempt_usd is None or scope.call is None or scope.governance is None:
+        return
+    most = examining.ceiling(scope.call, scope.governance.policy).max_cost_usd
+    if most is not None and scope.attempt_usd * (unanswered + 1) > most:
+        metrics.blocks.labels(LimitExceeded.code).inc()
+        raise LimitExceeded(_MAY_BE_BILLED, policies=("limits",))

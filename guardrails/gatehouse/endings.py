@@ -54,6 +54,7 @@ class Endings:
             outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
         elif scope.provider_failed is not None:  # whatever LiteLLM made of it
             outcome = replace(outcome, status=Status.FAILURE, error=scope.provider_failed.code)
+        outcome = _with_unanswered(scope, outcome)
         if outcome.http_status is None or scope.http_status is not None:
             outcome = replace(outcome, http_status=scope.http_status)
         self.settle(scope, outcome)
@@ -100,3 +101,16 @@ def _as_seen_from_outside(scope: CallScope) -> Outcome:
     if status < 400:
         return Outcome(Status.SUCCESS, http_status=status)
     return Outcome(Status.FAILURE, http_status=status, error=scope.failure)
+
+
+def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
+    """Add what was sent and not answered, which a provider may charge for: its input, at the least."""
+    attempts = sum(each.unanswered for each in scope.attempts)
+    if outcome.cost_usd is not None:
+        attempts -= 1  # the one that was answered
+    if attempts <= 0 or not scope.input_usd or scope.settled:
+        return outcome
+    usd = attempts * scope.input_usd
+    if scope.charge is not None:
+        scope.charge(usd)
+    return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)

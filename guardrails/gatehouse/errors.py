@@ -23,6 +23,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- PlaceholdersCollide 500  two values of the request would have one placeholder
 |-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
 |   |-- AnswerTooLarge       it is larger than the operator allows
+|   |-- UpstreamFailed       it failed, as often as it may be asked
 |   |-- UpstreamCutOff       it stopped before its end
 |   `-- UpstreamUnreadable   it is not what the provider's API answers
 `-- of /governance alone:
@@ -258,6 +259,10 @@ class AnswerTooLarge(ProviderFailed):
 
     code = "answer_too_large"
     headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
+class UpstreamFailed(ProviderFailed):
+    """The provider failed each of the times that one call may be sent."""
 
 
 class UpstreamCutOff(ProviderFailed):

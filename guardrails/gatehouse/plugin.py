@@ -23,7 +23,20 @@ from litellm.integrations.custom_logger import CustomLogger
 from gatehouse import metrics
 from gatehouse.approvals.wishes import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.audit.record import clean
-from gatehouse.call import Agent, Caller, CallScope, GovernedCall, Outcome, Status, Terms, Usage, current_scope
+from gatehouse.call import (
+    Agent,
+    Attempt,
+    Caller,
+    CallScope,
+    GovernedCall,
+    Outcome,
+    Status,
+    Terms,
+    Usage,
+    current_attempt,
+    current_scope,
+)
+from gatehouse.clock import now
 from gatehouse.content import answer_of, tool_calls_of
 from gatehouse.errors import (
     AnswerTooLarge,
@@ -33,17 +46,22 @@ from gatehouse.errors import (
     GovernanceUnavailable,
     InvalidRequest,
     ModelNotFound,
+    ProviderFailed,
     UngovernedRoute,
+    UpstreamFailed,
     UpstreamUnreadable,
 )
 from gatehouse.gateway import egress
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
-from gatehouse.proxy.configured import deployment_params
+from gatehouse.proxy import spend
+from gatehouse.proxy.configured import bound_stored, deployment_params, max_attempts, retries_asked
 from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.destinations import stop
 from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.proxy.listings import listed
 from gatehouse.proxy.provider_answers import UNREADABLE
+from gatehouse.proxy.spend import Spent
 from gatehouse.shapes.parts import plain
 
 log = logging.getLogger("gatehouse.plugin")
@@ -92,6 +110,9 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 raise GovernanceUnavailable("LiteLLM's cache of answers is on. The operator finds why in the log.")
             # What is stored with the key or its team; it may be older than the check of what is stored.
             check_router_settings(data.get("router_settings_override"))
+            bound_stored(data.get("router_settings_override"))
+            scope.retries = retries_asked(data)
+            scope.charge = partial(_charge, scope, user_api_key_dict)
             scope.litellm_call_id = data.get("litellm_call_id")
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
@@ -132,6 +153,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
                     _check_egress(scope, call_type, kwargs)
+                _begin_attempt(scope, call_type, kwargs)
+            except ProviderFailed as failed:
+                scope.provider_failed = failed
+                raise HTTPException(failed.status, failed.body(str(scope.call_id))) from None
             except GovernanceError as refusal:
                 raise _refuse(scope, refusal) from None
             return
@@ -241,12 +266,6 @@ def _with(value: Any, replaced: Mapping[str, str]) -> Any:
     return value
 
 
-_DIFFERS = (
-    "What was about to be sent is not what was admitted, so it was not sent. The same request would be stopped again: "
-    "tell the operator, who finds the place in the log."
-)
-
-
 def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
     """Compare what LiteLLM is about to send with what was admitted.
 
@@ -263,12 +282,55 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
         if scope.admitted is None
         else egress.check(scope.admitted, name, kwargs, configured)
     )
-    if differs is None:
+    if differs is not None:
+        raise stop(scope, differs.place, differs.where)
+
+
+_TRIED_ENOUGH = "The provider failed as often as it may be asked for one call. Try again."
+
+
+def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
+    """Count the times that a call is sent. Where LiteLLM says one in another API's words, it comes here again.
+
+    Raises:
+        UpstreamFailed: it was sent as often as it may be.
+    """
+    info = kwargs.get("model_info")
+    chosen = info.get("id") if isinstance(info, dict) else None
+    word, group = str(getattr(call_type, "value", call_type)), _model_group(kwargs)
+    attempt = current_attempt.get()
+    if (
+        attempt in scope.attempts
+        and not attempt.sent
+        and chosen in (None, attempt.deployment)
+        and word not in attempt.words
+    ):
+        attempt.words.add(word)
         return
-    metrics.egress_mismatches.labels(place=differs.place).inc()
-    metrics.blocks.labels(EgressMismatch.code).inc()
-    log.error("call %s was stopped: %s (%s) is not as it was admitted", scope.call_id, differs.where, differs.place)
-    raise EgressMismatch(_DIFFERS)
+    made = sum(each.group == group for each in scope.attempts)
+    if made >= max_attempts(group, scope.retries):
+        raise UpstreamFailed(_TRIED_ENOUGH)
+    repeats = (deployment_params(chosen) or {}).get("max_retries")
+    attempt = Attempt(group, chosen, repeats if isinstance(repeats, int) else 0, {word})
+    scope.attempts.append(attempt)
+    current_attempt.set(attempt)
+
+
+def _charge(scope: CallScope, key: Any, usd: float) -> None:
+    """Have LiteLLM count what it takes to have cost nothing: attempts that were not answered."""
+    call = scope.call
+    spent = Spent(
+        usd=usd,
+        row_id=f"{scope.call_id}-unanswered",  # LiteLLM may have a row by the call's own id
+        call_type=call.call_type if call else None,
+        group=call.model if call else None,
+        model=call.model if call else None,
+        end_user=call.caller.end_user if call else None,
+        started=scope.started_at,
+        ended=now(),
+        status="failure",
+    )
+    spend.add(key, spent)
 
 
 def _model_group(kwargs: dict[str, Any]) -> str:

@@ -24,8 +24,9 @@ PATCH = {"syntax": "lark", "definition": 'start: "*** Begin Patch" /.+/'}
 # The models that LiteLLM reaches in other APIs' words: by /responses alone, and by /chat/completions alone.
 BRIDGED = {"up-responses": "openai/responses/gpt-4o", "up-codex": "openai/gpt-5-codex", "up-vllm": "hosted_vllm/llama"}
 # And through a pattern, another name, and a stored credential.
-NAMED = ("wild/gpt-4o", "up-alias", "up-stored")
+NAMED = ("wild/gpt-4o", "up-alias", "up-stored", "up-home")
 MODELS = ("up-chat", "up-claude", *BRIDGED, *NAMED)
+HOME_KEY = "key-of-the-provider-at-home"
 # What an operator may have a deployment add.
 OWN: dict[str, Any] = {
     "model": "openai/gpt-4o",
@@ -184,7 +185,13 @@ pii: {mode: mask, entities: {EMAIL_ADDRESS: mask}}
 
 
 def started(
-    postgres: Postgres, redis_server: Redis, upstream: Upstream, folder: Path, *, program: tuple[str, ...] = ()
+    postgres: Postgres,
+    redis_server: Redis,
+    upstream: Upstream,
+    folder: Path,
+    *,
+    program: tuple[str, ...] = (),
+    elsewhere: dict[str, str] | None = None,
 ) -> Gateway:
     path = config_with_upstream(upstream.url, folder)
     config = yaml.safe_load(path.read_text())
@@ -195,14 +202,24 @@ def started(
     config["model_list"] += [
         {"model_name": "wild/*", "litellm_params": {**provider, "model": "openai/*"}},
         {"model_name": "up-own", "litellm_params": {**provider, **OWN}},
+        # Its address is the provider's own.
+        {"model_name": "up-home", "litellm_params": {"model": "openai/gpt-4o", "api_key": HOME_KEY}},
         {"model_name": "up-stored", "litellm_params": {"model": "openai/gpt-4o", "litellm_credential_name": "stored"}},
     ]
     config["credential_list"] = [{"credential_name": "stored", "credential_values": provider, "credential_info": {}}]
     config["router_settings"]["model_group_alias"] = {"up-alias": "up-chat"}
+    if program:  # so that LiteLLM does not refuse what the edge would
+        config["general_settings"]["allow_client_side_credentials"] = True
     path.write_text(yaml.safe_dump(config))
     policy = folder / "policy.yaml"
     policy.write_text(_POLICY)
-    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environ = {
+        "GATEHOUSE_SETTLE_GRACE_SECONDS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+        "OPENAI_BASE_URL": upstream.url,
+        "OPENAI_API_KEY": HOME_KEY,
+        **(elsewhere or {}),
+    }
     server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy, environ=environ)
     if program:
         server.server.command = [sys.executable, *program, *server.server.command[1:]]
@@ -220,13 +237,26 @@ def guarded(
 
 
 @pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Upstream]:
+    """A provider that no deployment is of."""
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def unguarded(
-    postgres: Postgres, redis_server: Redis, recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres,
+    redis_server: Redis,
+    recording_upstream: Upstream,
+    elsewhere: Upstream,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     """The same, without what the edge refuses."""
     folder = tmp_path_factory.mktemp("unguarded")
     program = ("-m", "tests.support.unguarded_gateway")
-    server = started(postgres, redis_server, recording_upstream, folder, program=program)
+    environ = {"DEEPSEEK_API_BASE": elsewhere.url, "GATEHOUSE_TEST_BLIND": str(folder / "blind")}
+    server = started(postgres, redis_server, recording_upstream, folder, program=program, elsewhere=environ)
     yield server
     server.close()
 
@@ -350,6 +380,71 @@ def test_what_was_not_admitted_is_stopped(unguarded: Gateway, upstream: Upstream
     assert line["data"]["error"] == "egress_mismatch"
     assert f"({place})" in stops(unguarded)[-1]
     assert SECRET not in unguarded.output.read_text()
+
+
+def test_a_form_says_no_more_than_was_admitted(unguarded: Gateway, upstream: Upstream) -> None:
+    for fields in ({}, {"custom_llm_provider": "deepseek"}, {"organization": SECRET}, {"max_retries": "9"}):
+        upstream.requests.clear()
+        with unguarded.client() as client:
+            form = {"model": "up-transcription", **fields}
+            answer = client.post("/v1/audio/transcriptions", data=form, files={"file": ("a.wav", b"RIFF")})
+        assert (answer.status_code, len(upstream.requests)) == ((500, 0) if fields else (200, 1)), answer.text
+        assert ("egress_mismatch" in answer.text) is bool(fields)
+
+
+@pytest.fixture
+def blind(unguarded: Gateway) -> Iterator[Gateway]:
+    """Without the look in LiteLLM's hook either: what is left is the HTTP transport's."""
+    marker = Path(unguarded.server.env["GATEHOUSE_TEST_BLIND"])
+    marker.touch()
+    yield unguarded
+    marker.unlink()
+
+
+# Each has LiteLLM send a call to another host, or with another credential; LiteLLM's own defence is off too.
+MISDIRECTED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "another provider": ("credential", "/v1/chat/completions", "up-home", {"custom_llm_provider": "deepseek"}),
+    "another key": (
+        "credential",
+        "/v1/chat/completions",
+        "up-chat",
+        {"headers": {"authorization": f"Bearer {SECRET}"}},
+    ),
+    "another host": ("credential", "/v1/chat/completions", "up-chat", {"api_base": ""}),
+    "its bridge": ("credential", "/v1/messages", "up-chat", {"api_base": ""}),
+    "another host, its own key": ("host", "/v1/chat/completions", "up-chat", {"api_base": "", "api_key": SECRET}),
+    "in Anthropic's words": ("host", "/v1/messages", "up-claude", {"api_base": "", "api_key": SECRET}),
+}
+
+
+@pytest.mark.parametrize("case", MISDIRECTED)
+def test_nothing_goes_to_another_host_or_with_another_credential(
+    blind: Gateway, upstream: Upstream, elsewhere: Upstream, case: str
+) -> None:
+    place, route, model, fields = MISDIRECTED[case]
+    elsewhere.reset()
+    if "api_base" in fields:
+        fields = fields | {"api_base": elsewhere.url}
+    with blind.client() as client:
+        answer = client.post(route, json=ROUTES[route](model=model, **fields))
+    assert (elsewhere.requests, upstream.requests) == ([], []), answer.text
+    assert (answer.status_code, answer.headers.get("x-should-retry")) == (500, "false"), answer.text
+    assert "egress_mismatch" in answer.text
+    assert f"({place})" in stops(blind)[-1]
+    assert SECRET not in blind.output.read_text()
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+@pytest.mark.parametrize("model", ["up-chat", "up-claude"])
+def test_a_provider_cannot_send_a_call_elsewhere(
+    guarded: Gateway, upstream: Upstream, elsewhere: Upstream, model: str, status: int
+) -> None:
+    elsewhere.reset()
+    upstream.status, upstream.location = status, f"{elsewhere.url}/anywhere"
+    with guarded.client() as client:
+        answer = client.post("/v1/chat/completions", json={"model": model, "messages": HELLO})
+    assert answer.status_code >= 500, answer.text
+    assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("breaks", ["cut", "ends"])

@@ -25,12 +25,12 @@ def only_line(gateway: Gateway, call_id: str) -> dict[str, Any]:
     return line
 
 
-def send_and_leave(gateway: Gateway, body: dict[str, Any], *, after_bytes: int) -> None:
+def send_and_leave(gateway: Gateway, body: dict[str, Any], *, after_bytes: int, key: str = MASTER_KEY) -> None:
     """Send a chat request on a raw socket and drop the connection once `after_bytes` of the answer came."""
     payload = httpx.Request("POST", gateway.url, json=body).content
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer {MASTER_KEY}\r\ncontent-length: {len(payload)}\r\n\r\n"
+        f"authorization: Bearer {key}\r\ncontent-length: {len(payload)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
         connection.sendall(head.encode() + payload)

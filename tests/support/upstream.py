@@ -36,6 +36,7 @@ class Upstream:
             `unsaid` its last line alone, `half` is JSON that stops, `no json` is a proxy's page under the right type,
             `page` the same under its own.
         sends: that many bytes of one text instead, in a stream one event; `says_size` has it say so in its headers.
+        location: where an answer with a status of 3xx leads to.
         on_request: called before the answer, in the server's thread.
     """
 
@@ -49,6 +50,7 @@ class Upstream:
         self.breaks: str | None = None
         self.sends = 0
         self.says_size = False
+        self.location: str | None = None
         self.on_request: Callable[[], None] | None = None
         self.port = free_port()
         routes = [
@@ -83,6 +85,7 @@ class Upstream:
         self.breaks = None
         self.sends = 0
         self.says_size = False
+        self.location = None
         self.on_request = None
 
     @property
@@ -103,7 +106,9 @@ class Upstream:
         await asyncio.sleep(self.delay_s)
         if self.status != 200:
             return JSONResponse(
-                {"error": {"message": "upstream says no", "type": "server_error"}}, status_code=self.status
+                {"error": {"message": "upstream says no", "type": "server_error"}},
+                status_code=self.status,
+                headers={"location": self.location} if self.location else None,
             )
         if path.endswith("/audio/speech"):
             return Response(b"ID3-not-really-audio", media_type="audio/mpeg")

@@ -28,6 +28,63 @@ def caller_bounds() -> CallerBounds:
     )
 
 
+_POLICIES: Final = ("retry_policy", "model_group_retry_policy")
+
+
+def retries_asked(body: Mapping[str, Any]) -> int | None:
+    """The retries that a request asks for, or the settings that are stored with its key or team; None for neither."""
+    stored = body.get("router_settings_override") or {}
+    asked = body.get("num_retries")
+    if asked is None:
+        asked = stored.get("num_retries")
+    by_policy = max((_most(stored.get(name)) for name in _POLICIES), default=0)
+    if not isinstance(asked, int):
+        return by_policy or None
+    return max(asked, by_policy) if asked else 0
+
+
+def bound_stored(settings: Any) -> None:
+    """Lower the retries that are stored with a key or its team to those that config.yaml has for calls."""
+    if not isinstance(settings, dict):
+        return
+    router = proxy_server.llm_router
+    most = max(caller_bounds().num_retries, *(_most(getattr(router, name, None)) for name in _POLICIES))
+    for name in ("num_retries", *_POLICIES):
+        if name in settings:
+            settings[name] = _lowered(settings[name], most)
+
+
+def _lowered(value: Any, most: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _lowered(inner, most) for name, inner in value.items()}
+    return min(value, most) if isinstance(value, int | float) else value
+
+
+def max_attempts(group: str, retries: int | None) -> int:
+    """How often one call may be sent to the deployments of a group.
+
+    Args:
+        retries: those that are asked for; None where the configuration alone counts.
+    """
+    router = proxy_server.llm_router
+    params = [each["litellm_params"] for each in router.get_model_list(model_name=group) or ()] if router else []
+    if retries is None:
+        own = [int(value) for each in params if str(value := each.get("num_retries")).isdigit()]
+        retries = max(caller_bounds().num_retries, *own, 0)
+    if retries:
+        retries = max(retries, *(_most(getattr(router, name, None)) for name in _POLICIES))
+    # A group whose deployments have an order is tried once in each.
+    return (1 + retries) * (len({each.get("order") for each in params}) or 1)
+
+
+def _most(policy: Any) -> int:
+    """The most retries that a policy of LiteLLM's has for any error, or any of the policies of groups."""
+    values = policy.model_dump() if hasattr(policy, "model_dump") else policy
+    if not isinstance(values, Mapping):
+        return 0
+    return max((value if isinstance(value, int) else _most(value) for value in values.values()), default=0)
+
+
 def deployment_params(model_id: object) -> Mapping[str, Any] | None:
     """Return the parameters of the operator's deployment with this id, or None where there is none."""
     router = proxy_server.llm_router

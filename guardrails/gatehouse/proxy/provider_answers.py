@@ -13,11 +13,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
+import aiohttp
 import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
-from gatehouse.call import CallScope, current_scope
+from gatehouse.call import Attempt, CallScope, current_attempt, current_scope
 from gatehouse.errors import AnswerTooLarge, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
+from gatehouse.proxy.destinations import Destinations, leads_away, misdirected, stop
 from gatehouse.sse import EventStream, EventTooLarge
 
 Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
@@ -63,7 +65,7 @@ def watched(handle: Handle, max_bytes: int) -> Handle:
             return await handle(transport, request)
         _ask_again(scope, request)
         request.headers["accept-encoding"] = "gzip, deflate"
-        response = await handle(transport, request)
+        response = await _sent(scope, request, lambda: handle(transport, request))
         try:
             stream = _Answer(scope, request, response, max_bytes)
         except httpx.TransportError:
@@ -78,6 +80,93 @@ def watched(handle: Handle, max_bytes: int) -> Handle:
 
     watching.unwatched = handle  # type: ignore[attr-defined]
     return watching
+
+
+_destinations = Destinations()
+# OpenAI's clients number their attempts, and obey this header of an answer.
+_COUNT: Final = "x-stainless-retry-count"
+_SHOULD_RETRY: Final = "x-should-retry"
+
+
+async def _sent(
+    scope: CallScope, request: httpx.Request, send: Callable[[], Awaitable[httpx.Response]]
+) -> httpx.Response:
+    """Send a request where it may go, and as often as it may be sent.
+
+    Raises:
+        httpx.RemoteProtocolError: it is not sent to another host than the operator's, or with another credential.
+        httpx.TransportError: it failed, or failed before and may not be sent again.
+    """
+    attempt = current_attempt.get()
+    if attempt is None:  # of what LiteLLM does beside the call
+        return await send()
+    known = _destinations.all()
+    place = misdirected(request, known, attempt.deployment)
+    if place is not None:
+        known = _destinations.all(anew=True)
+        place = misdirected(request, known, attempt.deployment)
+    if place is not None:
+        raise httpx.RemoteProtocolError(stop(scope, place, "a request to a provider").message, request=request)
+    if request.method != "POST":
+        return await send()
+    key = _key(request)
+    _check_repeated(attempt, key)
+    billed, attempt.sent, attempt.unanswered = attempt.unanswered, True, True
+    try:
+        response = await send()
+    except Exception as error:
+        if _never_left(error):
+            attempt.unanswered = billed
+        else:
+            attempt.failed[key] = error
+        raise
+    if response.status_code >= 300:
+        attempt.unanswered = billed
+    if leads_away(response, request, known):
+        await response.aclose()
+        raise httpx.RemoteProtocolError(stop(scope, "host", "a redirect").message, request=request)
+    if response.is_error and (count := request.headers.get(_COUNT, "")).isdecimal() and int(count) >= attempt.repeats:
+        response.headers[_SHOULD_RETRY] = "false"
+    return response
+
+
+def _key(request: httpx.Request) -> object:
+    """What tells a request that is sent again from another one."""
+    try:
+        return str(request.url), request.content
+    except httpx.RequestNotRead:
+        return str(request.url), None
+
+
+def _check_repeated(attempt: Attempt, key: object) -> None:
+    """Have a client that sends something again by itself fail as it did, where its deployment does not say so.
+
+    Raises:
+        Exception: how it failed before.
+    """
+    # Without a look at the key where there is nothing: that reads the whole of a request.
+    failed = attempt.failed.get(key) if attempt.failed else None
+    if failed is None:
+        return
+    if attempt.repeated >= attempt.repeats:
+        raise failed
+    attempt.repeated += 1
+
+
+def _note_failed(request: httpx.Request, error: Exception) -> None:
+    """Note that an answer broke off, so that its request is not sent again unasked."""
+    attempt = current_attempt.get()
+    if attempt is not None:
+        attempt.failed[_key(request)] = error
+
+
+def _never_left(error: Exception) -> bool:
+    """Whether an error says that nothing was sent: there was no connection."""
+    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return False
+    # aiohttp's errors for a connection that broke are taken for the same.
+    cause = error.__cause__
+    return not isinstance(cause, aiohttp.ClientOSError) or isinstance(cause, aiohttp.ClientConnectorError)
 
 
 def _ask_again(scope: CallScope, request: httpx.Request) -> None:
@@ -128,6 +217,7 @@ class _Answer(httpx.AsyncByteStream):
         except EventTooLarge:
             raise self._fail(AnswerTooLarge, _EVENT_TOO_LARGE) from None
         except httpx.HTTPError as error:
+            _note_failed(self._request, error)
             # LiteLLM has an error of its own for what comes too late; only in some streams it swallows that too.
             late = self._events is None and isinstance(error, httpx.TimeoutException)
             if self._must_come and not late and self._scope.provider_failed is None:
@@ -156,7 +246,9 @@ class _Answer(httpx.AsyncByteStream):
 
     def _fail(self, kind: type[ProviderFailed], message: str) -> httpx.RemoteProtocolError:
         self._scope.provider_failed = kind(message, str(self._request.url))
-        return httpx.RemoteProtocolError(message, request=self._request)
+        error = httpx.RemoteProtocolError(message, request=self._request)
+        _note_failed(self._request, error)
+        return error
 
     async def aclose(self) -> None:
         await self._response.aclose()
