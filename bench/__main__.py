@@ -1,7 +1,8 @@
 """`python -m bench`: how many requests the gateway does for each one that the same gateway without the plugin, and
 LiteLLM as pip installs it, do beside it on the same machine in the same minutes. `python -m bench ledger` measures the
 ledger instead, `python -m bench pipeline` the policy, the screens and the masking of personal data, `python -m bench
-approvals` how soon a call that is held goes on once it is approved.
+approvals` how soon a call that is held goes on once it is approved, `python -m bench egress` the second look at what is
+about to be sent.
 """
 
 from __future__ import annotations
@@ -106,6 +107,10 @@ if __name__ == "__main__":
             from bench import pipeline
 
             pipeline.main(sys.argv[2:])
+        elif sys.argv[1:2] == ["egress"]:
+            from bench import egress
+
+            egress.main(sys.argv[2:])
         elif sys.argv[1:2] == ["approvals"]:
             from bench import approvals
 
