@@ -44,6 +44,11 @@ class Caller:
     end_user: str | None = None
     team_id: str | None = None
 
+    @property
+    def turns(self) -> str:
+        """In whose turns work is done for them: their key's, or where they came without one, their user's."""
+        return self.key_hash or self.user or self.team or "unnamed"
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:

@@ -79,7 +79,7 @@ class Deciding:
                     scope.facts = stages.facts_of(call, request, estimate, (), scope.started_at)
                     raise
             with metrics.stage_seconds.labels("scan").time():
-                scans = await examining.scan(governance, request.texts)
+                scans = await examining.scan(governance, request.texts, call.caller.turns)
                 scope.facts = stages.facts_of(call, request, estimate, scans, scope.started_at)
             if policy.screens is not None:
                 hits = [hit for scan in scans for hit in scan.hits]

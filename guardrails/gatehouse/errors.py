@@ -17,7 +17,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
 |-- TooSlow             408  the body did not come in time
 |-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
-|-- TooManyRequests   429  as many requests of one key wait for approval as may
+|-- TooManyRequests     429  the caller has as much under way, or waiting for approval, as one may
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 |-- EgressMismatch    500  what was about to be sent is not what was admitted
 |-- PlaceholdersCollide 500  two values of the request would have one placeholder
@@ -229,13 +229,12 @@ class TooSlow(GovernanceError):
 
 
 class TooManyRequests(GovernanceError):
-    """As many requests of one key are open as may be."""
+    """The caller has as much under way, or waiting for approval, as one caller may; others are served."""
 
     status = 429
     code = "too_many_requests"
     kind = "rate_limit_error"
-    # People decide: asking sooner changes nothing.
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "30"}
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
 
 
 class ProviderFailed(GovernanceError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -45,8 +44,11 @@ def read(
         ) from None
 
 
-async def scan(governance: Governance, texts: Sequence[TextPart]) -> list[Scan]:
+async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -> list[Scan]:
     """What is in each text.
+
+    Args:
+        caller: whose turns it takes.
 
     Raises:
         GovernanceError: that cannot be known, and policy.yaml does not let such calls through.
@@ -54,16 +56,16 @@ async def scan(governance: Governance, texts: Sequence[TextPart]) -> list[Scan]:
     scanner = governance.scanner
     if scanner is None:
         return [NOTHING] * len(texts)
-    try:
-        return await scanner.scan([part.text for part in texts])
-    except ScanFailed as failed:
-        metrics.stage_errors.labels("scan", failed.reason).inc()
-        refusal = stages.not_scanned(governance.policy, failed)
-        if refusal is not None:
-            raise refusal from None
-    # Let through by name: what can be scanned still is.
-    each = await asyncio.gather(*(scanner.scan([part.text]) for part in texts), return_exceptions=True)
-    return [found[0] if isinstance(found, list) else NOTHING for found in each]
+    # Where policy.yaml lets a text through that cannot be scanned, those that can be still are.
+    for scanned in (scanner.scan, scanner.scan_if_possible):
+        try:
+            return await scanned([part.text for part in texts], caller)
+        except ScanFailed as failed:
+            metrics.stage_errors.labels("scan", failed.reason).inc()
+            refusal = stages.not_scanned(governance.policy, failed)
+            if refusal is not None:
+                raise refusal from None
+    return [NOTHING] * len(texts)
 
 
 def ruled(facts: Facts, governance: Governance) -> Ruling:

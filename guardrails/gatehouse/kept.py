@@ -56,14 +56,18 @@ class Kept:
 
     async def redacted(self, governance: Governance, call: GovernedCall, text: str | None) -> str | None:
         """The text with all personal data masked; None where it could not be scanned."""
-        return await self.redacted_in(governance, self.scope(governance, call), text)
+        return await self.redacted_in(governance, self.scope(governance, call), text, call.caller.turns)
 
-    async def redacted_in(self, governance: Governance, scope: str, text: str | None) -> str | None:
-        """As `redacted`, by the scope of a call that another gateway may have decided on."""
+    async def redacted_in(self, governance: Governance, scope: str, text: str | None, caller: str) -> str | None:
+        """As `redacted`, by the scope of a call that another gateway may have decided on.
+
+        Args:
+            caller: whose turns at the scanner it takes.
+        """
         if text is None or governance.scanner is None or governance.redaction is None:
             return None
         try:
-            (scan,) = await governance.scanner.scan([text])
+            (scan,) = await governance.scanner.scan([text], caller)
         except ScanFailed as failed:
             metrics.stage_errors.labels("redact", failed.reason).inc()
             return None

@@ -19,7 +19,7 @@ import psycopg
 from gatehouse.audit import reported
 from gatehouse.audit.recorder import Recorder
 from gatehouse.audit.reported import Report
-from gatehouse.call import CallScope, GovernedCall
+from gatehouse.call import Caller, CallScope, GovernedCall
 from gatehouse.clock import now
 from gatehouse.db import library
 from gatehouse.db.calls import Connection
@@ -50,6 +50,11 @@ class Admitted:
     policies: tuple[str, ...]
     expires_at: datetime
     originals: Mapping[str, str] = field(repr=False)
+
+
+def _turns(call: LibraryCall) -> str:
+    caller = call.request.get("caller") or {}
+    return Caller(caller.get("key_hash"), user=caller.get("user"), team=caller.get("team")).turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Library:
         """
         call = await self._find(call_id, is_theirs)
         if call.open:
-            answer, blocked = await self._pipeline.heard(report.answer, call.masking_scope)
+            answer, blocked = await self._pipeline.heard(report.answer, call.masking_scope, _turns(call))
             said = reported.kept(report, call, answer, blocked)
             if await self._database(lambda connection: library.report(connection, call_id, said)):
                 self._recorder.seal_reported()

@@ -136,11 +136,12 @@ class Pipeline:
         scope.answer_blocked = error
         metrics.blocks.labels(error.code).inc()
 
-    async def heard(self, answer: str | None, scope: str) -> tuple[str | None, GovernanceError | None]:
+    async def heard(self, answer: str | None, scope: str, caller: str) -> tuple[str | None, GovernanceError | None]:
         """Look at an answer that a caller had from the model themselves.
 
         Args:
             scope: where the same value has the same placeholder as in their call.
+            caller: whose turns at the scanner it takes.
 
         Returns:
             what is kept of it, and why it would not have been passed on.
@@ -154,7 +155,7 @@ class Pipeline:
             metrics.blocks.labels(blocked.code).inc()
             return None, blocked
         if self._kept.mode is ContentMode.REDACTED:
-            return await self._kept.redacted_in(governance, scope, answer), None
+            return await self._kept.redacted_in(governance, scope, answer, caller), None
         return (answer if self._kept.keeps_text else None), None
 
     @property

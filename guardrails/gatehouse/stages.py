@@ -19,7 +19,14 @@ from gatehouse.decision import Obligation
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.reaches import reaches
 from gatehouse.dialects.requested import LENGTHS
-from gatehouse.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, PolicyDenied
+from gatehouse.errors import (
+    ContentBlocked,
+    GovernanceError,
+    GovernanceUnavailable,
+    PiiBlocked,
+    PolicyDenied,
+    TooManyRequests,
+)
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import ScanFailed
 from gatehouse.pii.masking import Mask, Placeholders
@@ -133,8 +140,15 @@ def personal_data(config: PiiConfig, scans: Iterable[Scan]) -> None:
         )
 
 
+_CROWDED = (
+    "Your key has as much new text waiting to be scanned as one key may. Wait for the calls under way, then ask again."
+)
+
+
 def not_scanned(policy: Policy, failed: ScanFailed) -> GovernanceError | None:
     """The refusal of a call whose text could not be scanned; None where policy.yaml lets it through by name."""
+    if failed.reason == "crowded":  # no fault of the scanner's, so that no policy lets it through
+        return TooManyRequests(_CROWDED)
     pii, screens = policy.pii, policy.screens
     pii_denies = pii is not None and pii.on_error == "deny"
     if not pii_denies and (screens is None or screens.on_error != "deny"):

@@ -17,6 +17,7 @@ import uvloop
 from gatehouse.errors import SetupError
 from gatehouse.pii.config import CustomPattern, CustomRecognizer, Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.scanning import scanner as scanner_module
 from gatehouse.scanning.config import Scan, ScanConfig
 from gatehouse.scanning.scanner import Scanner
 
@@ -108,6 +109,126 @@ async def test_cancelled_callers_leave_nothing_behind(scanner: Scanner) -> None:
     assert not scanner._pending
     await asyncio.sleep(0)
     assert not scanner._tasks
+
+
+class Held:
+    """A scanner whose processes stand still until `go`, so that what is asked for meanwhile waits in order."""
+
+    def __init__(self, scanner: Scanner) -> None:
+        self.scanner = scanner
+        self.done: list[str] = []
+        self._asked: list[asyncio.Task[None]] = []
+        for pid in workers_of(scanner):
+            os.kill(pid, signal.SIGSTOP)
+
+    async def ask(self, caller: str, *texts: str) -> asyncio.Task[None]:
+        async def asked() -> None:
+            try:
+                await self.scanner.scan(texts, caller)
+                self.done.append(caller)
+            except ScanFailed as failed:
+                self.done.append(f"{caller} {failed.reason}")
+
+        task = asyncio.create_task(asked())
+        self._asked.append(task)
+        await asyncio.sleep(0)
+        return task
+
+    async def go(self) -> list[str]:
+        for pid in workers_of(self.scanner):
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.gather(*self._asked)
+        return self.done
+
+
+async def test_a_callers_queue_is_nobody_elses_wait(scanner: Scanner) -> None:
+    held = Held(scanner)
+    for number in range(30):
+        await held.ask("hostile", f"{number} " + "x " * 20_000)
+    await held.ask("other", MAIL)
+    assert (await held.go()).index("other") <= 1
+
+
+async def test_what_many_others_want_too_is_scanned_in_the_first_of_their_turns(scanner: Scanner) -> None:
+    held = Held(scanner)
+    for number in range(10):
+        await held.ask("hostile", f"{number} " + "x " * 20_000)
+    await held.ask("hostile", MAIL, "last " + "x " * 20_000)
+    await held.ask("other", MAIL)
+    assert (await held.go()).index("other") <= 1
+    assert held.done.count("hostile") == 11
+
+
+async def test_what_one_caller_may_have_waiting_is_bounded(scanner: Scanner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanner._turns, "_max_waiting", 10_000)
+    held = Held(scanner)
+    texts = [f"{number} " + "x" * 6_000 for number in range(8)]
+    for text in texts:  # the first is being scanned, the second waits: there is no room for a third
+        await held.ask("hostile", text)
+    await held.ask("hostile", texts[0], texts[1])  # what waits already is no more of it
+    await held.ask("other", MAIL, "y" * 6_000)
+    done = await held.go()
+    assert done.count("hostile crowded") == 6
+    assert done.count("hostile") == 3
+    assert done.count("other") == 1
+    assert len((await scanner.scan([texts[5]], "hostile"))[0].findings) == 0
+
+
+async def test_a_first_call_gets_in_whatever_its_size(scanner: Scanner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanner._turns, "_max_waiting", 10)
+    assert len(await scanner.scan([f"{number} {MAIL}" for number in range(50)], "caller")) == 50
+
+
+async def test_a_text_that_fails_beside_a_hostile_one_is_scanned_for_others(scanner: Scanner) -> None:
+    held = Held(scanner)
+    await held.ask("hostile", "hostile", MAIL)
+    await held.ask("other", MAIL)  # which is on its way in the hostile caller's turn
+    os.kill(workers_of(scanner)[0], signal.SIGKILL)
+    await asyncio.gather(*held._asked)
+    assert sorted(held.done) == ["hostile worker_crashed", "other"]
+    assert not scanner._pending
+
+
+async def test_one_of_two_processes_is_kept_for_short_texts() -> None:
+    scanner = Scanner(SLOW, workers=2)
+    await scanner.start()
+    try:
+        held = Held(scanner)
+        for number in range(3):
+            await held.ask("hostile", f"{number} " + "x " * 20_000)
+        assert len(scanner._idle) == 1
+        await held.ask("hostile", MAIL)
+        assert not scanner._idle
+        assert sorted(await held.go()) == ["hostile"] * 4
+    finally:
+        await scanner.close()
+
+
+async def test_what_is_begun_ahead_comes_after_what_is_asked_for(scanner: Scanner) -> None:
+    held = Held(scanner)
+    await held.ask("one", "first")
+    scanner.begin([f"ahead {number} " + "x " * 20_000 for number in range(20)])
+    await held.ask("other", MAIL)
+    assert (await held.go())[-1] == "other"
+    assert len(scanner._pending) >= 19
+
+
+async def test_without_a_turn_for_too_long_a_caller_is_told_to_come_back(
+    scanner: Scanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner_module, "_WAIT_S", 0.05)
+    held = Held(scanner)
+    first = await held.ask("one", "first")
+    await (await held.ask("other", MAIL))
+    assert held.done == ["other busy"]
+    assert not first.done()  # it has had its turn, and its own time
+    assert sorted(await held.go()) == ["one", "other busy"]
+    assert len((await scanner.scan([MAIL], "other"))[0].findings) == 1
+
+
+async def test_what_can_be_scanned_is_beside_what_cannot(scanner: Scanner) -> None:
+    texts = ["a" * 5_000, MAIL, "x" * 200_001, MAIL, ""]
+    assert [len(each.findings) for each in await scanner.scan_if_possible(texts)] == [0, 1, 0, 1, 0]
 
 
 async def test_after_close_no_process_is_left_and_scans_fail() -> None:

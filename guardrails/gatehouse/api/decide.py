@@ -65,7 +65,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         410: "Nobody reported the call in time.",
         413: "It may use more than one request of yours may.",
         422: "A budget is exhausted.",
-        429: "A budget is exhausted, or as many requests of the key wait for approval as may.",
+        429: "A budget is exhausted, or the key has as much under way, or waiting for approval, as one key may.",
         503: "A part that the decision needs is not there. Try again soon.",
     }.items()
 }

@@ -19,7 +19,8 @@ class ScanFailed(Exception):
     """A text could not be scanned to its end; whoever asked must block, never skip.
 
     Attributes:
-        reason: `timeout`, `too_long`, `worker_crashed`, `busy`, `closed` or `unavailable`. Never anything of the text.
+        reason: `timeout`, `too_long`, `worker_crashed`, `busy`, `crowded`, `closed` or
+            `unavailable`. Never anything of the text.
     """
 
     def __init__(self, reason: str) -> None:

@@ -1,5 +1,8 @@
 """Scans texts in warmed processes: each distinct text once, within its time, or `ScanFailed`; never a skip.
 
+Callers take turns (`guards.fair_turns`), and one process is kept free of long texts where there are several: a short
+text waits for what is being scanned, and not for what another caller has sent before it.
+
 The processes are plain children that speak over pipes and not a process pool of the standard library's: one that hangs
 or dies is ended and replaced by itself, without breaking the others' work, and none imports the server's main module.
 """
@@ -9,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gatehouse.errors import SetupError
+from gatehouse.guards.fair_turns import WHEN_IDLE, Entry, FairTurns
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.scanning.config import NOTHING, Scan, ScanConfig
 from gatehouse.scanning.worker import HEADER, frame
@@ -32,8 +37,14 @@ _BATCH_TEXTS = 32
 _START_S = 60.0
 # Over the time that the worker gives itself, before the process is taken for stuck.
 _GRACE_S = 2.0
-# How long a text waits for a free worker before the caller is told to come back.
+# How long none of a call's texts gets its turn before the caller is told to come back.
 _WAIT_S = 10.0
+# A longer text takes more than a tenth of a second, at its worst.
+_LONGEST_SHORT = 32_768
+# What a caller may have waiting: some ten seconds of one process's work, at its worst.
+_MAX_WAITING = 4_000_000
+# A text's part of a trip.
+_PER_TEXT = 100
 _RESTART_S = 1.0
 _ENTRY_BYTES, _FINDING_BYTES = 200, 150
 
@@ -129,6 +140,46 @@ class _Worker:
         await self._process.wait()
 
 
+class _Text:
+    """A text that waits for its scan, or is being scanned; by several calls it may be asked for at once."""
+
+    __slots__ = ("calls", "entries", "key", "running", "text")
+
+    def __init__(self, key: bytes, text: str) -> None:
+        self.key, self.text = key, text
+        self.calls: list[_Call] = []
+        self.entries: list[Entry[_Text]] = []
+        self.running = False
+
+
+class _Call:
+    """What one caller asked for at once: over when all of it is known or, unless it goes on, one scan has failed."""
+
+    __slots__ = ("caller", "failed", "found", "goes_on", "left", "number", "over", "running", "turns")
+
+    def __init__(self, caller: str, number: int, *, goes_on: bool = False) -> None:
+        self.caller, self.number, self.goes_on = caller, number, goes_on
+        self.found: dict[bytes, Scan] = {}
+        self.left = self.running = self.turns = 0
+        self.failed: str | None = None
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """One of the texts is being scanned."""
+        self.turns += 1
+        self.running += 1
+
+    def note(self, key: bytes, result: _Result) -> None:
+        """What came of the scan of a text."""
+        self.left -= 1
+        if isinstance(result, str):
+            self.failed = self.failed or result
+        else:
+            self.found[key] = result
+        if (not self.left or (self.failed and not self.goes_on)) and not self.over.done():
+            self.over.set_result(None)
+
+
 class Scanner:
     """The scanner of one configuration. `start` before the first scan, `close` at the end; one event loop."""
 
@@ -138,9 +189,12 @@ class Scanner:
         self._digest = config.digest()
         self._count = workers
         self._cache = _Cache(cache_bytes)
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
-        self._pending: dict[bytes, asyncio.Future[_Result]] = {}
+        self._on_long = 0
+        self._turns: FairTurns[_Text] = FairTurns(max_waiting=_MAX_WAITING, longest=_LONGEST_SHORT)
+        self._pending: dict[bytes, _Text] = {}
+        self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -164,8 +218,11 @@ class Scanner:
             await self.close()
             raise
 
-    async def scan(self, texts: Sequence[str]) -> list[Scan]:
+    async def scan(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
         """What is in each text.
+
+        Args:
+            caller: whose turn it takes.
 
         Raises:
             ScanFailed: at least one could not be scanned; the caller blocks.
@@ -174,46 +231,119 @@ class Scanner:
             raise ScanFailed("closed")
         if any(len(text) > self._config.max_chars for text in texts):
             raise ScanFailed("too_long")
-        keys, known, waiting = self._look_up(texts)
-        # A caller that is cancelled leaves; the scan goes on for whoever else waits, and ends within its time.
-        if waiting:
-            await asyncio.wait(waiting.values())
-        for key, future in waiting.items():
-            result = future.result()
-            if isinstance(result, str):
-                raise ScanFailed(result)
-            known[key] = result
-        return [known[key] for key in keys]
+        call = _Call(caller, next(self._numbers))
+        keys = self._ask(call, texts)
+        await self._wait(call)
+        if call.failed is not None:
+            raise ScanFailed(call.failed)
+        return [call.found[key] for key in keys]
+
+    async def scan_if_possible(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
+        """As `scan`, where texts that cannot be scanned count as those in which there is nothing.
+
+        Raises:
+            ScanFailed: the caller has as much waiting as they may (`crowded`).
+        """
+        if self._closed or not self._count:
+            return [NOTHING] * len(texts)
+        call = _Call(caller, next(self._numbers), goes_on=True)
+        short = [text if len(text) <= self._config.max_chars else "" for text in texts]
+        keys = self._ask(call, short)
+        await self._wait(call)
+        return [call.found.get(key, NOTHING) for key in keys]
+
+    async def _wait(self, call: _Call) -> None:
+        """Wait for a call's texts. A caller that is cancelled leaves; the scan goes on for whoever else waits, and ends
+        within its time."""
+        while call.left:
+            turns = call.turns
+            done, _ = await asyncio.wait((call.over,), timeout=_WAIT_S)
+            if done:
+                return
+            if call.turns == turns and not call.running:
+                call.failed = "busy"
+                return
 
     def begin(self, texts: Sequence[str]) -> None:
-        """Begin to scan what will be asked for soon. What fails is scanned again when it is."""
-        if not self._closed and self._count and all(len(text) <= self._config.max_chars for text in texts):
-            self._look_up(texts)
+        """Begin to scan what will be asked for soon, when nobody else waits. What fails is scanned again then."""
+        if self._closed or not self._count or any(len(text) > self._config.max_chars for text in texts):
+            return
+        with contextlib.suppress(ScanFailed):
+            self._ask(_Call(WHEN_IDLE, next(self._numbers)), texts)
 
-    def _look_up(
-        self, texts: Sequence[str]
-    ) -> tuple[list[bytes], dict[bytes, Scan], dict[bytes, asyncio.Future[_Result]]]:
-        """The texts' keys, what is known of them, and what is under way for the others."""
+    def _ask(self, call: _Call, texts: Sequence[str]) -> list[bytes]:
+        """Note what is known of a call's texts, and have the others scanned.
+
+        Returns:
+            the texts' keys.
+
+        Raises:
+            ScanFailed: its caller has as much waiting as they may (`crowded`).
+        """
         keys = [self._key(text) for text in texts]
-        known: dict[bytes, Scan] = {}
-        waiting: dict[bytes, asyncio.Future[_Result]] = {}
         missing: dict[bytes, str] = {}
         for key, text in zip(keys, texts, strict=True):
-            if key in known or key in waiting or key in missing:
+            if key in call.found or key in missing:
                 continue
             if (scan := self._cache.get(key)) is not None:
-                known[key] = scan
-            elif (future := self._pending.get(key)) is not None:
-                waiting[key] = future
+                call.found[key] = scan
             else:
                 missing[key] = text
-        for batch in _batches(missing, self._idle.qsize()):
-            for key in batch:
-                waiting[key] = self._pending[key] = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._run(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return keys, known, waiting
+        more = sum(_size(text) for key, text in missing.items() if not self._has_turn(key, call.caller))
+        if more and not self._turns.fits(call.caller, more):
+            raise ScanFailed("crowded")
+        call.left = len(missing)
+        for key, text in missing.items():
+            waiting = self._pending.get(key)
+            if waiting is None:
+                waiting = self._pending[key] = _Text(key, text)
+            waiting.calls.append(call)
+            if waiting.running:
+                call.begin()
+            self._queue(waiting, call)
+        self._dispatch()
+        return keys
+
+    def _has_turn(self, key: bytes, caller: str) -> bool:
+        """Whether a text is being scanned, or waits for a turn of this caller's."""
+        text = self._pending.get(key)
+        return text is not None and (text.running or any(entry.caller == caller for entry in text.entries))
+
+    def _queue(self, text: _Text, call: _Call) -> None:
+        """Let a text wait for a turn of this caller; whoever of those that want it is first has it scanned for all."""
+        if not self._has_turn(text.key, call.caller):
+            text.entries.append(self._turns.put(call.caller, call.number, text, _size(text.text)))
+
+    def _dispatch(self) -> None:
+        """Give free processes what is next."""
+        while self._idle and not self._closed:
+            # Of several processes one is kept for short texts.
+            only_short = self._on_long >= max(1, self._count - 1)
+            taken = self._turns.take(
+                only_short=only_short,
+                workers=len(self._idle),
+                worth=_WORTH_A_TRIP,
+                most=_BATCH_CHARS,
+                items=_BATCH_TEXTS,
+            )
+            if not taken:
+                return
+            batch = [entry.item for entry in taken]
+            for text in batch:
+                text.running = True
+                for entry in text.entries:
+                    self._turns.drop(entry)
+                text.entries.clear()
+                for call in text.calls:
+                    call.begin()
+            is_long = self._turns.is_long(taken[0])
+            self._on_long += is_long
+            self._spawn(self._run(self._idle.pop(), taken[0].caller, batch, is_long=is_long))
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """End the workers; scans under way fail."""
@@ -221,6 +351,8 @@ class Scanner:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for text in list(self._pending.values()):
+            self._finish(text, "closed", text.calls)
         workers, self._workers = self._workers, set()
         for worker in workers:
             worker.kill()
@@ -235,27 +367,46 @@ class Scanner:
             worker.kill()
             return
         self._workers.add(worker)
-        self._idle.put_nowait(worker)
+        self._idle.append(worker)
+        self._dispatch()
 
-    async def _run(self, batch: dict[bytes, str]) -> None:
+    async def _run(self, worker: _Worker, caller: str, batch: list[_Text], *, is_long: bool) -> None:
         """Scan a batch and tell everyone who waits; whatever happens, nobody waits for ever."""
         results: list[_Result] = ["closed"] * len(batch)
         try:
-            results = await self._on_a_worker(list(batch.values()))
+            results = await self._on_a_worker(worker, [text.text for text in batch])
         except ScanFailed as failed:
             results = [failed.reason] * len(batch)
         finally:
-            for key, result in zip(batch, results, strict=True):
-                if not isinstance(result, str):
-                    self._cache.put(key, result)
-                self._pending.pop(key).set_result(result)
+            self._on_long -= is_long
+            for text, result in zip(batch, results, strict=True):
+                self._tell(text, result, caller)
+            self._dispatch()
 
-    async def _on_a_worker(self, texts: list[str]) -> list[_Result]:
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                worker = await self._idle.get()
-        except TimeoutError:
-            raise ScanFailed("busy") from None
+    def _tell(self, text: _Text, result: _Result, caller: str) -> None:
+        """Tell the calls that wait for a text. It may have failed for what was scanned beside it, which is its
+        caller's own; others have it scanned in a turn of theirs."""
+        for call in text.calls:
+            call.running -= 1
+        if not isinstance(result, str):
+            self._cache.put(text.key, result)
+        others = [call for call in text.calls if call.caller != caller] if isinstance(result, str) else []
+        if not others or self._closed:
+            self._finish(text, result, text.calls)
+            return
+        told = [call for call in text.calls if call.caller == caller]
+        text.calls, text.running = others, False
+        for call in told:
+            call.note(text.key, result)
+        for call in others:
+            self._queue(text, call)
+
+    def _finish(self, text: _Text, result: _Result, calls: Iterable[_Call]) -> None:
+        del self._pending[text.key]
+        for call in calls:
+            call.note(text.key, result)
+
+    async def _on_a_worker(self, worker: _Worker, texts: list[str]) -> list[_Result]:
         try:
             answers = await worker.ask(texts, self._config.timeout_s * len(texts) + _GRACE_S)
             results = [each if isinstance(each, str) else _scan(*each) for each in answers]
@@ -264,16 +415,14 @@ class Scanner:
             if isinstance(error, ScanFailed):
                 log.warning("a scanner process was replaced: %s", error.reason)
             raise
-        self._idle.put_nowait(worker)
+        self._idle.append(worker)
         return results
 
     def _replace(self, worker: _Worker) -> None:
         worker.kill()
         self._workers.discard(worker)
         if not self._closed:
-            task = asyncio.create_task(self._again(worker))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._again(worker))
 
     async def _again(self, worker: _Worker) -> None:
         await worker.ended()
@@ -287,23 +436,11 @@ class Scanner:
                 return
 
 
+def _size(text: str) -> int:
+    return len(text) + _PER_TEXT
+
+
 def _scan(findings: list[list[Any]], hits: list[list[Any]]) -> Scan:
     if not findings and not hits:
         return NOTHING
     return Scan(tuple(Finding(*each) for each in findings), tuple(Hit(*each) for each in hits))
-
-
-def _batches(texts: dict[bytes, str], idle: int) -> list[dict[bytes, str]]:
-    """The texts, together where that spares trips, and apart where idle workers can share the work."""
-    most = _BATCH_CHARS
-    if idle > 1:
-        most = min(most, max(_WORTH_A_TRIP, sum(map(len, texts.values())) // idle))
-    batches: list[dict[bytes, str]] = []
-    size = most
-    for key, text in texts.items():
-        if size >= most or size + len(text) > _BATCH_CHARS or len(batches[-1]) >= _BATCH_TEXTS:
-            batches.append({})
-            size = 0
-        batches[-1][key] = text
-        size += len(text)
-    return batches

@@ -1,0 +1,1 @@
+"""What looks into texts: personal data, screens, and the processes that do the work."""
