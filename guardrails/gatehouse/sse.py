@@ -43,7 +43,7 @@ class EventStream:
     __slots__ = ("_buffer", "_looked")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()  # which grows in place: an event may come in very many pieces
         self._looked = 0
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
@@ -55,17 +55,17 @@ class EventStream:
         self._buffer += chunk
         done = 0
         while match := _END.search(self._buffer, max(done, self._looked)):
-            yield _event(self._buffer[done : match.end()])
+            yield _event(bytes(self._buffer[done : match.end()]))
             done = match.end()
             self._looked = 0
-        self._buffer = self._buffer[done:]
+        del self._buffer[:done]
         if len(self._buffer) > MAX_EVENT:
             raise EventTooLarge
         self._looked = max(0, len(self._buffer) - 3)
 
     def rest(self) -> Iterator[Event]:
         """What came after the last end; the stream is over."""
-        rest, self._buffer, self._looked = self._buffer, b"", 0
+        rest, self._buffer, self._looked = bytes(self._buffer), bytearray(), 0
         if rest:
             yield _event(rest)
 

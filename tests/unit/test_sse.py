@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from gatehouse import sse
@@ -148,3 +149,14 @@ def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.Monkey
 def test_an_event_is_written_with_its_name() -> None:
     assert event(b"{}", "error") == b"event: error\ndata: {}\n\n"
     assert event(b"{}") == b"data: {}\n\n"
+
+
+def test_an_event_in_many_pieces_takes_work_in_proportion_to_its_length() -> None:
+    def cpu_s(pieces: int) -> float:
+        stream, begun = EventStream(), time.thread_time()
+        for _ in range(pieces):
+            assert not list(stream.feed(b"x" * 64))
+        return time.thread_time() - begun
+
+    # Four times as many; if each piece copied what came before, it would be sixteen times as much work.
+    assert min(cpu_s(32_000) for _ in range(3)) < 10 * min(cpu_s(8_000) for _ in range(3))
