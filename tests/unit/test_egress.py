@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -255,6 +257,38 @@ def test_many_texts_that_are_joined_take_time_in_proportion() -> None:
         return count
 
     assert steps(200) < 25 * steps(10)
+
+
+def test_a_tools_name_that_is_cut_is_found_among_many() -> None:
+    names = [f"{n:04}" + "n" * 80 for n in range(4_000)]
+    body = {"messages": [], "tools": [{"name": name, "input_schema": {}} for name in names], "max_tokens": 5}
+    cut = [{"type": "function", "function": {"name": f"{name[:55]}_0123abcd"}} for name in names]
+    known = of(body, "anthropic_messages")
+    assert differs({"messages": [], "tools": cut, "max_tokens": 5}, known=known) is None
+
+
+HOSTILE: dict[str, Callable[[int], tuple[list[str], list[str]]]] = {
+    "no text is a part of another": lambda n: ([f"{k} known" for k in range(n)], [f"not {k}" for k in range(n)]),
+    "all begin alike": lambda n: (["a" * (k % 50 + 1) for k in range(n)], ["a" * 60 + f" {k}" for k in range(n)]),
+    "words without end": lambda n: ([f"_ {k}" for k in range(n)] + ["_"] * n, ["__" * n + "x"] * 5),
+    "blanks without end": lambda n: ([f"a{k}" for k in range(n)] + ["a"] * n, ["a" + " " * n + "x"] * 5),
+    "long ones": lambda n: (["x" * 100 * n], [f"{'x' * 50}{k}" for k in range(n)]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_spent_on_texts_that_were_not_admitted_is_bounded(kind: str) -> None:
+    def cpu_s(count: int) -> float:
+        said, now = HOSTILE[kind](count)
+        blocks = [{"type": "text", "text": text} for text in said]
+        known = of({"messages": [{"role": "user", "content": blocks}], "max_tokens": 5}, "anthropic_messages")
+        items = [{"role": "user", "content": text} for text in now]
+        begun = time.thread_time()
+        assert differs({"input": items, "max_output_tokens": 5}, "aresponses", known=known) is not None
+        return time.thread_time() - begun
+
+    # Eight times as much; work for each pair of texts would be 64 times as much.
+    assert cpu_s(8_000) < 20 * max(cpu_s(1_000), 0.1)
 
 
 def test_nothing_of_a_text_is_in_what_is_said_of_it() -> None:

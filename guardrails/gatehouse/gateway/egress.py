@@ -49,10 +49,16 @@ _WORDS: Final = (
     "__",  # between the names of a namespace and of its tool
 )
 # A tool's name that is too long for OpenAI is cut and gets a hash.
+_NAME_CHARS: Final = 64
 _CUT_NAME: Final = re.compile(r"_[0-9a-f]{8}\Z", re.ASCII)
 _BLANKS: Final = re.compile(r"\s*")
 # The ways in which the beginning of a text is made of others that are followed: those that got furthest.
 _WAYS: Final = 8
+# What may be spent on the texts of one attempt that LiteLLM wrote anew: some tenths of a second. Of an ordinary call
+# there are a few such texts, and each is found soon; what is not found by then does not leave.
+_MIN_STEPS: Final = 500_000
+_STEPS_PER_TEXT: Final = 16
+_CHARS_PER_STEP: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +245,20 @@ class _Texts:
         self._known = admitted.known
         self._translated = translated
         self._pieces: list[str] | None = None
+        self._all: str | None = None
+        self._beginnings: frozenset[str] = frozenset()
         self._next = 0
+        self._steps = _Steps(_MIN_STEPS + _STEPS_PER_TEXT * len(admitted.texts))
 
     def may_leave(self, text: str) -> bool:
         if text in self._known:
             return True
-        return self._translated and (
-            text in _WORDS or self._as_json(text) or self._joined(text) or self._part_of_one(text)
-        )
+        if not self._translated:
+            return False
+        try:
+            return text in _WORDS or self._as_json(text) or self._part_of_one(text) or self._joined(text)
+        except _TooManySteps:
+            return False
 
     def _as_json(self, text: str) -> bool:
         """JSON that is read decoded in one API, and as a text in the other: what it says must be admitted."""
@@ -265,7 +277,7 @@ class _Texts:
             self._pieces = [piece for known in self._texts if (piece := known.strip())]
         # What is translated comes in the order of the body too, so the search goes on where the last one ended.
         for start in dict.fromkeys((self._next, 0)):
-            end = _end_of_join(text, self._pieces, start)
+            end = _end_of_join(text, self._pieces, start, self._steps)
             if end is not None:
                 self._next = end
                 return True
@@ -273,34 +285,66 @@ class _Texts:
 
     def _part_of_one(self, text: str) -> bool:
         """A name that is too long for another API is cut."""
-        cut = _CUT_NAME.sub("", text) if len(text) == 64 else text
-        return any(cut in known for known in self._known)
+        if self._all is None:
+            self._all = _BETWEEN.join(self._known)
+            longest = _NAME_CHARS - len("_01234567")
+            self._beginnings = frozenset(known[:longest] for known in self._known if len(known) > _NAME_CHARS)
+        cut = _CUT_NAME.sub("", text) if len(text) == _NAME_CHARS else text
+        if cut in self._beginnings:
+            return True
+        self._steps.spend(1 + (len(self._all) + len(cut)) // _CHARS_PER_STEP)
+        return _BETWEEN not in cut and cut in self._all
 
 
-def _end_of_join(text: str, pieces: list[str], start: int) -> int | None:
+# Between texts that are searched at once; what holds it itself is not found so.
+_BETWEEN: Final = "\0"
+
+
+class _TooManySteps(Exception):
+    pass
+
+
+class _Steps:
+    """How much may still be done for one attempt."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def spend(self, steps: int) -> None:
+        """Raises:
+        _TooManySteps: there are not so many left.
+        """
+        self._left -= steps
+        if self._left < 0:
+            raise _TooManySteps
+
+
+def _end_of_join(text: str, pieces: list[str], start: int, steps: _Steps) -> int | None:
     """Where in `pieces` a text ends that is made of some of them, each once and in their order; None where it is not.
 
     Blanks and LiteLLM's own words may stand between them.
     """
-    reached = _after_words(text, (0,))
+    reached = _after_words(text, (0,), steps)
     for index in range(start, len(pieces)):
         piece = pieces[index]
+        steps.spend(len(reached))
         further = [at + len(piece) for at in reached if text.startswith(piece, at)]
         if further:
-            reached = sorted({*reached, *_after_words(text, further)}, reverse=True)[:_WAYS]
+            reached = sorted({*reached, *_after_words(text, further, steps)}, reverse=True)[:_WAYS]
             if reached[0] >= len(text):
                 return index
     return None
 
 
-def _after_words(text: str, reached: Iterable[int]) -> list[int]:
+def _after_words(text: str, reached: Iterable[int], steps: _Steps) -> list[int]:
     """The given places in a text, and those after the blanks and words of LiteLLM's that follow."""
     found: dict[int, None] = {}
     left = list(reached)
     while left:
         at = left.pop()
-        match = _BLANKS.match(text, at)
+        begin, match = at, _BLANKS.match(text, at)
         at = match.end() if match else at
+        steps.spend(len(_WORDS) + (at - begin) // _CHARS_PER_STEP)
         if at not in found:
             found[at] = None
             left.extend(at + len(word) for word in _WORDS if text.startswith(word, at))
