@@ -16,6 +16,7 @@ from gatehouse import metrics
 from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.request_body import ClientLeft
@@ -95,7 +96,8 @@ class GovernanceMiddleware:
         token = current_scope.set(call)
         slots = self._slots()
         try:
-            await self._app(scope, await self._bounded(scope, receive), send)
+            with self._share(scope) as share:
+                await self._app(scope, await self._bounded(scope, receive, share), send)
         except ClientLeft:
             return
         except GovernanceError as error:
@@ -104,11 +106,18 @@ class GovernanceMiddleware:
             current_scope.reset(token)
             await slots.release()
 
-    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    def _share(self, scope: Scope) -> Share:
+        """What counts a request's body: for its caller's key where that was seen before, else for where it comes
+        from, since anybody can make up keys."""
+        key = self._ahead.key_of(self._ahead.caller(scope["headers"]))
+        address = (scope.get("client") or ("",))[0]
+        return self._edge.reader.shares.of(f"key {key}" if key is not None else f"address {address}")
+
+    async def _bounded(self, scope: Scope, receive: Receive, share: Share) -> Receive:
         """The same, with its body read already, and looked at where LiteLLM would store what it says."""
         if scope["type"] != "http":
             return receive
-        body: bytes | None = await self._edge.reader.read(scope["headers"], receive)
+        body: bytes | None = await self._edge.reader.read(scope["headers"], receive, share)
         if body is not None and is_management(scope["method"], scope["path"]):
             check_stored(scope["path"], body)
 
@@ -134,8 +143,13 @@ class GovernanceMiddleware:
                 call,
             )
             return
+        with self._share(scope) as share:
+            await self._taken(call, scope, receive, send, share)
+
+    async def _taken(self, call: CallScope, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
+        assert self.settler is not None
         try:
-            taken = await self._edge.take(call, scope, receive)
+            taken = await self._edge.take(call, scope, receive, share)
         except ClientLeft:
             return
         except GovernanceError as error:
@@ -152,7 +166,7 @@ class GovernanceMiddleware:
         finally:
             connection.close()
             current_scope.reset(token)
-            self._ahead.remember(caller, admitted=call.intent)
+            self._ahead.remember(caller, _key_of(call), admitted=call.intent)
             self._conclude(call, complete=connection.complete)
             await slots.release()
 
@@ -197,3 +211,9 @@ class GovernanceMiddleware:
         await respond(
             send, 200, await asyncio.to_thread(generate_latest), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
         )
+
+
+def _key_of(call: CallScope) -> str | None:
+    """Whose call it was; None where LiteLLM did not say who the caller is."""
+    known = call.intent or call.governance is not None  # so our hook saw it, which runs after authentication
+    return (call.call.caller.turns if call.call is not None else "unnamed") if known else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import tracemalloc
@@ -15,7 +16,14 @@ import pytest
 from backports import zstd
 from gatehouse.call import CallScope
 from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow
+from gatehouse.errors import (
+    GovernanceError,
+    GovernanceUnavailable,
+    InvalidRequest,
+    TooLarge,
+    TooManyRequests,
+    TooSlow,
+)
 from gatehouse.gateway import request_body
 from gatehouse.gateway.request_body import BodyReader, ClientLeft, json_object
 from gatehouse.wire import Message
@@ -71,7 +79,7 @@ async def test_a_body_over_the_bound_is_refused_and_not_held(monkeypatch: pytest
     ):
         with pytest.raises(TooLarge):
             await reader.read(headers, Sender(pieces))
-    assert reader._under_way == 0
+    assert reader.shares.total == 0
     sender = Sender([b"a"] * 1_000, ends=False)
     with pytest.raises(TooLarge):
         await reader.read([], sender)
@@ -93,7 +101,7 @@ async def test_a_client_that_drips_is_cut_off_and_a_slow_one_that_keeps_going_is
             await reader.read([], sender)
     pieces = [b"x" * 16 * 1024] * 10
     assert len(await reader.read([], Sender(pieces, pause_s=0.05))) == 160 * 1024
-    assert reader._under_way == 0
+    assert reader.shares.total == 0
 
 
 async def test_a_client_that_leaves_ends_the_reading() -> None:
@@ -101,15 +109,61 @@ async def test_a_client_that_leaves_ends_the_reading() -> None:
         await BodyReader(100).read([], Sender([b"x"], ends=False, leaves=True))
 
 
-async def test_all_that_is_under_way_is_bounded() -> None:
-    reader = BodyReader(100, max_under_way=150)
-    first = asyncio.create_task(reader.read([], Sender([b"x" * 100], ends=False)))
-    await asyncio.sleep(0.05)
-    with pytest.raises(GovernanceUnavailable):
-        await reader.read([], Sender([b"x" * 60]))
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
-    assert await reader.read([], Sender([b"x" * 60])) == b"x" * 60
+KB, MB = 1024, 1024 * 1024
+
+
+async def test_what_one_sender_holds_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "_DRAIN_S", 0.05)
+    reader = BodyReader(2 * MB, max_held=4 * MB)
+    shares = reader.shares
+    with shares.of("hostile") as first, shares.of("hostile") as second:
+        assert len(await reader.read([], Sender([b"x" * KB] * 1_900), first)) == 1_900 * KB
+        sender = Sender([b"x" * KB] * 1_000)
+        with pytest.raises(TooManyRequests, match="one caller"):
+            await reader.read([], sender, second)
+        assert sender.taken == 1_000 * KB  # or the client would not see its answer
+        with shares.of("other") as other:
+            assert len(await reader.read([], Sender([b"x" * KB] * 1_000), other)) == 1_000 * KB
+    assert shares.total == 0
+    assert not shares.rest.held
+    assert not shares.beginnings.held
+
+
+def test_each_of_many_senders_finds_room() -> None:
+    shares, rooms = BodyReader(32 * MB).shares, []
+    with contextlib.ExitStack() as stack:
+        for number in range(64):
+            share, room = stack.enter_context(shares.of(f"hostile {number}")), 0
+            with contextlib.suppress(GovernanceError):
+                while True:
+                    share.add(64 * KB)
+                    room += 64 * KB
+            rooms.append(room)
+        assert rooms[0] >= 128 * MB  # one alone has half
+        assert min(rooms) >= 64 * KB
+        stack.enter_context(shares.of("another")).add(64 * KB)
+        for _ in range(100):
+            stack.enter_context(shares.of("an agent")).add(2 * KB)
+    assert shares.total == 0
+
+
+def test_when_others_hold_everything_it_is_not_the_callers_fault() -> None:
+    shares = BodyReader(100, max_held=4 * MB).shares
+    with shares.of("one") as one, shares.of("two") as two:
+        one.add(2 * MB)
+        with pytest.raises(GovernanceUnavailable):
+            two.add(2 * MB)
+
+
+async def test_what_comes_out_of_a_packed_body_counts_too() -> None:
+    reader = BodyReader(1 * MB, max_held=1 * MB)
+    headers = [(b"content-encoding", b"gzip")]
+    body = packed(b"x" * 1_000_000)
+    with reader.shares.of("one") as share:
+        await reader.read(headers, Sender([body]), share)
+        with pytest.raises(GovernanceUnavailable):
+            reader.unpacked(headers, body, share)
+    assert reader.shares.total == 0
 
 
 @pytest.mark.parametrize(

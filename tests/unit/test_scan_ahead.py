@@ -153,9 +153,36 @@ async def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.Monke
     ahead = ScanAhead(lambda: cast("Scanner", scanner))
     callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]
     for caller in callers:
-        ahead.remember(caller, admitted=True)
+        ahead.remember(caller, "key", admitted=True)
     begun = []
     for caller in callers:
         await ahead.begin(caller, "/v1/messages", json.loads(CHAT), len(CHAT))
         begun.append(len(scanner.texts))
     assert begun == [0, 1, 2]
+
+
+def test_bodies_count_for_a_key_that_was_seen_and_else_for_an_address() -> None:
+    gateway = Gateway()
+
+    def held_by(*headers: tuple[bytes, bytes]) -> set[str]:
+        scope = {"type": "http", "headers": list(headers), "client": ("192.0.2.7", 4711)}
+        with gateway._middleware._share(scope) as share:
+            share.add(1)
+            return set(gateway._middleware._edge.reader.shares.beginnings.held)
+
+    ahead = gateway._middleware._ahead
+    ahead.remember(ahead.caller([KEY]), "hash", admitted=False)
+    ahead.remember(ahead.caller([KEY, (b"x-api-key", b"more")]), "hash", admitted=True)
+    ahead.remember(ahead.caller([OTHER]), None, admitted=False)  # who that is did not become known
+    assert held_by(KEY) == held_by(KEY, (b"x-api-key", b"more")) == {"key hash"}
+    assert held_by(OTHER) == held_by() == {"address 192.0.2.7"}
+
+
+async def test_a_refused_caller_stays_known_and_is_not_scanned_ahead() -> None:
+    gateway = Gateway()
+    await gateway.ask()
+    gateway.admits = False
+    await gateway.ask()
+    ahead = gateway._middleware._ahead
+    assert ahead.key_of(ahead.caller([KEY])) == "unnamed"
+    assert await gateway.ask() == []

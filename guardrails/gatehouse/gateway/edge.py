@@ -15,6 +15,7 @@ from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_
 from gatehouse.dialects.caller_headers import CREDENTIALS, OURS, ConfiguredHeaders, passed_on
 from gatehouse.dialects.canonical import CallerNames
 from gatehouse.errors import GovernanceError, InvalidRequest
+from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.routes import TRANSCRIPTION, call_type_of
 from gatehouse.shapes import names_of
@@ -61,20 +62,23 @@ class Edge:
         self._bounds = bounds
         self._configured = configured
 
-    async def take(self, call: CallScope, scope: Scope, receive: Receive) -> Taken:
+    async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Taken:
         """Read a request. What may not be said in it is noted as the call's fault, which its caller is told once
         LiteLLM has said who they are; `scope` then has the headers that go with the body.
+
+        Args:
+            share: counts the body for as long as it is held.
 
         Raises:
             GovernanceError: the body is over the bounds.
             ClientLeft: nobody waits for an answer.
         """
-        body = await self.reader.read(scope["headers"], receive)
+        body = await self.reader.read(scope["headers"], receive, share)
         asked: Mapping[str, Any] | None = None
         configured = self._configured()
         try:
             headers = passed_on(scope["headers"], self._bounds(), configured)
-            body = self.reader.unpacked(scope["headers"], body)
+            body = self.reader.unpacked(scope["headers"], body, share)
             body, asked = await self._read(call, headers, body)
         except GovernanceError as error:
             call.fault = error

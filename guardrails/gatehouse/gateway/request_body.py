@@ -16,15 +16,21 @@ import brotli
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 from gatehouse.clock import monotonic
-from gatehouse.errors import GovernanceUnavailable, InvalidRequest, TooLarge, TooSlow, UnsupportedEncoding
+from gatehouse.errors import (
+    GovernanceUnavailable,
+    InvalidRequest,
+    TooLarge,
+    TooManyRequests,
+    TooSlow,
+    UnsupportedEncoding,
+)
+from gatehouse.gateway.body_shares import MAX_HELD, BodyShares, Share
 from gatehouse.shapes.freejson import RepeatedName, decode
 from gatehouse.wire import Message, Receive
 
 # A client has this long for the beginning of its body, and longer the more has come: at this rate, at least.
 GRACE_S: Final = 10.0
 MIN_BYTES_PER_S: Final = 16 * 1024
-# Of all bodies that are on their way at once. More clients than that wait for others.
-MAX_UNDER_WAY: Final = 256 * 1024 * 1024
 # A client reads its answer when it has sent its request: for this long, what is too much is taken and thrown away.
 _DRAIN_S: Final = 3.0
 # 8 MiB, the most that a sender may have a receiver hold (RFC 9659).
@@ -77,20 +83,26 @@ class BodyReader:
     Args:
         max_bytes: the most that one may have.
         grace_s: how long a client may take for the beginning.
-        max_under_way: bytes of all that are being read.
+        max_held: bytes of all that are held at once.
+
+    Attributes:
+        shares: who holds how many.
     """
 
-    def __init__(self, max_bytes: int, *, grace_s: float = GRACE_S, max_under_way: int = MAX_UNDER_WAY) -> None:
+    def __init__(self, max_bytes: int, *, grace_s: float = GRACE_S, max_held: int | None = None) -> None:
         self.max_bytes = max_bytes
         self._grace_s = grace_s
-        self._max_under_way = max_under_way
-        self._under_way = 0
+        # One sender alone has half of it, which is more than one body.
+        self.shares = BodyShares(max(MAX_HELD, 4 * max_bytes) if max_held is None else max_held)
 
-    async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
+    async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, share: Share | None = None) -> bytes:
         """All of a body.
 
+        Args:
+            share: counts it for as long as it is held; None where it is counted while it is read.
+
         Raises:
-            TooLarge, TooSlow, GovernanceUnavailable: it is refused.
+            TooLarge, TooSlow, TooManyRequests, GovernanceUnavailable: it is refused.
             ClientLeft: nobody waits for an answer.
         """
         declared = next((value for name, value in headers if name == b"content-length"), b"")
@@ -99,38 +111,48 @@ class BodyReader:
             if not any(name == b"expect" for name, _ in headers):
                 await _drain(receive)
             raise self._too_large()
+        if share is not None:
+            return await self._read(receive, share)
+        with self.shares.of("") as share:
+            return await self._read(receive, share)
+
+    async def _read(self, receive: Receive, share: Share) -> bytes:
         pieces: list[bytes] = []
         size = 0
         begun = monotonic()
-        try:
-            while True:
-                left = begun + self._grace_s + size / MIN_BYTES_PER_S - monotonic()
-                try:
-                    async with asyncio.timeout(max(left, 0)):
-                        message = await receive()
-                except TimeoutError:
-                    raise TooSlow("The body did not come in time. Send the request again.") from None
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                piece = message.get("body", b"")
-                size += len(piece)
-                self._under_way += len(piece)
-                if size > self.max_bytes:
-                    pieces.clear()
-                    await _drain(receive)
-                    raise self._too_large()
-                if self._under_way > self._max_under_way:
-                    raise GovernanceUnavailable("The gateway is reading as much as it can. Try again soon.")
-                pieces.append(piece)
-                if not message.get("more_body"):
-                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        finally:
-            self._under_way -= size
+        while True:
+            left = begun + self._grace_s + size / MIN_BYTES_PER_S - monotonic()
+            try:
+                async with asyncio.timeout(max(left, 0)):
+                    message = await receive()
+            except TimeoutError:
+                raise TooSlow("The body did not come in time. Send the request again.") from None
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self.max_bytes:
+                pieces.clear()
+                await _drain(receive)
+                raise self._too_large()
+            try:
+                share.add(len(piece))
+            except (TooManyRequests, GovernanceUnavailable):
+                pieces.clear()
+                await _drain(receive)
+                raise
+            pieces.append(piece)
+            if not message.get("more_body"):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def unpacked(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    def unpacked(self, headers: Iterable[tuple[bytes, bytes]], body: bytes, share: Share | None = None) -> bytes:
         """A body as it was before its client packed it (`Content-Encoding`), within the same bound.
 
+        Args:
+            share: counts what it takes more.
+
         Raises:
+            TooManyRequests, GovernanceUnavailable: there is no room for it.
             UnsupportedEncoding: only one layer of gzip, deflate, zstd or br is unpacked.
             TooLarge: there is more in it than may be sent.
             InvalidRequest: it is damaged.
@@ -151,6 +173,8 @@ class BodyReader:
             raise self._too_large()
         if not is_whole:
             raise InvalidRequest("The body is not what its content-encoding says, or is cut off. Send it again.")
+        if share is not None:
+            share.add(max(len(plain) - len(body), 0))
         return plain
 
     def _too_large(self) -> TooLarge:

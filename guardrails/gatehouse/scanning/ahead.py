@@ -37,7 +37,7 @@ class ScanAhead:
     def __init__(self, scanner: Callable[[], Scanner | None]) -> None:
         self._scanner = scanner
         self._salt = secrets.token_bytes(16)  # so that what is kept says nothing of a key
-        self._admitted: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[str, bool]] = OrderedDict()
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
         """Who asks, by a digest of their credentials; None where there are none."""
@@ -52,7 +52,8 @@ class ScanAhead:
             size: of the body, in bytes.
         """
         scanner, call_type = self._scanner(), call_type_of(path)
-        if caller not in self._admitted or scanner is None or call_type is None or body is None or size > MAX_BYTES:
+        known = self._seen.get(caller) if caller is not None else None
+        if known is None or not known[1] or scanner is None or call_type is None or body is None or size > MAX_BYTES:
             return
         try:
             view = request_view(call_type, _newest(body))
@@ -62,17 +63,26 @@ class ScanAhead:
         scanner.begin([part.text for part in view.texts])
         await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
 
-    def remember(self, caller: bytes | None, *, admitted: bool) -> None:
-        """Note how a call of theirs ended."""
+    def key_of(self, caller: bytes | None) -> str | None:
+        """The key that these credentials were for; None where they have not been seen."""
+        known = self._seen.get(caller) if caller is not None else None
+        return known[0] if known is not None else None
+
+    def remember(self, caller: bytes | None, key: str | None, *, admitted: bool) -> None:
+        """Note how a call of theirs ended.
+
+        Args:
+            key: whose call it was; None where that did not become known.
+        """
         if caller is None:
             return
-        if not admitted:
-            self._admitted.pop(caller, None)
+        key = key if key is not None else self.key_of(caller)
+        if key is None:
             return
-        self._admitted[caller] = None
-        self._admitted.move_to_end(caller)
-        if len(self._admitted) > _MOST_CALLERS:
-            self._admitted.popitem(last=False)
+        self._seen[caller] = key, admitted
+        self._seen.move_to_end(caller)
+        if len(self._seen) > _MOST_CALLERS:
+            self._seen.popitem(last=False)
 
 
 def _newest(body: Mapping[str, Any]) -> dict[str, Any]:

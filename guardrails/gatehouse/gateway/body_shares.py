@@ -1,0 +1,111 @@
+"""How many bytes of bodies the gateway holds at once, and of whom.
+
+Promises: bodies count from their first byte until their call is over; whoever holds much leaves as much free for
+others; and the beginning of a body, which of most is all, has room of its own that large bodies cannot fill.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Final, Self
+
+from gatehouse.errors import GovernanceUnavailable, TooManyRequests
+
+# Of all bodies together. LiteLLM makes several copies of each.
+MAX_HELD: Final = 256 * 1024 * 1024
+# The beginning of a body, and what all beginnings may take up beside that, as a part of it.
+BEGINNING: Final = 64 * 1024
+_BEGINNINGS: Final = 4
+# How much of what is free one sender may hold: all of it, so that as much is left; of beginnings far less.
+_PART: Final = 1
+_PART_OF_BEGINNINGS: Final = 8
+
+_FULL: Final = "The gateway holds as much as it can. Try again soon."
+_YOURS: Final = (
+    "You have as many bytes under way as one caller may. Wait for the answers to your other requests, then send this "
+    "one again."
+)
+
+
+class _Pot:
+    """Bytes that senders share."""
+
+    def __init__(self, most: int, part: int) -> None:
+        self._most, self._part = most, part
+        self.held: Counter[str] = Counter()
+        self.total = 0
+
+    def take(self, sender: str, size: int) -> bool:
+        """Hold more for a sender; say whether there was room."""
+        if (self.held[sender] + size) * self._part > self._most - self.total - size:
+            self.give_back(sender, 0)
+            return False
+        self.held[sender] += size
+        self.total += size
+        return True
+
+    def give_back(self, sender: str, size: int) -> None:
+        self.held[sender] -= size
+        self.total -= size
+        if not self.held[sender]:
+            del self.held[sender]
+
+
+class BodyShares:
+    """The bytes that one gateway process holds.
+
+    Args:
+        max_held: of all senders together, but for the beginnings of bodies.
+    """
+
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        self.beginnings = _Pot(max_held // _BEGINNINGS, _PART_OF_BEGINNINGS)
+        self.rest = _Pot(max_held, _PART)
+
+    @property
+    def total(self) -> int:
+        """All that is held."""
+        return self.beginnings.total + self.rest.total
+
+    def of(self, sender: str) -> Share:
+        """What one body of a sender takes up; give it back with `with`."""
+        return Share(self, sender)
+
+
+class Share:
+    """What one body takes up."""
+
+    __slots__ = ("_beginning", "_rest", "_sender", "_shares")
+
+    def __init__(self, shares: BodyShares, sender: str) -> None:
+        self._shares, self._sender = shares, sender
+        self._beginning = self._rest = 0
+
+    def add(self, size: int) -> None:
+        """Hold more of the body.
+
+        Raises:
+            TooManyRequests: its sender would hold more than is left for others.
+            GovernanceUnavailable: others hold so much that not even one body fits.
+        """
+        first = min(size, BEGINNING - self._beginning)
+        if first and self._shares.beginnings.take(self._sender, first):
+            self._beginning += first
+            size -= first
+        rest = self._shares.rest
+        if size and not rest.take(self._sender, size):
+            raise (
+                TooManyRequests(_YOURS) if rest.held.get(self._sender, 0) > self._rest else GovernanceUnavailable(_FULL)
+            )
+        self._rest += size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._shares.beginnings.give_back(self._sender, self._beginning)
+        self._shares.rest.give_back(self._sender, self._rest)
+        self._beginning = self._rest = 0
