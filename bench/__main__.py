@@ -2,7 +2,7 @@
 LiteLLM as pip installs it, do beside it on the same machine in the same minutes. `python -m bench ledger` measures the
 ledger instead, `python -m bench pipeline` the policy, the screens and the masking of personal data, `python -m bench
 approvals` how soon a call that is held goes on once it is approved, `python -m bench egress` the second look at what is
-about to be sent.
+about to be sent, `python -m bench hostile` how one key is served while others do what they can against it.
 """
 
 from __future__ import annotations
@@ -115,6 +115,10 @@ if __name__ == "__main__":
             from bench import approvals
 
             approvals.main(sys.argv[2:])
+        elif sys.argv[1:2] == ["hostile"]:
+            from bench import hostile
+
+            hostile.main(sys.argv[2:])
         else:
             main()
     except SetupError as error:

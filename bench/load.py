@@ -90,7 +90,7 @@ async def _apply(port: int, key: str, connections: int, seconds: float, bodies: 
         while (sent := time.perf_counter()) < end:
             if (body := next(bodies, None)) is None:
                 break
-            status = await connection.exchange(_request(port, key, body))
+            status = await connection.exchange(request(port, key, body))
             if status == 200:
                 latencies.append(1000 * (time.perf_counter() - sent))
             else:
@@ -101,7 +101,8 @@ async def _apply(port: int, key: str, connections: int, seconds: float, bodies: 
     return Load(time.perf_counter() - start, latencies, failures)
 
 
-def _request(port: int, key: str, body: bytes) -> bytes:
+def request(port: int, key: str, body: bytes) -> bytes:
+    """A chat request as it goes over the wire."""
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -1,0 +1,104 @@
+"""However much one key sends, another key's calls are answered."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from tests.support.gateway import Gateway
+from tests.support.process import wait_until
+from tests.support.upstream import Upstream
+
+HOSTILE_CALLERS = 16
+WORDS = "why is the sky over Genoa blue at noon 1815 and what would Ada Lovelace say of it".split()
+
+
+def chat(*texts: str) -> dict[str, Any]:
+    return {"model": "up-chat", "max_tokens": 5, "messages": [{"role": "user", "content": text} for text in texts]}
+
+
+def long_texts(seed: int) -> list[str]:
+    """Texts that nobody has sent before, each nearly as long as one may be."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=44_000))[:190_000] for _ in range(5)]
+
+
+def test_a_key_that_sends_more_than_can_be_scanned_is_refused_and_others_are_answered(
+    governed: Gateway, upstream: Upstream
+) -> None:
+    hostile, other = governed.new_key(), governed.new_key()
+    over = threading.Event()
+
+    def attack(seed: int) -> list[httpx.Response]:
+        with governed.client(hostile) as client:
+            return [client.post("/v1/chat/completions", json=chat(*long_texts(10 * seed + n))) for n in range(2)]
+
+    def behave() -> list[httpx.Response]:
+        answers = []
+        with governed.client(other) as client:
+            while not over.is_set() or len(answers) < 20:
+                said = f"Question {len(answers)}: who is ada{len(answers)}@example.com?"
+                answers.append(client.post("/v1/chat/completions", json=chat(said)))
+        return answers
+
+    with ThreadPoolExecutor(HOSTILE_CALLERS + 1) as threads:
+        attacks = [threads.submit(attack, seed) for seed in range(HOSTILE_CALLERS)]
+        behaving = threads.submit(behave)
+        try:
+            attacked = [answer for each in attacks for answer in each.result()]
+        finally:
+            over.set()
+        answered = behaving.result()
+    assert Counter(answer.status_code for answer in answered) == {200: len(answered)}
+    statuses = Counter(answer.status_code for answer in attacked)
+    assert statuses.keys() <= {200, 429, 503}
+    assert statuses[200] > 0
+    refused = [answer for answer in attacked if answer.status_code == 429]
+    assert refused
+    for answer in refused:
+        assert answer.json()["error"]["code"] == "too_many_requests"
+        assert "waiting to be scanned" in answer.json()["error"]["message"]
+        assert answer.headers["retry-after"]
+    wait_until(lambda: governed.lines_of(refused[0].headers["x-gatehouse-call-id"]) != [], "the refusal's line")
+    with governed.client(hostile) as client:
+        assert client.post("/v1/chat/completions", json=chat("And now?")).status_code == 200
+
+
+def test_bodies_of_one_key_leave_room_for_others(governed: Gateway, upstream: Upstream) -> None:
+    """Of eight bodies of 24 MB that one key begins to send, five fit in half of what may be held."""
+    hostile, other = governed.new_key(), governed.new_key()
+    with governed.client(hostile) as client:
+        assert client.post("/v1/chat/completions", json=chat("hello")).status_code == 200
+    blanks, asked = b" " * 24_000_000, json.dumps(chat("hello")).encode()
+    finish = threading.Event()
+
+    def hold(_: int) -> int:
+        def pieces() -> Iterator[bytes]:
+            yield blanks
+            finish.wait(60)
+            yield asked
+
+        with governed.client(hostile) as client:
+            try:
+                return client.post("/v1/chat/completions", content=pieces()).status_code
+            except httpx.HTTPError:  # hung up on while it still sent
+                return 429
+
+    with ThreadPoolExecutor(8) as threads:
+        held = [threads.submit(hold, number) for number in range(8)]
+        try:
+            wait_until(lambda: sum(each.done() for each in held) == 3, "what has no room is refused")
+            with governed.client(other) as client:
+                answers = [client.post("/v1/chat/completions", json=chat(f"hello {n}")).status_code for n in range(5)]
+        finally:
+            finish.set()
+        statuses = Counter(each.result() for each in held)
+    assert answers == [200] * 5
+    assert statuses == {200: 5, 429: 3}
