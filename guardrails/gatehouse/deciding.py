@@ -16,6 +16,7 @@ from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.record import clean
 from gatehouse.call import CallScope, GovernedCall
 from gatehouse.content import prompt_of
+from gatehouse.core.give_way import GiveWay
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.decision import Decision, Verdict
 from gatehouse.dialects.canonical import CanonicalRequest
@@ -67,8 +68,9 @@ class Deciding:
         try:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
-                request = scope.request = examining.read(call.call_type, body, scope.names, self._is_note)
-                check_servers(request.fields, policy.hosted_mcp.allow)
+                async with GiveWay():
+                    request = scope.request = examining.read(call.call_type, body, scope.names, self._is_note)
+                    check_servers(request.fields, policy.hosted_mcp.allow)
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(call, request)
                 _note_costs(scope, estimate)
@@ -97,8 +99,10 @@ class Deciding:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
-                kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
-                masked = examining.mask(governance, decision, request, scans, self._kept.placeholders(governance, call))
+                async with GiveWay():
+                    kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
+                    placeholders = self._kept.placeholders(governance, call)
+                    masked = examining.mask(governance, decision, request, scans, placeholders)
                 if masked is not None:
                     stages.kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked

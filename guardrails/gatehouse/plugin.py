@@ -38,6 +38,7 @@ from gatehouse.call import (
 )
 from gatehouse.clock import now
 from gatehouse.content import answer_of, tool_calls_of
+from gatehouse.core.give_way import GiveWay
 from gatehouse.errors import (
     AnswerTooLarge,
     Cancelled,
@@ -122,7 +123,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 _forget(data, scope.replaced)
                 scope.replaced = {}
             assert scope.request is not None
-            scope.admitted = egress.admitted(scope.request, data, scope.said, control_fields().numbers)
+            async with GiveWay():
+                scope.admitted = egress.admitted(scope.request, data, scope.said, control_fields().numbers)
         except GovernanceError as error:
             raise _refuse(scope, error) from None
         except asyncio.CancelledError:
@@ -152,7 +154,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             try:  # it may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
-                    _check_egress(scope, call_type, kwargs)
+                    async with GiveWay():
+                        _check_egress(scope, call_type, kwargs)
                 _begin_attempt(scope, call_type, kwargs)
             except ProviderFailed as failed:
                 scope.provider_failed = failed

@@ -11,6 +11,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from gatehouse.call import CallScope
+from gatehouse.core.give_way import GiveWay
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import CREDENTIALS, OURS, ConfiguredHeaders, passed_on
 from gatehouse.dialects.canonical import CallerNames
@@ -79,7 +80,12 @@ class Edge:
         try:
             headers = passed_on(scope["headers"], self._bounds(), configured)
             body = self.reader.unpacked(scope["headers"], body, share)
-            body, asked = await self._read(call, headers, body)
+            call_type = call_type_of(call.route)
+            if call_type is None:
+                await _check_form(call, headers, body)
+            else:
+                async with GiveWay():
+                    body, asked = self._read(call, call_type, body)
         except GovernanceError as error:
             call.fault = error
             body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
@@ -93,13 +99,7 @@ class Edge:
         scope["query_string"] = b""
         return Taken(body, asked)
 
-    async def _read(
-        self, call: CallScope, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> tuple[bytes, Mapping[str, Any] | None]:
-        call_type = call_type_of(call.route)
-        if call_type is None:
-            await _check_form(call, headers, body)
-            return body, None
+    def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
         given = json_object(body)
         call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
         asked = caller_request(call_type, given, self._engine, self._bounds())
