@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from gatehouse import stages
-from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked
+from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
@@ -65,6 +65,15 @@ def test_a_text_that_cannot_be_scanned_is_refused(said: dict[str, Any], error: t
 def test_without_a_scanner_a_call_is_refused_until_there_is_one(said: dict[str, Any], _error: Any) -> None:
     refusal = stages.not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
     assert isinstance(refusal, GovernanceUnavailable)
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_error: Any) -> None:
+    policy = Policy(version=1, pii=PiiPolicy(on_error=on_error), screens=ScreensPolicy(on_error=on_error))
+    refusal = stages.not_scanned(policy, ScanFailed("crowded"))
+    assert isinstance(refusal, TooManyRequests)
+    assert refusal.status == 429
+    assert "retry-after" in refusal.headers
 
 
 def test_only_what_policy_names_passes_unscanned() -> None:
