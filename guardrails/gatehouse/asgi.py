@@ -25,9 +25,11 @@ from gatehouse.audit.jsonl import AuditLog
 from gatehouse.audit.keys import KeyFolder
 from gatehouse.audit.recorder import Recorder
 from gatehouse.console import router as console
+from gatehouse.core.keys import Purpose
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.recorded_names import RecordedNames
 from gatehouse.gateway.request_body import BodyReader
 from gatehouse.governance import Governance, GovernanceHolder
 from gatehouse.library import Library
@@ -42,7 +44,7 @@ from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
 from gatehouse.proxy import listings
-from gatehouse.proxy.configured import caller_bounds, configured_headers
+from gatehouse.proxy.configured import caller_bounds, configured_headers, configured_tags, made_up_model
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.provider_answers import watch_answers
@@ -102,13 +104,22 @@ class Gateway:
         self._library: Library | None = None
         self._checkpoints: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
+        names = RecordedNames(self._settings.keys.key(Purpose.RECORDS), self._in_force, configured_tags)
+        governance.names = names
         self._middleware = GovernanceMiddleware(
             litellm_app,
             armed=lambda: governance.armed,
             metrics_token=self._settings.metrics_token,
             named_routes=lambda: self._governance.current.policy.ungoverned_routes,
             grace_s=self._settings.settle_grace_s,
-            edge=Edge(BodyReader(self._settings.max_body_bytes), control_fields(), caller_bounds, configured_headers),
+            edge=Edge(
+                BodyReader(self._settings.max_body_bytes),
+                control_fields(),
+                caller_bounds,
+                configured_headers,
+                names,
+                made_up_model,
+            ),
             ahead=ScanAhead(lambda: self._governance.current.scanner),
             slots=CallSlots,
         )

@@ -115,6 +115,7 @@ class GovernedCall:
 
     Attributes:
         library: the caller calls the model themselves, and reports how it ended.
+        hidden: what stands for names that the caller gave, in `caller`, `agent` and all records, with those names.
     """
 
     call_id: UUID
@@ -128,6 +129,7 @@ class GovernedCall:
     prompt: Prompt = Prompt()
     terms: Terms = Terms()
     library: bool = False
+    hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Status(StrEnum):
@@ -203,7 +205,8 @@ class CallScope:
     LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is
     what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
-    masked too. `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
+    masked too. `hidden` is what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
+    `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
     `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
     `approval` is the one that the call used up. `admitted` is what may leave, `attempts` the times that it did;
@@ -225,6 +228,7 @@ class CallScope:
     models: set[str] = field(default_factory=set)
     mask: Mask | None = None
     replaced: dict[str, str] = field(default_factory=dict, repr=False)
+    hidden: dict[str, str] = field(default_factory=dict, repr=False)
     approval: Approval | None = field(default=None, repr=False)
     admitted: Admitted | None = field(default=None, repr=False)
     attempts: list[Attempt] = field(default_factory=list)

@@ -72,7 +72,7 @@ class Endings:
             started_at=scope.started_at,
             request=record.request_facts(scope),
             decision=scope.decision,
-            facts=scope.facts,
+            facts=scope.facts and scope.facts.renamed(scope.hidden),
             approvals=approved_by(scope.approval),
             outcome=outcome,
             ended_at=now(),

@@ -86,11 +86,12 @@ class Pipeline:
         if not scope.intent:
             # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
             scope.intent_tried = self._recorder.accepting
+            facts = scope.facts and scope.facts.renamed(scope.hidden)
             intent = {
                 "call_id": str(scope.call_id),
                 "started_at": scope.started_at.isoformat(),
                 "request": record.request_facts(scope),
-                "decision": decision_row(decision, scope.facts, approved_by(scope.approval)),
+                "decision": decision_row(decision, facts, approved_by(scope.approval)),
                 **(self._to_report(note_prompt(scope), scope.governance) if call.library else {}),
             }
             try:

@@ -39,6 +39,7 @@ from gatehouse.call import (
 from gatehouse.clock import now
 from gatehouse.content import answer_of, tool_calls_of
 from gatehouse.core.give_way import GiveWay
+from gatehouse.dialects.canonical import offered_tools
 from gatehouse.errors import (
     AnswerTooLarge,
     Cancelled,
@@ -53,6 +54,8 @@ from gatehouse.errors import (
     UpstreamUnreadable,
 )
 from gatehouse.gateway import egress
+from gatehouse.gateway.edge import NO_SUCH_MODEL
+from gatehouse.gateway.recorded_names import RecordedNames
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy import spend
@@ -81,6 +84,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     def __init__(self) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
+        self.names: RecordedNames | None = None
 
     @property
     def armed(self) -> bool:
@@ -115,6 +119,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             scope.retries = retries_asked(data)
             scope.charge = partial(_charge, scope, user_api_key_dict)
             scope.litellm_call_id = data.get("litellm_call_id")
+            await hide_names(self.names, scope, user_api_key_dict, data)
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
             _check(scope, user_api_key_dict, call)
@@ -195,7 +200,10 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if scope is None or scope.settled or self.pipeline is None:
             return
         if scope.call is None:
-            scope.call = governed_call(scope, user_api_key_dict, request_data, "none")
+            await hide_names(self.names, scope, user_api_key_dict, request_data)
+            call = governed_call(scope, user_api_key_dict, request_data, "none")
+            # What a caller made up is no name to be kept.
+            scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
             self.pipeline.note_refused(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
@@ -219,9 +227,7 @@ def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
         raise scope.fault
     if not serves(key, call.model or ""):
         scope.call = replace(call, model=None)  # what a caller made up is no name to be kept
-        raise ModelNotFound(
-            "model: this gateway serves none by that name. GET /v1/models lists those that it does.", param="model"
-        )
+        raise ModelNotFound(NO_SUCH_MODEL, param="model")
     if scope.new_fields and not sends_new_fields(call.call_type, call.model or ""):
         shown = plain(scope.new_fields[0]) or "a field"
         raise InvalidRequest(
@@ -353,6 +359,11 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
         data: the request, with LiteLLM's own fields beside it.
     """
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    stands = {name: stands for stands, name in scope.hidden.items()}
+
+    def kept(name: object) -> str | None:
+        return clean(stands.get(str(name), name))
+
     return GovernedCall(
         call_id=scope.call_id,
         started_at=scope.started_at,
@@ -367,15 +378,31 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
             team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
             org=clean(getattr(key, "org_id", None)),
             role=clean(getattr(key, "user_role", None)),
-            end_user=clean(getattr(key, "end_user_id", None)),
+            end_user=kept(getattr(key, "end_user_id", None)),
             team_id=clean(getattr(key, "team_id", None)),
         ),
         agent=Agent(
-            id=clean(getattr(key, "agent_id", None) or headers.get("x-gatehouse-agent")),
-            session=clean(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
+            id=clean(getattr(key, "agent_id", None)) or kept(headers.get("x-gatehouse-agent")),
+            session=kept(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
         terms=_terms(key, headers),
+        hidden=scope.hidden,
     )
+
+
+async def hide_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
+    """Note what stands for names that are more than names, where the edge could not: of tools, of a token."""
+    if names is None:
+        return
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    said = (
+        getattr(key, "end_user_id", None),
+        headers.get("x-gatehouse-agent"),
+        headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
+        *offered_tools(data),
+    )
+    hidden = await names.hide(str(each) for each in said if each and each not in scope.hidden)
+    scope.hidden.update((stands, name) for name, stands in hidden.items())
 
 
 def _terms(key: Any, headers: dict[str, str]) -> Terms:
@@ -407,6 +434,7 @@ def key_hash(key: str | None) -> str | None:
 def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_text: bool) -> Outcome:
     total = payload.get("total_tokens")
     offered = scope.call.prompt.tools if scope.call else frozenset()
+    stands = {name: stands for stands, name in scope.hidden.items()}
     return Outcome(
         Status.SUCCESS if not scope.client_gone else Status.PARTIAL,
         http_status=scope.http_status or 200,
@@ -418,7 +446,10 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
         cost_usd=_finite(payload.get("response_cost")),
         cache_hit=bool(payload.get("cache_hit")),
         client_gone=scope.client_gone,
-        tool_calls=tool_calls_of(response, offered, keep_text=keep_text),
+        tool_calls=tuple(
+            replace(called, tool=stands.get(called.tool, called.tool))
+            for called in tool_calls_of(response, offered, keep_text=keep_text)
+        ),
         answer=answer_of(response) if keep_text else None,
     )
 

@@ -139,6 +139,15 @@ TRANSCRIPTION: Final = "atranscription"
 _BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
 
 
+_MODEL_IN: Final = re.compile(r"\A(?:/engines|/openai/deployments)/([^/]+)/")
+
+
+def model_in(path: str) -> str | None:
+    """The model that the path of a governed route names; None where none does."""
+    match = _MODEL_IN.match(path)
+    return None if match is None else match[1]
+
+
 def call_type_of(path: str) -> str | None:
     """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
     return CALL_TYPES.get(_BEFORE_CALL_TYPE.sub("", path))

@@ -90,16 +90,21 @@ def facts_of(
             caller.team or "",
             caller.org or "",
             caller.role or "",
-            caller.end_user or "",
+            _said(call, caller.end_user),
             terms.tags,
         ),
-        AgentFacts(call.agent.id or "", call.agent.session or ""),
+        AgentFacts(_said(call, call.agent.id), _said(call, call.agent.session)),
         CostFacts(estimate.estimated_usd or 0.0, estimate.input_tokens, estimate.max_output_tokens),
         found,
         ScreensFacts(tuple(hits)),
         SpendFacts(terms.spend_usd, terms.budget_usd),
         NowFacts.at(at),
     )
+
+
+def _said(call: GovernedCall, name: str | None) -> str:
+    """A name as the caller gave it."""
+    return str(clean(call.hidden.get(name, name))) if name else ""
 
 
 def screened(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
@@ -246,7 +251,7 @@ def summary(call: GovernedCall, request: CanonicalRequest, facts: Facts) -> dict
         "max_tokens": request.requested.tokens,
         "max_output_tokens": facts.cost.max_output_tokens,
         "stream": call.stream,
-        "tools": list(facts.request.tools),
+        "tools": list(facts.renamed(call.hidden).request.tools),
         "pii": dict(facts.pii),
         "screens": list(facts.screens.hits),
         "agent": call.agent.id,

@@ -42,8 +42,9 @@ from gatehouse.db.library import LibraryCall
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
 from gatehouse.gateway.edge import note_names
+from gatehouse.gateway.recorded_names import names_in, renamed
 from gatehouse.library import Library
-from gatehouse.plugin import governed_call, key_hash
+from gatehouse.plugin import governance, governed_call, hide_names, key_hash
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.wire import CALL_ID_HEADER, EDITED_HEADER
@@ -80,6 +81,13 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
         return {}
     note_names(scope, fields)
     return fields
+
+
+async def _named(scope: CallScope, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with what stands for names that are more than names, as the edge has them."""
+    hidden = await governance.names.hide(names_in(fields)) if governance.names is not None else {}
+    scope.hidden.update((stands, name) for name, stands in hidden.items())
+    return renamed(fields, hidden)
 
 
 def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +155,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
         if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
         scope = CallScope(new_call_id(), asked.route, now(), monotonic())
-        fields = _fields(scope, call_type, asked.body)
+        fields = await _named(scope, _fields(scope, call_type, asked.body))
         deciding = library()
         token = current_scope.set(scope)
         try:
@@ -155,6 +163,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
                 body = {**fields, "model": model_meant(key, model)}
                 data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
+                await hide_names(governance.names, scope, key, data)
                 call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
                 if scope.fault is not None:
                     raise scope.fault

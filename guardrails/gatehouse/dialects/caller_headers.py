@@ -7,8 +7,9 @@ provider; a header of LiteLLM's own that is not on the list is refused by name; 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from gatehouse.dialects.caller_fields import CallerBounds
@@ -34,7 +35,17 @@ _SHAPED: Final = {
     b"anthropic-version": re.compile(rb"\d{4}-\d\d-\d\d"),
     b"anthropic-beta": re.compile(rb"[a-z0-9-]{1,64}(?: ?, ?[a-z0-9-]{1,64}){0,31}"),
 }
-OURS: Final = b"x-gatehouse-"
+# Who says that they ask, and in which session; then what sets a limit or speaks of approvals.
+OUR_NAMES: Final = frozenset((b"x-gatehouse-agent", b"x-gatehouse-session"))
+OURS: Final = OUR_NAMES | {
+    b"x-gatehouse-approval",
+    b"x-gatehouse-approval-over-usd",
+    b"x-gatehouse-hold",
+    b"x-gatehouse-max-cost-usd",
+    b"x-gatehouse-max-tokens",
+}
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
+_FORWARDED: Final = b"x-forwarded-for"
 _LITELLMS: Final = b"x-litellm-"
 _INSTEAD: Final = {
     b"x-litellm-tags": "Put tags into the body.",
@@ -76,7 +87,10 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
         if name in places:
             if name == credential:
                 kept.append((name, value))
-        elif name in configured.others or name in _PLAIN or name.startswith(OURS):
+        elif name == _FORWARDED and name in configured.others:
+            if _are_addresses(value):
+                kept.append((name, value))
+        elif name in configured.others or name in _PLAIN or name in OURS:
             kept.append((name, value))
         elif name in _SHAPED:
             if shaped := _SHAPED[name].match(value.strip()):
@@ -86,6 +100,36 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
         elif name.startswith(_LITELLMS):
             raise _refused(name, f"callers may not set it. {_INSTEAD.get(name, 'Leave it out and ask again.')}")
     return kept
+
+
+def names_in_headers(headers: Headers, configured: ConfiguredHeaders) -> list[str]:
+    """What headers say that is kept, where it is more than a number."""
+    return [name for header, value in headers if (name := _name(header, value, configured)) is not None]
+
+
+def renamed_headers(headers: Headers, configured: ConfiguredHeaders, hidden: Mapping[str, str]) -> Headers:
+    """The headers with what stands for names in their place."""
+    names = ((header, value, _name(header, value, configured) or "") for header, value in headers)
+    return [(header, hidden[name].encode() if name in hidden else value) for header, value, name in names]
+
+
+def _name(header: bytes, value: bytes, configured: ConfiguredHeaders) -> str | None:
+    if header not in OURS and (header not in configured.others or header == _FORWARDED):
+        return None
+    said = _said(value)
+    return said if said and (header in OUR_NAMES or not _NUMBER.fullmatch(said)) else None
+
+
+def _said(value: bytes) -> str:
+    """A header's value as a server reads it."""
+    return value.decode("latin-1").strip()
+
+
+def _are_addresses(value: bytes) -> bool:
+    try:
+        return all(ip_address(each.strip()) for each in value.decode("latin-1").split(","))
+    except ValueError:
+        return False
 
 
 def _timeout(name: bytes, value: bytes, bounds: CallerBounds) -> bytes:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from gatehouse.call import CallScope
 from gatehouse.core.give_way import GiveWay
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
-from gatehouse.dialects.caller_headers import CREDENTIALS, OURS, ConfiguredHeaders, passed_on
+from gatehouse.dialects.caller_headers import (
+    CREDENTIALS,
+    OURS,
+    ConfiguredHeaders,
+    Headers,
+    names_in_headers,
+    passed_on,
+    renamed_headers,
+)
 from gatehouse.dialects.canonical import CallerNames
-from gatehouse.errors import GovernanceError, InvalidRequest
+from gatehouse.errors import GovernanceError, InvalidRequest, ModelNotFound
 from gatehouse.gateway.body_shares import Share
+from gatehouse.gateway.recorded_names import RecordedNames, names_in, names_in_form, renamed, renamed_form
 from gatehouse.gateway.request_body import BodyReader, json_object
-from gatehouse.routes import TRANSCRIPTION, call_type_of
+from gatehouse.routes import TRANSCRIPTION, call_type_of, model_in
 from gatehouse.shapes import names_of
 from gatehouse.shapes.parts import plain
 from gatehouse.wire import Message, Receive, Scope
@@ -26,6 +37,7 @@ from gatehouse.wire import Message, Receive, Scope
 _FORM: Final = b"multipart/form-data"
 # What LiteLLM reads in place of a body that is refused: it shall only say who the caller is.
 _NOTHING: Final = b"{}"
+NO_SUCH_MODEL: Final = "model: this gateway serves none by that name. GET /v1/models lists those that it does."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,8 @@ class Edge:
         engine: what callers may not say to LiteLLM.
         bounds: how far a caller may set what the operator has configured.
         configured: the headers that the operator has LiteLLM read.
+        names: takes out what callers' names say beyond a name; None: nothing.
+        made_up: whether callers may make up the end of a model's name.
     """
 
     def __init__(
@@ -57,11 +71,15 @@ class Edge:
         engine: EngineFields,
         bounds: Callable[[], CallerBounds] = CallerBounds,
         configured: Callable[[], ConfiguredHeaders] = ConfiguredHeaders,
+        names: RecordedNames | None = None,
+        made_up: Callable[[str], bool] = lambda _model: False,
     ) -> None:
         self.reader = reader
         self._engine = engine
         self._bounds = bounds
         self._configured = configured
+        self._names = names
+        self._made_up = made_up
 
     async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Taken:
         """Read a request. What may not be said in it is noted as the call's fault, which its caller is told once
@@ -78,17 +96,19 @@ class Edge:
         asked: Mapping[str, Any] | None = None
         configured = self._configured()
         try:
+            await self._check_path(call, scope)
             headers = passed_on(scope["headers"], self._bounds(), configured)
             body = self.reader.unpacked(scope["headers"], body, share)
             call_type = call_type_of(call.route)
             if call_type is None:
-                await _check_form(call, headers, body)
+                body = await self._read_form(call, headers, body)
             else:
-                async with GiveWay():
-                    body, asked = self._read(call, call_type, body)
+                body, asked = await self._read(call, call_type, body)
         except GovernanceError as error:
             call.fault = error
             body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
+        hidden = await self._hide(call, names_in_headers(headers, configured))
+        headers = renamed_headers(headers, configured, hidden)
         as_json = (b"application/json",) if asked is not None or call.fault is not None else ()
         scope["headers"] = [
             *((name, value) for name, value in headers if name not in _ABOUT_BODY or (name == _TYPE and not as_json)),
@@ -99,13 +119,60 @@ class Edge:
         scope["query_string"] = b""
         return Taken(body, asked)
 
-    def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
-        given = json_object(body)
-        call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
-        asked = caller_request(call_type, given, self._engine, self._bounds())
+    async def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
+        async with GiveWay():
+            given = json_object(body)
+            call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
+            asked = caller_request(call_type, given, self._engine, self._bounds())
         note_names(call, asked)
-        same = asked.keys() == given.keys() and "extra_body" not in given
-        return body if same else orjson.dumps(asked), asked
+        model = asked.get("model")
+        made_up = [model] if isinstance(model, str) and self._made_up(model) else []
+        hidden = await self._hide(call, (*names_in(asked), *made_up))
+        if any(name in hidden for name in made_up):
+            raise ModelNotFound(NO_SUCH_MODEL, param="model")
+        named = renamed(asked, hidden)
+        same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
+        return body if same else orjson.dumps(named), named
+
+    async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> bytes:
+        """A form as LiteLLM may have it; `headers` then say how it is written.
+
+        Raises:
+            InvalidRequest: it is not the API's.
+        """
+        try:
+            async with _opened(headers, body) as form:
+                items = _checked(form.multi_items())
+                call.said = {name.removesuffix("[]"): False for name, _ in items}
+                hidden = await self._hide(call, names_in_form(items))
+                if not hidden:
+                    return body
+                kind, written = await renamed_form(items, hidden)
+        except MultiPartException:
+            raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None
+        headers[:] = [(name, kind if name == _TYPE else value) for name, value in headers]
+        return written
+
+    async def _check_path(self, call: CallScope, scope: Scope) -> None:
+        """Keep a model that a path names out of the records, and away from LiteLLM where nobody configured it.
+
+        Raises:
+            ModelNotFound: it was made up, and says more than a name.
+        """
+        model = model_in(call.route)
+        stands = None if model is None else (await self._hide(call, (model,))).get(model)
+        if model is None or stands is None:
+            return
+        call.route = call.route.replace(model, stands)
+        if self._made_up(model):
+            scope["path"], scope["raw_path"] = call.route, call.route.encode()
+            raise ModelNotFound(NO_SUCH_MODEL, param="model")
+
+    async def _hide(self, call: CallScope, names: Iterable[str]) -> Mapping[str, str]:
+        """Note and return what stands for each of these names that is more than a name."""
+        hidden = await self._names.hide(names) if self._names is not None else {}
+        call.hidden.update((stands, name) for name, stands in hidden.items())
+        return hidden
 
 
 def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
@@ -120,38 +187,43 @@ _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b
 
 def _who_asks(headers: list[tuple[bytes, bytes]], key: bytes | None) -> list[tuple[bytes, bytes]]:
     """Of headers that may be the fault themselves, those that say who the caller is."""
-    return [(name, value) for name, value in headers if name in (*CREDENTIALS, key, b"host") or name.startswith(OURS)]
+    return [(name, value) for name, value in headers if name in (*CREDENTIALS, key, b"host") or name in OURS]
 
 
-async def _check_form(call: CallScope, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """A file to be transcribed, and the API's fields beside it, whose names are noted.
+@asynccontextmanager
+async def _opened(headers: Headers, body: bytes) -> AsyncIterator[FormData]:
+    """The form that a body is.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: it is none.
     """
     kind = next((value for name, value in headers if name == _TYPE), b"")
     if not kind.lower().startswith(_FORM):
         raise InvalidRequest("content-type: a multipart form with a file was expected. Send one.")
-    known, seen = names_of(TRANSCRIPTION), set[str]()
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    try:
-        async with Request({"type": "http", "headers": headers}, receive).form() as form:
-            call.said = {name.removesuffix("[]"): False for name in form}
-            for name in form:
-                plain_name = name.removesuffix("[]")
-                if plain_name not in known:
-                    raise InvalidRequest(
-                        f"{plain(name) or 'a field'}: callers may not set it on this route. Leave it out.",
-                        param=plain(name),
-                    )
-            for name, _ in form.multi_items():
-                if name in seen and not name.endswith("[]"):
-                    raise InvalidRequest(f"{plain(name) or 'a field'}: it is sent twice. Send it once.")
-                seen.add(name)
-            if "file" not in seen:
-                raise InvalidRequest("file: a file was expected. Send one.", param="file")
-    except MultiPartException:
-        raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None
+    async with Request({"type": "http", "headers": headers}, receive).form() as form:
+        yield form
+
+
+def _checked(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, UploadFile | str]]:
+    """A file to be transcribed, and the API's fields beside it.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    known, seen = names_of(TRANSCRIPTION), set[str]()
+    for name, _ in items:
+        plain_name = name.removesuffix("[]")
+        if plain_name not in known:
+            raise InvalidRequest(
+                f"{plain(name) or 'a field'}: callers may not set it on this route. Leave it out.", param=plain(name)
+            )
+        if name in seen and not name.endswith("[]"):
+            raise InvalidRequest(f"{plain(name) or 'a field'}: it is sent twice. Send it once.")
+        seen.add(name)
+    if "file" not in seen:
+        raise InvalidRequest("file: a file was expected. Send one.", param="file")
+    return items

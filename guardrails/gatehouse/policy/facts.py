@@ -123,6 +123,26 @@ class Facts:
                 values[name]["total"] = sum(self.pii.values())
         return values
 
+    def renamed(self, names: Mapping[str, str]) -> Facts:
+        """The same with what stands for names that a caller gave.
+
+        Args:
+            names: those names, by what stands for them.
+        """
+        if not names:
+            return self
+        stands = {name: stands for stands, name in names.items()}
+
+        def kept(name: str) -> str:
+            return stands.get(name, name)
+
+        return replace(
+            self,
+            request=replace(self.request, tools=tuple(map(kept, self.request.tools))),
+            caller=replace(self.caller, end_user=kept(self.caller.end_user)),
+            agent=AgentFacts(kept(self.agent.id), kept(self.agent.session)),
+        )
+
     def recorded(self) -> dict[str, dict[str, Any]]:
         """What is kept of them with a decision: those that are not neutral, for `from_mapping(strict=False)`.
 

@@ -109,3 +109,20 @@ def configured_headers() -> ConfiguredHeaders:
         key.lower().encode() if isinstance(key, str) else None,
         frozenset(name.lower().encode() for name in names if isinstance(name, str)),
     )
+
+
+def configured_tags() -> frozenset[str]:
+    """The tags of config.yaml's models, and of those added later."""
+    router = proxy_server.llm_router
+    entries = router.model_list if router is not None else []
+    tags = ((entry.get("litellm_params") or {}).get("tags") or () for entry in entries)
+    return frozenset(tag for each in tags for tag in each if isinstance(tag, str))
+
+
+def made_up_model(model: str) -> bool:
+    """Whether this model's name ends in what its caller made of a pattern such as `ollama/*`."""
+    router = proxy_server.llm_router
+    if router is None or model in router.model_names or model in (router.model_group_alias or {}):
+        return False
+    patterns = (router.pattern_router, *router.team_pattern_routers.values())
+    return any(pattern.route(model) is not None for pattern in patterns)

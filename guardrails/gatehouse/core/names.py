@@ -1,0 +1,80 @@
+"""Names that callers give: which of them may be kept as they are, and what is kept in the place of the others.
+
+Pure. Promises: what is kept in a name's place says nothing of it to anybody without the installation secret, and is the
+same each time, so that calls of one end user or one session still join. The rule looks at the shape alone: what only a
+recognizer knows, such as a number of the installation's own, is the scanner's to find.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from gatehouse.core.keys import DerivedKey
+
+MAX_NAME_CHARS: Final = 200
+# A telephone number has seven digits or more, and so have the numbers of accounts and identity cards.
+MAX_DIGITS: Final = 6
+# Of all digits of a name, but for dates: a card number that is cut up by letters has more.
+MAX_DIGITS_IN_ALL: Final = 12
+# The longest words of the tools that agents bring; a key drawn at random has digits among its letters.
+_MAX_LETTERS: Final = 40
+# Digits among letters: `gpt4o`, `s3bucket`, a short digest. Tokens of issuers have twenty characters and more.
+_MAX_MIXED: Final = 12
+# In a digest one of thirty has ten digits in a row, and a card number has thirteen.
+_MAX_DIGITS_OF_DIGEST: Final = 12
+
+_NOT_HEX: Final = r"(?<![0-9A-Za-z])(?:{})(?![0-9A-Za-z])"
+_UUID: Final = re.compile(_NOT_HEX.format(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"))
+# MD5 (and a UUID without hyphens), SHA-1, SHA-256: what providers advise to send for a user.
+_DIGEST: Final = re.compile(_NOT_HEX.format(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}"))
+# Of versions and sessions; nobody who is born since then writes to a model yet.
+_DATE: Final = re.compile(r"(?<!\d)20[2-9]\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_DIGITS: Final = re.compile(r"\d(?:[-_.:/]?\d)*")
+_SEPARATORS: Final = re.compile(r"[-_.:/]+")
+_HIDDEN: Final = re.compile(r"hmac:[0-9a-f]{8}:[0-9a-f]{32}")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a text has the shape of a name: words, and short numbers, joined by signs that no sentence has.
+
+    No address, telephone number, card number, key, or name of two words has it; a UUID and a digest have.
+    """
+    if not 0 < len(name) <= MAX_NAME_CHARS or "//" in name or _HIDDEN.fullmatch(name):
+        return False
+    # Digits and letters that are another spelling of plain ones could spell what the rules below would see.
+    if not name.isascii() and unicodedata.normalize("NFKC", name) != name:
+        return False
+    rest = _UUID.sub("-", _DIGEST.sub(_without_digest, name))
+    rest = _DATE.sub("-", rest)
+    return _few_digits(rest) and all(_is_word(run) for run in _SEPARATORS.split(rest) if run)
+
+
+def hidden(name: str, key: DerivedKey) -> str:
+    """What is kept in a name's place: a keyed hash, and which epoch's key made it."""
+    return f"hmac:{key.epoch}:{key.mac(name).hex()[:32]}"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a text has the form that `hidden` writes."""
+    return _HIDDEN.fullmatch(name) is not None
+
+
+def _without_digest(match: re.Match[str]) -> str:
+    digest = match[0]
+    longest = max((len(digits) for digits in re.findall(r"\d+", digest)), default=0)
+    return "-" if longest <= _MAX_DIGITS_OF_DIGEST and not digest.isalpha() else digest
+
+
+def _few_digits(text: str) -> bool:
+    chains = [sum(map(str.isdecimal, chain)) for chain in _DIGITS.findall(text)]
+    return max(chains, default=0) <= MAX_DIGITS and sum(chains) <= MAX_DIGITS_IN_ALL
+
+
+def _is_word(run: str) -> bool:
+    if run.isalpha():
+        return len(run) <= _MAX_LETTERS
+    # Other scripts write digits too, and no recognizer of theirs is at work here.
+    mixed = all(each.isalpha() or each in "0123456789" for each in run)
+    return mixed and len(run) <= _MAX_MIXED
