@@ -29,6 +29,7 @@ from gatehouse.core.keys import Purpose
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.labels import labels
 from gatehouse.gateway.recorded_names import RecordedNames
 from gatehouse.gateway.request_body import BodyReader
 from gatehouse.governance import Governance, GovernanceHolder
@@ -122,6 +123,7 @@ class Gateway:
             ),
             ahead=ScanAhead(lambda: self._governance.current.scanner),
             slots=CallSlots,
+            shown=labels(),
         )
         watch_answers(self._settings.max_answer_bytes)
         keep_content_out()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from gatehouse import metrics
 from gatehouse.call import CallScope, current_scope
@@ -18,6 +18,7 @@ from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.exposition import Exposition, Shown
 from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.routes import RouteKind, classify, is_management
@@ -36,6 +37,7 @@ class GovernanceMiddleware:
         edge: takes requests in.
         ahead: scans while LiteLLM authenticates.
         slots: makes what holds the slots that a call takes.
+        shown: what `/metrics` shows of the values of some of LiteLLM's labels.
         metrics_token: bearer token for /metrics; without one the page is closed.
         grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
     """
@@ -51,6 +53,7 @@ class GovernanceMiddleware:
         named_routes: Callable[[], tuple[str, ...]] = tuple,
         ahead: ScanAhead | None = None,
         slots: Callable[[], Slots] = NoSlots,
+        shown: Mapping[str, Shown] | None = None,
     ) -> None:
         self._app = app
         self._armed = armed
@@ -61,6 +64,7 @@ class GovernanceMiddleware:
         self._named_routes = named_routes
         self._ahead = ahead or ScanAhead(lambda: None)
         self._slots = slots
+        self._exposition = Exposition(REGISTRY, shown or {})
         self._pending: set[CallScope] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -209,7 +213,10 @@ class GovernanceMiddleware:
             )
             return
         await respond(
-            send, 200, await asyncio.to_thread(generate_latest), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
+            send,
+            200,
+            await asyncio.to_thread(generate_latest, self._exposition),
+            [(b"content-type", CONTENT_TYPE_LATEST.encode())],
         )
 
 

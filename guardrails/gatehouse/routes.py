@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from gatehouse import route_table
@@ -41,14 +42,20 @@ _OURS = re.compile(r"/governance(?:/.*)?", re.DOTALL)
 
 
 class _Table:
-    """Routes of the table by method: those without parameters by name, the others as one expression."""
+    """Routes of the table by method: those without parameters by name, the others as one expression.
+
+    Attributes:
+        templates: those with parameters, by the expression of each.
+    """
 
     def __init__(self, text: str) -> None:
         self._exact: dict[str, set[str]] = defaultdict(set)
+        self.templates: list[tuple[re.Pattern[str], str]] = []
         patterns: dict[str, list[str]] = defaultdict(list)
         for method, path in entries(text):
             if "{" in path:
                 patterns[method].append(_pattern(path))
+                self.templates.append((re.compile(_pattern(path), re.DOTALL), path))
             else:
                 self._exact[method].add(path)
         self._patterns = {method: re.compile("|".join(all_), re.DOTALL) for method, all_ in patterns.items()}
@@ -56,6 +63,10 @@ class _Table:
     def names(self, method: str, path: str) -> bool:
         """Whether a route without parameters is this one."""
         return path in self._exact.get(method, ())
+
+    def has(self, path: str) -> bool:
+        """Whether a route of any method without parameters has this path."""
+        return any(path in paths for paths in self._exact.values())
 
     def matches(self, method: str, path: str) -> bool:
         """Whether a route with parameters stands for this one."""
@@ -121,6 +132,18 @@ def _opened(method: str, path: str) -> bool:
         return False
     # A colon stands before a verb of Google's API, which calls a model. Ids that are only read may have one.
     return method == "OPTIONS" or (_OPEN.matches(method, path) and (method == "GET" or ":" not in path))
+
+
+@lru_cache(maxsize=4_096)
+def template_of(path: str) -> str | None:
+    """A path as the table of routes has it, with names in the place of parameters; None where no route has it."""
+    if _GOVERNED.fullmatch(path):
+        model = model_in(path)
+        return path if model is None else path.replace(f"/{model}/", "/{model}/", 1)
+    if _OPEN.has(path) or _CLOSED.has(path):
+        return path
+    templates = (*_OPEN.templates, *_CLOSED.templates)
+    return next((template for pattern, template in templates if pattern.fullmatch(path)), None)
 
 
 # By path, without what stands before it: the call type as LiteLLM's hooks name it.

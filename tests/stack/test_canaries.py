@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import redis
 import yaml
 from psycopg import sql
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import METRICS_TOKEN, Gateway
 from tests.support.masking import of_key
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
-from tests.support.redis_server import Redis
+from tests.support.redis_server import PASSWORD, Redis
 from tests.support.upstream import Upstream
 
 # Asked, in every place where a request can hold text; answered by the provider; and what it says when it fails.
@@ -161,7 +163,7 @@ MASKED = {
 def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway whose operator has LiteLLM keep prompts and answers with the spend."""
     policy = tmp_path / "policy.yaml"
-    policy.write_text("version: 1\npii: {mode: mask}\naudit: {content: redacted}\n")
+    policy.write_text("version: 1\npii: {mode: mask}\nscreens: {secrets: block}\naudit: {content: redacted}\n")
     config = yaml.safe_load(upstream_config.read_text())
     config["general_settings"]["store_prompts_in_spend_logs"] = True
     config["litellm_settings"]["turn_off_message_logging"] = False
@@ -201,3 +203,156 @@ def test_personal_data_that_is_masked_is_kept_nowhere(prompts_kept: Gateway, ups
     seen = {where for where, text in kept if placeholder in text}
     assert seen >= {"gatehouse.capsules.canonical", "public.LiteLLM_SpendLogs.proxy_server_request"}
     assert not {where for where, text in kept if MINE in text}
+
+
+class Canaries:
+    """Personal data and secrets, another for each place, and the texts that must not be found."""
+
+    def __init__(self) -> None:
+        self.placed: dict[str, str] = {}
+
+    def email(self, place: str) -> str:
+        return self._placed(f"email in {place}", lambda number: f"canary{number}@example.com")
+
+    def card(self, place: str) -> str:
+        return self._placed(f"card in {place}", _card)
+
+    def secret(self, place: str) -> str:
+        return self._placed(f"secret in {place}", lambda number: f"sk-proj-{sha256(b'%d' % number).hexdigest()[:40]}")
+
+    def name(self, place: str) -> str:
+        return self._placed(f"name in {place}", lambda number: f"Ada Canary{number}")
+
+    def _placed(self, place: str, make: Callable[[int], str]) -> str:
+        assert place not in self.placed, place
+        self.placed[place] = made = make(len(self.placed))
+        return made
+
+    def found(self, kept: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Where which is."""
+        return {(where, place) for where, text in kept for place, made in self.placed.items() if made in text}
+
+
+def _card(number: int) -> str:
+    """A number as cards have it: the last digit checks the others (Luhn)."""
+    digits = f"453201{number:09d}"
+    odd = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[::2])
+    return f"{digits}{-(odd + sum(map(int, digits[1::2]))) % 10}"
+
+
+def in_redis(port: int) -> Iterator[tuple[str, str]]:
+    """Every key of Redis, and what it holds."""
+    with redis.Redis(port=port, password=PASSWORD) as client:
+        for key in client.scan_iter():
+            kind = client.type(key)
+            read = {
+                b"string": client.get,
+                b"hash": client.hgetall,
+                b"set": client.smembers,
+                b"zset": lambda name: client.zrange(name, 0, -1),
+                b"list": lambda name: client.lrange(name, 0, -1),
+                b"stream": client.xrange,
+            }
+            yield f"redis {key!r}", f"{key!r} {read[kind](key)!r}"
+
+
+def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
+    prompts_kept: Gateway, upstream: Upstream, redis_server: Redis
+) -> None:
+    gateway, canaries = prompts_kept, Canaries()
+    key = gateway.new_key(max_budget=10)
+    sent: list[str] = []
+
+    def said(where: str) -> dict[str, Any]:
+        """What any request may say beside its prompt."""
+        return {
+            "user": canaries.email(f"user {where}"),
+            "metadata": {"note": canaries.email(f"metadata {where}"), "user_id": canaries.secret(f"user_id {where}")},
+            "tags": [canaries.name(f"tag {where}"), canaries.secret(f"tag {where}"), canaries.card(f"tag {where}")],
+        }
+
+    def headers(where: str) -> dict[str, str]:
+        trace = f"{'0' * 15}a{canaries.card(f'traceparent {where}')}"
+        return {
+            "x-gatehouse-agent": canaries.email(f"agent {where}"),
+            "x-gatehouse-session": canaries.card(f"session {where}"),
+            "x-gatehouse-other": canaries.email(f"our header {where}"),
+            "x-other": canaries.email(f"header {where}"),
+            "user-agent": f"{canaries.card(f'product {where}')}/{canaries.card(f'version {where}')}",
+            "traceparent": f"00-{trace}-00f067aa0ba902b7-01",
+            "anthropic-beta": canaries.card(f"beta {where}"),
+            "cookie": f"c={canaries.secret(f'cookie {where}')}",
+        }
+
+    with gateway.client(key) as client:
+
+        def ask(where: str, path: str, body: dict[str, Any], *statuses: int, **more: str) -> str:
+            answer = client.post(path, json=body, headers=headers(where) | more)
+            assert answer.status_code in statuses, (where, answer.status_code, answer.text)
+            sent.append(answer.headers["x-gatehouse-call-id"])
+            return answer.text
+
+        def written(place: str, body: dict[str, Any]) -> dict[str, Any]:
+            text = f"write to {canaries.email(place)} or pay with {canaries.card(place)}"
+            return dict(json.loads(json.dumps(body).replace(ASKED, text)))
+
+        for path, body in REQUESTS.items():
+            for stream in (False, True) if path in STREAMED else (False,):
+                where = f"{path} {stream}"
+                ask(where, path, written(where, body) | said(where) | ({"stream": True} if stream else {}), 200)
+        for upstream.status in (500, 400):
+            for path, body in REQUESTS.items():
+                where = f"{path} {upstream.status}"
+                ask(where, path, written(where, body) | said(where), upstream.status, 500)
+        upstream.status = 200
+        chat = "/v1/chat/completions"
+        simple = {"model": "up-chat", "messages": [{"role": "user", "content": "hello"}]}
+        tool = {"type": "function", "function": {"name": f"pay_{canaries.card('tool')}", "parameters": {}}}
+        upstream.tool = (tool["function"]["name"], "{}")
+        ask("tool", chat, simple | {"tools": [tool]}, 200)
+        upstream.tool = None
+        # Refused: by a screen, for the model, by LiteLLM, for a field, for a header.
+        asks = f"my key is {canaries.secret('prompt')}"
+        ask("screen", chat, simple | said("screen") | {"messages": [{"role": "user", "content": asks}]}, 403)
+        for kind in (canaries.email, canaries.secret, canaries.card):
+            for model in (kind("model"), f"ollama/{kind('pattern')}"):
+                ask(f"model {model}", chat, simple | said(model) | {"model": model}, 404, 400)
+            ask(f"path {kind}", f"/engines/{kind('path')}/chat/completions", simple, 404, 400, 200)
+        ask("field", chat, simple | said("field") | {canaries.email("field"): canaries.card("field")}, 200, 400)
+        ask("control", chat, simple | said("control") | {"api_base": canaries.email("api_base")}, 400)
+        for header in ("approval", "hold", "max-tokens"):
+            more = {f"x-gatehouse-{header}": canaries.email(header)}
+            ask(header, chat, simple | said(header), 200, 400, 404, **more)
+        form = {"model": "up-transcription", "user": canaries.email("form")}
+        upload = {"file": (f"{canaries.name('file')} {canaries.card('file')}.mp3", b"ID3", "audio/mpeg")}
+        answer = client.post("/v1/audio/transcriptions", data=form, files=upload, headers=headers("form"))
+        assert answer.status_code == 200, answer.text
+        ask("last", chat, {"model": "demo", "messages": [{"role": "user", "content": "last"}]}, 200)
+    narrow = gateway.new_key(models=["demo"])
+    with gateway.client(narrow) as client:
+        ask("narrow", chat, simple | said("narrow") | {"model": canaries.email("not allowed")}, 400, 401, 403)
+    with gateway.client("sk-not-a-key") as client:
+        client.post(chat, json=simple | said("nobody"), headers=headers("nobody"))
+        client.get(f"/models/{canaries.email('read')}", headers=headers("read"))
+    wait_until(lambda: set(sent) <= set(gateway.calls()), "every call has its row")
+    wait_until(lambda: "demo" in spend_logs(gateway), "LiteLLM wrote its own log too")
+    gateway.wait_settled()
+    with gateway.client(METRICS_TOKEN) as client:
+        shown = client.get("/metrics").text
+    kept = [
+        *texts(gateway.database_url),
+        *files(gateway.folder),
+        *in_redis(redis_server.port),
+        ("/metrics", shown),
+    ]
+    sent_on = canaries.found([("upstream", upstream.received)])
+    import pprint
+
+    found = canaries.found(kept)
+    summary: dict[str, set[str]] = {}
+    for where, place in found:
+        summary.setdefault(where, set()).add(place)
+    pprint.pprint(summary, width=150)
+    pprint.pprint(sent_on)
+    assert not found
+    assert not sent_on

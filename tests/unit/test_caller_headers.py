@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER, OVER_HEADER
 from gatehouse.dialects.caller_fields import CallerBounds
-from gatehouse.dialects.caller_headers import CREDENTIALS, ConfiguredHeaders, passed_on
+from gatehouse.dialects.caller_headers import (
+    CREDENTIALS,
+    OUR_NAMES,
+    OURS,
+    ConfiguredHeaders,
+    names_in_headers,
+    passed_on,
+    renamed_headers,
+)
 from gatehouse.errors import InvalidRequest
+from gatehouse.policy.limits import MAX_COST_HEADER, MAX_TOKENS_HEADER
 
 NONE = ConfiguredHeaders()
 BOUNDS = CallerBounds(timeout_s=60, num_retries=2)
@@ -21,7 +31,7 @@ def passed(*headers: tuple[str, str], configured: ConfiguredHeaders = NONE) -> l
     [
         ("content-type", "application/json"),
         ("host", "gateway"),
-        ("user-agent", "codex_cli_rs/0.171.0"),
+        ("user-agent", "codex_cli_rs/0"),
         ("anthropic-version", "2023-06-01"),
         ("anthropic-beta", "interleaved-thinking-2025-05-14,context-management-2025-06-27"),
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
@@ -52,6 +62,10 @@ def test_what_agents_need_passes(name: str, value: str) -> None:
         ("accept-encoding", "gzip"),
         ("litellm_user_api_key", "sk-x"),
         ("user-agent", "(ada@example.com)"),
+        ("user-agent", "ada.lovelace/1.0"),
+        ("user-agent", "4532015112830366"),
+        ("user-agent", "curl.ada"),
+        ("x-gatehouse-other", "ada@example.com"),
         ("anthropic-beta", "Ada Lovelace"),
         ("traceparent", "ada@example.com"),
     ],
@@ -60,8 +74,49 @@ def test_what_nobody_needs_is_left_out(name: str, value: str) -> None:
     assert passed((name, value)) == []
 
 
-def test_of_a_user_agent_its_first_product_is_kept() -> None:
-    assert passed(("user-agent", "OpenAI/1.2 (ada@example.com) x")) == [("user-agent", "OpenAI/1.2")]
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("OpenAI/Python 1.99.9", "OpenAI"),
+        ("AsyncOpenAI/1.2 (ada@example.com) x", "AsyncOpenAI/1"),
+        ("claude-cli/2.0.14 (external, cli)", "claude-cli/2"),
+        ("codex_cli_rs/0.171.0 (Linux) ada", "codex_cli_rs/0"),
+        ("python-httpx/0.28.1", "python-httpx/0"),
+        ("curl/4532015112830366", "curl"),
+        ("Mozilla/5.0 (X11) ada", "Mozilla/5"),
+    ],
+)
+def test_of_a_user_agent_the_product_is_kept_where_it_is_known(given: str, kept: str) -> None:
+    assert passed(("user-agent", given)) == [("user-agent", kept)]
+
+
+def test_an_address_is_passed_on_where_litellm_reads_it_and_nothing_else_is() -> None:
+    configured = ConfiguredHeaders(others=frozenset((b"x-forwarded-for",)))
+    assert passed(("x-forwarded-for", "10.0.0.1, ::1"), configured=configured) == [("x-forwarded-for", "10.0.0.1, ::1")]
+    assert passed(("x-forwarded-for", "4532015112830366"), configured=configured) == []
+    assert passed(("x-forwarded-for", "10.0.0.1, ada@example.com"), configured=configured) == []
+
+
+def test_names_in_headers_are_those_that_are_kept() -> None:
+    configured = ConfiguredHeaders(others=frozenset((b"x-corp-user", b"x-forwarded-for")))
+    headers = [
+        (b"x-gatehouse-agent", b"123456789"),
+        (b"x-gatehouse-session", b" ada@example.com "),
+        (b"x-gatehouse-max-tokens", b"123456789"),
+        (b"x-gatehouse-hold", b"ada"),
+        (b"x-corp-user", b"eve@example.com"),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"authorization", b"Bearer eve@example.com"),
+    ]
+    names = names_in_headers(headers, configured)
+    assert names == ["123456789", "ada@example.com", "ada", "eve@example.com"]
+    changed = renamed_headers(headers, configured, {"eve@example.com": "hash", "Bearer eve@example.com": "no"})
+    assert changed == [(header, b"hash" if header == b"x-corp-user" else value) for header, value in headers]
+
+
+def test_our_own_headers_are_those_that_are_read() -> None:
+    read = {APPROVAL_HEADER, OVER_HEADER, HOLD_HEADER, MAX_TOKENS_HEADER.lower(), MAX_COST_HEADER.lower()}
+    assert {name.encode() for name in read} | OUR_NAMES == OURS
 
 
 @pytest.mark.parametrize(

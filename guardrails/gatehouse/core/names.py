@@ -27,8 +27,14 @@ _MAX_DIGITS_OF_DIGEST: Final = 12
 
 _NOT_HEX: Final = r"(?<![0-9A-Za-z])(?:{})(?![0-9A-Za-z])"
 _UUID: Final = re.compile(_NOT_HEX.format(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"))
-# MD5 (and a UUID without hyphens), SHA-1, SHA-256: what providers advise to send for a user.
-_DIGEST: Final = re.compile(_NOT_HEX.format(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}"))
+# MD5 (and a UUID without hyphens), SHA-1, SHA-256: what providers advise to send for a user. After another word it may
+# be a key.
+_DIGEST: Final = re.compile(
+    r"(?:\A|(?<![0-9A-Za-z])(?:user|customer|account|session|thread|run|trace|md5|sha1|sha256)[-_:])"
+    r"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![0-9A-Za-z])"
+)
+# How many services begin their keys.
+_KEYS: Final = ("sk-", "sk_", "pk-", "pk_", "rk_")
 # Of versions and sessions; nobody who is born since then writes to a model yet.
 _DATE: Final = re.compile(r"(?<!\d)20[2-9]\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
 _DIGITS: Final = re.compile(r"\d(?:[-_.:/]?\d)*")
@@ -41,7 +47,7 @@ def is_plain(name: str) -> bool:
 
     No address, telephone number, card number, key, or name of two words has it; a UUID and a digest have.
     """
-    if not 0 < len(name) <= MAX_NAME_CHARS or "//" in name or _HIDDEN.fullmatch(name):
+    if not 0 < len(name) <= MAX_NAME_CHARS or "//" in name or name.startswith(_KEYS) or _HIDDEN.fullmatch(name):
         return False
     # Digits and letters that are another spelling of plain ones could spell what the rules below would see.
     if not name.isascii() and unicodedata.normalize("NFKC", name) != name:
@@ -62,9 +68,8 @@ def is_hidden(name: str) -> bool:
 
 
 def _without_digest(match: re.Match[str]) -> str:
-    digest = match[0]
-    longest = max((len(digits) for digits in re.findall(r"\d+", digest)), default=0)
-    return "-" if longest <= _MAX_DIGITS_OF_DIGEST and not digest.isalpha() else digest
+    longest = max((len(digits) for digits in re.findall(r"\d+", match[1])), default=0)
+    return "-" if longest <= _MAX_DIGITS_OF_DIGEST and not match[1].isalpha() else match[0]
 
 
 def _few_digits(text: str) -> bool:

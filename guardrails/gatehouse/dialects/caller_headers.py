@@ -30,7 +30,14 @@ CREDENTIALS: Final = (
 _PLAIN: Final = frozenset((b"host", b"accept", b"content-type", b"content-length", b"connection"))
 # What a client says of itself, as far as it cannot hold a text.
 _SHAPED: Final = {
-    b"user-agent": re.compile(rb"[A-Za-z0-9_.-]{1,40}(?:/[A-Za-z0-9_.+-]{1,30})?"),
+    # Of the products that agents and their libraries name, as LiteLLM keeps it in tables and as a metric's label: a
+    # product that is not known, or a whole version, would be a text and a series of the caller's own making.
+    b"user-agent": re.compile(
+        rb"(?i:claude-cli|claude-code|codex_(?:cli_rs|exec|vscode|sdk_ts)|codex-tui|opencode|gemini-cli|goose|cline|aider|cursor|continue"
+        rb"|(?:Async)?(?:OpenAI|AzureOpenAI|Anthropic)|ai-sdk|langchain|litellm|llama[_-]index|gatehouse-adapter"
+        rb"|python-requests|python-httpx|aiohttp|curl|wget|node-fetch|node|undici|axios|got|okhttp|Go-http-client"
+        rb"|Java-http-client|reqwest|PostmanRuntime|insomnia|Mozilla)(?![A-Za-z0-9_.-])(?:/\d{1,2}(?!\d))?"
+    ),
     b"traceparent": re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
     b"anthropic-version": re.compile(rb"\d{4}-\d\d-\d\d"),
     b"anthropic-beta": re.compile(rb"[a-z0-9-]{1,64}(?: ?, ?[a-z0-9-]{1,64}){0,31}"),
@@ -66,6 +73,12 @@ class ConfiguredHeaders:
 
     key: bytes | None = None
     others: frozenset[bytes] = frozenset()
+
+
+def known_product(user_agent: str) -> str | None:
+    """The product that a user agent names first, and its major version; None where it is not a known one."""
+    match = _SHAPED[b"user-agent"].match(user_agent.strip().encode("utf-8", "replace"))
+    return None if match is None else match[0].decode()
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, configured: ConfiguredHeaders) -> Headers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import litellm
@@ -126,3 +126,24 @@ def made_up_model(model: str) -> bool:
         return False
     patterns = (router.pattern_router, *router.team_pattern_routers.values())
     return any(pattern.route(model) is not None for pattern in patterns)
+
+
+def known_model(model: str) -> str | None:
+    """A model's name as config.yaml or LiteLLM's price list has it, or its pattern; None for any other."""
+    router = proxy_server.llm_router
+    if model in litellm.model_cost:
+        return model
+    if router is None:
+        return None
+    groups = [str(entry.get("model_name")) for entry in router.model_list]
+    if model in (*groups, *(router.model_group_alias or {}), *_other_names(router)):
+        return model
+    return next((name for name in groups if name.endswith("*") and model.startswith(name[:-1])), None)
+
+
+def _other_names(router: Any) -> Iterator[Any]:
+    """What models are called by teams, and at their providers."""
+    for entry in router.model_list:
+        params, info = entry.get("litellm_params") or {}, entry.get("model_info") or {}
+        model = str(params.get("model") or "")
+        yield from (info.get("team_public_model_name"), info.get("base_model"), model, model.partition("/")[2])

@@ -1,0 +1,40 @@
+"""Which labels of LiteLLM's metrics a caller could make up, and what is shown of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Final
+
+from gatehouse.core.names import is_hidden, is_plain
+from gatehouse.dialects.caller_headers import known_product
+from gatehouse.gateway.exposition import OTHER, Shown
+from gatehouse.proxy.configured import known_model
+from gatehouse.routes import template_of
+
+_MODELS: Final = ("requested_model", "model", "model_group", "litellm_model_name", "fallback_model")
+_SWITCH: Final = ("True", "False")
+
+
+def labels() -> Mapping[str, Shown]:
+    """By label, what is shown of a value; every other label is the operator's, LiteLLM's or a provider's."""
+    return {
+        **dict.fromkeys(_MODELS, _or_other(known_model)),
+        "route": _or_other(template_of),
+        "user_agent": _or_other(known_product),
+        "client_ip": _or_other(_address),
+        "stream": _or_other(lambda said: said if said in _SWITCH else None),
+        # LiteLLM counts by end user where config.yaml has it do so. Which they are is for callers to say.
+        "end_user": _or_other(lambda name: name if is_plain(name) or is_hidden(name) else None),
+    }
+
+
+def _or_other(known: Callable[[str], str | None]) -> Shown:
+    return lambda value: known(value) or OTHER
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
