@@ -7,6 +7,7 @@ it travels in a context variable, so a hook finds the scope of the call it runs 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class Prompt:
     """What was asked.
 
     Attributes:
-        hash: SHA3-256 of `text`, 64 lower-case hex characters; None where there is no text (audio).
+        hash: SHA3-256 of the call's salt and `text`, 64 lower-case hex characters; None where there is no text (audio).
         text: the messages or the input as JSON; None unless policy.yaml's `audit.content` keeps it.
         tools: names of the tools that the request offers.
     """
@@ -130,6 +131,11 @@ class GovernedCall:
     terms: Terms = Terms()
     library: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def new_salt() -> bytes:
+    """What a call's commitments are salted with: as long as what NIST's SP 800-132 asks for."""
+    return secrets.token_bytes(16)
 
 
 class Status(StrEnum):
@@ -206,6 +212,7 @@ class CallScope:
     what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
     masked too. `hidden` is what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
+    `salt` is what the hash of the prompt is salted with.
     `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
     `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
@@ -229,6 +236,7 @@ class CallScope:
     mask: Mask | None = None
     replaced: dict[str, str] = field(default_factory=dict, repr=False)
     hidden: dict[str, str] = field(default_factory=dict, repr=False)
+    salt: bytes = field(default_factory=new_salt, repr=False)
     approval: Approval | None = field(default=None, repr=False)
     admitted: Admitted | None = field(default=None, repr=False)
     attempts: list[Attempt] = field(default_factory=list)

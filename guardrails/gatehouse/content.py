@@ -15,19 +15,30 @@ from gatehouse.call import Prompt, ToolCall
 from gatehouse.dialects.canonical import offered_tools
 
 
-def prompt_of(fields: Mapping[str, Any], *, keep_text: bool) -> Prompt:
+def prompt_of(fields: Mapping[str, Any], *, keep_text: bool, salt: bytes) -> Prompt:
     """What a request asks: all that is sent; its text only when it is to be kept.
 
     Args:
         fields: of a canonical request.
+        salt: the call's own; without it a short prompt cannot be guessed from the hash.
     """
-    text = _json(fields) or _json({name: value for name, value in fields.items() if _json(value) is not None})
-    asked = text if text != "{}" else None
+    asked = text_of(fields)
     return Prompt(
-        hash=sha3_256(asked.encode("utf-8", "surrogatepass")).hexdigest() if asked is not None else None,
+        hash=commitment(asked, salt) if asked is not None else None,
         text=asked if keep_text else None,
         tools=frozenset(offered_tools(fields)),
     )
+
+
+def text_of(fields: Mapping[str, Any]) -> str | None:
+    """What a request asks, as JSON that is the same for the same content; None where there is no text."""
+    text = _json(fields) or _json({name: value for name, value in fields.items() if _json(value) is not None})
+    return text if text != "{}" else None
+
+
+def commitment(text: str, salt: bytes) -> str:
+    """The salted hash of a text, in lower-case hex: it says nothing of the text to whoever does not have the salt."""
+    return sha3_256(salt + text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def answer_of(response: Any) -> str | None:

@@ -100,7 +100,8 @@ class Deciding:
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
                 async with GiveWay():
-                    kept = prompt_of(request.fields, keep_text=True) if self._kept.mode is ContentMode.FULL else None
+                    full = self._kept.mode is ContentMode.FULL
+                    kept = prompt_of(request.fields, keep_text=True, salt=scope.salt) if full else None
                     placeholders = self._kept.placeholders(governance, call)
                     masked = examining.mask(governance, decision, request, scans, placeholders)
                 if masked is not None:
@@ -111,7 +112,7 @@ class Deciding:
                 )
                 scope.request = request
             if self._kept.mode is ContentMode.REDACTED:
-                kept = prompt_of(request.fields, keep_text=True)
+                kept = prompt_of(request.fields, keep_text=True, salt=scope.salt)
                 kept = replace(kept, text=await self._kept.redacted(governance, call, kept.text))
             if kept is not None:
                 scope.call = replace(call, prompt=kept)

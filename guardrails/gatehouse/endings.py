@@ -79,6 +79,7 @@ class Endings:
             duration_ms=seconds * 1000,
             by_team=self._by_team,
             content=self._kept.of(scope, outcome),
+            salt=scope.salt,
             tool_calls=outcome.tool_calls,
         )
         call_type = scope.call.call_type if scope.call else "none"

@@ -92,7 +92,7 @@ class Pipeline:
                 "started_at": scope.started_at.isoformat(),
                 "request": record.request_facts(scope),
                 "decision": decision_row(decision, facts, approved_by(scope.approval)),
-                **(self._to_report(note_prompt(scope), scope.governance) if call.library else {}),
+                **(self._to_report(note_prompt(scope), scope.governance, scope.salt) if call.library else {}),
             }
             try:
                 with metrics.intent_seconds.time():
@@ -113,9 +113,9 @@ class Pipeline:
             scope.request = canonical_request(call_type, body, scope.names, lambda _: True)
         note_prompt(scope)
 
-    def _to_report(self, call: GovernedCall, governance: Governance) -> dict[str, Any]:
+    def _to_report(self, call: GovernedCall, governance: Governance, salt: bytes) -> dict[str, Any]:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
-        prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._kept.mode.value}
+        prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._kept.mode.value, "salt": salt.hex()}
         if self._kept.mode is ContentMode.REDACTED:
             prompt["scope"] = self._kept.scope(governance, call)
         return {"report_within_s": self.report_within_s, "prompt": prompt}

@@ -14,7 +14,7 @@ from typing import Any
 from gatehouse.approvals.values import Edit
 from gatehouse.audit.record import clean
 from gatehouse.call import GovernedCall
-from gatehouse.content import prompt_of
+from gatehouse.content import text_of
 from gatehouse.decision import Obligation
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.reaches import reaches
@@ -256,7 +256,7 @@ def summary(call: GovernedCall, request: CanonicalRequest, facts: Facts) -> dict
         "screens": list(facts.screens.hits),
         "agent": call.agent.id,
         "session": call.agent.session,
-        "prompt": prompt_of(request.fields, keep_text=True).text,
+        "prompt": text_of(request.fields),
     }
 
 

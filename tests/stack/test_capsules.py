@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
 import yaml
-from gatehouse.content import prompt_of
+from gatehouse.content import commitment, text_of
+from gatehouse.db.salts import salt_of
 
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
@@ -49,12 +52,20 @@ def test_a_capsule_says_who_asked_what_answered_and_what_it_cost(upstream_gatewa
     assert capsule["outcome"]["status"] == "success"
 
 
+def hash_of(gateway: Gateway, capsule: dict[str, Any]) -> str:
+    """What a capsule of CHAT should have, by the salt beside it."""
+    with psycopg.connect(gateway.database_url) as connection:
+        salt = salt_of(connection, UUID(capsule["id"]))
+    assert salt is not None
+    return commitment(text_of(CHAT) or "", salt)
+
+
 def test_in_mode_hash_it_holds_the_prompts_hash_and_no_word_of_it(
     upstream_gateway: Gateway, upstream: Upstream
 ) -> None:
     upstream.tool = ("send_mail", '{"to": "the harbour"}')
     capsule = capsule_of(upstream_gateway, upstream_gateway.new_key(), CHAT)
-    assert capsule["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
+    assert capsule["reasoning"]["prompt_hash"] == hash_of(upstream_gateway, capsule)
     text = json.dumps(capsule)
     assert "lighthouse" not in text
     assert "harbour" not in text
@@ -64,10 +75,10 @@ def test_in_mode_hash_it_holds_the_prompts_hash_and_no_word_of_it(
 def test_a_refused_call_is_sealed_as_blocked(upstream_gateway: Gateway, upstream: Upstream) -> None:
     capsule = capsule_of(upstream_gateway, upstream_gateway.new_key(models=["demo"]), CHAT)
     assert capsule["outcome"]["status"] == "blocked"
-    assert capsule["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
+    assert capsule["reasoning"]["prompt_hash"] == hash_of(upstream_gateway, capsule)
     limited = capsule_of(upstream_gateway, upstream_gateway.new_key(), CHAT, {"x-gatehouse-max-tokens": "1"})
     assert limited["outcome"]["status"] == "blocked"
-    assert limited["reasoning"]["prompt_hash"] == prompt_of(CHAT, keep_text=False).hash
+    assert limited["reasoning"]["prompt_hash"] == hash_of(upstream_gateway, limited)
     assert upstream.requests == []
 
 

@@ -36,6 +36,7 @@ from gatehouse.api.decide_shapes import (
 from gatehouse.api.estimate import known_call_type, model_meant
 from gatehouse.api.proxied import authenticated
 from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER
+from gatehouse.audit.reported import Report
 from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.db.library import LibraryCall
@@ -218,13 +219,23 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 return bool(mine) and caller.get("key_hash") == mine
             return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
 
-        report = said.report()
+        report = await _plain(said.report())
         taken = await library().report(said.call_id, is_theirs, report)
         if taken.first:
             await spending.add(key, taken.call, report)
         return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
 
     return api
+
+
+async def _plain(report: Report) -> Report:
+    """The report with what stands for names in it that are more than names."""
+    if governance.names is None:
+        return report
+    hidden = await governance.names.hide(name for name in (report.model, report.error) if name)
+    return replace(
+        report, model=hidden.get(report.model or "", report.model), error=hidden.get(report.error or "", report.error)
+    )
 
 
 def _takes(kind: type[ToDecide | ToRecord]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Content:
     """What was said. `request` and `answer` are text that may be kept: after masking in mode `redacted`.
 
     Attributes:
-        prompt_hash: SHA3-256 of the prompt in lower-case hex. A short prompt can be guessed from it.
+        prompt_hash: SHA3-256 of a salt and the prompt, in lower-case hex; the salt is kept beside the record.
 
     Raises:
         ValueError: text in mode `hash`, or a digest that is none.

@@ -80,6 +80,7 @@ def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlemen
         duration_ms=None if said is None else said["latency_ms"],
         by_team=by_team,
         content=_content(call),
+        salt=bytes.fromhex((call.prompt or {}).get("salt") or "") or None,
         tool_calls=[ToolCall(name) for name in (said or {}).get("tools") or ()],
     )
 

@@ -30,6 +30,7 @@ class Settlement:
     Attributes:
         record: the audit line, still without the capsule's place.
         capsule: the document to seal; its `domain` is the chain.
+        salt: of the prompt's hash, in hex; None where there is no hash.
     """
 
     call_id: str
@@ -38,6 +39,7 @@ class Settlement:
     decision: Row | None
     record: Row
     capsule: Row
+    salt: str | None = None
 
     def row(self) -> Row:
         """What goes to `gatehouse.calls`."""
@@ -47,6 +49,7 @@ class Settlement:
             "request": self.request,
             "decision": self.decision,
             "record": self.record,
+            "salt": self.salt,
         }
 
     def to_json(self) -> Row:
@@ -87,6 +90,7 @@ def settlement(
     facts: Facts | None = None,
     approvals: Sequence[Approval] = (),
     content: Content = NO_CONTENT,
+    salt: bytes | None = None,
     tool_calls: Sequence[ToolCall] = (),
 ) -> Settlement:
     """Everything that is written of a call that ended.
@@ -97,6 +101,7 @@ def settlement(
         facts: what the decision was made on.
         approvals: of the people who approved the call.
         by_team: whether each team has a chain of its own (policy.yaml's `audit.chain`).
+        salt: what the prompt's hash is salted with.
     """
     return Settlement(
         call_id=str(call_id),
@@ -116,6 +121,7 @@ def settlement(
             content=content,
             chain=chain_of(request, by_team=by_team),
         ),
+        salt=salt.hex() if salt is not None and content.prompt_hash is not None else None,
     )
 
 

@@ -21,7 +21,9 @@ from gatehouse.audit.seal import BrokenChain, Head, SealedCapsule, verify_next
 from gatehouse.cli.audit import ChainOption, OutputOption, audit
 from gatehouse.cli.output import printable, write
 from gatehouse.cli.where import gateway_settings
+from gatehouse.content import commitment, text_of
 from gatehouse.db import capsules as db
+from gatehouse.db import salts
 from gatehouse.errors import SetupError
 
 _POLL_S = 0.5
@@ -83,6 +85,48 @@ def show(
     }
     for line in (*_table({"record": facts}), *_table(_document(sealed))):
         typer.echo(line)
+
+
+@audit.command()
+def prompt(
+    call_id: Annotated[UUID, typer.Argument(help="As in the response header x-gatehouse-call-id.")],
+    request: Annotated[
+        typer.FileText | None, typer.Argument(help="A request's JSON body, to be compared; `-` is standard input.")
+    ] = None,
+    erase_salt: Annotated[bool, typer.Option("--erase-salt", help="So that nothing can be compared any more.")] = False,
+) -> None:
+    """Compare a request with the sealed hash of a call's prompt, or show hash and salt. Exit code 1: it is another."""
+    database_url = gateway_settings().database_url
+    with db.reading(database_url) as connection:
+        sealed = (_document(find(connection, call_id).sealed).get("reasoning") or {}).get("prompt_hash")
+        salt = salts.salt_of(connection, call_id)
+    if erase_salt:
+        erased = salts.erase_salt(database_url, call_id)
+        typer.echo("erased: the record still verifies" if erased else "there is no salt")
+        return
+    if sealed is None:
+        raise SetupError("prompt: no hash of it was sealed, for the call asked nothing in words.")
+    if salt is None:
+        raise SetupError("prompt: its salt was erased, or it was sealed before there were any. It cannot be compared.")
+    if request is None:
+        for line in _table({"prompt_hash": sealed, "salt": salt.hex()}):
+            typer.echo(line)
+        return
+    same = commitment(_asked(request), salt) == sealed
+    typer.echo("the same: this is what was asked" if same else "another: this is not what was asked")
+    if not same:
+        raise typer.Exit(1)
+
+
+def _asked(request: typer.FileText) -> str:
+    try:
+        body = json.load(request)
+    except ValueError:
+        raise SetupError("request: not JSON. Give the body of the request as it was sent.") from None
+    text = text_of(body) if isinstance(body, dict) else None
+    if text is None:
+        raise SetupError("request: it asks nothing. Give the body of the request, with its messages, input or prompt.")
+    return text
 
 
 @audit.command()

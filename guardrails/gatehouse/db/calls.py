@@ -58,7 +58,7 @@ async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequ
 
 
 async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[Row]) -> dict[str, int]:
-    """Write down how calls ended: `{call_id, started_at, request, decision, record}`.
+    """Write down how calls ended: `{call_id, started_at, request, decision, record, salt}`.
 
     A call whose intent never arrived gets its whole row. A row that is settled, or that another gateway has taken over,
     is left alone: each call is settled once.
@@ -68,12 +68,13 @@ async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence
     """
     cursor = await connection.execute(
         """insert into gatehouse.calls as c
-                  (call_id, gateway_id, started_at, request, decision, settled_at, settle_seq, record)
+                  (call_id, gateway_id, started_at, request, decision, settled_at, settle_seq, record, prompt_salt)
            select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', now(),
-                  nextval('gatehouse.settle_seq'), r->'record' from jsonb_array_elements(%s::jsonb) r
+                  nextval('gatehouse.settle_seq'), r->'record', decode(r->>'salt', 'hex')
+             from jsonb_array_elements(%s::jsonb) r
            on conflict (call_id) do update
               set settled_at = excluded.settled_at, settle_seq = excluded.settle_seq, record = excluded.record,
-                  prompt = null, reported = c.reported - 'answer'
+                  prompt_salt = excluded.prompt_salt, prompt = null, reported = c.reported - 'answer'
             where c.gateway_id = excluded.gateway_id and c.settled_at is null
            returning call_id, settle_seq""",
         (gateway_id, json.dumps(settlements)),
