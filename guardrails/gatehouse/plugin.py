@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -131,6 +131,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             async with GiveWay():
                 scope.admitted = egress.admitted(scope.request, data, scope.said, control_fields().numbers)
         except GovernanceError as error:
+            self._withhold(scope, data)
             raise _refuse(scope, error) from None
         except asyncio.CancelledError:
             if scope.left.is_set() and not scope.intent:
@@ -138,10 +139,16 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             raise
         except Exception:
             log.exception("the plugin failed on call %s; the call is refused", scope.call_id)
+            self._withhold(scope, data)
             metrics.plugin_errors.labels(stage="admit").inc()
             raise _refuse(
                 scope, GovernanceUnavailable("The gateway could not decide on this call. Try again soon.")
             ) from None
+
+    def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
+        """Take what a refused call says out of what LiteLLM may log of it, for nothing in that was masked."""
+        if self.names is None or self.names.masking:
+            _withhold(data, scope.said, scope.names.metadata)
 
     async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
         """Narrow what LiteLLM lists of models to what the caller may use."""
@@ -205,6 +212,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             # What a caller made up is no name to be kept.
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
             self.pipeline.note_refused(scope, request_data)
+            self._withhold(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
@@ -262,6 +270,40 @@ def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
         for name in ("messages", "input"):
             if name in logged.model_call_details:
                 logged.model_call_details[name] = asked
+
+
+# What LiteLLM needs to count a refused call; names among them are plain, or hashes, already.
+_COUNTED = frozenset(("model", "stream", "user", "tags", "metadata"))
+_COUNTED_IN_METADATA = frozenset(("tags", "user_id", "user"))
+
+
+def _withhold(data: dict[str, Any], said: Iterable[str], metadata: Iterable[str]) -> None:
+    """Take what a caller said out of a request that is not sent, and out of LiteLLM's copies of it.
+
+    Args:
+        said: names at the top of the body.
+        metadata: names in its metadata.
+    """
+    names = {*said, "extra_body"} - _COUNTED
+    request = data.get("proxy_server_request")
+    copies = (data, request.get("body") if isinstance(request, dict) else None)
+    for copy in copies:
+        if not isinstance(copy, dict):
+            continue
+        for name in names:
+            copy.pop(name, None)
+        for place in ("metadata", "litellm_metadata"):
+            notes = copy.get(place)
+            if isinstance(notes, dict):
+                for name in {*metadata} - _COUNTED_IN_METADATA:
+                    notes.pop(name, None)
+                notes.pop("requester_metadata", None)
+    logged = data.get("litellm_logging_obj")
+    if logged is not None:
+        logged.messages = None
+        for name in ("messages", "input"):
+            if name in logged.model_call_details:
+                logged.model_call_details[name] = None
 
 
 def _with(value: Any, replaced: Mapping[str, str]) -> Any:

@@ -15,11 +15,15 @@ from typing import Any
 import psutil
 import pytest
 from gatehouse.audit import keys
+from gatehouse.audit.capsule import Content
 from gatehouse.audit.export import read_json
 from gatehouse.audit.inspection import CallsReport, verify_ledger
 from gatehouse.audit.verification import Finding
+from gatehouse.content import commitment, text_of
+from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.core.names import hidden
 
-from tests.support.gateway import REPOSITORY
+from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY
 from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
@@ -330,6 +334,38 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(sound: WrittenLedger, tm
     assert path.read_text() == "of yesterday"
     assert "not a file" in gatehouse(sound, "audit", "export", "-o", tmp_path, code=1)
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+# --- prompt, name
+
+
+def test_a_request_is_compared_with_what_was_asked_until_the_salt_is_erased(
+    ledger: WrittenLedger, tmp_path: Path
+) -> None:
+    asked = {"model": "demo", "messages": [{"role": "user", "content": "yes"}], "stream": True}
+    salt = b"0123456789abcdef"
+    (call_id,) = ledger.write(1, content=Content(prompt_hash=commitment(text_of(asked) or "", salt)))
+    (file := tmp_path / "request.json").write_text(json.dumps(asked))
+    assert "its salt was erased" in gatehouse(ledger, "audit", "prompt", call_id, file, code=1)
+    ledger.tamper("update gatehouse.calls set prompt_salt = %s", salt)
+    assert salt.hex() in gatehouse(ledger, "audit", "prompt", call_id)
+    assert "the same" in gatehouse(ledger, "audit", "prompt", call_id, file)
+    file.write_text(json.dumps(asked | {"messages": [{"role": "user", "content": "no"}]}))
+    assert "another" in gatehouse(ledger, "audit", "prompt", call_id, file, code=1)
+    file.write_text("nonsense")
+    assert "not JSON" in gatehouse(ledger, "audit", "prompt", call_id, file, code=1)
+    assert "still verifies" in gatehouse(ledger, "audit", "prompt", call_id, "--erase-salt")
+    assert "there is no salt" in gatehouse(ledger, "audit", "prompt", call_id, "--erase-salt")
+    assert findings(ledger) == []
+
+
+def test_what_stands_for_a_name_in_records_is_shown(sound: WrittenLedger) -> None:
+    key = InstallationKeys(INSTALLATION_SECRET).key(Purpose.RECORDS)
+    done = subprocess.run(
+        [BIN / "gatehouse", "audit", "name", "ada@example.com"],
+        env=environment(sound, GATEHOUSE_SECRET=INSTALLATION_SECRET), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == hidden("ada@example.com", key) + "\n"
 
 
 # --- show, tail

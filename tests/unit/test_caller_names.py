@@ -18,6 +18,7 @@ from gatehouse.governance import Governance
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.engine import Engine
 from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.plugin import _withhold
 from gatehouse.scanning.config import Scan
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.engine import ScreenEngine
@@ -180,6 +181,26 @@ async def test_a_tag_that_the_operator_has_configured_stays() -> None:
 
 
 MAIL = "ada@example.com"
+
+
+def test_of_a_refused_call_litellm_keeps_what_it_counts_by_and_no_word_more() -> None:
+    said = {"model": "demo", "user": "ada", "tags": ["a"], "messages": [MAIL], "extra_body": {MAIL: 1}, "n": 2}
+    notes = {"note": MAIL, "tags": ["a"], "user_api_key_hash": "h", "requester_metadata": {"note": MAIL}}
+    logged = SimpleNamespace(messages=[MAIL], model_call_details={"messages": [MAIL], "input": MAIL, "model": "demo"})
+    data = {
+        **said,
+        "metadata": dict(notes),
+        "litellm_metadata": dict(notes),
+        "proxy_server_request": {"body": {**said, "metadata": dict(notes)}, "headers": {}},
+        "litellm_logging_obj": logged,
+    }
+    _withhold(data, (*said, "metadata"), ("note", "tags"))
+    assert MAIL not in repr(data)
+    kept = {"model": "demo", "user": "ada", "tags": ["a"], "metadata": {"tags": ["a"], "user_api_key_hash": "h"}}
+    assert data["proxy_server_request"] == {"body": kept, "headers": {}}
+    assert {name: data[name] for name in kept} == kept
+
+
 KEPT = {MAIL: hidden(MAIL, KEY), "4532015112830366": hidden("4532015112830366", KEY)}
 
 

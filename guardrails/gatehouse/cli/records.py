@@ -22,6 +22,8 @@ from gatehouse.cli.audit import ChainOption, OutputOption, audit
 from gatehouse.cli.output import printable, write
 from gatehouse.cli.where import gateway_settings
 from gatehouse.content import commitment, text_of
+from gatehouse.core.keys import Purpose
+from gatehouse.core.names import hidden, is_plain
 from gatehouse.db import capsules as db
 from gatehouse.db import salts
 from gatehouse.errors import SetupError
@@ -116,6 +118,17 @@ def prompt(
     typer.echo("the same: this is what was asked" if same else "another: this is not what was asked")
     if not same:
         raise typer.Exit(1)
+
+
+@audit.command("name")
+def kept_name(
+    name: Annotated[str, typer.Argument(help="What a caller says: an end user, an agent, a session, a tag, a tool.")],
+) -> None:
+    """Show what stands for a name in records, and in LiteLLM's tables, where it is more than a plain name."""
+    if is_plain(name):
+        typer.echo(f"{printable(name)}  (a plain name; it is kept as it is unless the scanner finds something in it)")
+    for key in gateway_settings().keys.keys(Purpose.RECORDS):
+        typer.echo(hidden(name, key))
 
 
 def _asked(request: typer.FileText) -> str:

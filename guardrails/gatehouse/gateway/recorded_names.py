@@ -48,6 +48,11 @@ class RecordedNames:
         self._governance = governance
         self._configured = configured
 
+    @property
+    def masking(self) -> bool:
+        """Whether personal data stays inside now."""
+        return _masks(self._governance())
+
     async def hide(self, names: Iterable[str]) -> dict[str, str]:
         """Return what stands for each of these names that is more than a name."""
         governance = self._governance()
