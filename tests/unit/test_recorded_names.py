@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import MAX_NAME_CHARS, hidden, is_hidden, is_plain
-from gatehouse.gateway.caller_names import CallerNames, names_in, names_in_form, renamed, renamed_form
+from gatehouse.gateway.recorded_names import RecordedNames, names_in, names_in_form, renamed, renamed_form
 from gatehouse.governance import Governance
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.engine import Engine
@@ -149,10 +149,10 @@ class Scanner:
 
 def caller_names(
     mode: Mode | None = Mode.MASK, *, scanner: Scanner | None = None, tags: frozenset[str] = frozenset()
-) -> CallerNames:
+) -> RecordedNames:
     pii = None if mode is None else PiiConfig(mode=mode)
     governance = SimpleNamespace(scanner=scanner or Scanner(), pii=pii)
-    return CallerNames(KEY, lambda: cast(Governance, governance), lambda: tags)
+    return RecordedNames(KEY, lambda: cast(Governance, governance), lambda: tags)
 
 
 async def test_what_the_scanner_finds_in_a_plain_name_is_not_kept() -> None:
@@ -171,7 +171,7 @@ async def test_without_masking_secrets_alone_are_not_kept(mode: Mode | None) -> 
 
 async def test_where_nothing_is_looked_for_names_stay() -> None:
     governance = cast(Governance, SimpleNamespace(scanner=None, pii=None))
-    assert await CallerNames(KEY, lambda: governance).hide(["ada@example.com"]) == {}
+    assert await RecordedNames(KEY, lambda: governance).hide(["ada@example.com"]) == {}
 
 
 async def test_a_tag_that_the_operator_has_configured_stays() -> None:
