@@ -13,7 +13,14 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import MAX_NAME_CHARS, hidden, is_hidden, is_plain
-from gatehouse.gateway.recorded_names import RecordedNames, names_in, names_in_form, renamed, renamed_form
+from gatehouse.gateway.recorded_names import (
+    RecordedNames,
+    is_plain_model,
+    names_in,
+    names_in_form,
+    renamed,
+    renamed_form,
+)
 from gatehouse.governance import Governance
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.engine import Engine
@@ -107,6 +114,20 @@ def test_an_ordinary_name_stays(name: str) -> None:
 )
 def test_what_may_be_personal_data_or_a_secret_is_no_plain_name(name: str) -> None:
     assert not is_plain(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vertex_ai/claude-3-5-sonnet@20240620",
+        "cloudflare/@cf/meta/llama-3.3-70b",
+        "ollama/hf.co/org/Llama-3.2-3B-Instruct-GGUF:Q4_K_M",
+        "bedrock/us.anthropic.claude-3-5-sonnet-20241022-v2:0",
+    ],
+)
+def test_a_models_name_may_have_an_at_sign(name: str) -> None:
+    assert is_plain_model(name)
+    assert not is_plain_model("ollama/Ada Lovelace")
 
 
 def test_what_is_kept_instead_joins_and_says_nothing() -> None:

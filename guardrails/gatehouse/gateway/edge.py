@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from gatehouse.call import CallScope
 from gatehouse.core.give_way import GiveWay
+from gatehouse.core.names import is_plain
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -27,7 +28,14 @@ from gatehouse.dialects.caller_headers import (
 from gatehouse.dialects.canonical import CallerNames
 from gatehouse.errors import GovernanceError, InvalidRequest, ModelNotFound
 from gatehouse.gateway.body_shares import Share
-from gatehouse.gateway.recorded_names import RecordedNames, names_in, names_in_form, renamed, renamed_form
+from gatehouse.gateway.recorded_names import (
+    RecordedNames,
+    is_plain_model,
+    names_in,
+    names_in_form,
+    renamed,
+    renamed_form,
+)
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.routes import TRANSCRIPTION, call_type_of, model_in
 from gatehouse.shapes import names_of
@@ -127,9 +135,9 @@ class Edge:
         note_names(call, asked)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
-        hidden = await self._hide(call, (*names_in(asked), *made_up))
-        if any(name in hidden for name in made_up):
+        if made_up and await self._hide(call, made_up, is_plain_model):
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
+        hidden = await self._hide(call, names_in(asked))
         named = renamed(asked, hidden)
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
         return body if same else orjson.dumps(named), named
@@ -160,7 +168,7 @@ class Edge:
             ModelNotFound: it was made up, and says more than a name.
         """
         model = model_in(call.route)
-        stands = None if model is None else (await self._hide(call, (model,))).get(model)
+        stands = None if model is None else (await self._hide(call, (model,), is_plain_model)).get(model)
         if model is None or stands is None:
             return
         call.route = call.route.replace(model, stands)
@@ -168,9 +176,11 @@ class Edge:
             scope["path"], scope["raw_path"] = call.route, call.route.encode()
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
 
-    async def _hide(self, call: CallScope, names: Iterable[str]) -> Mapping[str, str]:
+    async def _hide(
+        self, call: CallScope, names: Iterable[str], plain: Callable[[str], bool] = is_plain
+    ) -> Mapping[str, str]:
         """Note and return what stands for each of these names that is more than a name."""
-        hidden = await self._names.hide(names) if self._names is not None else {}
+        hidden = await self._names.hide(names, plain) if self._names is not None else {}
         call.hidden.update((stands, name) for name, stands in hidden.items())
         return hidden
 

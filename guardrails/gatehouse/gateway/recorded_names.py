@@ -53,13 +53,17 @@ class RecordedNames:
         """Whether personal data stays inside now."""
         return _masks(self._governance())
 
-    async def hide(self, names: Iterable[str]) -> dict[str, str]:
-        """Return what stands for each of these names that is more than a name."""
+    async def hide(self, names: Iterable[str], plain: Callable[[str], bool] = is_plain) -> dict[str, str]:
+        """Return what stands for each of these names that is more than a name.
+
+        Args:
+            plain: whether a name has the shape of one.
+        """
         governance = self._governance()
         if governance.scanner is None:
             return {}
         asked = set(names)
-        more = {name for name in asked if not is_plain(name)} if _masks(governance) else set[str]()
+        more = {name for name in asked if not plain(name)} if _masks(governance) else set[str]()
         looked_at = sorted(asked - more)
         try:
             scans = await governance.scanner.scan(looked_at)
@@ -70,6 +74,11 @@ class RecordedNames:
                 if (scan.findings and _masks(governance)) or any(hit.screen == _SECRETS for hit in scan.hits):
                     more.add(name)
         return {name: hidden(name, self._key) for name in (more - self._configured() if more else more)}
+
+
+def is_plain_model(name: str) -> bool:
+    """Whether a model's name has the shape of a name; some providers write an `@` before a version or a family."""
+    return is_plain(name.replace("@", "-"))
 
 
 def _masks(governance: Governance) -> bool:

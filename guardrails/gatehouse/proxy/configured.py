@@ -122,16 +122,21 @@ def configured_tags() -> frozenset[str]:
 def made_up_model(model: str) -> bool:
     """Whether this model's name ends in what its caller made of a pattern such as `ollama/*`."""
     router = proxy_server.llm_router
-    if router is None or model in router.model_names or model in (router.model_group_alias or {}):
+    if router is None or model in router.model_names or model in (router.model_group_alias or {}) or _listed(model):
         return False
     patterns = (router.pattern_router, *router.team_pattern_routers.values())
     return any(pattern.route(model) is not None for pattern in patterns)
 
 
+def _listed(model: str) -> bool:
+    """Whether LiteLLM's price list has this model."""
+    return model in litellm.model_cost
+
+
 def known_model(model: str) -> str | None:
     """A model's name as config.yaml or LiteLLM's price list has it, or its pattern; None for any other."""
     router = proxy_server.llm_router
-    if model in litellm.model_cost:
+    if _listed(model):
         return model
     if router is None:
         return None
