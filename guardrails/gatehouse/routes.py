@@ -25,12 +25,13 @@ class RouteKind(Enum):
     UNGOVERNED = "ungoverned"
 
 
-# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream.
-_PREFIXES = r"(?:/v1|/openai/v1|)"
+# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream. Below /openai LiteLLM serves no
+# other: the rest goes to OpenAI as it comes.
 _DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 _GOVERNED = re.compile(
-    rf"(?:{_PREFIXES}/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
+    r"(?:(?:/v1|)/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
     r"|images/generations|responses)"
+    r"|/openai/v1/responses"
     rf"|{_DEPLOYMENT}/(?:chat/completions|completions|embeddings)"
     r"|/v1/messages)"
 )

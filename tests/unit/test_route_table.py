@@ -62,6 +62,15 @@ def test_what_the_table_calls_governed_is_governed(method: str, path: str) -> No
     assert classify(method, filled(path.replace(":path", ""))) is RouteKind.GOVERNED
 
 
+def test_no_path_is_governed_but_those_of_the_table() -> None:
+    """Below /openai LiteLLM sends to OpenAI whatever it has no route of its own for."""
+    ends = {re.sub(r"^(/engines|/openai/deployments)/[^/]+|^(/openai)?/v1", "", path) for _, path in GOVERNED}
+    begins = ("", "/v1", "/openai", "/openai/v1", "/engines/{model:path}", "/openai/deployments/{model:path}", "/v2")
+    paths = [begin + end for begin in begins for end in sorted(ends)]
+    governed = {path for path in paths if classify("POST", path.replace("{model:path}", "one")) is RouteKind.GOVERNED}
+    assert governed == {path for _, path in GOVERNED}
+
+
 def test_what_the_table_calls_open_is_open() -> None:
     closed = [route for route in sorted(OPEN) if classify(route[0], filled(route[1])) is not RouteKind.OPEN]
     assert closed == []
