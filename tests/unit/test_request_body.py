@@ -220,6 +220,26 @@ async def take(
     return taken.body, {"headers": dict(scope["headers"]), "query": scope["query_string"]}, call.fault
 
 
+@pytest.mark.parametrize("value", [2**64, -(2**80), 10**400, [[[]]], 1e300], ids=lambda value: str(value)[:9])
+async def test_what_json_can_say_is_written_again(value: Any) -> None:
+    deep: Any = value
+    for _ in range(300):
+        deep = {"a": deep}
+    for body in ({"model": "m", "new": value}, {"extra_body": {"messages": deep}}):
+        passed, _, fault = await take(json.dumps(body).encode())
+        assert fault is None
+        assert json.loads(passed) == (
+            {"model": "m", "extra_body": {"new": value}} if "new" in body else {"messages": deep}
+        )
+
+
+async def test_what_is_nested_deeper_than_can_be_written_is_refused() -> None:
+    for depth in (800, 900, 950, 1_000, 1_100, 5_000):
+        body = b'{"extra_body": {"messages": ' + b"[" * depth + b"]" * depth + b"}}"
+        _, _, fault = await take(body)
+        assert fault is None or isinstance(fault, InvalidRequest)
+
+
 async def test_a_body_without_anything_new_passes_byte_for_byte() -> None:
     body = b'{ "model":"m",  "messages":[{"role":"user","content":"caf\\u00e9 1.10"}],"temperature":1.0}'
     passed, seen, fault = await take(body)

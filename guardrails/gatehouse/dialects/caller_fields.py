@@ -93,6 +93,8 @@ def caller_request(
         TooLarge: there are more messages or parts than anybody may send at once.
     """
     flat = dict(_unfolded(body))
+    if not isinstance(flat.get("model", ""), str | None):
+        raise InvalidRequest("model: the name of a model was expected. Correct it and ask again.", param="model")
     _check_size(flat)
     known = names_of(call_type)
     kept: dict[str, Any] = {}

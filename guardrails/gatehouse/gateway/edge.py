@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ class Edge:
         hidden = await self._hide(call, names_in(asked))
         named = renamed(asked, hidden)
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
-        return body if same else orjson.dumps(named), named
+        return body if same else _written(named), named
 
     async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> bytes:
         """A form as LiteLLM may have it; `headers` then say how it is written.
@@ -183,6 +184,22 @@ class Edge:
         hidden = await self._names.hide(names, plain) if self._names is not None else {}
         call.hidden.update((stands, name) for name, stands in hidden.items())
         return hidden
+
+
+def _written(asked: Mapping[str, Any]) -> bytes:
+    """A request as JSON.
+
+    Raises:
+        InvalidRequest: it is nested deeper than can be written.
+    """
+    try:
+        return orjson.dumps(asked)
+    except TypeError:  # a number of more than 64 bits, or deeper than orjson goes
+        pass
+    try:
+        return json.dumps(asked, ensure_ascii=False).encode()
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deep. Send it flatter.") from None
 
 
 def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
