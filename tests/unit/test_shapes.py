@@ -510,6 +510,33 @@ def test_what_litellm_puts_beside_a_request_is_no_text_of_the_caller() -> None:
     assert len(request_parts("image_generation", said)) == 2
 
 
+NAME = "ada@example.com"
+
+
+@pytest.mark.parametrize("value", [None, True, 7, "", [], {}], ids=str)
+def test_the_name_of_a_field_that_says_nothing_else_is_read(value: Any) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "x", NAME: value}], NAME: value}
+    tool = {"type": "function", "function": {"name": "f", NAME: value}, NAME: value}
+    body: dict[str, Any] = {"messages": [message], "tools": [tool]}
+    parts = [part for part in request_parts("acompletion", body) if part.text == NAME]
+    assert len(parts) == 4
+    write_back(body, {part.path: "masked" for part in parts})
+    assert NAME not in json.dumps(body)
+
+
+def test_a_long_number_in_a_field_that_is_not_known_is_read() -> None:
+    texts = {
+        part.text for part in request_parts("acompletion", user({"type": "text", "text": "x", "n": 4111111111111111}))
+    }
+    assert "4111111111111111" in texts
+
+
+def test_names_in_metadata_that_is_sent_are_read() -> None:
+    for call_type in ("anthropic_messages", "aresponses"):
+        texts = [part.text for part in request_parts(call_type, {"metadata": {NAME: "x", "user_id": "u"}})]
+        assert {NAME, "x", "u"} <= set(texts)
+
+
 REFUSED: dict[str, tuple[str, Any, str]] = {
     "call type": ("arerank", {"query": "x"}, "call type"),
     "no object": ("acompletion", ["x"], "object"),

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from gatehouse.shapes.parts import MAX_DEPTH, Path, View, plain, unknown
+from gatehouse.shapes.freejson import number_text
+from gatehouse.shapes.parts import KEY, MAX_DEPTH, Path, View, plain, unknown
 
 Reader: TypeAlias = Callable[[View, Any, Path, str], None]
 
@@ -105,9 +106,12 @@ def present(kind: str, reader: Reader) -> Reader:
 
 
 def refuse(view: View, value: Any, path: Path, role: str) -> None:
-    """A field that is not known: harmless when nothing can be said in it."""
-    if not (isinstance(value, bool | int | float) or value in ("", [], {})):
+    """A field that is not known: harmless when nothing can be said in it but its name and a number."""
+    if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
         raise unknown(path, "this field is not known")
+    view.text((*path, KEY), str(path[-1]), "other")
+    if isinstance(value, int | float) and (written := number_text(value)):
+        view.text(path, written, "other")
 
 
 def fields(table: Mapping[str, Reader], otherwise: Reader = refuse) -> Reader:
@@ -120,9 +124,9 @@ def fields(table: Mapping[str, Reader], otherwise: Reader = refuse) -> Reader:
         if len(path) > MAX_DEPTH:
             raise unknown(path, "nested too deep")
         for name, inner in value.items():
-            if inner is None:
-                continue
             reader = reader_of(name, otherwise)
+            if inner is None and reader is not refuse:
+                continue
             if reader is not skip:
                 if not isinstance(name, str):
                     raise unknown(path, "a field without a name")

@@ -9,7 +9,6 @@ from gatehouse.shapes.content import (
     json_schema,
     names,
     other_free,
-    other_text,
     thinking_settings,
     tool_choice,
     tools,
@@ -36,7 +35,7 @@ messages_request = Request(
         "tool_choice": tool_choice,
         "stop_sequences": names,
         # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
-        "metadata": fields({"user_id": other_text}, otherwise=other_free),
+        "metadata": other_free,
         "thinking": thinking_settings,
         "mcp_servers": each(as_role("other", _server)),
         "context_management": other_free,

@@ -65,7 +65,7 @@ class Request:
         # What no API has is read to its last word; what one has is read as if it stood at the top.
         below = fields({**known, "metadata": other_free}, otherwise=_unknown)
         internal: dict[str, Reader] = dict.fromkeys(_APART, skip)
-        self._read = fields({**internal, **known, "extra_body": below}, otherwise=refuse)
+        self._read = fields({**internal, **known, "extra_body": below}, otherwise=_number)
 
     def __call__(self, view: View, value: Any, path: Path, role: str) -> None:
         """Read a request that the edge has let through, without what LiteLLM put beside it."""
@@ -75,6 +75,12 @@ class Request:
 def _unknown(view: View, value: Any, path: Path, role: str) -> None:
     view.text((*path, KEY), str(path[-1]), "other")
     settings(view, value, path, "other")
+
+
+def _number(view: View, value: Any, path: Path, role: str) -> None:
+    """What no API has at the top: a number or a switch, for all else stands in `extra_body`. Its name is LiteLLM's."""
+    refuse(View(), value, path, role)
+    other_free(view, value, path, role)
 
 
 def callers_metadata(view: View, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:
