@@ -58,6 +58,19 @@ def test_intent_is_committed_before_anything_goes_upstream(
     assert lines[0]["data"]["route"] == route
 
 
+@pytest.mark.parametrize(("route", "request_"), ROUTES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_provider_that_fails_is_asked_as_often_as_is_configured(
+    upstream_gateway: Gateway, upstream: Upstream, route: str, request_: dict[str, Any]
+) -> None:
+    """Which is once: OpenAI's client would try twice more by itself."""
+    upstream.status = 500
+    with upstream_gateway.client() as client:
+        answer = client.post(route, **request_)
+    assert answer.status_code == 500, answer.text
+    assert len(upstream.requests) == 1
+    assert "x-should-retry" not in answer.headers  # the caller's client may
+
+
 @pytest.mark.parametrize(
     ("method", "route"),
     [
