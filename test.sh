@@ -7,14 +7,15 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [all|lint|unit|stack|console|compose] [pytest options]
+usage: ./test.sh [all|lint|unit|stack|console|compose|long] [pytest options]
 
-  all      everything below (the default); compose where a Docker engine answers
+  all      everything below but `long` (the default); compose where a Docker engine answers
   lint     ruff, mypy, shellcheck, and prisma-engine's types and tests
   unit     tests/unit: no servers
   stack    tests/stack: real Postgres, Redis and proxy, from wheels
   console  tests/console: the same, and a real browser where `chromium` is installed
   compose  tests/compose: docker-compose.yml, built and run
+  long     what tries many thousand cases, for about an hour: not part of CI
 TEXT
 }
 
@@ -64,6 +65,10 @@ case $what in
     ;;
   lint) tests=() ;;
   unit | stack | console) tests=("tests/$what") ;;
+  long)
+    tests=(tests/stack tests/unit)
+    set -- -m long "$@"
+    ;;
   compose)
     have_docker || { echo "error: docker: no engine with Compose v2 answers. Start it, then run this again." >&2; exit 1; }
     tests=(tests/compose)

@@ -10,6 +10,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,20 @@ def _pair(container: ast.AST, key: ast.AST) -> Iterator[tuple[str, str]]:
     variable = container.id if isinstance(container, ast.Name) else getattr(container, "attr", None)
     if isinstance(variable, str) and isinstance(key, ast.Constant) and isinstance(key.value, str):
         yield variable, key.value
+
+
+_READ_OF_HEADERS = re.compile(
+    r"""headers?(?:\.get\(|\[)\s*["']([A-Za-z][\w-]+)["']|["']((?:x|anthropic|openai|litellm|helicone|langfuse)-[\w-]+)["']""",
+    re.IGNORECASE,
+)
+
+
+@cache
+def header_names() -> tuple[str, ...]:
+    """Every name that looks like that of a header, where LiteLLM's proxy could read one."""
+    found: set[str] = set()
+    for folder in ("proxy", "litellm_core_utils", "llms", "types"):
+        for path in (_ROOT / folder).rglob("*.py"):
+            for match in _READ_OF_HEADERS.finditer(path.read_text()):
+                found.add((match[1] or match[2]).lower())
+    return tuple(sorted(found))

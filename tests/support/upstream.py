@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -17,6 +18,28 @@ from starlette.routing import Route
 
 from tests.support.process import free_port, wait_until
 
+
+@dataclass(frozen=True)
+class Arrival:
+    """One request as it arrived.
+
+    Attributes:
+        target: path and query, as they stood in the request.
+        headers: in their order, names in lower case.
+    """
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def everything(self) -> bytes:
+        """All of it, in one piece."""
+        head = "\n".join((self.method, self.target, *(f"{name}: {value}" for name, value in self.headers)))
+        return head.encode("utf-8", "replace") + b"\n" + self.body
+
+
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -26,6 +49,7 @@ class Upstream:
     Attributes:
         requests: `(path, body)` of everything that arrived, but for LiteLLM's own look at what models there are, which
             it takes when it starts and every five minutes, whatever is called.
+        arrivals: the same with all that came with it, in the same order.
         delay_s: wait before the first byte of an answer.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
@@ -38,10 +62,12 @@ class Upstream:
         sends: that many bytes of one text instead, in a stream one event; `says_size` has it say so in its headers.
         location: where an answer with a status of 3xx leads to.
         on_request: called before the answer, in the server's thread.
+        fails: says of a body whether it is answered with 500.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
+        self.arrivals: list[Arrival] = []
         self.delay_s = 0.0
         self.chunk_delay_s = 0.0
         self.status = 200
@@ -52,6 +78,7 @@ class Upstream:
         self.says_size = False
         self.location: str | None = None
         self.on_request: Callable[[], None] | None = None
+        self.fails: Callable[[bytes], bool] | None = None
         self.port = free_port()
         routes = [
             Route("/v1/models", _models, methods=["GET"]),
@@ -78,6 +105,7 @@ class Upstream:
 
     def reset(self) -> None:
         self.requests.clear()
+        self.arrivals.clear()
         self.delay_s = self.chunk_delay_s = 0.0
         self.status = 200
         self.tool = None
@@ -87,6 +115,7 @@ class Upstream:
         self.says_size = False
         self.location = None
         self.on_request = None
+        self.fails = None
 
     @property
     def received(self) -> str:
@@ -101,13 +130,15 @@ class Upstream:
         body = await request.body()
         path = request.url.path
         self.requests.append((path, body))
+        self.arrivals.append(_arrival(request, body))
         if self.on_request is not None:
             self.on_request()
         await asyncio.sleep(self.delay_s)
-        if self.status != 200:
+        status = 500 if self.fails is not None and self.fails(body) else self.status
+        if status != 200:
             return JSONResponse(
                 {"error": {"message": "upstream says no", "type": "server_error"}},
-                status_code=self.status,
+                status_code=status,
                 headers={"location": self.location} if self.location else None,
             )
         if path.endswith("/audio/speech"):
@@ -162,6 +193,12 @@ class Upstream:
             await asyncio.sleep(self.chunk_delay_s)
         if self.breaks == "cut":
             raise ConnectionResetError("as told")
+
+
+def _arrival(request: Request, body: bytes) -> Arrival:
+    query = request.url.query
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+    return Arrival(request.method, request.url.path + (f"?{query}" if query else ""), headers, body)
 
 
 async def _models(request: Request) -> Response:

@@ -1,0 +1,111 @@
+"""Whatever callers send, on any route: a provider sees what their request says by its API, or the call is refused.
+
+The requests are made up from seeds (tests/support/caller_requests.py). To see one that failed alone, run
+`GATEHOUSE_SEEDS=first-last ./test.sh stack -k what_is_sent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.caller_requests import Case, make
+from tests.support.gateway import Gateway
+from tests.support.process import PATIENCE_S
+from tests.support.raw_client import RawAnswer, send
+from tests.support.upstream import Arrival, Upstream
+from tests.support.what_arrived import codes, faults
+
+_AT_ONCE = 16
+_CREDENTIALS = frozenset(("authorization", "x-litellm-api-key"))
+
+
+def seeds(first: int, count: int) -> range:
+    """These, or those that are asked for."""
+    asked = os.environ.get("GATEHOUSE_SEEDS")
+    if not asked:
+        return range(first, first + count)
+    begin, _, end = asked.partition("-")
+    return range(int(begin), int(end or begin) + 1)
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Upstream]:
+    """A server that requests name, and that nobody may be sent to."""
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def key(governed: Gateway) -> str:
+    return governed.new_key()
+
+
+async def asked(gateway: Gateway, key: str, case: Case) -> RawAnswer:
+    """Send the request of a case, with a key that is good beside whatever it says."""
+    names = {name.lower() for name, _ in case.headers}
+    headers = list(case.headers)
+    if "host" not in names:
+        headers.insert(0, ("host", "gateway"))
+    if "content-length" not in names:
+        headers.append(("content-length", str(len(case.body))))
+    headers.append(("authorization" if "x-litellm-api-key" in names else "x-litellm-api-key", f"Bearer {key}"))
+    headers.append(("connection", "close"))
+    async with asyncio.timeout(PATIENCE_S):
+        return await send(gateway.port, f"{case.path}?{case.query}" if case.query else case.path, headers, case.body)
+
+
+async def ask_all(gateway: Gateway, key: str, cases: list[Case]) -> list[RawAnswer]:
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(case: Case) -> RawAnswer:
+        async with turns:
+            return await asked(gateway, key, case)
+
+    return await asyncio.gather(*map(ask, cases))
+
+
+async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstream, wanted: range) -> None:
+    """Send the requests of these seeds, and look at each."""
+    cases = [make(seed, elsewhere.url) for seed in wanted]
+    failing = {case.code.encode() for case in cases if case.fails}
+    upstream.fails = lambda body: any(code in body for code in failing)
+    answers = await ask_all(gateway, key, cases)
+    by_case: dict[str, list[Arrival]] = defaultdict(list)
+    wrong: list[str] = []
+    for arrival in upstream.arrivals:
+        found = codes(arrival)
+        if len(found) != 1:
+            wrong.append(f"what arrived is of {len(found)} requests: {arrival}")
+        for code in found:
+            by_case[code].append(arrival)
+    sent = 0
+    for case, answer in zip(cases, answers, strict=True):
+        arrivals = by_case[case.code]
+        sent += len(arrivals) == 1
+        wrong += [f"{case}: {fault}; {answer.text[:300]}" for fault in faults(case, answer, arrivals)]
+    wrong += [f"a server that a caller named was asked: {arrival}" for arrival in elsewhere.arrivals]
+    if not await asyncio.to_thread(gateway.ready):
+        wrong.append("the gateway is not well")
+    assert not wrong, f"{len(wrong)} faults:\n" + "\n".join(wrong)
+    assert sent > len(cases) / 4 or len(cases) < 50  # or nothing was looked at
+
+
+async def test_a_provider_sees_what_the_api_says_and_nothing_else(
+    governed: Gateway, key: str, upstream: Upstream, elsewhere: Upstream
+) -> None:
+    await look(governed, key, upstream, elsewhere, seeds(0, 500))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("first", range(1_000, 21_000, 1_000))
+async def test_a_provider_sees_it_of_many_more(
+    governed: Gateway, key: str, upstream: Upstream, elsewhere: Upstream, first: int
+) -> None:
+    await look(governed, key, upstream, elsewhere, seeds(first, 1_000))

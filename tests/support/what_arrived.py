@@ -1,0 +1,111 @@
+"""Says what is wrong with what became of a made-up request: what a provider saw of it, and how it was answered."""
+
+from __future__ import annotations
+
+import email
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tests.support.caller_requests import WORD, Case
+from tests.support.raw_client import RawAnswer
+from tests.support.upstream import Arrival
+
+# What a provider is told by LiteLLM's own clients, whatever a caller says.
+_KEY = "sk-upstream"
+
+
+def codes(arrival: Arrival) -> set[str]:
+    """The cases whose marks are in what arrived."""
+    return {match[1].decode().lower() for match in WORD.finditer(arrival.everything)}
+
+
+def faults(case: Case, answer: RawAnswer, arrivals: Sequence[Arrival]) -> Iterator[str]:
+    """What must not be, in words."""
+    status = answer.status
+    if status >= 500 and not (case.fails and arrivals):
+        yield f"it is answered {status}"
+    if status < 500 and status not in range(400, 500) and status != 200:
+        yield f"it is answered {status}"
+    if case.refused and (arrivals or not 400 <= status < 500):
+        yield f"it is not refused ({status}), though there is {case.refused}"
+    if 400 <= status < 500 and arrivals:
+        yield "it is refused, and was sent"
+    if case.ordinary and status != 200 and not case.fails:
+        yield f"it is ordinary, and refused with {status}"
+    if case.named and 400 <= status < 500 and not any(name in answer.text for name in case.named):
+        yield f"the refusal names none of {sorted(case.named)}"
+    if len(arrivals) > 1:  # the gateway of these tests tries nothing twice
+        yield f"the provider is called {len(arrivals)} times"
+    if case.decides and status == 200:
+        body = json.loads(answer.body)["body"]
+        yield from _in_body(case, body, json.dumps(body).encode())
+    for arrival in arrivals:
+        yield from _of(case, arrival)
+
+
+def _of(case: Case, arrival: Arrival) -> Iterator[str]:
+    route, headers = case.route, dict(arrival.headers)
+    if (arrival.method, arrival.target) != ("POST", route.arrives):
+        yield f"it arrives as {arrival.method} {arrival.target}"
+    credentials = [(name, value) for name, value in arrival.headers if "key" in name or "auth" in name]
+    expected = [("x-api-key", _KEY)] if route.arrives == "/v1/messages" else [("authorization", f"Bearer {_KEY}")]
+    if credentials != expected:
+        yield f"its credentials are {credentials}"
+    if not headers.get("host", "").startswith("127.0.0.1:"):
+        yield "its host is another"
+    for name, value in arrival.headers:
+        for mark in _marks(case, f"{name}: {value}".encode()):
+            if case.marks[mark].top != f"header {name}" or case.marks[mark].kind != "word":
+                yield f"{case.marks[mark]} arrives in the header {name}"
+    body = _decoded(arrival)
+    if body.get("model") != route.model:
+        yield f"it arrives for the model {body.get('model')!r}"
+    yield from _in_body(case, body, arrival.body)
+
+
+def _in_body(case: Case, body: dict[str, Any], raw: bytes) -> Iterator[str]:
+    for word in _marks(case, raw) | _marks(case, json.dumps(body).encode()):
+        mark = case.marks[word]
+        if mark.kind != "word":
+            yield f"{mark} arrives as it is"
+        elif mark.top is None or mark.top.startswith("header "):
+            yield f"{mark} arrives"
+    if case.route.translated and not case.decides:
+        return
+    for name, value in body.items():
+        for word in _marks(case, json.dumps({name: value}).encode()):
+            top = case.marks[word].top
+            if top is not None and top != name and not _from_extra_body(case, name, top):
+                yield f"{case.marks[word]} arrives in {name!r}"
+
+
+def _from_extra_body(case: Case, name: str, top: str) -> bool:
+    # A caller who calls the model themselves has `extra_body` back where they had put it.
+    return name == "extra_body" and case.decides
+
+
+def _marks(case: Case, raw: bytes) -> set[str]:
+    found = {match[0].decode().lower() for match in WORD.finditer(raw)}
+    return {word for word in found if word in case.marks}
+
+
+def _decoded(arrival: Arrival) -> dict[str, Any]:
+    """The fields of what arrived, of a form too."""
+    if not arrival.body.startswith(b"{"):
+        kind = next((value for name, value in arrival.headers if name == "content-type"), "")
+        form = email.message_from_bytes(f"content-type: {kind}\r\n\r\n".encode() + arrival.body)
+        parts = form.get_payload() if form.is_multipart() else []
+        fields: dict[str, Any] = {}
+        for part in parts:
+            assert isinstance(part, email.message.Message)
+            name = str(part.get_param("name", header="content-disposition"))
+            payload = part.get_payload(decode=True)
+            fields[name] = str(part["content-disposition"]) + str(payload) if part.get_filename() else _text(payload)
+        return fields
+    found = json.loads(arrival.body)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(payload: object) -> str:
+    return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else str(payload)
