@@ -208,7 +208,7 @@ class _Maker:
             self._form()
         else:
             self._json()
-        for _ in range(self._how_many(0.4)):
+        for _ in range(self._how_many(0.5)):
             self._header()
         if rng.random() < 0.1 and not case.decides:
             case.query = f"api-version={self.mark('query', None)}&model={self.mark('query', None)}"
@@ -311,7 +311,9 @@ class _Maker:
     def control(self) -> str:
         """A name that LiteLLM takes out of requests, and that the API of this route has not."""
         while True:
-            section = self.rng.choice((self.fields.obeyed, self.fields.obeyed, self.fields.top, ALL_NAMES))
+            section = self.rng.choice(
+                (_WORST, _WORST, self.fields.obeyed, self.fields.obeyed, self.fields.top, ALL_NAMES)
+            )
             name = self.rng.choice(
                 ("litellm_new", "_litellm_x", "user_api_key_y", "x-litellm-z")
                 if self.rng.random() < 0.05
@@ -697,6 +699,15 @@ class _Maker:
         case.headers = [("content-type", f"multipart/form-data; boundary={BOUNDARY}")]
 
 
+# Each was a way round the gateway once.
+_WORST: Final = frozenset(
+    """
+    router_settings_override fallbacks headers provider_specific_header organization session_id trace_id litellm_params
+    user_api_key_hash success_callback api_key api_base base_url custom_llm_provider cache_key preset_cache_key
+    additional_drop_params litellm_system_prompt mock_response litellm_metadata guardrails api_version extra_headers
+    extra_query drop_params max_retries user_config prompt_id model_list
+    """.split()
+)
 _CREDENTIALS: Final = (
     "authorization", "api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key", "x-litellm-api-key",
 )  # fmt: skip
