@@ -664,7 +664,7 @@ class _Maker:
         case, rng = self.case, self.rng
         parts: list[tuple[str, str, str]] = [
             ("model", "", "up-transcription"),
-            ("file", f'; filename="{self.mark("file name", "file")}.wav"', "RIFF" + self.mark("file", "file")),
+            ("file", f'; filename="{self.mark("file name", None)}.wav"', "RIFF" + self.mark("file", "file")),
         ]
         if rng.random() < 0.5:
             parts.append(("prompt", "", self.mark("prompt", "prompt", rng.choice(("word", "mail")))))

@@ -27,6 +27,7 @@ from gatehouse.errors import (
 from gatehouse.gateway import request_body
 from gatehouse.gateway.request_body import BodyReader, ClientLeft, json_object
 from gatehouse.wire import Message
+from starlette.requests import Request
 
 from tests.support.edge import edge
 
@@ -298,11 +299,45 @@ def form(*fields: tuple[str, bytes]) -> bytes:
 GOOD_FORM = (("model", b"m"), ("file", b"RIFF"), ("include[]", b"logprobs"), ("include[]", b"x"), ("language", b"en"))
 
 
-async def test_a_form_with_a_file_passes_as_it_is() -> None:
-    body = form(*GOOD_FORM)
+async def parsed(body: bytes, content_type: bytes) -> list[tuple[str, Any]]:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async with Request({"type": "http", "headers": [(b"content-type", content_type)]}, receive).form() as read:
+        return [
+            (name, value if isinstance(value, str) else (value.filename, value.content_type, await value.read()))
+            for name, value in read.multi_items()
+        ]
+
+
+async def test_a_form_with_a_file_passes_as_it_was_read() -> None:
+    passed, seen, fault = await take(form(*GOOD_FORM), FORM, "/v1/audio/transcriptions")
+    assert fault is None
+    assert await parsed(passed, seen["headers"][b"content-type"]) == [
+        ("model", "m"),
+        ("file", ("file.wav", "application/octet-stream", b"RIFF")),
+        ("include[]", "logprobs"),
+        ("include[]", "x"),
+        ("language", "en"),
+    ]
+    assert seen["headers"][b"content-length"] == str(len(passed)).encode()
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        ('; filename="Ada Lovelace (ada@example.com).mp3"\r\nContent-Type: audio/mpeg', ("file.mp3", "audio/mpeg")),
+        ('; filename="x.adalovelace"\r\nContent-Type: ada@example.com', ("file", "application/octet-stream")),
+        ('; filename="ada.wav/../x"\r\nX-Ada: ada@example.com', ("file", "application/octet-stream")),
+        ("; filename*=utf-8''ada%40example.com.ogg; filename=\"a.ogg\"", ("file.ogg", "application/octet-stream")),
+    ],
+)
+async def test_of_a_files_name_its_ending_is_sent(head: str, sent: tuple[str, str]) -> None:
+    body = f'--x\r\nContent-Disposition: form-data; name="file"{head}\r\n\r\nRIFF\r\n--x--\r\n'.encode()
     passed, seen, fault = await take(body, FORM, "/v1/audio/transcriptions")
-    assert (passed, fault) == (body, None)
-    assert seen["headers"][b"content-type"] == FORM[0][1]
+    assert fault is None
+    assert await parsed(passed, seen["headers"][b"content-type"]) == [("file", (*sent, b"RIFF"))]
+    assert b"ada" not in passed.lower()
 
 
 @pytest.mark.parametrize(
@@ -313,10 +348,12 @@ async def test_a_form_with_a_file_passes_as_it_is() -> None:
         form(*GOOD_FORM, ("litellm_metadata[]", b"{}")),
         form(*GOOD_FORM, ("model", b"n")),
         form(*GOOD_FORM, ("file", b"RIFX")),
+        form(("model", b"m"), ("file", b"RIFF")).replace(b'name="model"', b'name="model"; filename="a"'),
+        form(("model", b"m"), ("file", b"RIFF")).replace(b'; filename="a.wav"', b""),
         b"{}",
         b"--x\r\nbroken",
     ],
-    ids=range(7),
+    ids=range(9),
 )
 async def test_a_form_that_says_more_is_refused(body: bytes) -> None:
     _, _, fault = await take(body, FORM, "/v1/audio/transcriptions")

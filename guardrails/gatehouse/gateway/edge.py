@@ -35,7 +35,7 @@ from gatehouse.gateway.recorded_names import (
     names_in,
     names_in_form,
     renamed,
-    renamed_form,
+    written_form,
 )
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.routes import TRANSCRIPTION, call_type_of, model_in
@@ -120,8 +120,8 @@ class Edge:
         headers = renamed_headers(headers, configured, hidden)
         as_json = (b"application/json",) if asked is not None or call.fault is not None else ()
         scope["headers"] = [
-            *((name, value) for name, value in headers if name not in _ABOUT_BODY or (name == _TYPE and not as_json)),
-            *((_TYPE, value) for value in as_json),
+            *((name, value) for name, value in headers if name not in _ABOUT_BODY),
+            (_TYPE, kind),
             (b"content-length", str(len(body)).encode()),
         ]
         # LiteLLM reads a version and a model there too; no API that is governed says anything in it.
@@ -154,9 +154,7 @@ class Edge:
                 items = _checked(form.multi_items())
                 call.said = {name.removesuffix("[]"): False for name, _ in items}
                 hidden = await self._hide(call, names_in_form(items))
-                if not hidden:
-                    return body
-                kind, written = await renamed_form(items, hidden)
+                kind, written = await written_form(items, hidden)
         except MultiPartException:
             raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None
         headers[:] = [(name, kind if name == _TYPE else value) for name, value in headers]
@@ -209,6 +207,7 @@ def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
 
 
 _TYPE: Final = b"content-type"
+_JSON: Final = b"application/json"
 _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"expect"))
 
 
@@ -242,7 +241,7 @@ def _checked(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, Uploa
         InvalidRequest: it is something else.
     """
     known, seen = names_of(TRANSCRIPTION), set[str]()
-    for name, _ in items:
+    for name, value in items:
         plain_name = name.removesuffix("[]")
         if plain_name not in known:
             raise InvalidRequest(
@@ -250,7 +249,9 @@ def _checked(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, Uploa
             )
         if name in seen and not name.endswith("[]"):
             raise InvalidRequest(f"{plain(name) or 'a field'}: it is sent twice. Send it once.")
+        if name != "file" and not isinstance(value, str):
+            raise InvalidRequest(f"{plain(name) or 'a field'}: a text was expected, and no file.")
         seen.add(name)
-    if "file" not in seen:
+    if isinstance(dict(items).get("file", ""), str):
         raise InvalidRequest("file: a file was expected. Send one.", param="file")
     return items

@@ -26,7 +26,7 @@ _USERS_IN_METADATA: Final = ("user_id", "user")
 _SECRETS: Final = "secrets"
 # A suffix by which providers tell a file's format.
 _SUFFIX: Final = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{1,4}\Z", re.DOTALL)
-_KIND: Final = re.compile(r"[a-z]{1,20}/[A-Za-z0-9.+-]{1,60}")
+_KIND: Final = re.compile(r"(?:audio|video)/[a-z0-9.+-]{1,30}|application/octet-stream", re.ASCII)
 
 
 class RecordedNames:
@@ -107,18 +107,19 @@ def renamed(body: dict[str, Any], hidden_names: Mapping[str, str]) -> dict[str, 
 
 
 def names_in_form(items: Iterable[tuple[str, UploadFile | str]]) -> Iterator[str]:
-    """The names that a form gives to its end user and its files."""
+    """The names that a form gives to its end user."""
     for field, value in items:
-        if not isinstance(value, str):
-            yield _split(value.filename or "")[0]
-        elif field in _USERS and (name := _name(value)):
+        if isinstance(value, str) and field in _USERS and (name := _name(value)):
             yield name
 
 
-async def renamed_form(
+async def written_form(
     items: Iterable[tuple[str, UploadFile | str]], hidden_names: Mapping[str, str]
 ) -> tuple[bytes, bytes]:
-    """The type and the bytes of a form with what stands for names in their place."""
+    """The type and the bytes of a form: the one way to write it that every reader understands the same.
+
+    What a file is called is the caller's own affair: of its name only the ending is sent, which says what it holds.
+    """
     boundary = uuid4().hex.encode()
     written = bytearray()
     for field, value in items:
@@ -128,23 +129,16 @@ async def renamed_form(
             written += b"\r\n\r\n%b\r\n" % named.encode()
         else:
             kind = value.content_type if _KIND.fullmatch(value.content_type or "") else None
-            written += b'; filename="%b"\r\n' % _renamed_file(value.filename or "", hidden_names).encode()
+            written += b'; filename="%b"\r\n' % _file_name(value.filename or "").encode()
             written += b"Content-Type: %b\r\n\r\n" % (kind or "application/octet-stream").encode()
             written += await value.read() + b"\r\n"
     written += b"--%b--\r\n" % boundary
     return b"multipart/form-data; boundary=" + boundary, bytes(written)
 
 
-def _split(filename: str) -> tuple[str, str]:
-    """What a caller chose of a file's name, and the suffix."""
-    match = _SUFFIX.search(filename)
-    return (filename[: match.start()], match[0]) if match is not None else (filename, "")
-
-
-def _renamed_file(filename: str, hidden_names: Mapping[str, str]) -> str:
-    stem, suffix = _split(filename)
-    # Where a file is stored under its name, a colon may not be in it.
-    return hidden_names.get(stem, stem).replace(":", "-").replace('"', "%22") + suffix
+def _file_name(given: str) -> str:
+    suffix = _SUFFIX.search(given)
+    return f"file{suffix[0] if suffix else ''}"
 
 
 def _name(value: Any) -> str | None:
