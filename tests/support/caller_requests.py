@@ -11,8 +11,9 @@ import json
 import random
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from gatehouse.proxy.control_fields import ControlFields, control_fields
@@ -47,13 +48,6 @@ class Pairs(list[tuple[str, Any]]):
 
     def has(self, name: str) -> bool:
         return any(known == name for known, _ in self)
-
-
-@dataclass(frozen=True)
-class Raw:
-    """JSON text as it is."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -249,6 +243,10 @@ class _Maker:
             return f"https://me:{drawn}@example.com/" if top in self.own or top is None else f"ghp_{drawn}"
         return word
 
+    def say(self, top: str) -> str:
+        """A word in a field of the API."""
+        return self.mark(top, top)
+
     def text(self, place: str, top: str | None) -> str:
         """A text: mostly a word, or an address, a key, a link to elsewhere, JSON in a string."""
         kind = self.rng.choices(("word", "mail", "secret", "link", "json"), (74, 10, 4, 8, 4))[0]
@@ -356,8 +354,7 @@ class _Maker:
 
     def _base(self) -> Pairs:
         """An ordinary request."""
-        group = self.case.route.group
-        say = lambda top: self.mark(top, top)  # noqa: E731
+        say = self.say
         said: dict[str, Callable[[], list[tuple[str, Any]]]] = {
             "acompletion": lambda: [("messages", self._messages())],
             "anthropic_messages": lambda: [("max_tokens", 9), ("messages", self._turns())],
@@ -368,10 +365,10 @@ class _Maker:
             "aspeech": lambda: [("input", say("input")), ("voice", "alloy")],
             "aresponses": lambda: [("input", self._items())],
         }
-        body = Pairs([("model", group), *said[self.case.route.call_type]()])
+        body = Pairs([("model", self.case.route.group), *said[self.case.route.call_type]()])
         if "tools" in self.own and self.rng.random() < 0.4:
             body.put("tools", [self._tool()])
-        for name, value in self._settings():
+        for name, value in self._settings().items():
             if name in self.own and self.rng.random() < 0.25:
                 body.put(name, value)
         if self.rng.random() < 0.25:
@@ -383,20 +380,16 @@ class _Maker:
             body.put("metadata", Pairs([("user_id", self.mark("metadata", top))]))
         return body
 
-    def _settings(self) -> Iterator[tuple[str, Any]]:
-        if self.case.route.group != "up-embedding":
-            yield from (("temperature", 0.5), ("top_p", 0.9))
-        yield from (("stop", [self.mark("stop", "stop")]), ("store", False), ("seed", 7))
-        yield from (("suffix", self.mark("suffix", "suffix")), ("max_output_tokens", 16))
-        yield from (("prompt_cache_key", self.mark("prompt_cache_key", "prompt_cache_key")),)
-        if self.case.route.call_type != "acompletion":
-            yield from (("instructions", self.mark("instructions", "instructions")),)
-        yield (
-            ("system", self.mark("system", "system")) if self.case.route.call_type == "anthropic_messages" else ("n", 1)
-        )
+    def _settings(self) -> dict[str, Any]:
+        """What an ordinary request may say beside its texts."""
+        said: dict[str, Any] = {"stop": [self.say("stop")], "store": False, "seed": 7, "n": 1, "max_output_tokens": 16}
+        said |= {name: self.say(name) for name in ("suffix", "prompt_cache_key", "instructions")}
+        if self.case.route.call_type == "anthropic_messages":
+            said["system"] = self.say("system")
+        return said | {"temperature": 0.5, "top_p": 0.9}
 
     def _messages(self) -> list[Any]:
-        say = lambda: self.mark("messages", "messages")  # noqa: E731
+        say = partial(self.say, "messages")
         call = Pairs([("name", "look"), ("arguments", json.dumps({"town": say()}))])
         asked = Pairs([("id", "call_1"), ("type", "function"), ("function", call)])
         parts = [Pairs([("type", "text"), ("text", say())])]
@@ -411,7 +404,7 @@ class _Maker:
         return [*(told if self.rng.random() < 0.5 else ()), Pairs([("role", "user"), ("content", parts)])]
 
     def _turns(self) -> list[Any]:
-        say = lambda: self.mark("messages", "messages")  # noqa: E731
+        say = partial(self.say, "messages")
         used = Pairs([("type", "tool_use"), ("id", "toolu_1"), ("name", "look"), ("input", Pairs([("town", say())]))])
         result = Pairs([("type", "tool_result"), ("tool_use_id", "toolu_1"), ("content", say())])
         told = [
@@ -422,7 +415,7 @@ class _Maker:
         return told if self.rng.random() < 0.5 else [Pairs([("role", "user"), ("content", say())])]
 
     def _items(self) -> Any:
-        say = lambda: self.mark("input", "input")  # noqa: E731
+        say = partial(self.say, "input")
         if self.rng.random() < 0.4:
             return f"write to {say()}"
         return [
@@ -506,6 +499,8 @@ class _Maker:
             self._note(f"control {name} in {container} in {where}", refused=True, names=(container,))
             return
         new = "metadata" if place == "container" else self.new_name()
+        if new == "metadata" and self.rng.random() < 0.5:
+            name = self.rng.choice(sorted(self.fields.in_metadata))
         top = ("metadata" if "metadata" in self.own else None) if new == "metadata" else new
         value: Any = Pairs([(name, self.value(f"{new}.{name}", top))])
         for _ in range(self.rng.randint(1, 6) if place == "deep" else 0):
@@ -738,8 +733,6 @@ _HEADERS: Final = tuple(
 
 def written(value: Any, rng: random.Random) -> str:
     """JSON text: here and there with letters escaped that need not be."""
-    if isinstance(value, Raw):
-        return value.text
     if isinstance(value, Pairs):
         inner = (f"{_string(name, rng)}:{_blank(rng)}{written(below, rng)}" for name, below in value)
         return "{" + f",{_blank(rng)}".join(inner) + "}"
