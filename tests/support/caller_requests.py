@@ -289,13 +289,14 @@ class _Maker:
 
     def new_name(self) -> str:
         """The name of a field that no API has, and LiteLLM neither."""
-        word = self.mark("name of a field", None)
-        name = word
+        name = word = self.mark("name of a field", None)
         if self.rng.random() < 0.25:
             name = self.rng.choice(
-                (f"{word} ", f"{word}.", f"{word}\x00", f"{word}\n", f" {word}", f"{word}" + "x" * 5_000, f"é{word}")
+                (f"{word} ", f"{word}.", f"{word}\x00", f"{word}\n", f" {word}", word + "x" * 5_000, f"é{word}")
             )
-        self.case.marks[word] = Mark(word, "word", "name of a field", name)
+        elif self.rng.random() < 0.1:
+            name = f"{word}@example.com"
+        self.case.marks[word] = Mark(word, "mail" if "@" in name else "word", "name of a field", name)
         return name
 
     def disguised(self) -> str:

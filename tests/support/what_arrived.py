@@ -76,13 +76,13 @@ def _in_body(case: Case, body: dict[str, Any], raw: bytes) -> Iterator[str]:
     for name, value in body.items():
         for word in _marks(case, json.dumps({name: value}).encode()):
             top = case.marks[word].top
-            if top is not None and top != name and not _from_extra_body(case, name, top):
+            if top is not None and top != name and not _may_be_elsewhere(case, name, top):
                 yield f"{case.marks[word]} arrives in {name!r}"
 
 
-def _from_extra_body(case: Case, name: str, top: str) -> bool:
-    # A caller who calls the model themselves has `extra_body` back where they had put it.
-    return name == "extra_body" and case.decides
+def _may_be_elsewhere(case: Case, name: str, top: str) -> bool:
+    """A name may have been masked; and who calls the model themselves has `extra_body` back where they had put it."""
+    return "@" in top or (name == "extra_body" and case.decides)
 
 
 def _marks(case: Case, raw: bytes) -> set[str]:
