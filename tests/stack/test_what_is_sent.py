@@ -21,7 +21,6 @@ from tests.support.upstream import Arrival, Upstream
 from tests.support.what_arrived import codes, faults
 
 _AT_ONCE = 16
-_CREDENTIALS = frozenset(("authorization", "x-litellm-api-key"))
 
 
 def seeds(first: int, count: int) -> range:
@@ -96,6 +95,7 @@ async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstre
     assert sent > len(cases) / 4 or len(cases) < 50  # or nothing was looked at
 
 
+@pytest.mark.timeout(900)
 async def test_a_provider_sees_what_the_api_says_and_nothing_else(
     governed: Gateway, key: str, upstream: Upstream, elsewhere: Upstream
 ) -> None:
