@@ -81,11 +81,12 @@ class Deciding:
                     scope.facts = stages.facts_of(call, request, estimate, (), scope.started_at)
                     raise
             with metrics.stage_seconds.labels("scan").time():
-                scans = await examining.scan(governance, request.texts, call.caller.turns)
+                scans = await examining.scan(governance, request.scanned, call.caller.turns)
                 scope.facts = stages.facts_of(call, request, estimate, scans, scope.started_at)
             if policy.screens is not None:
                 hits = [hit for scan in scans for hit in scan.hits]
                 examining.count_hits(hits, "request")
+                examining.sealed(policy.screens, request.scanned, scans)
                 stages.screened(policy.screens, hits)
             if governance.pii is not None:
                 for scan in scans:

@@ -9,18 +9,21 @@ from gatehouse import metrics, stages
 from gatehouse.call import GovernedCall
 from gatehouse.decision import Decision
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.errors import ContentBlocked
+from gatehouse.errors import ContentBlocked, PiiBlocked
 from gatehouse.governance import Governance
-from gatehouse.pii.findings import ScanFailed
+from gatehouse.pii.config import Mode, PiiConfig
+from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.pii.masking import Mask, Placeholders
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling
-from gatehouse.policy.model import Policy
+from gatehouse.policy.model import Policy, ScreensPolicy
 from gatehouse.policy.rules import Ruling
 from gatehouse.scanning.config import NOTHING, Scan
+from gatehouse.scanning.seams import joined, with_joined
 from gatehouse.screens.hits import Hit
 from gatehouse.shapes import TextPart, UnknownShape
+from gatehouse.shapes.parts import shown
 
 SHAPE = ("shape",)
 
@@ -45,7 +48,7 @@ def read(
 
 
 async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -> list[Scan]:
-    """What is in each text.
+    """What is in each text, alone and read together with its neighbours.
 
     Args:
         caller: whose turns it takes.
@@ -56,16 +59,34 @@ async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -
     scanner = governance.scanner
     if scanner is None:
         return [NOTHING] * len(texts)
+    together = joined(texts)
+    wanted = [*(part.text for part in texts), *(each.text for each in together)]
     # Where policy.yaml lets a text through that cannot be scanned, those that can be still are.
     for scanned in (scanner.scan, scanner.scan_if_possible):
         try:
-            return await scanned([part.text for part in texts], caller)
+            scans = await scanned(wanted, caller)
+            return with_joined(texts, scans[: len(texts)], together, scans[len(texts) :], governance.pii)
         except ScanFailed as failed:
             metrics.stage_errors.labels("scan", failed.reason).inc()
             refusal = stages.not_scanned(governance.policy, failed)
             if refusal is not None:
                 raise refusal from None
     return [NOTHING] * len(texts)
+
+
+def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Scan]) -> None:
+    """Refuse what a screen that blocks has hit where only a provider writes, and say where.
+
+    Raises:
+        ContentBlocked: names the place and the screen.
+    """
+    for part, scan in zip(texts, scans, strict=True):
+        for hit in scan.hits if part.sealed else ():
+            if stages.blocks(policy, hit.screen):
+                raise ContentBlocked(
+                    f"{shown(part.path)}: blocked by {hit.screen}. Send there only what the provider wrote.",
+                    policies=(f"screens/{hit.screen}",),
+                )
 
 
 def ruled(facts: Facts, governance: Governance) -> Ruling:
@@ -95,18 +116,30 @@ def mask(
     Raises:
         ContentBlocked: it cannot be written back.
         PlaceholdersCollide: two values would have one placeholder.
+        PiiBlocked: it stands where only a provider writes, so that nothing may be changed.
     """
     config = governance.masking if decision.obligation.mask else governance.pii
     if config is None or not any(scan.findings for scan in scans):
         return None
-    changes, mask = stages.masked(request.texts, scans, config, placeholders)
+    for part, scan in zip(request.scanned, scans, strict=True):
+        if part.sealed and (found := sorted({each.entity for each in scan.findings if _is_masked(config, each)})):
+            raise PiiBlocked(
+                f"{shown(part.path)}: {' and '.join(found)} where only the provider writes, which cannot be masked. "
+                "Send there only what the provider wrote.",
+                policies=tuple(f"pii/{name}" for name in found),
+            )
+    changes, mask = stages.masked(request.scanned, scans, config, placeholders)
     if not changes:
         return None
     try:
         changed = request.masked(changes)
     except UnknownShape as error:
         raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
-    return changed, mask, {part.text: changes[part.path] for part in request.texts if part.path in changes}
+    return changed, mask, {part.text: changes[part.path] for part in request.scanned if part.path in changes}
+
+
+def _is_masked(config: PiiConfig, finding: Finding) -> bool:
+    return config.mode_of(finding.entity) is Mode.MASK
 
 
 def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:

@@ -62,6 +62,7 @@ class CanonicalRequest:
     Attributes:
         call_type: LiteLLM's.
         texts: all that a model may read, in the order of the body.
+        values: what is scanned beside it: identifiers, numbers, what only a provider can read.
         files: what it may read that is no text.
         stored: what it only names, because the provider holds it.
         requested: how long an answer is asked for, and how many.
@@ -72,6 +73,7 @@ class CanonicalRequest:
 
     call_type: str
     texts: tuple[TextPart, ...] = field(repr=False)
+    values: tuple[TextPart, ...] = field(repr=False)
     files: tuple[FilePart, ...] = field(repr=False)
     stored: tuple[StoredPart, ...] = field(repr=False)
     requested: Requested
@@ -87,6 +89,11 @@ class CanonicalRequest:
         return dict(_fields(self.call_type, self._body, self._names))
 
     @property
+    def scanned(self) -> tuple[TextPart, ...]:
+        """All that is scanned."""
+        return self.texts + self.values
+
+    @property
     def model(self) -> Any:
         """The model that is asked for, as the body names it."""
         return self._body.get("model")
@@ -98,8 +105,11 @@ class CanonicalRequest:
             UnknownShape: a text cannot be written where it was read.
         """
         write_back(self._body, dict(changes))
-        texts = tuple(replace(part, text=changes[part.path]) if part.path in changes else part for part in self.texts)
-        return replace(self, texts=texts)
+        texts, values = (
+            tuple(replace(part, text=changes[part.path]) if part.path in changes else part for part in parts)
+            for parts in (self.texts, self.values)
+        )
+        return replace(self, texts=texts, values=values)
 
     def limited(self, change: Callable[[MutableMapping[str, Any]], None]) -> CanonicalRequest:
         """Have settings changed in the body, and no text; return the request as it is then."""
@@ -138,6 +148,7 @@ def canonical_request(
     return CanonicalRequest(
         call_type,
         tuple(view.texts),
+        tuple(view.values),
         tuple(view.files),
         tuple(view.stored),
         requested(fields),

@@ -60,7 +60,7 @@ class ScanAhead:
         except UnknownShape:
             return
         metrics.scans_ahead.inc()
-        scanner.begin([part.text for part in view.texts])
+        scanner.begin([part.text for part in view.scanned])
         await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
 
     def key_of(self, caller: bytes | None) -> str | None:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from gatehouse.shapes.freejson import number_text
+from gatehouse.shapes.freejson import number
 from gatehouse.shapes.parts import KEY, MAX_DEPTH, Path, View, plain, unknown
+from gatehouse.shapes.sealed import is_written
 
 Reader: TypeAlias = Callable[[View, Any, Path, str], None]
 
@@ -30,14 +31,31 @@ def text(view: View, value: Any, path: Path, role: str) -> None:
 # At least one letter, so that no number of a card or a telephone passes for an identifier; no blanks, no @.
 _TOKEN = re.compile(r"[0-9._:/|+=~-]*[A-Za-z][A-Za-z0-9._:/|+=~-]*", re.ASCII)
 _LONGEST_TOKEN = 256
+# The shortest e-mail address, a@b.co.
+_LEAST_VALUE = 6
+# The words of the APIs that stand in nearly every request; each other value is scanned.
+_WORDS = frozenset(
+    """
+    assistant base64 computer_call custom default developer disabled document enabled ephemeral function function_call
+    function_call_output image_url input_image input_text json_object json_schema medium message minimal object
+    output_text priority reasoning required summary_text system thinking tool_result tool_use
+    application/pdf image/jpeg image/png image/webp text/plain
+    """.split()
+)
 
 
 def token(view: View, value: Any, path: Path, role: str) -> None:
     """A number, a switch, an identifier or a word of the API; a string that looks like neither is somebody's text."""
     if isinstance(value, str):
+        if len(value) < _LEAST_VALUE or value in _WORDS:
+            return
         if len(value) > _LONGEST_TOKEN or (len(value) > 6 and not _TOKEN.fullmatch(value)):
             view.text(path, value, "other")
-    elif not isinstance(value, int | float):
+        else:
+            view.value(path, value)
+    elif isinstance(value, int | float):
+        number(view, value, path)
+    else:
         raise unknown(path, "a plain value was expected")
 
 
@@ -55,7 +73,9 @@ def opaque(view: View, value: Any, path: Path, role: str) -> None:
     if not isinstance(value, str):
         raise unknown(path, "base64 was expected")
     if not is_base64(value):
-        view.text(path, value, "other")
+        view.text(path, value, "other", sealed=True)
+    elif is_written(value):
+        view.value(path, value, sealed=True)
 
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", re.ASCII | re.IGNORECASE)
@@ -106,12 +126,14 @@ def present(kind: str, reader: Reader) -> Reader:
 
 
 def refuse(view: View, value: Any, path: Path, role: str) -> None:
-    """A field that is not known: harmless when nothing can be said in it but its name and a number."""
+    """A field that is not known: harmless when nothing can be said in it but its name and a number. A long number can
+    say who somebody is.
+    """
     if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
         raise unknown(path, "this field is not known")
     view.text((*path, KEY), str(path[-1]), "other")
-    if isinstance(value, int | float) and (written := number_text(value)):
-        view.text(path, written, "other")
+    if isinstance(value, int | float):
+        number(view, value, path)
 
 
 def fields(table: Mapping[str, Reader], otherwise: Reader = refuse) -> Reader:

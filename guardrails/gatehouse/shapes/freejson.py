@@ -15,6 +15,8 @@ from gatehouse.shapes.parts import JSON, KEY, MAX_DEPTH, Path, View, unknown
 
 # Numbers with seven digits or more can be a telephone, a card, an account.
 _LONG_NUMBER = 1_000_000
+# From here on an exponent is how everybody writes it.
+_IN_DIGITS = 1e21
 # Integers that Python itself refuses to write down have more than 4,300 digits, which is some 14,000 bits.
 _LONGEST_NUMBER_BITS = 4_096
 
@@ -106,8 +108,20 @@ def decode(value: str | bytes | bytearray) -> Any:
 
 
 def number_text(value: float) -> str | None:
-    """A number as text when it is long enough to mean somebody; None otherwise."""
-    return repr(value) if not isinstance(value, bool) and abs(value) >= _LONG_NUMBER else None
+    """A number as text when it is long enough to mean somebody; None otherwise.
+
+    A whole number is written in digits, however JSON wrote it: a card's is one with .0 behind it and with an exponent.
+    """
+    if isinstance(value, bool) or not abs(value) >= _LONG_NUMBER:
+        return None
+    return repr(int(value) if isinstance(value, float) and abs(value) < _IN_DIGITS and value.is_integer() else value)
+
+
+def number(view: View, value: float, path: Path) -> None:
+    """A number where none is read as text: it is scanned when it is long enough to mean somebody."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS:
+        raise unknown(path, "a number that is too long")
+    view.value(path, number_text(value) or "")
 
 
 # A file inside free JSON. A model sees the string itself, so a short one, or one with separators, is read as text.

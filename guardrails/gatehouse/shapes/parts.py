@@ -42,11 +42,13 @@ class TextPart:
         path: where it is in the body; see the module.
         text: the text, never empty. A long number in free JSON is text too, as `repr` writes it.
         role: system, developer, user, assistant, tool, or other (tool definitions, schemas, names, links, settings).
+        sealed: a provider has signed or encrypted it, so that it goes back as it is or not at all.
     """
 
     path: Path
     text: str
     role: str
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +102,41 @@ class UnknownShape(Exception):
 
 
 class View:
-    """What was found in one body, in the order of the body."""
+    """What was found in one body, in the order of the body.
 
-    __slots__ = ("files", "stored", "texts")
+    Attributes:
+        texts: what a model reads.
+        values: what is scanned and is no text: identifiers, numbers, what only a provider can read.
+        files: what is no text at all.
+        stored: what a provider keeps and a request only names.
+    """
+
+    __slots__ = ("files", "stored", "texts", "values")
 
     def __init__(self) -> None:
         self.texts: list[TextPart] = []
+        self.values: list[TextPart] = []
         self.files: list[FilePart] = []
         self.stored: list[StoredPart] = []
 
-    def text(self, path: Path, text: str, role: str) -> None:
+    @property
+    def scanned(self) -> list[TextPart]:
+        """All that is to be scanned."""
+        return [*self.texts, *self.values]
+
+    def text(self, path: Path, text: str, role: str, *, sealed: bool = False) -> None:
         """Note a text; the empty one says nothing."""
         if text:
             if len(self.texts) >= MAX_PARTS:
                 raise unknown(path, f"the request has more than {MAX_PARTS} texts")
-            self.texts.append(TextPart(path, text, role))
+            self.texts.append(TextPart(path, text, role, sealed))
+
+    def value(self, path: Path, value: str, *, sealed: bool = False) -> None:
+        """Note what is scanned and is no text."""
+        if value:
+            if len(self.values) >= MAX_PARTS:
+                raise unknown(path, f"the request has more than {MAX_PARTS} identifiers")
+            self.values.append(TextPart(path, value, "other", sealed))
 
     def file(self, path: Path, kind: str, media_type: str | None = None) -> None:
         """Note something that is no text."""

@@ -1,0 +1,64 @@
+"""What becomes of a request in the readers, the scanner's engines and the masking, without a server."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from gatehouse import stages
+from gatehouse.pii.config import PiiConfig
+from gatehouse.pii.engine import Engine
+from gatehouse.scanning.config import Scan
+from gatehouse.scanning.seams import joined, with_joined
+from gatehouse.screens.config import ScreenConfig
+from gatehouse.screens.engine import ScreenEngine
+from gatehouse.shapes import request_view, write_back
+
+PII = PiiConfig()
+_PII, _SCREENS = Engine(PII), ScreenEngine(ScreenConfig(secrets=True, prompt_injection=True))
+
+
+def scan(text: str) -> Scan:
+    return Scan(tuple(_PII.scan(text)), tuple(_SCREENS.scan(text)))
+
+
+class Scanned:
+    """One request.
+
+    Attributes:
+        screens: what hit.
+        entities: what personal data was found.
+        sealed: what of it stands where nothing may be changed.
+        body: with placeholders in it.
+    """
+
+    def __init__(self, call_type: str, body: dict[str, Any]) -> None:
+        self.body = copy.deepcopy(body)
+        self.parts = request_view(call_type, self.body, metadata=body.get("metadata") or ()).scanned
+        self.joined = joined(self.parts)
+        scans = with_joined(
+            self.parts,
+            [scan(part.text) for part in self.parts],
+            self.joined,
+            [scan(each.text) for each in self.joined],
+            PII,
+        )
+        self.screens = {hit.screen for each in scans for hit in each.hits}
+        self.entities = {found.entity for each in scans for found in each.findings}
+        self.sealed = {
+            found.entity for part, each in zip(self.parts, scans, strict=True) if part.sealed for found in each.findings
+        }
+        changes, self.mask = stages.masked(self.parts, scans, PII)
+        write_back(self.body, changes)
+
+    @property
+    def clean(self) -> bool:
+        return not self.screens and not self.entities
+
+
+def chat(*messages: Any, **more: Any) -> dict[str, Any]:
+    return {"model": "gpt-4o", "messages": list(messages), **more}
+
+
+def user(*texts: str) -> dict[str, Any]:
+    return chat({"role": "user", "content": [{"type": "text", "text": text} for text in texts]})

@@ -1,0 +1,166 @@
+"""Identifiers and what only a provider can read are scanned too, and true ones raise no alarm."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import string
+import uuid
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gatehouse.shapes import request_view
+from gatehouse.shapes.sealed import is_written
+
+from tests.support.scanned import Scanned, chat, scan
+
+TOKEN = "ghp_" + "Ab3dE6gH9" * 4
+AWS = "AKIA" + "J7Q2M4XW9ZT5RB3K"
+SK = "sk-proj-" + "Ab3dE6gH9" * 5
+ALPHABET = string.ascii_letters + string.digits
+
+
+def identified(name: str) -> dict[str, Any]:
+    return chat({"role": "tool", "tool_call_id": name, "content": "x"})
+
+
+@pytest.mark.parametrize("key", [TOKEN, AWS, SK])
+def test_a_secret_in_an_identifier_or_a_setting_is_found(key: str) -> None:
+    call = {"id": key, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    bodies = (
+        identified(key),
+        chat({"role": "assistant", "tool_calls": [call]}),
+        chat(service_tier=key),
+        chat(modalities=["text", key]),
+        chat(model=key),
+    )
+    for body in bodies:
+        assert Scanned("acompletion", body).screens == {"secrets"}
+    assert Scanned("aresponses", {"input": "x", "previous_response_id": key}).screens == {"secrets"}
+
+
+@pytest.mark.parametrize("value", ["a@b.co", "jane@example.com", "mail:jane@example.com", "x/10.20.30.40"])
+def test_personal_data_in_an_identifier_is_read(value: str) -> None:
+    assert value in [part.text for part in request_view("acompletion", identified(value)).scanned]
+
+
+def test_a_telephone_number_in_an_identifier_is_masked_everywhere_alike() -> None:
+    name = "call:+12015550123"
+    call = {"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = Scanned("acompletion", chat({"role": "assistant", "tool_calls": [call]}, *identified(name)["messages"]))
+    first, second = asked.body["messages"]
+    assert first["tool_calls"][0]["id"] == second["tool_call_id"] == "call:<PHONE_NUMBER_1>"
+
+
+def identifiers() -> dict[str, Callable[[random.Random], str]]:
+    def some(count: int, letters: str = ALPHABET) -> Callable[[random.Random], str]:
+        return lambda draw: "".join(draw.choices(letters, k=count))
+
+    def after(prefix: str, rest: Callable[[random.Random], str]) -> Callable[[random.Random], str]:
+        return lambda draw: prefix + rest(draw)
+
+    def universal(draw: random.Random) -> str:
+        return str(uuid.UUID(int=draw.getrandbits(128), version=4))
+
+    return {
+        "OpenAI": after("call_", some(24)),
+        "Anthropic": after("toolu_01", some(22)),
+        "a server's tool": after("srvtoolu_01", some(22)),
+        "responses": after("fc_", some(48, "0123456789abcdef")),
+        "vLLM": after("chatcmpl-tool-", some(32, "0123456789abcdef")),
+        "Mistral": some(9),
+        "UUID": universal,
+        "numbered": after("call_0_", universal),
+        "nano": some(21, ALPHABET + "-_"),
+        "ULID": some(26, "0123456789ABCDEFGHJKMNPQRSTVWXYZ"),
+        "time": lambda draw: f"call_{draw.randrange(1_600_000_000_000, 1_800_000_000_000)}",
+        "day": lambda draw: f"run-2026{draw.randrange(1, 13):02}{draw.randrange(1, 29):02}-{draw.randrange(10**6):06}",
+        "number": lambda draw: f"call-{draw.randrange(10**10)}",
+        "Kimi": lambda draw: f"functions.get_weather:{draw.randrange(100)}",
+    }
+
+
+@pytest.mark.parametrize("issuer", identifiers())
+def test_ordinary_identifiers_raise_no_alarm(issuer: str) -> None:
+    draw = random.Random(7)
+    drawn = [identifiers()[issuer](draw) for _ in range(100)]
+    found = [each for each in drawn if scan(each).findings or scan(each).hits]
+    assert found == []
+
+
+def test_names_of_models_raise_no_alarm() -> None:
+    spec = find_spec("litellm")
+    assert spec is not None
+    assert spec.origin is not None
+    listed = json.loads((Path(spec.origin).parent / "model_prices_and_context_window_backup.json").read_text())
+    assert len(listed) > 1_000
+    assert [name for name in list(listed)[::8] if scan(name).findings or scan(name).hits] == []
+
+
+# -- what only a provider can read ------------------------------------------------------------------------------------
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+WRITTEN = {
+    "a card": "4111111111111111",
+    "a card with marks": "4111-1111-1111-1111",
+    "a key": TOKEN,
+    "another": AWS,
+    "a key behind something": "A" * 300 + "/" + SK,
+    "an encoded card": b64("my card is 4111 1111 1111 1111, valid until May"),
+    "a long text": b64("nothing of interest here. " * 40 + "write to jane@example.com, please"),
+    "a long card": "1" * 400 + "/4111-1111-1111-1111",
+    "a text in UTF-16": base64.b64encode(("x " * 200 + "jane@example.com").encode("utf-16")).decode(),
+    "Polish": b64("zażółć gęślą jaźń " * 30 + "jane@example.com"),
+}
+PLACES: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "thinking": (
+        "anthropic_messages",
+        lambda value: said({"type": "thinking", "thinking": "x", "signature": value}),
+    ),
+    "redacted thinking": ("anthropic_messages", lambda value: said({"type": "redacted_thinking", "data": value})),
+    "reasoning": (
+        "aresponses",
+        lambda value: {"input": [{"type": "reasoning", "summary": [], "encrypted_content": value}]},
+    ),
+    "compaction": ("aresponses", lambda value: {"input": [{"type": "compaction", "encrypted_content": value}]}),
+    "thinking blocks": (
+        "acompletion",
+        lambda value: chat(
+            {"role": "assistant", "thinking_blocks": [{"type": "thinking", "thinking": "x", "signature": value}]}
+        ),
+    ),
+}
+
+
+def said(block: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "assistant", "content": [block]}]}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_what_a_caller_writes_where_only_a_provider_does_is_found(place: str, kind: str) -> None:
+    call_type, build = PLACES[place]
+    asked = Scanned(call_type, build(WRITTEN[kind]))
+    assert asked.sealed or "secrets" in asked.screens
+
+
+def test_true_signatures_are_not_even_scanned_when_they_are_long() -> None:
+    draw = random.Random(3)
+    for size in range(400, 4_000, 40):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            assert not is_written(encode(draw.randbytes(size)).decode())
+
+
+def test_true_signatures_raise_no_alarm() -> None:
+    draw = random.Random(4)
+    for turn in range(500):
+        encode = (base64.b64encode, base64.urlsafe_b64encode)[turn % 2]
+        value = encode(draw.randbytes(draw.randrange(30, 190))).decode()
+        assert not scan(value).findings, value
+        assert not scan(value).hits, value
