@@ -6,29 +6,20 @@ Nothing here decides anything; it only says what else a text can be read as.
 from __future__ import annotations
 
 import codecs
-import html
 import re
 from collections import Counter
 from collections.abc import Iterator
-from urllib.parse import unquote
 
 import regex  # type: ignore[import-untyped]
 
 from gatehouse.pii.deadline import Deadline, matches
-from gatehouse.pii.encoded import BREAK, Joined, decoded_runs, readable
+from gatehouse.pii.encoded import decoded_runs, hex_runs, unescaped
 
 Run = tuple[int, int, str]
 """Start and end of a run of the text, and what it stands for."""
 
-# Bytes in hexadecimal, in one word or in lines of them. What may not stand before a word is looked for behind its first
-# digit, for `re` is at its fastest where a pattern begins with a set.
-_DIGIT = "[0-9a-fA-F]"
-_BYTES = rf"(?:{_DIGIT}{{2}})*+(?![A-Za-z0-9])"
-_HEX = re.compile(rf"{_DIGIT}(?:(?<![A-Za-z0-9].)|(?<=\\[rnt].)){_DIGIT}{_BYTES}(?:{BREAK}(?={_DIGIT}){_BYTES})*+")
-_LEAST_HEX = 24
-_PERCENT = regex.compile(r"(?:[\w.~+-]{0,40}+%[0-9a-fA-F]{2}){3,}+[\w.~+-]{0,40}+")
-_ESCAPES = regex.compile(r"(?:(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}) ?){4,}+")
-_ENTITIES = regex.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7}); ?){4,}+")
+# A word may hold one escape or two by chance, and a phrase is not worth fewer.
+_LEAST_ESCAPES = 3
 # Letters that stand alone, three and more of them; the first pattern only spares most texts the second.
 _TWO_LETTERS = re.compile(r"[ ._*|/\-\n][^\W_][ ._*|/\-]{1,3}[^\W_][ ._*|/\-]")
 _LETTERS = regex.compile(r"(?<![^\W_])[^\W_](?:([ ._*|/\-]{1,3})[^\W_](?![^\W_])){2,}+")
@@ -52,31 +43,12 @@ def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
         ScanFailed: the time is over.
     """
     yield from decoded_runs(text, deadline)
-    yield from _hex_runs(text, deadline)
-    if "%" in text:
-        for match in matches(_PERCENT, text, deadline):
-            yield match.start(), match.end(), unquote(match[0].replace("+", " "))
-    if "\\" in text:
-        for match in matches(_ESCAPES, text, deadline):
-            plain = re.sub(r"\\[xu]([0-9a-fA-F]{2,4})", lambda code: chr(int(code[1], 16)), match[0])
-            if plain != match[0]:
-                yield match.start(), match.end(), plain
-    if "&#" in text:
-        for match in matches(_ENTITIES, text, deadline):
-            if (plain := html.unescape(match[0])) != match[0]:
-                yield match.start(), match.end(), plain
+    yield from hex_runs(text, deadline)
+    for each in unescaped(text, deadline, least=_LEAST_ESCAPES):
+        yield *each.span(0, len(each.text)), each.text
     if _TWO_LETTERS.search(f" {text}"):
         for match in matches(_LETTERS, text, deadline):
             yield match.start(), match.end(), _joined(match[0])
-
-
-def _hex_runs(text: str, deadline: Deadline) -> Iterator[Run]:
-    for match in _HEX.finditer(text):
-        if match.end() - match.start() >= _LEAST_HEX:
-            deadline.left()
-            run = Joined.of(text, *match.span())
-            for first, last, plain in readable(bytes.fromhex(run.value)):
-                yield *run.span(2 * first, 2 * last), plain
 
 
 def _joined(run: str) -> str:
