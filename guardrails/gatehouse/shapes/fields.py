@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from gatehouse.shapes.file_text import file_text
 from gatehouse.shapes.freejson import number
-from gatehouse.shapes.parts import KEY, MAX_DEPTH, Path, View, plain, unknown
+from gatehouse.shapes.parts import FILE, KEY, MAX_DEPTH, Path, View, plain, unknown
 from gatehouse.shapes.sealed import is_written
 
 Reader: TypeAlias = Callable[[View, Any, Path, str], None]
@@ -78,11 +79,19 @@ def opaque(view: View, value: Any, path: Path, role: str) -> None:
         view.value(path, value, sealed=True)
 
 
+def text_of_file(view: View, value: str, path: Path, role: str) -> bool:
+    """Read a file that is text as what it says; say whether it is."""
+    read = file_text(value)
+    if read is not None:
+        view.text((*path, FILE), read.text, role)
+    return read is not None
+
+
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", re.ASCII | re.IGNORECASE)
 
 
 def link(kind: str) -> Reader:
-    """A file as a data URL, as bare base64, or by its address; the address is text."""
+    """A file as a data URL, as bare base64, or by its address. The address is text, and so is a file of words."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, str):
@@ -93,8 +102,11 @@ def link(kind: str) -> Reader:
             if known is None or not is_base64(data):
                 raise unknown(path, "a data URL that is not base64")
             view.file(path, kind, known[1])
+            text_of_file(view, value, path, role)
             return
         view.file(path, kind)
+        if text_of_file(view, value, path, role):
+            return
         if len(value) <= 1024 or not is_base64(value):
             view.text(path, value, role)
 
@@ -102,14 +114,17 @@ def link(kind: str) -> Reader:
 
 
 def blob(kind: str) -> Reader:
-    """The base64 content of a file."""
+    """The base64 content of a file; what is text in it is read."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if isinstance(value, str) and value[:5].lower() == "data:":
             as_link(view, value, path, role)
             return
-        opaque(view, value, path, role)
+        if not isinstance(value, str) or not is_base64(value):
+            opaque(view, value, path, role)
         view.file(path, kind)
+        if isinstance(value, str):
+            text_of_file(view, value, path, role)
 
     as_link = link(kind)
     return read

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from gatehouse.shapes.parts import JSON, KEY, MAX_DEPTH, Path, View, unknown
+from gatehouse.shapes.file_text import file_text
+from gatehouse.shapes.parts import FILE, JSON, KEY, MAX_DEPTH, Path, View, unknown
 
 # Numbers with seven digits or more can be a telephone, a card, an account.
 _LONG_NUMBER = 1_000_000
@@ -132,6 +133,8 @@ _FILE_KINDS = frozenset({"image", "audio", "video"})
 def _string(view: View, value: str, path: Path, role: str) -> None:
     if value.startswith("data:") and (file := _FILE.fullmatch(value)):
         view.file(path, file[1] if file[1] in _FILE_KINDS else "file", value[5 : value.index(";")])
+        if (read := file_text(value)) is not None:
+            view.text((*path, FILE), read.text, role)
         return
     # Without a backslash, JSON text shows literally all that it says.
     if "\\" in value and value.lstrip()[:1] in ("{", "["):

@@ -1,7 +1,8 @@
 """What a reader of a body finds: addressed texts, files, pieces of streamed texts; and the refusal of what is unknown.
 
-A path leads from the body to a string. Two sentinels stand where no dict key or list index can: `JSON` steps into a
-string that is itself JSON text, `KEY` means the name of the entry that the path leads to, not its value.
+A path leads from the body to a string. Sentinels stand where no dict key or list index can: `JSON` steps into a string
+that is itself JSON text, `FILE` into the text of a file in base64, and `KEY` means the name of the entry that the path
+leads to, not its value.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Step(Enum):
 
     JSON = "json"
     KEY = "key"
+    FILE = "file"
 
     def __repr__(self) -> str:
         return self.name
@@ -24,6 +26,9 @@ class Step(Enum):
 
 JSON: Final = Step.JSON
 KEY: Final = Step.KEY
+FILE: Final = Step.FILE
+
+_SHOWN: Final = {JSON: "(json)", KEY: "(name)", FILE: "(file)"}
 
 Path: TypeAlias = tuple[str | int | Step, ...]
 
@@ -162,7 +167,7 @@ def shown(path: Path) -> str:
     out = []
     for step in path[:MAX_DEPTH]:
         if isinstance(step, Step):
-            out.append("(json)" if step is JSON else "(name)")
+            out.append(_SHOWN[step])
         elif isinstance(step, int):
             out.append(f"[{step}]")
         else:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, MutableMapping
 from os.path import commonprefix
 from typing import Any, Final
 
+from gatehouse.shapes.file_text import file_text
 from gatehouse.shapes.freejson import decode, number_text
-from gatehouse.shapes.parts import JSON, KEY, Path, Step, unknown
+from gatehouse.shapes.parts import FILE, JSON, KEY, Path, Step, unknown
 
 
 class _Node:
@@ -60,6 +61,15 @@ def _write(container: Any, step: Any, node: _Node, path: Path) -> bool:
         if node.text == (value if isinstance(value, str) else number_text(value)):
             return False
         container[step] = node.text
+        return True
+    if FILE in node.steps:
+        read = file_text(value) if isinstance(value, str) else None
+        text = node.steps[FILE].text
+        if read is None or text is None:
+            raise unknown(path, "there is no file to replace")
+        if text == read.text:
+            return False
+        container[step] = read.written(text)
         return True
     if JSON in node.steps:
         text = _json_text(value, node.steps[JSON], (*path, JSON))
