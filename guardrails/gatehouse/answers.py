@@ -17,6 +17,7 @@ from gatehouse.pii.masking import Mask, Unmasker
 from gatehouse.screens.unfinished import context, unfinished
 from gatehouse.shapes import EventView, UnknownShape, answer_view, carrier, event_view, write_back
 from gatehouse.shapes.events import Source
+from gatehouse.shapes.freejson import decode_answer
 from gatehouse.shapes.parts import DeltaPart, Path
 from gatehouse.sse import EventStream, EventTooLarge, event
 
@@ -61,7 +62,7 @@ class Answers:
             GovernanceError: it may not be passed on.
         """
         try:
-            answer = json.loads(body)
+            answer = decode_answer(body)
             texts = answer_view(self._call_type, answer).texts
             changes = self._changes((part.path, part.text) for part in texts)
             if not changes:
@@ -112,7 +113,7 @@ class Answers:
             self.over = True
             return b"".join(self._close(())) + raw
         try:
-            said = json.loads(data)
+            said = decode_answer(data)
             view = event_view(self._call_type, said)
             changes = self._changes((part.path, part.text) for part in view.texts)
             before = list(self._deltas(said, view, changes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -269,6 +270,35 @@ def test_a_whole_answer_is_screened(call_type: str, said: dict[str, Any]) -> Non
         Answers(call_type, None, no_fruit).whole(json.dumps(said).encode())
     with pytest.raises(ContentBlocked):
         Answers("atranscription", None, no_fruit).text(FRUIT.encode())
+
+
+def said_twice(said: dict[str, Any]) -> Iterator[bytes]:
+    """The same JSON with another entry of the same name behind each of its fields that hold anything."""
+    text = json.dumps(said)
+    for name, value in said.items():
+        written_once = f'"{name}": {json.dumps(value)}'
+        for other in ("null", "[]", '""', "{}"):
+            if other != json.dumps(value):
+                yield text.replace(written_once, f'{written_once}, "{name}": {other}').encode()
+
+
+@pytest.mark.parametrize(("call_type", "said"), ANSWERS)
+def test_an_answer_that_says_a_thing_twice_is_not_passed_on(call_type: str, said: dict[str, Any]) -> None:
+    for body in said_twice(said):
+        with pytest.raises(ContentBlocked):
+            Answers(call_type, None, no_fruit).whole(body)
+
+
+@pytest.mark.parametrize(("call_type", "said"), WHOLE)
+def test_nor_is_such_an_event(call_type: str, said: dict[str, Any]) -> None:
+    for body in said_twice(said):
+        with pytest.raises(ContentBlocked):
+            passed_on(call_type, b"data: " + body + b"\n\n")
+
+
+def test_what_a_careless_provider_says_twice_alike_and_infinity_pass() -> None:
+    body = b'{"id": "c", "id": "c", "choices": [], "score": -Infinity, "n": NaN, "n": NaN}'
+    assert Answers("acompletion", mask(), no_fruit).whole(body) is body
 
 
 def test_a_text_is_screened_to_its_end() -> None:

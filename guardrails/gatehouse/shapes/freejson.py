@@ -108,6 +108,17 @@ def decode(value: str | bytes | bytearray) -> Any:
     return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
 
 
+def decode_answer(value: str | bytes) -> Any:
+    """Read a provider's JSON, which may say Infinity. Of two entries of one name, others may read the other one.
+
+    Raises:
+        RepeatedName: an object has two entries of one name that are not the same plain value.
+        ValueError: this is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(value, object_pairs_hook=_alike)
+
+
 def number_text(value: float) -> str | None:
     """A number as text when it is long enough to mean somebody; None otherwise.
 
@@ -175,6 +186,17 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise RepeatedName
+    return found
+
+
+def _alike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in seen and (isinstance(value, dict | list) or repr(value) != repr(seen[name])):
+                raise RepeatedName
+            seen[name] = value
     return found
 
 
