@@ -75,7 +75,7 @@ async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -
 
 
 def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Scan]) -> None:
-    """Refuse what a screen that blocks has hit where only a provider writes, and say where.
+    """Refuse what a screen that blocks has hit where nothing may be changed, and say where.
 
     Raises:
         ContentBlocked: names the place and the screen.
@@ -84,7 +84,7 @@ def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Sca
         for hit in scan.hits if part.sealed else ():
             if stages.blocks(policy, hit.screen):
                 raise ContentBlocked(
-                    f"{shown(part.path)}: blocked by {hit.screen}. Send there only what the provider wrote.",
+                    f"{shown(part.path)}: blocked by {hit.screen}. Take it out and ask again.",
                     policies=(f"screens/{hit.screen}",),
                 )
 
@@ -116,7 +116,7 @@ def mask(
     Raises:
         ContentBlocked: it cannot be written back.
         PlaceholdersCollide: two values would have one placeholder.
-        PiiBlocked: it stands where only a provider writes, so that nothing may be changed.
+        PiiBlocked: it stands where nothing may be changed.
     """
     config = governance.masking if decision.obligation.mask else governance.pii
     if config is None or not any(scan.findings for scan in scans):
@@ -124,8 +124,7 @@ def mask(
     for part, scan in zip(request.scanned, scans, strict=True):
         if part.sealed and (found := sorted({each.entity for each in scan.findings if _is_masked(config, each)})):
             raise PiiBlocked(
-                f"{shown(part.path)}: {' and '.join(found)} where only the provider writes, which cannot be masked. "
-                "Send there only what the provider wrote.",
+                f"{shown(part.path)}: {' and '.join(found)}, which cannot be masked there. Take it out and ask again.",
                 policies=tuple(f"pii/{name}" for name in found),
             )
     changes, mask = stages.masked(request.scanned, scans, config, placeholders)

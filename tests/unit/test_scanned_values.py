@@ -9,14 +9,35 @@ import string
 import uuid
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from gatehouse import examining
+from gatehouse.decision import Decision, Verdict
+from gatehouse.errors import ContentBlocked, PiiBlocked
+from gatehouse.policy.load import load_policy
 from gatehouse.shapes import request_view
 from gatehouse.shapes.sealed import is_written
 
-from tests.support.scanned import Scanned, chat, scan
+from tests.support.scanned import PII, Scanned, chat, scan
+
+if TYPE_CHECKING:
+    from gatehouse.governance import Governance
+
+
+class NamedFile(BytesIO):
+    """A file as LiteLLM gives it to its hooks."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(b"RIFF")
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"NamedFile({self.name!r})"
+
 
 TOKEN = "ghp_" + "Ab3dE6gH9" * 4
 AWS = "AKIA" + "J7Q2M4XW9ZT5RB3K"
@@ -164,3 +185,38 @@ def test_true_signatures_raise_no_alarm() -> None:
         value = encode(draw.randbytes(draw.randrange(30, 190))).decode()
         assert not scan(value).findings, value
         assert not scan(value).hits, value
+
+
+def masked(body: dict[str, Any], call_type: str) -> None:
+    """Take a request through the stages that refuse and mask."""
+    parts = request_view(call_type, body).scanned
+    scans = [scan(part.text) for part in parts]
+    policy = load_policy(Path("policy.yaml"), b"version: 1\nscreens: {secrets: block}\n").policy
+    assert policy.screens is not None
+    governance = SimpleNamespace(pii=PII, masking=PII)
+    examining.sealed(policy.screens, parts, scans)
+    decision = Decision(Verdict.ALLOW, (), "v")
+    examining.mask(cast("Governance", governance), decision, parts, scans, body)
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_finding_where_nothing_may_be_changed_refuses_the_call_and_names_the_place(kind: str) -> None:
+    with pytest.raises((PiiBlocked, ContentBlocked), match=r"^messages\[0\]\.content\[0\]\.signature: ") as refused:
+        masked(said({"type": "thinking", "thinking": "x", "signature": WRITTEN[kind]}), "anthropic_messages")
+    assert WRITTEN[kind] not in refused.value.message
+
+
+@pytest.mark.parametrize("file", [("jane@example.com.wav", b"RIFF", "audio/wav"), NamedFile("call +12015550123.mp3")])
+def test_the_name_of_a_sound_file_is_scanned_and_not_changed(file: Any) -> None:
+    with pytest.raises(PiiBlocked, match=r"^file: "):
+        masked({"model": "m", "file": file, "prompt": "x"}, "atranscription")
+    masked(
+        {"model": "m", "file": NamedFile("interview 2026-01-02.wav"), "prompt": "jane@example.com"}, "atranscription"
+    )
+
+
+@pytest.mark.parametrize("field", ["prompt", "language", "response_format", "keywords", "temperature"])
+def test_the_text_fields_of_a_form_are_scanned_and_masked(field: str) -> None:
+    body = {"model": "m", "file": NamedFile("a.wav"), field: "jane@example.com"}
+    masked(body, "atranscription")
+    assert body[field] == "<EMAIL_ADDRESS_1>"

@@ -50,9 +50,18 @@ speech_request = Request(
     {"input": as_role("user", text), "instructions": as_role("system", text), "voice": _voice},
     "response_format speed stream_format".split(),
 )
+
+
+def _file_name(view: View, value: Any, path: Path, role: str) -> None:
+    """The name that a form gives its file, which providers get too. It says how the sound is packed, so it stays."""
+    name = value[0] if isinstance(value, tuple) and value else getattr(value, "name", None)
+    if isinstance(name, str):
+        view.value(path, name, sealed=True)
+
+
 transcription_request = Request(
     {
-        "file": present("audio", skip),
+        "file": present("audio", _file_name),
         "prompt": as_role("user", text),
         "keywords": as_role("user", either(string=text, items=text)),
         "known_speaker_names": as_role("user", either(string=text, items=text)),

@@ -47,7 +47,7 @@ class TextPart:
         path: where it is in the body; see the module.
         text: the text, never empty. A long number in free JSON is text too, as `repr` writes it.
         role: system, developer, user, assistant, tool, or other (tool definitions, schemas, names, links, settings).
-        sealed: a provider has signed or encrypted it, so that it goes back as it is or not at all.
+        sealed: it goes on as it is or not at all, as what a provider has signed or encrypted.
     """
 
     path: Path
