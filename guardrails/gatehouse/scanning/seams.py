@@ -177,8 +177,12 @@ def _again(pieces: list[_Piece]) -> list[_Piece]:
 
 
 def _together(parts: Sequence[TextPart], pieces: Sequence[_Piece], between: str) -> Joined:
-    apart = tuple(replace(each, at=each.at + nth * len(between)) for nth, each in enumerate(pieces))
-    return Joined(between.join(parts[each.part].text[each.start : each.end] for each in pieces), apart)
+    """Join pieces, with one character or none between them."""
+    text = between.join(parts[each.part].text[each.start : each.end] for each in pieces)
+    if not between:
+        return Joined(text, tuple(pieces))
+    apart = (_Piece(each.part, each.start, each.end, each.at + nth) for nth, each in enumerate(pieces))
+    return Joined(text, tuple(apart))
 
 
 def _names(parts: Sequence[TextPart]) -> Iterator[Joined]:
