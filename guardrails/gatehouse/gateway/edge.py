@@ -103,6 +103,7 @@ class Edge:
         """
         body = await self.reader.read(scope["headers"], receive, share)
         asked: Mapping[str, Any] | None = None
+        kind = _JSON
         configured = self._configured()
         try:
             await self._check_path(call, scope)
@@ -110,7 +111,7 @@ class Edge:
             body = self.reader.unpacked(scope["headers"], body, share)
             call_type = call_type_of(call.route)
             if call_type is None:
-                body = await self._read_form(call, headers, body)
+                body, kind = await self._read_form(call, headers, body)
             else:
                 body, asked = await self._read(call, call_type, body)
         except GovernanceError as error:
@@ -118,7 +119,6 @@ class Edge:
             body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
         hidden = await self._hide(call, names_in_headers(headers, configured))
         headers = renamed_headers(headers, configured, hidden)
-        as_json = (b"application/json",) if asked is not None or call.fault is not None else ()
         scope["headers"] = [
             *((name, value) for name, value in headers if name not in _ABOUT_BODY),
             (_TYPE, kind),
@@ -143,8 +143,8 @@ class Edge:
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
         return body if same else _written(named), named
 
-    async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> bytes:
-        """A form as LiteLLM may have it; `headers` then say how it is written.
+    async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> tuple[bytes, bytes]:
+        """A form as LiteLLM may have it, and its content type.
 
         Raises:
             InvalidRequest: it is not the API's.
@@ -157,8 +157,7 @@ class Edge:
                 kind, written = await written_form(items, hidden)
         except MultiPartException:
             raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None
-        headers[:] = [(name, kind if name == _TYPE else value) for name, value in headers]
-        return written
+        return written, kind
 
     async def _check_path(self, call: CallScope, scope: Scope) -> None:
         """Keep a model that a path names out of the records, and away from LiteLLM where nobody configured it.
