@@ -148,6 +148,7 @@ class GovernanceMiddleware:
             )
             return
         with self._share(scope) as share:
+            call.sender = share.sender
             await self._taken(call, scope, receive, send, share)
 
     async def _taken(self, call: CallScope, scope: Scope, receive: Receive, send: Send, share: Share) -> None:

@@ -443,7 +443,7 @@ async def hide_names(names: RecordedNames | None, scope: CallScope, key: Any, da
         headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
         *offered_tools(data),
     )
-    hidden = await names.hide(str(each) for each in said if each and each not in scope.hidden)
+    hidden = await names.hide((str(each) for each in said if each and each not in scope.hidden), caller=scope.sender)
     scope.hidden.update((stands, name) for name, stands in hidden.items())
 
 

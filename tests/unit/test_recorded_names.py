@@ -156,7 +156,7 @@ class Scanner:
 
     fails: bool = False
 
-    async def scan(self, texts: Sequence[str]) -> list[Scan]:
+    async def scan(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
         if self.fails:
             raise ScanFailed("busy")
         return [

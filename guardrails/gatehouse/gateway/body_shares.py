@@ -82,6 +82,11 @@ class Share:
         self._shares, self._sender = shares, sender
         self._beginning = self._rest = 0
 
+    @property
+    def sender(self) -> str:
+        """Whose it is."""
+        return self._sender
+
     def add(self, size: int) -> None:
         """Hold more of the body.
 

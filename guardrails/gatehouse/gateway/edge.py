@@ -178,7 +178,7 @@ class Edge:
         self, call: CallScope, names: Iterable[str], plain: Callable[[str], bool] = is_plain
     ) -> Mapping[str, str]:
         """Note and return what stands for each of these names that is more than a name."""
-        hidden = await self._names.hide(names, plain) if self._names is not None else {}
+        hidden = await self._names.hide(names, plain, call.sender) if self._names is not None else {}
         call.hidden.update((stands, name) for name, stands in hidden.items())
         return hidden
 

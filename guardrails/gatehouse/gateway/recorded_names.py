@@ -53,11 +53,14 @@ class RecordedNames:
         """Whether personal data stays inside now."""
         return _masks(self._governance())
 
-    async def hide(self, names: Iterable[str], plain: Callable[[str], bool] = is_plain) -> dict[str, str]:
+    async def hide(
+        self, names: Iterable[str], plain: Callable[[str], bool] = is_plain, caller: str = "unnamed"
+    ) -> dict[str, str]:
         """Return what stands for each of these names that is more than a name.
 
         Args:
             plain: whether a name has the shape of one.
+            caller: whose turns at the scanner it takes.
         """
         governance = self._governance()
         if governance.scanner is None:
@@ -66,7 +69,7 @@ class RecordedNames:
         more = {name for name in asked if not plain(name)} if _masks(governance) else set[str]()
         looked_at = sorted(asked - more)
         try:
-            scans = await governance.scanner.scan(looked_at)
+            scans = await governance.scanner.scan(looked_at, caller)
         except ScanFailed:
             more.update(looked_at)
         else:
