@@ -130,6 +130,18 @@ async def test_what_one_sender_holds_leaves_room_for_others(monkeypatch: pytest.
     assert not shares.beginnings.held
 
 
+async def test_what_is_refused_is_in_nobodys_way_while_its_rest_comes() -> None:
+    reader = BodyReader(1 * MB, max_held=1 * MB)
+    for pieces in ([b"x" * 800 * KB], [b"x" * 500 * KB, b"x" * 600 * KB]):
+        with reader.shares.of("one") as share:
+            reading = asyncio.create_task(reader.read([], Sender(pieces, ends=False), share))
+            await asyncio.sleep(0.05)
+            assert not reading.done()
+            assert reader.shares.total == 0
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
 def test_each_of_many_senders_finds_room() -> None:
     shares, rooms = BodyReader(32 * MB).shares, []
     with contextlib.ExitStack() as stack:

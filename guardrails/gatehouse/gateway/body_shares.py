@@ -105,12 +105,16 @@ class Share:
             )
         self._rest += size
 
+    def release(self) -> None:
+        """Hold nothing more of the body."""
+        self._shares.beginnings.give_back(self._sender, self._beginning)
+        self._shares.rest.give_back(self._sender, self._rest)
+        self._beginning = self._rest = 0
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._shares.beginnings.give_back(self._sender, self._beginning)
-        self._shares.rest.give_back(self._sender, self._rest)
-        self._beginning = self._rest = 0
+        self.release()

@@ -133,12 +133,14 @@ class BodyReader:
             size += len(piece)
             if size > self.max_bytes:
                 pieces.clear()
+                share.release()
                 await _drain(receive)
                 raise self._too_large()
             try:
                 share.add(len(piece))
             except (TooManyRequests, GovernanceUnavailable):
                 pieces.clear()
+                share.release()  # what is refused is in nobody's way while the rest of it comes
                 await _drain(receive)
                 raise
             pieces.append(piece)
