@@ -38,7 +38,7 @@ _WORD_OF_NAME: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NUMBER: Final = re.compile(r"[\d\s+().,/-]{7,40}")
 # Words in a name that say whose number it is, and the word that the detectors know for it.
 _LABELS: Final = {
-    **{name: name for name in "tel cell fax whatsapp sms visa mastercard amex maestro iban nhs pesel ssn itin".split()},
+    **{name: name for name in "tel fax whatsapp sms visa mastercard amex maestro iban nhs pesel ssn itin".split()},
     **{name: name for name in "passport aadhaar tfn abn acn medicare nif nie nino routing aba dni nric".split()},
     **dict.fromkeys("phone phones telephone telephones mobile mobiles cellphone msisdn handy".split(), "phone"),
     **dict.fromkeys("card cards creditcard debitcard pan cc ccn".split(), "card"),
