@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from typing import Any
 
 from gatehouse import stages
@@ -13,6 +15,8 @@ from gatehouse.scanning.seams import joined, with_joined
 from gatehouse.screens.config import ScreenConfig
 from gatehouse.screens.engine import ScreenEngine
 from gatehouse.shapes import request_view, write_back
+
+from tests.support.masking import PLACEHOLDERS
 
 PII = PiiConfig()
 _PII, _SCREENS = Engine(PII), ScreenEngine(ScreenConfig(secrets=True, prompt_injection=True))
@@ -48,7 +52,7 @@ class Scanned:
         self.sealed = {
             found.entity for part, each in zip(self.parts, scans, strict=True) if part.sealed for found in each.findings
         }
-        changes, self.mask = stages.masked(self.parts, scans, PII)
+        changes, self.mask = stages.masked(self.parts, scans, PII, PLACEHOLDERS)
         write_back(self.body, changes)
 
     @property
@@ -62,3 +66,17 @@ def chat(*messages: Any, **more: Any) -> dict[str, Any]:
 
 def user(*texts: str) -> dict[str, Any]:
     return chat({"role": "user", "content": [{"type": "text", "text": text} for text in texts]})
+
+
+_PLACEHOLDER = re.compile(r"<([A-Z_]+)_[0-9A-Z]{8,10}>")
+
+
+def numbered(value: Any) -> Any:
+    """JSON with its placeholders numbered by entity, in the order in which they come."""
+    seen: dict[str, dict[str, int]] = {}
+
+    def name(match: re.Match[str]) -> str:
+        of_entity = seen.setdefault(match[1], {})
+        return f"<{match[1]}_{of_entity.setdefault(match[0], len(of_entity) + 1)}>"
+
+    return json.loads(_PLACEHOLDER.sub(name, json.dumps(value)))

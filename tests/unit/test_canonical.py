@@ -107,6 +107,15 @@ def test_a_fact_of_another_type_is_refused_by_name(field: str, wrong: Any) -> No
         read(CHAT | {field: wrong})
 
 
+def test_a_form_writes_numbers_and_switches_as_text() -> None:
+    form = {"model": "hear", "file": ("a.mp3", b"0"), "temperature": "0.5", "stream": "true"}
+    request = canonical_request("atranscription", form, CallerNames.of(form))
+    assert (request.temperature, request.stream) == (0.5, True)
+    for wrong in ({"temperature": "warm"}, {"stream": "maybe"}):
+        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+            canonical_request("atranscription", form | wrong, CallerNames.of(form))
+
+
 def test_its_facts_are_those_of_its_fields() -> None:
     tools = [{"type": "function", "function": {"name": "pay"}}, {"name": "search"}]
     request = read(CHAT | {"stream": True, "temperature": 1, "max_tokens": 9, "n": 2, "tools": tools})

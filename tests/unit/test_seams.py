@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.scanned import Scanned, chat, user
+from tests.support.scanned import Scanned, chat, numbered, user
 
 CARD, MAIL, PHONE = "4111 1111 1111 1111", "anna.kowalska@example.com", "+1 201 555 0123"
 IBAN = "DE89 3704 0044 0532 0130 00"
@@ -95,7 +95,7 @@ def test_a_long_token_is_followed_beyond_the_window() -> None:
 def test_what_one_part_holds_whole_takes_no_word_of_its_neighbour_with_it() -> None:
     asked = Scanned("acompletion", user("Please write to", f"{MAIL} or call", f"{PHONE}", "Thanks"))
     texts = [part["text"] for part in asked.body["messages"][0]["content"]]
-    assert texts == ["Please write to", "<EMAIL_ADDRESS_1> or call", "<PHONE_NUMBER_1>", "Thanks"]
+    assert numbered(texts) == ["Please write to", "<EMAIL_ADDRESS_1> or call", "<PHONE_NUMBER_1>", "Thanks"]
 
 
 def test_texts_of_different_people_are_not_joined() -> None:
@@ -115,7 +115,7 @@ ARGUMENTS = "call_mcp_tool"
 
 
 def masked(value: Any) -> Any:
-    return Scanned(ARGUMENTS, {"mcp_arguments": value}).body["mcp_arguments"]
+    return numbered(Scanned(ARGUMENTS, {"mcp_arguments": value}).body["mcp_arguments"])
 
 
 @pytest.mark.parametrize("written", [f"4{'1' * 15}", f"4{'1' * 15}.0", f"4.{'1' * 15}e15", f"4{'1' * 15}E0"])

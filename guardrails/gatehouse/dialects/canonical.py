@@ -7,6 +7,7 @@ knows is refused where it could hold text; fields that facts are made of have th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -145,6 +146,7 @@ def canonical_request(
     # LiteLLM copies a caller's tags into its own notes.
     entries = names.metadata | ({"tags"} if "tags" in names.top else frozenset())
     view = request_view(call_type, read, metadata=entries)
+    plain = _of_form(fields) if call_type.endswith("transcription") else fields
     return CanonicalRequest(
         call_type,
         tuple(view.texts),
@@ -153,8 +155,8 @@ def canonical_request(
         tuple(view.stored),
         requested(fields),
         frozenset(offered_tools(fields)),
-        _number(fields, "temperature"),
-        _switch(fields, "stream"),
+        _number(plain, "temperature"),
+        _switch(plain, "stream"),
         body,
         names,
     )
@@ -193,6 +195,17 @@ def _forwarded(headers: Any) -> Any:
     if not isinstance(headers, Mapping):
         return headers
     return {name: value for name, value in headers.items() if not str(name).lower().startswith(_PER_REQUEST)}
+
+
+def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a form, in which numbers and switches are written as text."""
+    written = {name: value.strip().lower() for name, value in fields.items() if isinstance(value, str)}
+    read: dict[str, Any] = dict(fields)
+    if written.get("stream") in ("true", "false"):
+        read["stream"] = written["stream"] == "true"
+    with suppress(ValueError, KeyError):
+        read["temperature"] = float(written["temperature"])
+    return read
 
 
 def _switch(fields: Mapping[str, Any], name: str) -> bool:

@@ -151,8 +151,9 @@ class Edge:
         """
         try:
             async with _opened(headers, body) as form:
-                items = _checked(form.multi_items())
+                items = form.multi_items()
                 call.said = {name.removesuffix("[]"): False for name, _ in items}
+                _check_form(items)
                 hidden = await self._hide(call, names_in_form(items))
                 kind, written = await written_form(items, hidden)
         except MultiPartException:
@@ -233,8 +234,8 @@ async def _opened(headers: Headers, body: bytes) -> AsyncIterator[FormData]:
         yield form
 
 
-def _checked(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, UploadFile | str]]:
-    """A file to be transcribed, and the API's fields beside it.
+def _check_form(items: list[tuple[str, UploadFile | str]]) -> None:
+    """Look at a form: a file to be transcribed, and the API's fields beside it.
 
     Raises:
         InvalidRequest: it is something else.
@@ -253,4 +254,3 @@ def _checked(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, Uploa
         seen.add(name)
     if isinstance(dict(items).get("file", ""), str):
         raise InvalidRequest("file: a file was expected. Send one.", param="file")
-    return items
