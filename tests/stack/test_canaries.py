@@ -308,8 +308,10 @@ def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
         chat = "/v1/chat/completions"
         simple = {"model": "up-chat", "messages": [{"role": "user", "content": "hello"}]}
         tool = {"type": "function", "function": {"name": f"pay_{canaries.card('tool')}", "parameters": {}}}
-        upstream.tool = (tool["function"]["name"], "{}")
-        ask("tool", chat, simple | {"tools": [tool]}, 200)
+        for where in ("tool", "tool that is called"):
+            ask(where, chat, simple | {"tools": [tool]}, 200)
+            offered = json.loads(upstream.requests[-1][1])["tools"][0]["function"]["name"]
+            upstream.tool = (offered, "{}")
         upstream.tool = None
         # Refused: by a screen, for the model, by LiteLLM, for a field, for a header.
         asks = f"my key is {canaries.secret('prompt')}"
@@ -345,14 +347,11 @@ def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
         *in_redis(redis_server.port),
         ("/metrics", shown),
     ]
-    sent_on = canaries.found([("upstream", upstream.received)])
-    import pprint
-
-    found = canaries.found(kept)
-    summary: dict[str, set[str]] = {}
-    for where, place in found:
-        summary.setdefault(where, set()).add(place)
-    pprint.pprint(summary, width=150)
-    pprint.pprint(sent_on)
-    assert not found
-    assert not sent_on
+    # What may be kept is found where it should be, so what may not would be.
+    assert {"gatehouse.calls.request", "public.LiteLLM_SpendLogs.end_user"} <= {
+        where for where, text in kept if "hmac:" in text
+    }
+    assert {"/metrics", "public.LiteLLM_SpendLogs.model_group"} <= {where for where, text in kept if "up-chat" in text}
+    assert any(where.startswith("redis ") for where, _ in kept)
+    assert not canaries.found(kept)
+    assert not canaries.found([("upstream", upstream.received)])

@@ -67,6 +67,8 @@ def test_what_agents_need_passes(name: str, value: str) -> None:
         ("user-agent", "curl.ada"),
         ("x-gatehouse-other", "ada@example.com"),
         ("anthropic-beta", "Ada Lovelace"),
+        ("anthropic-beta", "4532015112830366"),
+        ("traceparent", "00-000000000000000a4532015112830366-00f067aa0ba902b7-01"),
         ("traceparent", "ada@example.com"),
     ],
 )

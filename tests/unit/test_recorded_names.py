@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.core.names import MAX_NAME_CHARS, hidden, is_hidden, is_plain
+from gatehouse.core.names import MAX_NAME_CHARS, has_card_number, hidden, is_hidden, is_plain
 from gatehouse.gateway.recorded_names import (
     RecordedNames,
     is_plain_model,
@@ -128,6 +128,13 @@ def test_what_may_be_personal_data_or_a_secret_is_no_plain_name(name: str) -> No
 def test_a_models_name_may_have_an_at_sign(name: str) -> None:
     assert is_plain_model(name)
     assert not is_plain_model("ollama/Ada Lovelace")
+
+
+def test_hardly_a_random_digest_is_taken_for_a_card_number() -> None:
+    digests = [sha256(b"%d" % number).hexdigest() for number in range(1_000)]
+    assert sum(map(is_plain, digests)) > 985
+    assert has_card_number("a4532015112830366f")
+    assert not has_card_number("a4532015112830367f")
 
 
 def test_what_is_kept_instead_joins_and_says_nothing() -> None:

@@ -22,8 +22,9 @@ MAX_DIGITS_IN_ALL: Final = 12
 _MAX_LETTERS: Final = 40
 # Digits among letters: `gpt4o`, `s3bucket`, a short digest. Tokens of issuers have twenty characters and more.
 _MAX_MIXED: Final = 12
-# In a digest one of thirty has ten digits in a row, and a card number has thirteen.
-_MAX_DIGITS_OF_DIGEST: Final = 12
+# Of card numbers (ISO/IEC 7812), and what the numbers of banks and shops begin with.
+_CARD_DIGITS: Final = range(13, 20)
+_CARD_BEGINS: Final = "3456"
 
 _NOT_HEX: Final = r"(?<![0-9A-Za-z])(?:{})(?![0-9A-Za-z])"
 _UUID: Final = re.compile(_NOT_HEX.format(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"))
@@ -67,9 +68,24 @@ def is_hidden(name: str) -> bool:
     return _HIDDEN.fullmatch(name) is not None
 
 
+def has_card_number(text: str) -> bool:
+    """Whether there is a number in a text that could be a card's; of random hexadecimal ids, hardly any has one."""
+    return any(
+        digits[start] in _CARD_BEGINS and _checks(digits[start : start + length])
+        for digits in re.findall(r"[0-9]{13,}", text)
+        for length in _CARD_DIGITS
+        for start in range(len(digits) - length + 1)
+    )
+
+
+def _checks(digits: str) -> bool:
+    """Luhn's formula."""
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
+
+
 def _without_digest(match: re.Match[str]) -> str:
-    longest = max((len(digits) for digits in re.findall(r"\d+", match[1])), default=0)
-    return "-" if longest <= _MAX_DIGITS_OF_DIGEST and not match[1].isalpha() else match[0]
+    return match[0] if match[1].isalpha() or has_card_number(match[1]) else "-"
 
 
 def _few_digits(text: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+from gatehouse.core.names import has_card_number
 from gatehouse.dialects.caller_fields import CallerBounds
 from gatehouse.errors import InvalidRequest
 
@@ -106,7 +107,9 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
         elif name in configured.others or name in _PLAIN or name in OURS:
             kept.append((name, value))
         elif name in _SHAPED:
-            if shaped := _SHAPED[name].match(value.strip()):
+            shaped = _SHAPED[name].match(value.strip())
+            # LiteLLM keeps a trace's id as the session's. An agent's is random, and a card number is not.
+            if shaped and not has_card_number(shaped[0].decode()):
                 kept.append((name, shaped[0]))
         elif name in _BOUNDED:
             kept.append((name, _BOUNDED[name](name, value, bounds)))
