@@ -206,17 +206,19 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         scope = current_scope.get()
         if scope is None or scope.settled or self.pipeline is None:
             return
+        unread = scope.call is None
         if scope.call is None:
             await hide_names(self.names, scope, user_api_key_dict, request_data)
             call = governed_call(scope, user_api_key_dict, request_data, "none")
             # What a caller made up is no name to be kept.
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
-            self.pipeline.note_refused(scope, request_data)
             self._withhold(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
-            return  # whoever this was; the middleware counts it
+            return  # whoever this was: the middleware counts it, and their body is not worth the work of reading it
+        if unread:
+            self.pipeline.note_refused(scope, request_data)
         if scope.refusal is None and scope.intent:
             if scope.provider_failed is None and status is not None and status < 400:
                 # LiteLLM would answer with the error under the status of the answer that it could not read.
