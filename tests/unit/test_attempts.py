@@ -20,6 +20,8 @@ from gatehouse.proxy.configured import bound_stored, max_attempts, retries_asked
 from litellm import Router
 from litellm.proxy import proxy_server
 
+from tests.support.masking import KEYS
+
 
 def model(name: str, **params: Any) -> dict[str, Any]:
     return {"model_name": name, "litellm_params": {"model": "openai/x", "api_key": "k", **params}}
@@ -140,7 +142,7 @@ def test_a_deployment_says_how_often_its_client_repeats(scope: CallScope) -> Non
 
 def settled(scope: CallScope, outcome: Outcome | None) -> Outcome:
     """How a call is written down."""
-    ends = Endings(MagicMock(Recorder), Kept(ContentMode.HASH), by_team=False)
+    ends = Endings(MagicMock(Recorder), Kept(ContentMode.HASH, KEYS), by_team=False)
     seen: list[Outcome] = []
     ends.settle = lambda _, outcome: seen.append(outcome)  # type: ignore[method-assign]
     scope.outcome = outcome

@@ -29,7 +29,7 @@ CHAT = "/v1/chat/completions"
 class Scanner:
     """Finds nothing: what is hidden here is so by its shape."""
 
-    async def scan(self, texts: list[str]) -> list[Any]:
+    async def scan(self, texts: list[str], _caller: str = "unnamed") -> list[Any]:
         return [NOTHING] * len(texts)
 
 

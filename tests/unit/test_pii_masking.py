@@ -359,6 +359,14 @@ def test_what_a_caller_writes_as_a_placeholder_of_the_call_comes_back_as_written
     assert fed(mask, said, list(range(len(said)))) == f"say {form}."
 
 
+def test_what_a_caller_writes_before_a_placeholder_that_it_went_on_in_comes_back_too() -> None:
+    mask = new_mask()
+    name = PLACEHOLDERS.name("EMAIL_ADDRESS", "ada@example.com").lower()
+    text = f"ada@example.com {name * 3}"
+    (hidden,) = mask.mask([(text, [Finding("EMAIL_ADDRESS", 0, 15, 1.0)])], PiiConfig())
+    assert mask.unmask(hidden) == text
+
+
 def test_literals_of_literals_come_back_too_in_linear_work() -> None:
     """Who knows the placeholders of a scope can write one, and that of its literal, and so on."""
     chain = [GIVEN]

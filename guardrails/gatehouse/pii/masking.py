@@ -35,6 +35,7 @@ _DIGIT: Final = "[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]"
 _TOKEN: Final = re.compile(
     f"_({_DIGIT}{{{_TOKEN_CHARS}}}(?:{_DIGIT}{{{_SPELLING_CHARS}}})?)(?![0-9A-Za-z])",
 )
+_TOKEN_REACH: Final = 1 + _TOKEN_CHARS + _SPELLING_CHARS
 # Brackets as they are, and as HTML, URLs and JSON write them. Markdown, and JSON in JSON, put backslashes before.
 _BRACKETS: Final = {
     ">": "<",
@@ -228,13 +229,21 @@ class Mask:
         tokens = list(self._by_token) if seen else []
         while tokens:
             found: list[tuple[int, _Span]] = []
+            before: set[str] = set()
             for token in tokens:
                 for index, match, low, high in seen.pop(token, ()):
-                    if reach := _reach(texts[index], self._entity(token), match, low, high):
-                        found.append((index, _Span(*reach, LITERAL, texts[index][slice(*reach)])))
+                    text = texts[index]
+                    if reach := _reach(text, self._entity(token), match, low, high):
+                        found.append((index, _Span(*reach, LITERAL, text[slice(*reach)])))
+                        # A token that went on in this one ends where its placeholder begins.
+                        for ends in _TOKEN.finditer(text, max(low, reach[0] - _TOKEN_REACH), reach[0]):
+                            if ends.end() == reach[0]:
+                                seen.setdefault(ends[1].upper(), []).append((index, ends, low, reach[0]))
+                                before.add(ends[1].upper())
             for index, span in found:
                 spans[index].append(span)
-            tokens = self._give((LITERAL, span.value) for _, span in found)
+            given = self._give((LITERAL, span.value) for _, span in found)
+            tokens = list(dict.fromkeys((*given, *sorted(before & self._by_token.keys()))))
 
     def _entity(self, token: str) -> str:
         return self._by_token[token][: -len(token) - 1]
