@@ -154,17 +154,19 @@ class Deciding:
         Raises:
             PolicyDenied, LimitExceeded: it is not.
         """
-        governance, before = scope.governance, scope.facts
-        assert governance is not None and before is not None  # noqa: PT018
+        governance = scope.governance
+        assert governance is not None
         if edit.model is not None and not await call.terms.may_use(edit.model):
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
+        # What it would cost as it is now: a placeholder is longer than what it stands for.
+        before = (await self._estimate(call, request)).estimated_usd
         request = scope.request = stages.edit(request, edit)
         edited = replace(call, model=edit.model or call.model)
         estimate = await self._estimate(edited, request)
         limits.check(estimate, examining.ceiling(call, governance.policy), governance.policy.limits)
         _note_costs(scope, estimate)
         scope.facts = stages.facts_of(edited, request, estimate, scans, scope.started_at)
-        if before.cost.estimated_usd and scope.facts.cost.estimated_usd > before.cost.estimated_usd:
+        if before and scope.facts.cost.estimated_usd > before:
             raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
         ruling = examining.ruled(scope.facts, governance)
         wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}

@@ -360,6 +360,8 @@ def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> 
     ):
         attempt.words.add(word)
         return
+    if chosen is None and attempt in scope.attempts:  # what it says in other words has no notes beside it
+        chosen = attempt.deployment
     made = sum(each.group == group for each in scope.attempts)
     if made >= max_attempts(group, scope.retries):
         raise UpstreamFailed(_TRIED_ENOUGH)

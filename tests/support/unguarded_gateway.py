@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gatehouse.call import CallScope
 from gatehouse.cli import main
 from gatehouse.gateway import edge, egress
 from gatehouse.proxy import key_settings
+from gatehouse.shapes import ALL_NAMES
 
 
 def _as_it_came(_call_type: str, body: Mapping[str, Any], *_: object) -> dict[str, Any]:
@@ -31,6 +34,15 @@ def _unread(_settings: object) -> None:
     pass
 
 
+_note_names = edge.note_names
+
+
+def _note_known_names(call: CallScope, asked: Mapping[str, Any]) -> None:
+    """What no API has passes for LiteLLM's own, so that the reader does not refuse it."""
+    _note_names(call, asked)
+    call.names = replace(call.names, top=call.names.top & ALL_NAMES)
+
+
 _check = egress.check
 
 
@@ -41,6 +53,7 @@ def _check_unless_blind(*args: Any) -> egress.Difference | None:
 if __name__ == "__main__":
     egress.check = _check_unless_blind
     edge.caller_request = _as_it_came
+    edge.note_names = _note_known_names
     edge.names_of = lambda _: _Everything()
     key_settings.check_router_settings = _unread  # what is stored with a key is said by callers too
     main()

@@ -65,11 +65,12 @@ def asked(url: str, method: str = "POST", **headers: str) -> httpx.Request:
         ("cloud", asked(f"https://somewhere.example{CHAT}", authorization="Bearer key-of-cloud-0123456789"), None),
         ("cloud", asked(f"https://somewhere.example{CHAT}", authorization=f"Bearer {ONE}"), "credential"),
         ("ours", asked(f"https://plugin.example{CHAT}", authorization="Bearer key-of-ours-0123456789"), None),
-        (None, asked(f"https://evil.example{CHAT}", authorization=f"Bearer {OTHER}"), None),
+        (None, asked(f"https://evil.example{CHAT}", authorization=f"Bearer {OTHER}"), "host"),
         # Of a deployment that the operator does not have.
         ("gone", asked(f"https://evil.example{CHAT}", authorization=f"Bearer {ONE}"), "credential"),
         ("gone", asked(f"https://evil.example{CHAT}", authorization=f"Bearer {OTHER}"), "host"),
-        ("gone", asked(f"https://one.example{CHAT}", authorization=f"Bearer {ONE}"), None),
+        ("gone", asked(f"https://one.example{CHAT}", authorization=f"Bearer {ONE}"), "host"),
+        ("gone", asked("https://one.example/anything", authorization=f"Bearer {ONE}"), None),
     ],
 )
 def test_where_a_request_goes(chosen: str | None, request_: httpx.Request, wrong: str | None) -> None:

@@ -194,19 +194,17 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
 
     Args:
         known: all deployments, by their id.
-        chosen: the id of the one that this attempt is for.
+        chosen: the id of the one that this attempt is for; None where LiteLLM chose none.
     """
     origin = origin_of(request.url)
     for key in set(_carried(request)):
         owners = [each for each in known.values() if key in each.keys]
         if owners and all(each.origin is not None and each.origin != origin for each in owners):
             return "credential"
-    if chosen is None:
-        return None
     is_call = request.method == "POST" and request.url.path.endswith(_API_PATHS)
-    own = known.get(chosen)
-    if own is None:  # LiteLLM makes one up for an address or a key of the caller's
-        return "host" if is_call and all(each.origin != origin for each in known.values()) else None
+    own = known.get(chosen or "")
+    if own is None:  # LiteLLM takes none, or makes one up, for an address or a key of the caller's
+        return "host" if is_call else None
     if own.origin is None:
         return None
     if own.origin != origin:

@@ -1,5 +1,5 @@
 -- What reviewers can open of a request: all that is bound, and the values behind placeholders. It ends with the approval.
-alter table gatehouse.approvals add copy_epoch text;     -- which installation secret the key is wrapped under
+alter table gatehouse.approvals add copy_epoch text;     -- which of the installation's keys it is wrapped under
 alter table gatehouse.approvals add copy_key bytea;      -- the copy's own key, wrapped; without it nothing can be read
 alter table gatehouse.approvals add copy_request bytea;  -- encrypted
 alter table gatehouse.approvals add copy_values bytea;   -- encrypted
