@@ -134,7 +134,7 @@ def test_hardly_a_random_digest_is_taken_for_a_card_number() -> None:
     digests = [sha256(b"%d" % number).hexdigest() for number in range(1_000)]
     assert sum(map(is_plain, digests)) > 985
     assert has_card_number("a4532015112830366f")
-    assert not has_card_number("a4532015112830367f")
+    assert not has_card_number("a4111222233334445f")
 
 
 def test_what_is_kept_instead_joins_and_says_nothing() -> None:
