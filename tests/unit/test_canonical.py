@@ -139,3 +139,18 @@ def test_what_is_masked_and_what_is_limited_is_what_is_sent() -> None:
 
 def test_nothing_of_it_is_printed() -> None:
     assert "ada" not in repr(read(CHAT))
+
+
+@pytest.mark.parametrize(
+    ("call_type", "field"),
+    [
+        ("atext_completion", {"prompt": None}),
+        ("acompletion", {"web_search_options": True}),
+        ("aresponses", {"response_format": [1]}),
+        ("aresponses", {"text_format": ["x"]}),
+    ],
+)
+def test_what_litellm_breaks_on_is_refused_by_name(call_type: str, field: dict[str, Any]) -> None:
+    asked = {"model": "demo", **field}
+    with pytest.raises((InvalidRequest, UnknownShape), match=next(iter(field))):
+        canonical_request(call_type, asked, CallerNames.of(asked))

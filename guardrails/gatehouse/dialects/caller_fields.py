@@ -50,6 +50,15 @@ _INSTEAD: Final = {
 }
 
 
+# LiteLLM breaks on anything else before its hooks run.
+_OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
+    "web_search_options": (dict,),
+    "response_format": (dict,),
+    "text_format": (dict,),
+    "context_management": (dict, list),
+}
+
+
 class EngineFields(Protocol):
     """What is known of the engine behind the gateway (`proxy.control_fields`)."""
 
@@ -100,6 +109,8 @@ def caller_request(
     kept: dict[str, Any] = {}
     new: dict[str, Any] = {}
     for name, value in flat.items():
+        if name in _OBJECTS and value is not None and not isinstance(value, _OBJECTS[name]):
+            raise InvalidRequest(f"{name}: an object was expected. Correct it and ask again.", param=name)
         if name == "metadata":
             kept[name] = value if value is None else _metadata(value, engine)
         elif name in _BOUNDED:

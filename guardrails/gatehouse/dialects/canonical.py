@@ -137,6 +137,8 @@ def canonical_request(
         InvalidRequest: a field has another type than its API gives it.
     """
     fields = dict(_fields(call_type, body, names))
+    if call_type.endswith("text_completion") and "prompt" in fields and fields["prompt"] is None:
+        raise InvalidRequest("prompt: a text was expected. Correct it and ask again.", param="prompt")
     # Everything is read where it lies, so that it can be written there.
     read = {
         name: value

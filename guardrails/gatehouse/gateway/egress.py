@@ -99,7 +99,7 @@ def admitted(
     return Admitted(
         dialect,
         texts,
-        frozenset(texts),
+        frozenset(part.text for part in request.scanned),
         frozenset(_tools(body)),
         request.requested,
         {name: body[name] for name in STEERING if body.get(name) is not None},

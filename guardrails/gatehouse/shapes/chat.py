@@ -142,7 +142,7 @@ chat_request = Request(
         "prediction": as_role("assistant", fields({"type": token, "content": content})),
         "audio": fields({"format": token, "voice": either(string=token, mapping=fields({"id": token}))}),
         "logit_bias": other_free,
-        "web_search_options": other_free,
+        "web_search_options": as_role("other", either(mapping=free)),
         "thinking": thinking_settings,
         "context_management": other_free,
         "output_config": other_free,

@@ -205,7 +205,7 @@ responses_request = Request(
         "tools": tools,
         "tool_choice": tool_choice,
         "text": _text_settings,
-        "text_format": other_free,
+        "text_format": as_role("other", either(mapping=free)),
         # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
         "metadata": other_free,
         "reasoning": _reasoning_settings,
@@ -218,7 +218,7 @@ responses_request = Request(
         "client_metadata": other_free,
         "moderation": other_free,
         "stop": names,
-        "response_format": other_free,
+        "response_format": as_role("other", either(mapping=free)),
         "thinking": thinking_settings,
     },
     [*_SETTINGS, "reasoning_effort"],
