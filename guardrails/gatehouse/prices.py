@@ -17,7 +17,8 @@ from gatehouse.deployments import Deployment, Deployments
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.requested import MOST
 from gatehouse.policy.limits import Estimate
-from gatehouse.shapes import FilePart, Path
+from gatehouse.shapes import FilePart
+from gatehouse.shapes.parts import value_at
 from gatehouse.tariffs import Kind, Tariff, Use, kind_of
 from gatehouse.tokens import CL100K, TokenCounter, structure_tokens
 
@@ -146,24 +147,13 @@ def _file(part: FilePart, body: Mapping[str, Any], deployments: Iterable[Deploym
     if part.kind == "image":
         if any("4o-mini" in each.name for each in deployments):
             return _MINI_IMAGE_TOKENS
-        around = _at(body, part.path[:-1])
+        around = value_at(body, part.path[:-1])
         original = isinstance(around, Mapping) and around.get("detail") == "original"
         return _ORIGINAL_IMAGE_TOKENS if original else IMAGE_TOKENS
-    size = _size(_at(body, part.path))
+    size = _size(value_at(body, part.path))
     if size is None:
         return window
     return min(size // _BYTES_PER_MEDIA_TOKEN + 1 if part.kind in ("audio", "video") else size, window)
-
-
-def _at(body: Any, path: Path) -> Any:
-    """What a path leads to; None inside JSON text."""
-    value = body
-    for step in path:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
 
 
 def _size(value: Any) -> int | None:

@@ -13,8 +13,8 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from gatehouse.errors import PolicyDenied
-from gatehouse.shapes import FilePart, Path
-from gatehouse.shapes.parts import plain
+from gatehouse.shapes import FilePart
+from gatehouse.shapes.parts import plain, value_at
 
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
 # Tools of the providers that look things up outside, by how their types begin.
@@ -34,7 +34,7 @@ def reaches(body: Mapping[str, Any], files: Iterable[FilePart]) -> tuple[str, ..
     for _, address in _servers(body):
         found[_named(address)] = None
     for part in files:
-        for link in _links(_at(body, part.path)):
+        for link in _links(value_at(body, part.path)):
             found[f"link:{_host(link)}"] = None
     prompt = body.get("prompt")
     if isinstance(prompt, Mapping) and prompt.get("id"):
@@ -148,13 +148,3 @@ def _host(address: Any) -> str:
     except ValueError:
         host = None
     return host if host and _HOST.fullmatch(host) else "unknown"
-
-
-def _at(body: Any, path: Path) -> Any:
-    value = body
-    for step in path:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 
 class Step(Enum):
@@ -173,6 +173,17 @@ def shown(path: Path) -> str:
         else:
             out.append(("." if out else "") + (plain(step) or "…"))
     return "".join(out) or "body"
+
+
+def value_at(body: Any, path: Path) -> Any:
+    """What a path leads to; None inside JSON text."""
+    value = body
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
 
 
 def plain(name: object) -> str | None:
