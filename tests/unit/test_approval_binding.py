@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import pytest
-from gatehouse.approvals.binding import Unbindable, digest
+from gatehouse.approvals.binding import Unbindable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.binding import digest
 
 CALLER = {"key_hash": "a" * 64, "user": "ada", "team": "research"}
 BODY = {

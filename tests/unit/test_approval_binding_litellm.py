@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gatehouse.approvals.binding import digest
 from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.routes import call_type_of
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.litellm_pre_call_utils import add_litellm_data_to_request
 from starlette.requests import Request
+
+from tests.support.binding import digest
 
 TRACE = "00-0af7651916cd43dd8448eb211c8031{:02}-b7ad6b7169203331-01"
 FIRST = {"x-request-id": "1", "traceparent": TRACE.format(1), "user-agent": "a", "x-team": "research"}

@@ -10,12 +10,14 @@ from uuid import UUID
 
 import pytest
 from gatehouse import stages
-from gatehouse.approvals.binding import digest, edited_digest
+from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.life import NoVote, edited, longest_answer, may_see, may_vote, summary_edited, why_not
 from gatehouse.approvals.values import Approval, Edit, State, Vote, Voter
 from gatehouse.decision import Obligation
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
+
+from tests.support.binding import digest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ASKED = Approval(

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gatehouse.approvals.binding import Unbindable, bind, digest
+from gatehouse.approvals.binding import Unbindable, bind
 from gatehouse.core.keys import DerivedKey, InstallationKeys, Purpose
+
+from tests.support.binding import digest
 
 KEYS = InstallationKeys("n" * 32, "o" * 32)
 APPROVED: dict[str, Any] = {

@@ -30,7 +30,7 @@ def test_after_a_rotation_the_new_secret_writes_and_the_old_one_reads() -> None:
     assert after.key(Purpose.REVIEW) == InstallationKeys(NEW).key(Purpose.REVIEW)
     assert after.key_of(Purpose.REVIEW, before.epoch) == before.key(Purpose.REVIEW)
     assert after.epochs == (InstallationKeys(NEW).epoch, before.epoch)
-    assert list(after.keys(Purpose.TAGS)) == [after.key(Purpose.TAGS), before.key(Purpose.TAGS)]
+    assert list(after.keys(Purpose.RECORDS)) == [after.key(Purpose.RECORDS), before.key(Purpose.RECORDS)]
     assert before.key_of(Purpose.REVIEW, after.epoch) is None
 
 
@@ -52,5 +52,5 @@ def test_what_is_no_secret_is_refused_and_not_repeated(text: str) -> None:
 def test_no_secret_is_printed() -> None:
     keys = InstallationKeys(NEW)
 
-    assert NEW not in f"{keys!r} {keys.key(Purpose.TAGS)!r}"
-    assert keys.key(Purpose.TAGS).key.hex() not in repr(keys.key(Purpose.TAGS))
+    assert NEW not in f"{keys!r} {keys.key(Purpose.RECORDS)!r}"
+    assert keys.key(Purpose.RECORDS).key.hex() not in repr(keys.key(Purpose.RECORDS))

@@ -6,7 +6,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from gatehouse.approvals.binding import digest
 from gatehouse.audit.capsule import ContentMode
 from gatehouse.call import Caller, GovernedCall
 from gatehouse.clock import now
@@ -17,6 +16,7 @@ from gatehouse.pii.findings import Finding
 from gatehouse.pii.masking import Mask
 from gatehouse.policy.load import read_policy
 
+from tests.support.binding import digest
 from tests.support.masking import KEYS, mask_one
 
 KEPT = Kept(ContentMode.REDACTED, KEYS)

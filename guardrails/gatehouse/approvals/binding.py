@@ -77,23 +77,10 @@ def bind(
     return Bound(canonical, hashlib.sha256(canonical).hexdigest())
 
 
-def digest(
-    *,
-    caller: Mapping[str, str],
-    route: str,
-    body: Mapping[str, Any],
-    policy_version: str,
-    values: Mapping[str, str] | None = None,
-    key: DerivedKey | None = None,
-) -> str:
-    """The digest of a request; see `bind`."""
-    return bind(caller=caller, route=route, body=body, policy_version=policy_version, values=values, key=key).digest
-
-
 def edited_digest(asked: str, edit: Edit) -> str:
     """The digest of a request as an approver edited it, which what was asked and the edit say together.
 
     Args:
-        asked: `digest` of the request before.
+        asked: the digest of the request before.
     """
     return hashlib.sha256(rfc8785.dumps({"asked": asked, "edit": edit.row})).hexdigest()

@@ -24,10 +24,8 @@ class Purpose(StrEnum):
 
     MASKING = "masking"
     RECORDS = "records"
-    TAGS = "tags"
     REVIEW = "review"
     APPROVALS = "approvals"
-    CONVERSATIONS = "conversations"
     EPOCH = "epoch"
 
 
