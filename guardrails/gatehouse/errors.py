@@ -18,6 +18,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- TooSlow             408  the body did not come in time
 |-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
 |-- TooManyRequests     429  the caller has as much under way, or waiting for approval, as one may
+|   `-- TooManyOpenRequests      of one key are open for approval
 |-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
 |-- EgressMismatch    500  what was about to be sent is not what was admitted
 |-- PlaceholdersCollide 500  two values of the request would have one placeholder
@@ -235,6 +236,12 @@ class TooManyRequests(GovernanceError):
     code = "too_many_requests"
     kind = "rate_limit_error"
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
+
+
+class TooManyOpenRequests(TooManyRequests):
+    """As many requests of one key are open for approval as may be. People decide, so asking sooner changes nothing."""
+
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "30"}
 
 
 class ProviderFailed(GovernanceError):

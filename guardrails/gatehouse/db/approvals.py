@@ -27,7 +27,7 @@ from gatehouse.audit.record import clean
 from gatehouse.clock import new_call_id
 from gatehouse.db import approvals_read
 from gatehouse.db.calls import Connection
-from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyRequests
+from gatehouse.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyOpenRequests
 
 CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""
@@ -42,7 +42,7 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
         changes: gets what this changed, which is so once it is committed. The other functions' is the same.
 
     Raises:
-        TooManyRequests: the key that asks has as many open as it may.
+        TooManyOpenRequests: the key that asks has as many open as it may.
     """
     changes = [] if changes is None else changes
     summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
@@ -100,7 +100,7 @@ async def _check_room(connection: Connection, new: NewApproval, most: int) -> No
     """See that the key that asks may open one more.
 
     Raises:
-        TooManyRequests: it has as many open as it may, and this is none of them.
+        TooManyOpenRequests: it has as many open as it may, and this is none of them.
     """
     cursor = await connection.execute(
         """select count(*), coalesce(bool_or(asked = %s), false) from gatehouse.approvals
@@ -110,7 +110,7 @@ async def _check_room(connection: Connection, new: NewApproval, most: int) -> No
     )
     row = await cursor.fetchone()
     if row is not None and row[0] >= most and not row[1]:
-        raise TooManyRequests(
+        raise TooManyOpenRequests(
             f"Your key has {row[0]} requests that wait for approval, or were approved and not sent yet; it may have "
             f"{most}. Send or cancel one, or wait until one is decided, then ask again.",
             policies=new.rule_ids,
