@@ -100,7 +100,7 @@ def admitted(
         dialect,
         texts,
         frozenset(part.text for part in request.scanned),
-        frozenset(_tools(body)),
+        frozenset(_tools(request.fields)),
         request.requested,
         {name: body[name] for name in STEERING if body.get(name) is not None},
         frozenset(foreign),
