@@ -55,7 +55,7 @@ from gatehouse.errors import (
 )
 from gatehouse.gateway import egress
 from gatehouse.gateway.edge import NO_SUCH_MODEL
-from gatehouse.gateway.recorded_names import RecordedNames
+from gatehouse.gateway.recorded_names import RecordedNames, hide_names
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy import spend
@@ -119,7 +119,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             scope.retries = retries_asked(data)
             scope.charge = partial(_charge, scope, user_api_key_dict)
             scope.litellm_call_id = data.get("litellm_call_id")
-            await hide_names(self.names, scope, user_api_key_dict, data)
+            await hide_other_names(self.names, scope, user_api_key_dict, data)
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
             _check(scope, user_api_key_dict, call)
@@ -208,7 +208,7 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             return
         unread = scope.call is None
         if scope.call is None:
-            await hide_names(self.names, scope, user_api_key_dict, request_data)
+            await hide_other_names(self.names, scope, user_api_key_dict, request_data)
             call = governed_call(scope, user_api_key_dict, request_data, "none")
             # What a caller made up is no name to be kept.
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
@@ -218,7 +218,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if status == 401 and not scope.intent:
             return  # whoever this was: the middleware counts it, and their body is not worth the work of reading it
         if unread:
-            self.pipeline.note_refused(scope, request_data)
+            async with GiveWay():
+                self.pipeline.note_refused(scope, request_data)
         if scope.refusal is None and scope.intent:
             if scope.provider_failed is None and status is not None and status < 400:
                 # LiteLLM would answer with the error under the status of the answer that it could not read.
@@ -436,10 +437,8 @@ def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: s
     )
 
 
-async def hide_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
+async def hide_other_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
     """Note what stands for names that are more than names, where the edge could not: of tools, of a token."""
-    if names is None:
-        return
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
     said = (
         getattr(key, "end_user_id", None),
@@ -447,8 +446,7 @@ async def hide_names(names: RecordedNames | None, scope: CallScope, key: Any, da
         headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
         *offered_tools(data),
     )
-    hidden = await names.hide((str(each) for each in said if each and each not in scope.hidden), caller=scope.sender)
-    scope.hidden.update((stands, name) for name, stands in hidden.items())
+    await hide_names(names, scope, (str(each) for each in said if each and each not in scope.hidden))
 
 
 def _terms(key: Any, headers: dict[str, str]) -> Terms:

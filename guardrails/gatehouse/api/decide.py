@@ -43,9 +43,9 @@ from gatehouse.db.library import LibraryCall
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
 from gatehouse.gateway.edge import note_names
-from gatehouse.gateway.recorded_names import names_in, renamed
+from gatehouse.gateway.recorded_names import hide_names, names_in, renamed
 from gatehouse.library import Library
-from gatehouse.plugin import governance, governed_call, hide_names, key_hash
+from gatehouse.plugin import governance, governed_call, hide_other_names, key_hash
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.wire import CALL_ID_HEADER, EDITED_HEADER
@@ -86,9 +86,7 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
 
 async def _named(scope: CallScope, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with what stands for names that are more than names, as the edge has them."""
-    hidden = await governance.names.hide(names_in(fields)) if governance.names is not None else {}
-    scope.hidden.update((stands, name) for name, stands in hidden.items())
-    return renamed(fields, hidden)
+    return renamed(fields, await hide_names(governance.names, scope, names_in(fields)))
 
 
 def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +162,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
                 body = {**fields, "model": model_meant(key, model)}
                 data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
-                await hide_names(governance.names, scope, key, data)
+                await hide_other_names(governance.names, scope, key, data)
                 call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
                 if scope.fault is not None:
                     raise scope.fault

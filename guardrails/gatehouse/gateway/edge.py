@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,6 @@ from starlette.requests import Request
 
 from gatehouse.call import CallScope
 from gatehouse.core.give_way import GiveWay
-from gatehouse.core.names import is_plain
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -31,6 +30,7 @@ from gatehouse.errors import GovernanceError, InvalidRequest, ModelNotFound
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.recorded_names import (
     RecordedNames,
+    hide_names,
     is_plain_model,
     names_in,
     names_in_form,
@@ -117,7 +117,7 @@ class Edge:
         except GovernanceError as error:
             call.fault = error
             body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
-        hidden = await self._hide(call, names_in_headers(headers, configured))
+        hidden = await hide_names(self._names, call, names_in_headers(headers, configured))
         headers = renamed_headers(headers, configured, hidden)
         scope["headers"] = [
             *((name, value) for name, value in headers if name not in _ABOUT_BODY),
@@ -136,9 +136,9 @@ class Edge:
         note_names(call, asked)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
-        if made_up and await self._hide(call, made_up, is_plain_model):
+        if made_up and await hide_names(self._names, call, made_up, is_plain_model):
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
-        hidden = await self._hide(call, names_in(asked))
+        hidden = await hide_names(self._names, call, names_in(asked))
         named = renamed(asked, hidden)
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
         return body if same else _written(named), named
@@ -154,7 +154,7 @@ class Edge:
                 items = form.multi_items()
                 call.said = {name.removesuffix("[]"): False for name, _ in items}
                 _check_form(items)
-                hidden = await self._hide(call, names_in_form(items))
+                hidden = await hide_names(self._names, call, names_in_form(items))
                 kind, written = await written_form(items, hidden)
         except MultiPartException:
             raise InvalidRequest("The form cannot be read. Send it as multipart/form-data.") from None
@@ -167,21 +167,13 @@ class Edge:
             ModelNotFound: it was made up, and says more than a name.
         """
         model = model_in(call.route)
-        stands = None if model is None else (await self._hide(call, (model,), is_plain_model)).get(model)
+        stands = None if model is None else (await hide_names(self._names, call, (model,), is_plain_model)).get(model)
         if model is None or stands is None:
             return
         call.route = call.route.replace(model, stands)
         if self._made_up(model):
             scope["path"], scope["raw_path"] = call.route, call.route.encode()
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
-
-    async def _hide(
-        self, call: CallScope, names: Iterable[str], plain: Callable[[str], bool] = is_plain
-    ) -> Mapping[str, str]:
-        """Note and return what stands for each of these names that is more than a name."""
-        hidden = await self._names.hide(names, plain, call.sender) if self._names is not None else {}
-        call.hidden.update((stands, name) for name, stands in hidden.items())
-        return hidden
 
 
 def _written(asked: Mapping[str, Any]) -> bytes:

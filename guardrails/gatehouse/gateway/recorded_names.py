@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from starlette.datastructures import UploadFile
 
+from gatehouse.call import CallScope
 from gatehouse.core.keys import DerivedKey
 from gatehouse.core.names import hidden, is_plain
 from gatehouse.governance import Governance
@@ -77,6 +78,22 @@ class RecordedNames:
                 if (scan.findings and _masks(governance)) or any(hit.screen == _SECRETS for hit in scan.hits):
                     more.add(name)
         return {name: hidden(name, self._key) for name in (more - self._configured() if more else more)}
+
+
+async def hide_names(
+    names: RecordedNames | None, call: CallScope, said: Iterable[str], plain: Callable[[str], bool] = is_plain
+) -> Mapping[str, str]:
+    """Note in a call's scope, and return, what stands for each of these names that is more than a name.
+
+    Args:
+        names: None where nothing is hidden.
+        plain: whether a name has the shape of one.
+    """
+    if names is None:
+        return {}
+    hidden_names = await names.hide(said, plain, call.sender)
+    call.hidden.update((stands, name) for name, stands in hidden_names.items())
+    return hidden_names
 
 
 def is_plain_model(name: str) -> bool:
