@@ -37,6 +37,8 @@ _BOUNDED: Final[dict[str, tuple[Any, ...]]] = {
 _GOOD_BOUNDED: Final[dict[str, Any]] = {"timeout": 90, "num_retries": 0, "cache": {"no-store": True}}
 # What the few hold is read by the gateway and by LiteLLM, and no provider sees it.
 _KEPT_BACK: Final = frozenset((*_BOUNDED, "model"))
+# What identifies a caller's own user is replaced before anybody reads it, whatever it holds.
+_HIDDEN: Final = frozenset(("user", "safety_identifier"))
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -209,7 +211,9 @@ class _Maker:
             case.changes.append("query")
         if rng.random() < 0.03:
             self._packed()
-        if any(case.marks[word].kind == "secret" for word in self._written()):
+        if any(
+            mark.kind == "secret" and mark.place not in _HIDDEN for mark in map(case.marks.get, self._written()) if mark
+        ):
             case.refused.append("a secret")
             case.named.clear()
         if case.refused:

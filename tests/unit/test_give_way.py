@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from gatehouse.core import give_way
@@ -19,7 +20,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         await real(0)
 
     real = asyncio.sleep
-    monkeypatch.setattr(give_way.asyncio, "sleep", sleep)
+    monkeypatch.setattr(give_way, "asyncio", SimpleNamespace(sleep=sleep))  # threads of other tests may sleep too
     return waits
 
 
