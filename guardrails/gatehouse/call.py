@@ -212,7 +212,8 @@ class CallScope:
     what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
     placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
     masked too. `hidden` is what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
-    `salt` is what the hash of the prompt is salted with. `sender` is whose turns are taken before the caller is known.
+    `salt` is what the hash of the prompt is salted with. `sender` is whose turns are taken before the caller is known,
+    `effort` how much there is to be read in the body (`guards.offload`).
     `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
     them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
     `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
@@ -249,6 +250,7 @@ class CallScope:
     intent: bool = False
     intent_tried: bool = False
     sender: str = "unnamed"
+    effort: int = 0
     fault: GovernanceError | None = None
     said: Mapping[str, bool] = field(default_factory=dict)
     names: CallerNames = field(default_factory=CallerNames)

@@ -16,13 +16,13 @@ from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.record import clean
 from gatehouse.call import CallScope, GovernedCall
 from gatehouse.content import prompt_of
-from gatehouse.core.give_way import GiveWay
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.decision import Decision, Verdict
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.reaches import check_servers
 from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
+from gatehouse.guards.offload import OFFLOAD
 from gatehouse.kept import Kept
 from gatehouse.policy import limits
 from gatehouse.policy.limits import Estimate
@@ -64,15 +64,15 @@ class Deciding:
         Raises:
             GovernanceError: the call is refused.
         """
-        policy = governance.policy
+        policy, turns = governance.policy, call.caller.turns
         try:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
-                async with GiveWay():
-                    request = scope.request = examining.read(call.call_type, body, scope.names, self._is_note)
-                    check_servers(request.fields, policy.hosted_mcp.allow)
+                read = partial(examining.read, call.call_type, body, scope.names, self._is_note)
+                request = scope.request = await OFFLOAD.run(scope.effort, turns, read)
+                check_servers(request.fields, policy.hosted_mcp.allow)
             with metrics.stage_seconds.labels("limits").time():
-                estimate = await self._estimate(call, request)
+                estimate = await self._estimate(scope, call, request)
                 _note_costs(scope, estimate)
                 try:
                     limits.check(estimate, examining.ceiling(call, policy), policy.limits)
@@ -81,8 +81,9 @@ class Deciding:
                     scope.facts = stages.facts_of(call, request, estimate, (), scope.started_at)
                     raise
             with metrics.stage_seconds.labels("scan").time():
-                scans = await examining.scan(governance, request.scanned, call.caller.turns)
-                scope.facts = stages.facts_of(call, request, estimate, scans, scope.started_at)
+                scans = await examining.scan(governance, request.scanned, turns, scope.effort)
+                facts = partial(stages.facts_of, call, request, estimate, scans, scope.started_at)
+                scope.facts = await OFFLOAD.run(scope.effort, turns, facts)
             if policy.screens is not None:
                 hits = [hit for scan in scans for hit in scan.hits]
                 examining.count_hits(hits, "request")
@@ -100,11 +101,11 @@ class Deciding:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
                 decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
             with metrics.stage_seconds.labels("mask").time():
-                async with GiveWay():
-                    full = self._kept.mode is ContentMode.FULL
-                    kept = prompt_of(request.fields, keep_text=True, salt=scope.salt) if full else None
-                    placeholders = self._kept.placeholders(governance, call)
-                    masked = examining.mask(governance, decision, request, scans, placeholders)
+                full = self._kept.mode is ContentMode.FULL
+                kept = prompt_of(request.fields, keep_text=True, salt=scope.salt) if full else None
+                placeholders = self._kept.placeholders(governance, call)
+                mask = partial(examining.mask, governance, decision, request, scans, placeholders)
+                masked = await OFFLOAD.run(scope.effort, turns, mask)
                 if masked is not None:
                     stages.kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked
@@ -159,10 +160,10 @@ class Deciding:
         if edit.model is not None and not await call.terms.may_use(edit.model):
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
         # What it would cost as it is now: a placeholder is longer than what it stands for.
-        before = (await self._estimate(call, request)).estimated_usd
+        before = (await self._estimate(scope, call, request)).estimated_usd
         request = scope.request = stages.edit(request, edit)
         edited = replace(call, model=edit.model or call.model)
-        estimate = await self._estimate(edited, request)
+        estimate = await self._estimate(scope, edited, request)
         limits.check(estimate, examining.ceiling(call, governance.policy), governance.policy.limits)
         _note_costs(scope, estimate)
         scope.facts = stages.facts_of(edited, request, estimate, scans, scope.started_at)
@@ -181,10 +182,10 @@ class Deciding:
                 "The policy would change what an approver made of this request. Ask for another approval."
             )
 
-    async def _estimate(self, call: GovernedCall, request: CanonicalRequest) -> Estimate:
+    async def _estimate(self, scope: CallScope, call: GovernedCall, request: CanonicalRequest) -> Estimate:
         model = call.model or ""
         await self._prices.prepare(model, [part.text for part in request.texts])
-        return self._prices.estimate(request, model)
+        return await OFFLOAD.run(scope.effort, call.caller.turns, partial(self._prices.estimate, request, model))
 
     def _asked(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 from gatehouse import metrics, stages
@@ -11,6 +12,7 @@ from gatehouse.decision import Decision
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.errors import ContentBlocked, PiiBlocked
 from gatehouse.governance import Governance
+from gatehouse.guards.offload import OFFLOAD
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.pii.masking import Mask, Placeholders
@@ -47,11 +49,12 @@ def read(
         ) from None
 
 
-async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -> list[Scan]:
+async def scan(governance: Governance, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
     """What is in each text, alone and read together with its neighbours.
 
     Args:
         caller: whose turns it takes.
+        effort: how much there is to be read.
 
     Raises:
         GovernanceError: that cannot be known, and policy.yaml does not let such calls through.
@@ -59,13 +62,15 @@ async def scan(governance: Governance, texts: Sequence[TextPart], caller: str) -
     scanner = governance.scanner
     if scanner is None:
         return [NOTHING] * len(texts)
-    together = joined(texts)
+    together = await OFFLOAD.run(effort, caller, partial(joined, texts))
     wanted = [*(part.text for part in texts), *(each.text for each in together)]
     # Where policy.yaml lets a text through that cannot be scanned, those that can be still are.
     for scanned in (scanner.scan, scanner.scan_if_possible):
         try:
             scans = await scanned(wanted, caller)
-            return with_joined(texts, scans[: len(texts)], together, scans[len(texts) :], governance.pii)
+            alone, across = scans[: len(texts)], scans[len(texts) :]
+            whole = partial(with_joined, texts, alone, together, across, governance.pii)
+            return await OFFLOAD.run(effort, caller, whole)
         except ScanFailed as failed:
             metrics.stage_errors.labels("scan", failed.reason).inc()
             refusal = stages.not_scanned(governance.policy, failed)

@@ -38,7 +38,6 @@ from gatehouse.call import (
 )
 from gatehouse.clock import now
 from gatehouse.content import answer_of, tool_calls_of
-from gatehouse.core.give_way import GiveWay
 from gatehouse.dialects.canonical import offered_tools
 from gatehouse.errors import (
     AnswerTooLarge,
@@ -56,6 +55,7 @@ from gatehouse.errors import (
 from gatehouse.gateway import egress
 from gatehouse.gateway.edge import NO_SUCH_MODEL
 from gatehouse.gateway.recorded_names import RecordedNames, hide_names
+from gatehouse.guards.offload import OFFLOAD
 from gatehouse.key_models import may_use, sends_new_fields, serves
 from gatehouse.pipeline import Pipeline
 from gatehouse.proxy import spend
@@ -128,8 +128,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
                 _forget(data, scope.replaced)
                 scope.replaced = {}
             assert scope.request is not None
-            async with GiveWay():
-                scope.admitted = egress.admitted(scope.request, data, scope.said, control_fields().numbers)
+            admitted = partial(egress.admitted, scope.request, data, scope.said, control_fields().numbers)
+            scope.admitted = await OFFLOAD.run(scope.effort, call.caller.turns, admitted)
         except GovernanceError as error:
             self._withhold(scope, data)
             raise _refuse(scope, error) from None
@@ -166,8 +166,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             try:  # it may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
-                    async with GiveWay():
-                        _check_egress(scope, call_type, kwargs)
+                    check = partial(_check_egress, scope, call_type, kwargs)
+                    await OFFLOAD.run(scope.effort, scope.call.caller.turns if scope.call else scope.sender, check)
                 _begin_attempt(scope, call_type, kwargs)
             except ProviderFailed as failed:
                 scope.provider_failed = failed
@@ -218,8 +218,8 @@ class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         if status == 401 and not scope.intent:
             return  # whoever this was: the middleware counts it, and their body is not worth the work of reading it
         if unread:
-            async with GiveWay():
-                self.pipeline.note_refused(scope, request_data)
+            note = partial(self.pipeline.note_refused, scope, request_data)
+            await OFFLOAD.run(scope.effort, scope.sender, note)
         if scope.refusal is None and scope.intent:
             if scope.provider_failed is None and status is not None and status < 400:
                 # LiteLLM would answer with the error under the status of the answer that it could not read.

@@ -68,8 +68,9 @@ def facts_of(
     found: Counter[str] = Counter()
     hits: dict[str, None] = {}
     for scan in scans:
-        found.update(each.entity for each in scan.findings)
-        hits.update(dict.fromkeys(each.screen for each in scan.hits))
+        if scan.findings or scan.hits:
+            found.update(each.entity for each in scan.findings)
+            hits.update(dict.fromkeys(each.screen for each in scan.hits))
     return Facts(
         RequestFacts(
             call.model or "",

@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -81,7 +82,7 @@ class TokenCounter:
             return
         new: dict[bytes, str] = {}
         size = 0
-        for text in texts:
+        for text in dict.fromkeys(texts):
             raw = _bytes(text)
             key = _key(raw, encoding)
             if key not in self._counts and key not in new and size + len(raw) <= _IN_A_THREAD:
@@ -101,7 +102,8 @@ class TokenCounter:
     def _known(self, key: bytes) -> int | None:
         tokens = self._counts.get(key)
         if tokens is not None:
-            self._counts.move_to_end(key)
+            with suppress(KeyError):  # another thread may just have forgotten it
+                self._counts.move_to_end(key)
         return tokens
 
     def _remember(self, key: bytes, tokens: int) -> None:

@@ -153,7 +153,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
         model = asked.body.get("model")
         if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
-        scope = CallScope(new_call_id(), asked.route, now(), monotonic())
+        scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
         fields = await _named(scope, _fields(scope, call_type, asked.body))
         deciding = library()
         token = current_scope.set(scope)

@@ -6,6 +6,7 @@ A body is read once, to its end or to its bound; what is no JSON, or means two t
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from gatehouse.audit.reported import Report
 from gatehouse.call import Status, Usage
 from gatehouse.dialects.requested import MOST
 from gatehouse.errors import InvalidRequest
+from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.shapes.freejson import decode
 
 _MEBI: Final = 1 << 20
@@ -144,6 +146,11 @@ async def read(request: Request, kind: type[_B], most_bytes: int) -> _B:
                 raise InvalidRequest(f"body: it is longer than {most_bytes // _MEBI} MiB. Send less.")
     except ClientDisconnect:
         raise InvalidRequest("body: it broke off. Send it again.") from None
+    request.state.effort = effort(body)
+    return await OFFLOAD.run(request.state.effort, "unnamed", partial(_read, body, kind))
+
+
+def _read(body: bytearray, kind: type[_B]) -> _B:
     try:
         said = decode(body)
         text = encoded(said)

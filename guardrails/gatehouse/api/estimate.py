@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Request
@@ -14,8 +15,9 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.dialects.caller_fields import caller_request
-from gatehouse.dialects.canonical import CallerNames, canonical_request
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.errors import InvalidRequest, LimitExceeded, NotFound
+from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
 from gatehouse.policy.model import Policy
 from gatehouse.prices import Prices
@@ -79,12 +81,12 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         if not prices.knows(model):
             raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
         try:
-            body = caller_request(call_type, body, control_fields(), caller_bounds())
-            asked = canonical_request(call_type, body, CallerNames.of(body))
+            work = effort(await request.body())
+            asked = await OFFLOAD.run(work, caller.api_key or "unnamed", partial(_read, call_type, body))
         except UnknownShape as error:
             raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
         await prices.prepare(model, [part.text for part in asked.texts])
-        found = prices.estimate(asked, model)
+        found = await OFFLOAD.run(work, caller.api_key or "unnamed", partial(prices.estimate, asked, model))
         limits = policy_of().policy.limits
         most = ceiling(
             limits,
@@ -100,6 +102,11 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         return _answer(name, found, most, None)
 
     return api
+
+
+def _read(call_type: str, said: dict[str, Any]) -> CanonicalRequest:
+    body = caller_request(call_type, said, control_fields(), caller_bounds())
+    return canonical_request(call_type, body, CallerNames.of(body))
 
 
 def _answer(name: str, found: Estimate, most: Ceiling, refusal: str | None) -> dict[str, Any]:

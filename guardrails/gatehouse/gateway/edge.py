@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,6 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from gatehouse.call import CallScope
-from gatehouse.core.give_way import GiveWay
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -38,11 +38,14 @@ from gatehouse.gateway.recorded_names import (
     written_form,
 )
 from gatehouse.gateway.request_body import BodyReader, json_object
+from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.routes import TRANSCRIPTION, call_type_of, model_in
 from gatehouse.shapes import names_of
 from gatehouse.shapes.parts import plain
 from gatehouse.wire import Message, Receive, Scope
 
+# Bytes from which a body is written again in any case.
+_LONG: Final = 1024 * 1024
 _FORM: Final = b"multipart/form-data"
 # What LiteLLM reads in place of a body that is refused: it shall only say who the caller is.
 _NOTHING: Final = b"{}"
@@ -129,10 +132,13 @@ class Edge:
         return Taken(body, asked)
 
     async def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
-        async with GiveWay():
+        def read() -> tuple[dict[str, Any], dict[str, Any]]:
             given = json_object(body)
             call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
-            asked = caller_request(call_type, given, self._engine, self._bounds())
+            return given, caller_request(call_type, given, self._engine, self._bounds())
+
+        call.effort = effort(body)
+        given, asked = await OFFLOAD.run(call.effort, call.sender, read)
         note_names(call, asked)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
@@ -141,7 +147,10 @@ class Edge:
         hidden = await hide_names(self._names, call, names_in(asked))
         named = renamed(asked, hidden)
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
-        return body if same else _written(named), named
+        # What is long because of its blanks alone is short for whoever reads it next.
+        if same and len(body) < _LONG:
+            return body, named
+        return await OFFLOAD.run(call.effort, call.sender, partial(_written, named)), named
 
     async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> tuple[bytes, bytes]:
         """A form as LiteLLM may have it, and its content type.

@@ -229,7 +229,7 @@ class Scanner:
         """
         if self._closed or not self._count:
             raise ScanFailed("closed")
-        if any(len(text) > self._config.max_chars for text in texts):
+        if max(map(len, texts), default=0) > self._config.max_chars:
             raise ScanFailed("too_long")
         call = _Call(caller, next(self._numbers))
         keys = self._ask(call, texts)
@@ -247,7 +247,8 @@ class Scanner:
         if self._closed or not self._count:
             return [NOTHING] * len(texts)
         call = _Call(caller, next(self._numbers), goes_on=True)
-        short = [text if len(text) <= self._config.max_chars else "" for text in texts]
+        most = self._config.max_chars
+        short = [text if len(text) <= most else "" for text in texts]
         keys = self._ask(call, short)
         await self._wait(call)
         return [call.found.get(key, NOTHING) for key in keys]
@@ -266,7 +267,7 @@ class Scanner:
 
     def begin(self, texts: Sequence[str]) -> None:
         """Begin to scan what will be asked for soon, when nobody else waits. What fails is scanned again then."""
-        if self._closed or not self._count or any(len(text) > self._config.max_chars for text in texts):
+        if self._closed or not self._count or max(map(len, texts), default=0) > self._config.max_chars:
             return
         with contextlib.suppress(ScanFailed):
             self._ask(_Call(WHEN_IDLE, next(self._numbers)), texts)
@@ -280,11 +281,9 @@ class Scanner:
         Raises:
             ScanFailed: its caller has as much waiting as they may (`crowded`).
         """
-        keys = [self._key(text) for text in texts]
+        key_of = {text: self._key(text) for text in dict.fromkeys(texts)}
         missing: dict[bytes, str] = {}
-        for key, text in zip(keys, texts, strict=True):
-            if key in call.found or key in missing:
-                continue
+        for text, key in key_of.items():
             if (scan := self._cache.get(key)) is not None:
                 call.found[key] = scan
             else:
@@ -302,7 +301,7 @@ class Scanner:
                 call.begin()
             self._queue(waiting, call)
         self._dispatch()
-        return keys
+        return [key_of[text] for text in texts]
 
     def _has_turn(self, key: bytes, caller: str) -> bool:
         """Whether a text is being scanned, or waits for a turn of this caller's."""
