@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pytest
@@ -77,9 +77,12 @@ async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstre
     answers = await ask_all(gateway, key, cases)
     by_case: dict[str, list[Arrival]] = defaultdict(list)
     wrong: list[str] = []
+    unmarked: Counter[str] = Counter()
     for arrival in upstream.arrivals:
         found = codes(arrival)
-        if len(found) != 1:
+        if not found:
+            unmarked[arrival.target] += 1
+        elif len(found) > 1:
             wrong.append(f"what arrived is of {len(found)} requests: {arrival}")
         for code in found:
             by_case[code].append(arrival)
@@ -88,6 +91,17 @@ async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstre
         arrivals = by_case[case.code]
         sent += len(arrivals) == 1
         wrong += [f"{case}: {fault}; {answer.text[:300]}" for fault in faults(case, answer, arrivals)]
+    # An empty text has no mark: what arrived of such a request is told by the answer alone.
+    answered = Counter(
+        case.route.arrives
+        for case, answer in zip(cases, answers, strict=True)
+        if answer.status == 200 and not case.decides and not by_case[case.code]
+    )
+    wrong += [
+        f"{count} without a mark arrived at {path}, and {answered[path]} may have"
+        for path, count in unmarked.items()
+        if count > answered[path]
+    ]
     wrong += [f"a server that a caller named was asked: {arrival}" for arrival in elsewhere.arrivals]
     if not await asyncio.to_thread(gateway.ready):
         wrong.append("the gateway is not well")

@@ -243,8 +243,7 @@ class _Maker:
             return f"{word}@example.com"
         if kind == "secret":
             drawn = word + "".join(self.rng.choices("abcdefghkmnpstuvwyzABCDEFGHKMNP23456789", k=25))
-            # Where an API has a word, what looks like one is passed as one.
-            return f"https://me:{drawn}@example.com/" if top in self.own or top is None else f"ghp_{drawn}"
+            return self.rng.choice((f"https://me:{drawn}@example.com/", f"ghp_{drawn}"))
         return word
 
     def say(self, top: str) -> str:

@@ -65,7 +65,7 @@ def faults_of(case: Case, asked: dict[str, Any]) -> list[str]:
         view = request_view(case.route.call_type, asked, metadata=asked.get("metadata") or ())
     except UnknownShape:
         return found
-    unread = marks(asked) - marks([part.text for part in view.texts])
+    unread = marks(asked) - marks([part.text for part in view.scanned])
     return found + [f"nobody reads {case.marks[word]}" for word in unread if case.marks[word].kind != "word"]
 
 

@@ -151,9 +151,13 @@ def refuse(view: View, value: Any, path: Path, role: str) -> None:
         number(view, value, path)
 
 
-def fields(table: Mapping[str, Reader], otherwise: Reader = refuse) -> Reader:
-    """An object: a reader for each field, and one for those that are not named."""
-    reader_of = table.get
+def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bool = True) -> Reader:
+    """An object: a reader for each field, and one for those that are not named.
+
+    Args:
+        names: whether the names of those are texts too, as they are in free JSON.
+    """
+    names = names and otherwise not in (refuse, skip)
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, dict):
@@ -161,7 +165,11 @@ def fields(table: Mapping[str, Reader], otherwise: Reader = refuse) -> Reader:
         if len(path) > MAX_DEPTH:
             raise unknown(path, "nested too deep")
         for name, inner in value.items():
-            reader = reader_of(name, otherwise)
+            reader = table.get(name)
+            if reader is None:
+                reader = otherwise
+                if names and isinstance(name, str):
+                    view.text((*path, name, KEY), name, role)
             if inner is None and reader is not refuse:
                 continue
             if reader is not skip:

@@ -63,9 +63,9 @@ class Request:
         self.names = frozenset(own)
         known = {**own, **BY_OPERATOR, **(added or {})}
         # What no API has is read to its last word; what one has is read as if it stood at the top.
-        below = fields({**known, "metadata": other_free}, otherwise=_unknown)
+        below = fields({**known, "metadata": other_free}, otherwise=_unknown, names=False)
         internal: dict[str, Reader] = dict.fromkeys(_APART, skip)
-        self._read = fields({**internal, **known, "extra_body": below}, otherwise=_number)
+        self._read = fields({**internal, **known, "extra_body": below}, otherwise=_number, names=False)
 
     def __call__(self, view: View, value: Any, path: Path, role: str) -> None:
         """Read a request that the edge has let through, without what LiteLLM put beside it."""
