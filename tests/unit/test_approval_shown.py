@@ -61,6 +61,13 @@ def item(**more: Any) -> dict[str, Any]:
             chat({"type": "text", "text": "x"}, container={"skills": [{"type": "custom", "skill_id": "s"}]}),
             "container.skills[0].skill_id",
         ),
+        ("aembedding", asked() | {"input": ["x", "gs://bucket/a.pdf"]}, "input[1]"),
+        ("acompletion", chat({"type": "text", "text": "x"}, plugins=[{"file_id": "f"}]), "plugins[0].file_id"),
+        (
+            "acompletion",
+            chat({"type": "text", "text": "x"}, extra_body={"new": {"uri": "s3://b/a"}}),
+            "extra_body.new.uri",
+        ),
         ("aresponses", asked(previous_response_id="resp_1"), "previous_response_id"),
         ("aresponses", asked(conversation="conv_1"), "conversation"),
         ("aresponses", asked(conversation={"id": "conv_1"}), "conversation"),
@@ -144,6 +151,11 @@ def test_what_reviewers_cannot_be_shown_is_refused_by_name(
             ),
         ),
         ("aresponses", item(type="function_call", call_id="c", name="read", arguments='{"file_id": "f"}')),
+        (
+            "anthropic_messages",
+            chat({"type": "text", "text": "x"}, tools=[{"name": "read", "input_examples": [{"file_id": "f"}]}]),
+        ),
+        ("aembedding", asked() | {"input": ["copy gs://bucket/a.pdf", "files/ are here"]}),
         (
             "anthropic_messages",
             {

@@ -37,7 +37,7 @@ from gatehouse.shapes.fields import (
 from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import Path, View, unknown
 from gatehouse.shapes.proxy import Request
-from gatehouse.shapes.stored import RECORDING, stored
+from gatehouse.shapes.stored import RECORDING, settings, stored
 
 _TOOL_CALL: dict[str, Reader] = {
     "id": token,
@@ -115,9 +115,10 @@ _SETTINGS = """
 """.split()
 # What other providers take beside OpenAI's fields, and may show a model; all of it is read.
 _OF_PROVIDERS = """
-    chat_template_kwargs documents generation_config guided_choice guided_grammar guided_json guided_regex plugins
-    provider reasoning safety_settings search_parameters
+    chat_template_kwargs documents guided_choice guided_grammar guided_json guided_regex reasoning safety_settings
 """.split()
+# Those of them in which a provider is told what to look up.
+_OF_PROVIDERS_TOOLS = "generation_config plugins provider search_parameters".split()
 _effort = either(string=token, mapping=fields(dict.fromkeys("effort summary generate_summary".split(), token)))
 _response_format = tagged(
     {
@@ -130,6 +131,7 @@ _response_format = tagged(
 chat_request = Request(
     {
         **dict.fromkeys(_OF_PROVIDERS, other_free),
+        **dict.fromkeys(_OF_PROVIDERS_TOOLS, as_role("other", settings)),
         "reasoning_effort": _effort,
         "messages": each(message),
         "system": as_role("system", content),
@@ -142,7 +144,7 @@ chat_request = Request(
         "prediction": as_role("assistant", fields({"type": token, "content": content})),
         "audio": fields({"format": token, "voice": either(string=token, mapping=fields({"id": token}))}),
         "logit_bias": other_free,
-        "web_search_options": as_role("other", either(mapping=free)),
+        "web_search_options": as_role("other", either(mapping=settings)),
         "thinking": thinking_settings,
         "context_management": other_free,
         "output_config": other_free,

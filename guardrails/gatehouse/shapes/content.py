@@ -146,7 +146,7 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
         "mcp_tool_result": part(tool_use_id=token, is_error=token, content=_result),
         "compaction": part(content=text, signature=opaque, encrypted_content=opaque, tool_changes=other_free),
         "browser_state": part(tabs=free, state_changes=free),
-        "tool_addition": part(tool=other_free),
+        "tool_addition": part(tool=as_role("other", settings)),
         "tool_removal": part(tool=other_free),
         "mcp_tool_listing": part(mcp_server_name=other_text, tools=other_free),
         "fallback": part(**{"from": other_free, "to": other_free, "trigger": other_free}),
@@ -227,6 +227,7 @@ _tool = fields(
         "parameters": schema,
         "input_schema": schema,
         "output_schema": schema,
+        "input_examples": free,  # of what a function is given, where no name is a provider's
         "name": text,
         "description": text,
         "function": function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gatehouse.shapes.chat import message, prompt
@@ -22,8 +23,21 @@ from gatehouse.shapes.fields import (
 from gatehouse.shapes.freejson import free, schema, written_result
 from gatehouse.shapes.parts import Path, View, unknown
 from gatehouse.shapes.proxy import Request
+from gatehouse.shapes.stored import FILE, is_reference, stored
 
-embeddings_request = Request({"input": prompt}, "dimensions encoding_format input_type".split())
+
+def _embedded(view: View, value: Any, path: Path, role: str) -> None:
+    """A text or several. In the place of a text, some providers read the file that it names."""
+    prompt(view, value, path, role)
+    listed = enumerate(value) if isinstance(value, list) else [(None, value)]
+    for index, inner in listed:
+        if isinstance(inner, str) and (is_reference(inner) or _GOOGLES_FILE.fullmatch(inner)):
+            _file(view, inner, path if index is None else (*path, index), role)
+
+
+_GOOGLES_FILE = re.compile(r"\s*files/\S{1,256}\s*")
+_file = stored(FILE, skip)
+embeddings_request = Request({"input": _embedded}, "dimensions encoding_format input_type".split())
 
 
 def _moderated(view: View, value: Any, path: Path, role: str) -> None:

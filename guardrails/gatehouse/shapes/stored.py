@@ -5,6 +5,7 @@ Nobody who reads the request sees what it is, and what is behind the name may be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,26 +14,37 @@ from gatehouse.shapes.freejson import free
 from gatehouse.shapes.parts import Path, View
 
 FILE: Final = "a file"
+VECTOR_STORE: Final = "a vector store"
 CONVERSATION: Final = "a conversation"
 PROMPT: Final = "a prompt"
+CACHED_PROMPT: Final = "a cached prompt"
 CONTAINER: Final = "a container"
+SKILL: Final = "a skill"
 RECORDING: Final = "a recording"
 IMAGE: Final = "an image"
 
 # As the providers' tools and settings call them; in what a function is given, these names mean nothing to a provider.
 _NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("file_id", "file_ids", "file_uri", "fileUri", "fileId", "fileIds"), FILE),
-    **dict.fromkeys(("vector_store_id", "vector_store_ids", "vectorStoreIds"), "a vector store"),
+    **dict.fromkeys(
+        # OpenAI's and Azure's, Google's, xAI's, Mistral's, Bedrock's
+        """vector_store_id vector_store_ids vectorStoreIds file_search_store_names fileSearchStoreNames datastore
+        dataStore rag_corpus ragCorpus collection_ids library_ids knowledgeBaseId""".split(),
+        VECTOR_STORE,
+    ),
     **dict.fromkeys(("container", "container_id"), CONTAINER),
-    **dict.fromkeys(("cached_content", "cachedContent"), "a cached prompt"),
+    **dict.fromkeys(("cached_content", "cachedContent"), CACHED_PROMPT),
     **dict.fromkeys(("prompt_id",), PROMPT),
     **dict.fromkeys(
         ("previous_response_id", "conversation", "conversation_id", "previous_interaction_id"), CONVERSATION
     ),
-    "skill_id": "a skill",
+    "skill_id": SKILL,
 }
-# Where an object stands under one of these names, it may also ask for a new one.
-_OR_NEW: Final = frozenset({"container", "conversation"})
+# What providers read with the operator's own credentials: Google's and Amazon's buckets, and Google's uploaded files.
+_IN_ACCOUNT: Final = re.compile(
+    r"(?:gs|s3)://|https?://(?:[^/?#]*@)?generativelanguage\.googleapis\.com", re.ASCII | re.IGNORECASE
+)
+_LONGEST_ADDRESS: Final = 2_048
 
 
 def stored(what: str, reader: Reader) -> Reader:
@@ -45,6 +57,17 @@ def stored(what: str, reader: Reader) -> Reader:
     return read
 
 
+def in_account(address: str) -> bool:
+    """Whether an address leads to a file that the provider reads with the operator's own credentials."""
+    return _IN_ACCOUNT.search(address[:_LONGEST_ADDRESS]) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is nothing but such an address, so that a provider may read the file instead of the text."""
+    address = text[: _LONGEST_ADDRESS + 1].strip()
+    return len(address) <= _LONGEST_ADDRESS and _IN_ACCOUNT.match(address) is not None and len(address.split()) == 1
+
+
 def settings(view: View, value: Any, path: Path, role: str) -> None:
     """Free JSON that a provider acts on: the settings of its own tools, and fields that no API has."""
     free(view, value, path, role)
@@ -55,7 +78,7 @@ def _look(view: View, value: Any, path: Path) -> None:
     name = path[-1] if path else None
     what = _NAMES.get(name) if isinstance(name, str) else None
     if isinstance(value, dict):
-        if what is not None and name in _OR_NEW:
+        if what is not None:  # without an id it asks for a new one, or is a schema
             _note(view, value.get("id"), (*path, "id"), what)
         for inner_name, inner in value.items():
             if inner_name == "skill_id" and value.get("type") == "anthropic":
@@ -66,6 +89,8 @@ def _look(view: View, value: Any, path: Path) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _look(view, inner, (*path, index))
+    elif isinstance(value, str) and is_reference(value):
+        _note(view, value, path, FILE)
 
 
 def _note(view: View, value: Any, path: Path, what: str) -> None:
