@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse import examining, metrics, stages
 from gatehouse.approvals.gate import Asked, Gate
@@ -16,10 +16,10 @@ from gatehouse.audit.capsule import ContentMode
 from gatehouse.audit.record import clean
 from gatehouse.call import CallScope, GovernedCall
 from gatehouse.content import prompt_of
-from gatehouse.core.keys import InstallationKeys
+from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.decision import Decision, Verdict
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.reaches import check_servers
+from gatehouse.dialects.reaches import PROVIDER_DATA, check_kept, check_servers
 from gatehouse.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.governance import Governance
 from gatehouse.guards.offload import OFFLOAD
@@ -33,6 +33,10 @@ if TYPE_CHECKING:  # it brings LiteLLM
     from gatehouse.prices import Prices
 
 _DENIED = "The policy does not allow this call."
+_WITHOUT_PLACE: Final[Mapping[tuple[str, ...], str]] = {
+    examining.SHAPE: "The request is not understood.",
+    PROVIDER_DATA: "The request names what the provider keeps, and policy.yaml does not list it.",
+}
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
 
 
@@ -71,6 +75,8 @@ class Deciding:
                 read = partial(examining.read, call.call_type, body, scope.names, self._is_note)
                 request = scope.request = await OFFLOAD.run(scope.effort, turns, read)
                 check_servers(request.fields, policy.hosted_mcp.allow)
+                check = partial(check_kept, request, policy.provider_data.allowed_to(call.caller.team))
+                await OFFLOAD.run(scope.effort, turns, check)
             with metrics.stage_seconds.labels("limits").time():
                 estimate = await self._estimate(scope, call, request)
                 _note_costs(scope, estimate)
@@ -78,12 +84,15 @@ class Deciding:
                     limits.check(estimate, examining.ceiling(call, policy), policy.limits)
                 except LimitExceeded as error:
                     error.policies = ("limits",)
-                    scope.facts = stages.facts_of(call, request, estimate, (), scope.started_at)
+                    scope.facts = stages.facts_of(call, request, estimate, None, scope.started_at)
                     raise
             with metrics.stage_seconds.labels("scan").time():
                 scans = await examining.scan(governance, request.scanned, turns, scope.effort)
                 facts = partial(stages.facts_of, call, request, estimate, scans, scope.started_at)
                 scope.facts = await OFFLOAD.run(scope.effort, turns, facts)
+                records = self._keys.key(Purpose.RECORDS)
+                hide = partial(stages.hidden_ids, request, scans, governance.pii, records)
+                scope.hidden.update(await OFFLOAD.run(scope.effort, turns, hide))
             if policy.screens is not None:
                 hits = [hit for scan in scans for hit in scan.hits]
                 examining.count_hits(hits, "request")
@@ -126,7 +135,7 @@ class Deciding:
         except GovernanceError as error:
             if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
                 # The name of a field that is not known is the caller's word, and no word of theirs is kept.
-                reason = error.message if error.policies != examining.SHAPE else "The request is not understood."
+                reason = _WITHOUT_PLACE.get(error.policies, error.message)
                 scope.decision = Decision(Verdict.DENY, error.policies, governance.version, reason)
             metrics.blocks.labels(error.code).inc()
             raise

@@ -15,9 +15,11 @@ from gatehouse.approvals.values import Edit
 from gatehouse.audit.record import clean
 from gatehouse.call import GovernedCall
 from gatehouse.content import text_of
+from gatehouse.core.keys import DerivedKey
+from gatehouse.core.names import hidden
 from gatehouse.decision import Obligation
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.reaches import reaches
+from gatehouse.dialects.reaches import kept, reaches, without_ids
 from gatehouse.dialects.requested import LENGTHS
 from gatehouse.errors import (
     ContentBlocked,
@@ -60,14 +62,19 @@ def facts_of(
     call: GovernedCall,
     request: CanonicalRequest,
     estimate: Estimate,
-    scans: Iterable[Scan],
+    scans: Iterable[Scan] | None,
     at: datetime,
 ) -> Facts:
-    """What a rule's `when` may ask about this call."""
+    """What a rule's `when` may ask about this call.
+
+    Args:
+        scans: of its texts; None where they have not been scanned, so that no rule is asked.
+    """
     caller, terms = call.caller, call.terms
+    reached = reaches(request)
     found: Counter[str] = Counter()
     hits: dict[str, None] = {}
-    for scan in scans:
+    for scan in scans or ():
         if scan.findings or scan.hits:
             found.update(each.entity for each in scan.findings)
             hits.update(dict.fromkeys(each.screen for each in scan.hits))
@@ -82,7 +89,7 @@ def facts_of(
             1.0 if request.temperature is None else request.temperature,
             sum(len(part.text) for part in request.texts),
             call.library,
-            reaches(request.fields, request.files),
+            reached if scans is not None else without_ids(reached),
         ),
         CallerFacts(
             caller.key_alias or "",
@@ -101,6 +108,22 @@ def facts_of(
         SpendFacts(terms.spend_usd, terms.budget_usd),
         NowFacts.at(at),
     )
+
+
+def hidden_ids(
+    request: CanonicalRequest, scans: Sequence[Scan], config: PiiConfig | None, key: DerivedKey
+) -> dict[str, str]:
+    """What stands in records for the facts of ids in which personal data or a secret was found, with those facts."""
+    if not (named := [(path, fact) for path, _, fact in kept(request)]):
+        return {}
+    found = {part.path for part, scan in zip(request.scanned, scans, strict=True) if _is_hidden(scan, config)}
+    facts = {fact for path, fact in named if path in found}
+    return {f"{fact.partition(':')[0]}:{hidden(fact, key)}": fact for fact in facts}
+
+
+def _is_hidden(scan: Scan, config: PiiConfig | None) -> bool:
+    modes = {config.mode_of(each.entity) for each in scan.findings} if config is not None else set[Mode]()
+    return bool(modes & {Mode.MASK, Mode.BLOCK}) or any(hit.screen == "secrets" for hit in scan.hits)
 
 
 def _said(call: GovernedCall, name: str | None) -> str:

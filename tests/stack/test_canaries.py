@@ -313,6 +313,11 @@ def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
             offered = json.loads(upstream.requests[-1][1])["tools"][0]["function"]["name"]
             upstream.tool = (offered, "{}")
         upstream.tool = None
+        for kind, status in ((canaries.email, 200), (canaries.secret, 403)):
+            runs = {"type": "code_interpreter", "container": kind("container")}
+            ask(f"container {status}", "/v1/responses", {"model": "up-chat", "input": "hello", "tools": [runs]}, status)
+            new = {canaries.email(f"name {status}"): {"file_id": kind("file id")}}
+            ask(f"file {status}", chat, simple | new, 403)
         # Refused: by a screen, for the model, by LiteLLM, for a field, for a header.
         asks = f"my key is {canaries.secret('prompt')}"
         ask("screen", chat, simple | said("screen") | {"messages": [{"role": "user", "content": asks}]}, 403)

@@ -192,3 +192,24 @@ def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
     (tmp_path / "cases.yaml").write_text(cases)
     tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.rules)
     assert [case.differences(loaded.rules) for case in tried] == [[]]
+
+
+SHIPPED = (Path(__file__).parents[2] / "policy.yaml").read_text()
+
+
+def test_as_shipped_nothing_that_a_provider_keeps_may_be_named_and_the_example_lists_some(tmp_path: Path) -> None:
+    shipped = load_policy(written(tmp_path, SHIPPED)).policy.provider_data
+    assert shipped.allowed_to("research") == frozenset()
+    listed = load_policy(written(tmp_path, SHIPPED.replace("# provider_data:", "provider_data:"))).policy.provider_data
+    for_all = {"vector_store:vs_abc123"}
+    assert listed.allowed_to(None) == listed.allowed_to("") == listed.allowed_to("sales") == for_all
+    assert listed.allowed_to("research") == for_all | {"file:file-abc123", "prompt:pmpt_abc123"}
+
+
+@pytest.mark.parametrize(
+    "entry", ["file-abc", "file:", "file:a b", "*", "f*:a", "file:a*b", "container:c", "link:a.example"]
+)
+def test_what_is_listed_must_name_something_that_a_provider_keeps(entry: str, tmp_path: Path) -> None:
+    for place in (f'{{allow: ["{entry}"]}}', f'{{teams: {{research: ["{entry}"]}}}}'):
+        with pytest.raises((SetupError, DocumentError), match="write file:ID"):
+            load_policy(written(tmp_path, f"version: 1\nprovider_data: {place}\n"))

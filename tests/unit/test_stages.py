@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from gatehouse import stages
+from gatehouse.core.keys import DerivedKey
+from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.policy.facts import Facts, RequestFacts
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
 from gatehouse.scanning.config import Scan
 from gatehouse.screens.hits import Hit
@@ -79,3 +82,27 @@ def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_err
 def test_only_what_policy_names_passes_unscanned() -> None:
     allows = Policy(version=1, pii=PiiPolicy(on_error="allow"), screens=ScreensPolicy(on_error="allow"))
     assert stages.not_scanned(allows, ScanFailed("timeout")) is None
+
+
+@pytest.mark.parametrize(
+    ("scan", "is_hidden"),
+    [
+        (Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ()), True),
+        (Scan((Finding("CREDIT_CARD", 0, 5, 1.0),), ()), True),
+        (Scan((Finding("PERSON", 0, 5, 1.0),), ()), False),
+        (Scan((), (hit("secrets"),)), True),
+        (Scan((), (hit("prompt_injection"),)), False),
+        (Scan(), False),
+    ],
+    ids=["masked", "blocked", "observed", "secret", "injection", "nothing"],
+)
+def test_an_id_in_which_something_was_found_is_a_keyed_hash_in_records(scan: Scan, is_hidden: bool) -> None:
+    body = {"model": "m", "input": "hello", "tools": [{"type": "shell", "file_ids": ["ada@example.com", "file-1"]}]}
+    request = canonical_request("aresponses", body, CallerNames.of(body))
+    scans = [scan if part.text == "ada@example.com" else Scan() for part in request.scanned]
+    config = PiiConfig(entities={"EMAIL_ADDRESS": Mode.MASK, "CREDIT_CARD": Mode.BLOCK, "PERSON": Mode.OBSERVE})
+    hidden = stages.hidden_ids(request, scans, config, DerivedKey("0" * 8, b"k" * 32))
+    facts = Facts(RequestFacts(reaches=("file:ada@example.com", "file:file-1")))
+    recorded = facts.renamed(hidden).recorded()["request"]["reaches"]
+    assert recorded[1] == "file:file-1"
+    assert recorded[0].startswith("file:hmac:" if is_hidden else "file:ada@")

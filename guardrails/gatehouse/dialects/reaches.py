@@ -1,53 +1,154 @@
 """What a request has its provider reach out to: servers, links, and what the provider keeps. Pure.
 
 A provider that opens a link or calls a server carries words of the conversation there, past every stage of the gateway.
-Promises: each such field of the APIs is a fact for the rules, and a server whose tools the provider itself would call
-(hosted MCP) is refused unless policy.yaml names it.
+What it keeps belongs to the operator's account, which all callers share: whoever knows an id reads what is behind it.
+Promises: each such field of the APIs is a fact for the rules; a server whose tools the provider itself would call
+(hosted MCP), and a file, vector store, prompt or skill that it keeps, are refused unless policy.yaml names them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from gatehouse.errors import PolicyDenied
-from gatehouse.shapes import FilePart
-from gatehouse.shapes.parts import plain, value_at
+from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.errors import PolicyDenied, TooLarge
+from gatehouse.shapes import Path
+from gatehouse.shapes.parts import plain, shown, value_at
+from gatehouse.shapes.stored import CACHED_PROMPT, CONTAINER, FILE, PROMPT, SKILL, VECTOR_STORE, in_account
 
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
 # Tools of the providers that look things up outside, by how their types begin.
 _LOOKS_OUTSIDE: Final = ("web_search", "web_fetch", "browser", "google_search", "x_search")
 # Where LiteLLM itself is asked for servers that the operator gave it.
 _OPERATORS_OWN: Final = "litellm_proxy"
-_MAX_FACTS: Final = 100
+# A longer list would cost the rules time; one that is cut would hide from them what stands behind the cut.
+MAX_FACTS: Final = 1_000
+# How the facts call what providers keep, which of it is also a fact without its id, and what callers get from answers
+# of their own, so that it is not refused.
+_KEPT: Final[Mapping[str, str]] = {
+    FILE: "file",
+    VECTOR_STORE: "vector_store",
+    PROMPT: "prompt",
+    CACHED_PROMPT: "cached_prompt",
+    SKILL: "skill",
+    CONTAINER: "container",
+}
+_WITHOUT_ID: Final = frozenset({PROMPT, VECTOR_STORE})
+_FROM_ANSWERS: Final = frozenset({CONTAINER})
+_ID: Final = re.compile(r"[A-Za-z0-9._:/@+=~%-]{1,512}", re.ASCII)
 
 
-def reaches(body: Mapping[str, Any], files: Iterable[FilePart]) -> tuple[str, ...]:
-    """Name what is reached: `mcp:HOST`, `connector:NAME`, `link:HOST`, `prompt`, `vector_store`, `web`.
+def reaches(request: CanonicalRequest) -> tuple[str, ...]:
+    """Name what is reached: `mcp:HOST`, `connector:NAME`, `link:HOST`, `web`, and `file:ID`, `vector_store:ID`,
+    `prompt:ID`, `cached_prompt:ID`, `skill:ID`, `container:ID`.
 
-    Args:
-        files: those that were found in the body.
+    Raises:
+        TooLarge: there is more than rules can be asked about.
     """
-    found: dict[str, None] = {}
-    for _, address in _servers(body):
-        found[_named(address)] = None
-    for part in files:
-        for link in _links(value_at(body, part.path)):
-            found[f"link:{_host(link)}"] = None
-    prompt = body.get("prompt")
-    if isinstance(prompt, Mapping) and prompt.get("id"):
-        found["prompt"] = None
+    body = request.fields
+    found = {fact for _, _, fact in kept(request)}
+    found.update(_KEPT[part.what] for part in request.stored if part.what in _WITHOUT_ID)
+    found.update(_named(address) for _, address in _servers(body))
+    for file in request.files:
+        found.update(f"link:{_host(link)}" for link in _links(value_at(body, file.path)))
+    for part in request.stored:
+        for _, name in _ids(value_at(body, part.path), part.path) if part.what == FILE else ():
+            found.update(f"link:{_host(link)}" for link in _links(name))
     for _, tool in _tools(body):
         kind = tool.get("type")
-        if tool.get("vector_store_ids") or kind == "file_search":
-            found["vector_store"] = None
+        if kind == "file_search":
+            found.add("vector_store")
         if isinstance(kind, str) and kind.startswith(_LOOKS_OUTSIDE):
-            found["web"] = None
+            found.add("web")
     if isinstance(body.get("web_search_options"), Mapping):
-        found["web"] = None
-    return tuple(sorted(found))[:_MAX_FACTS]
+        found.add("web")
+    if len(found) > MAX_FACTS:
+        raise TooLarge(
+            f"The request has the provider reach out to more than {MAX_FACTS:,} files, links and servers. Send fewer."
+        )
+    return tuple(sorted(found))
+
+
+def without_ids(facts: Iterable[str]) -> tuple[str, ...]:
+    """The facts of a request in whose texts nobody has looked for personal data yet: an id may hold some."""
+    kinds = _KEPT.values()
+    return tuple(sorted({kind if (kind := fact.partition(":")[0]) in kinds else fact for fact in facts}))
+
+
+def kept(request: CanonicalRequest) -> Iterator[tuple[Path, str, str]]:
+    """Yield what the provider keeps and the request refers to: the place of its id, what it is, and the fact.
+
+    What a client repeats from earlier answers without referring to it, such as a citation, is none of it.
+    """
+    body = request.fields
+    for part in request.stored:
+        if part.what in _KEPT:
+            for path, name in _ids(value_at(body, part.path), part.path):
+                if part.what != FILE or not _is_link(name):
+                    yield path, part.what, f"{_KEPT[part.what]}:{_plain_id(name)}"
+    for file in request.files:
+        for link in _links(value_at(body, file.path)):
+            if in_account(link):
+                yield file.path, FILE, f"{_KEPT[FILE]}:{_plain_id(link)}"
+
+
+def check_kept(request: CanonicalRequest, allowed: Collection[str]) -> None:
+    """Refuse what a provider keeps for somebody, but for what policy.yaml names.
+
+    Args:
+        allowed: facts such as `file:file-abc`; one that ends in `*` stands for all that begin so.
+
+    Raises:
+        PolicyDenied: names the field.
+    """
+    beginnings = tuple(entry[:-1] for entry in allowed if entry.endswith("*"))
+    for path, what, fact in kept(request):
+        if what in _FROM_ANSWERS or _is_listed(fact, allowed, beginnings):
+            continue
+        where = shown(path)
+        raise PolicyDenied(
+            f"{where}: this names {what} that the provider keeps in an account that all teams share, and policy.yaml "
+            "does not list it. Send its content in the request instead. Or have an administrator add its id as "
+            f'"{_KEPT[what]}:ID" to provider_data.allow in policy.yaml, or for your team alone to provider_data.teams.',
+            policies=PROVIDER_DATA,
+            param=where,
+        )
+
+
+PROVIDER_DATA: Final = ("provider_data",)
+
+
+def _is_listed(fact: str, allowed: Collection[str], beginnings: tuple[str, ...]) -> bool:
+    if fact in allowed:
+        return True
+    # What a server takes for the folder above leads out of what was allowed.
+    climbs = "%" in fact or re.search(r"[:/]\.{1,2}(?:/|$)", fact) is not None
+    return any(fact.startswith(each) and (not climbs or each.endswith(":")) for each in beginnings)
+
+
+def _ids(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Each id in what stands where ids are expected, with its place."""
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            if inner not in (None, ""):
+                yield from _ids(inner, (*path, index)) if not isinstance(inner, list) else [((*path, index), None)]
+    elif isinstance(value, Mapping) and isinstance(value.get("id"), str):
+        yield (*path, "id"), value["id"]
+    else:
+        yield path, value
+
+
+def _plain_id(name: Any) -> str:
+    """An id that can be compared with one that somebody has written down; else `unknown`."""
+    return name if isinstance(name, str) and _ID.fullmatch(name) else "unknown"
+
+
+def _is_link(name: Any) -> bool:
+    """Whether a link stands in the place of an id, which some providers open."""
+    return isinstance(name, str) and name[:8].lower().startswith(("http://", "https://")) and not in_account(name)
 
 
 def check_servers(body: Mapping[str, Any], allowed: Iterable[str]) -> None:
@@ -135,7 +236,9 @@ def _parts(address: str) -> SplitResult | None:
 def _links(value: Any) -> Iterator[str]:
     """The address in a part of a message, under whichever of its names it stands."""
     if isinstance(value, str):
-        if value[:8].lower().startswith(("http://", "https://")) or value[:5].lower() in ("gs://", "s3://"):
+        if value[:8].lower().startswith(("http://", "https://")) or (
+            value[:5].lower() != "data:" and in_account(value)
+        ):
             yield value
     elif isinstance(value, Mapping):
         for name in ("url", "image_url", "file_url", "source", "file_data", "data", "file"):

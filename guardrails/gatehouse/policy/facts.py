@@ -138,7 +138,11 @@ class Facts:
 
         return replace(
             self,
-            request=replace(self.request, tools=tuple(map(kept, self.request.tools))),
+            request=replace(
+                self.request,
+                tools=tuple(map(kept, self.request.tools)),
+                reaches=tuple(map(kept, self.request.reaches)),
+            ),
             caller=replace(self.caller, end_user=kept(self.caller.end_user)),
             agent=AgentFacts(kept(self.agent.id), kept(self.agent.session)),
         )

@@ -73,6 +73,16 @@ def _server(name: str) -> str:
     return name
 
 
+def _kept(entry: str) -> str:
+    kinds = "file|vector_store|prompt|cached_prompt|skill"
+    if not re.fullmatch(rf"(?:{kinds}):(?:[A-Za-z0-9._:/@+=~%-]{{1,512}}\*?|\*)", entry):
+        raise ValueError(
+            f"{entry!r} names nothing that a provider keeps; write file:ID, vector_store:ID, prompt:ID, "
+            "cached_prompt:ID or skill:ID, or file:* for all files"
+        )
+    return entry
+
+
 def _webhook_url(url: str) -> str:
     """An address that may be logged: what is secret of it does not belong into the file."""
     try:
@@ -105,6 +115,7 @@ def _mailbox(address: str) -> str:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=64)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Kept = Annotated[str, AfterValidator(_kept)]
 Route = Annotated[str, AfterValidator(_route)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
@@ -155,6 +166,23 @@ class HostedMcpPolicy(Section):
         max_length=1_000,
         description="Addresses, each of which stands for all below it, and names of connectors.",
     )
+
+
+class ProviderDataPolicy(Section):
+    """`provider_data`: what a provider keeps in the operator's account, and requests may name. Nothing as shipped."""
+
+    allow: tuple[Kept, ...] = Field(
+        default=(),
+        max_length=10_000,
+        description="For everybody: file:ID, vector_store:ID, prompt:ID; a trailing `*` stands for all that begin so.",
+    )
+    teams: dict[Text, Annotated[tuple[Kept, ...], Field(max_length=10_000)]] = Field(
+        default={}, description="For one team alone, by its name as `caller.team` has it."
+    )
+
+    def allowed_to(self, team: str | None) -> frozenset[str]:
+        """Return what a caller of this team may refer to."""
+        return frozenset((*self.allow, *(self.teams.get(team, ()) if team else ())))
 
 
 class ScreensPolicy(Section):
@@ -340,6 +368,7 @@ class Policy(Section):
     )
     limits: LimitsPolicy | None = None
     hosted_mcp: HostedMcpPolicy = HostedMcpPolicy()
+    provider_data: ProviderDataPolicy = ProviderDataPolicy()
     screens: ScreensPolicy | None = None
     pii: PiiPolicy | None = None
     rules: tuple[RulePolicy, ...] = Field(default=(), max_length=1_000)
