@@ -16,7 +16,7 @@ from gatehouse import metrics
 from gatehouse.call import CallScope, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
-from gatehouse.gateway.body_shares import Share
+from gatehouse.gateway.body_shares import SENDER, Share
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.exposition import Exposition, Shown
 from gatehouse.gateway.management import check_stored
@@ -101,6 +101,7 @@ class GovernanceMiddleware:
         slots = self._slots()
         try:
             with self._share(scope) as share:
+                scope[SENDER] = share.sender
                 await self._app(scope, await self._bounded(scope, receive, share), send)
         except ClientLeft:
             return

@@ -47,7 +47,6 @@ HISTORY = RESPONSES | {
         {"role": "user", "content": "and then?"},
     ],
     "tools": [{"type": "code_interpreter", "container": "cntr_1"}],
-    "previous_response_id": "resp_1",
 }
 
 

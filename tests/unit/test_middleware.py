@@ -10,6 +10,7 @@ import pytest
 from gatehouse.answers import Answers
 from gatehouse.call import CallScope, current_scope
 from gatehouse.errors import GovernanceError, GovernanceUnavailable, UpstreamCutOff
+from gatehouse.gateway.body_shares import SENDER
 from gatehouse.middleware import GovernanceMiddleware
 from gatehouse.wire import Message, NoSlots, Receive, Scope, Send
 
@@ -299,6 +300,17 @@ async def test_a_management_request_reaches_the_app_as_it_came() -> None:
 
     sent, _ = await drive(app, path="/key/generate", body=b'{"models": ["a"]}')
     assert (sent[0]["status"], received) == (200, [b'{"models": ["a"]}'])
+
+
+async def test_a_route_of_our_own_is_told_who_sends_so_that_it_works_in_their_turns() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope.get(SENDER))
+        await answer(scope, receive, send)
+
+    await drive(app, path="/governance/v1/decide")
+    assert seen == ["address "]
 
 
 async def test_metrics_stay_closed_without_a_token() -> None:

@@ -42,6 +42,7 @@ from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.db.library import LibraryCall
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
+from gatehouse.gateway.body_shares import SENDER
 from gatehouse.gateway.edge import note_names
 from gatehouse.gateway.recorded_names import hide_names, names_in, renamed
 from gatehouse.library import Library
@@ -154,12 +155,14 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
         if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
         scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
+        scope.sender = request.scope.get(SENDER, scope.sender)
         fields = await _named(scope, _fields(scope, call_type, asked.body))
         deciding = library()
         token = current_scope.set(scope)
         try:
             async with _watched(request, scope):
                 key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
+                scope.sender = key_hash(key.api_key) or scope.sender
                 body = {**fields, "model": model_meant(key, model)}
                 data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
                 await hide_other_names(governance.names, scope, key, data)
@@ -217,7 +220,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 return bool(mine) and caller.get("key_hash") == mine
             return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
 
-        report = await _plain(said.report())
+        report = await _plain(said.report(), mine or user or "unnamed")
         taken = await library().report(said.call_id, is_theirs, report)
         if taken.first:
             await spending.add(key, taken.call, report)
@@ -226,11 +229,16 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
     return api
 
 
-async def _plain(report: Report) -> Report:
-    """The report with what stands for names in it that are more than names."""
+async def _plain(report: Report, caller: str) -> Report:
+    """The report with what stands for names in it that are more than names.
+
+    Args:
+        caller: whose turns at the scanner it takes.
+    """
     if governance.names is None:
         return report
-    hidden = await governance.names.hide(name for name in (report.model, report.error) if name)
+    said = (name for name in (report.model, report.error) if name)
+    hidden = await governance.names.hide(said, caller=caller)
     return replace(
         report, model=hidden.get(report.model or "", report.model), error=hidden.get(report.error or "", report.error)
     )
