@@ -24,6 +24,11 @@ ANTHROPIC = {"type": "url", "name": "tickets", "url": "https://mcp.example.com/s
         ({"tools": [{"type": "namespace", "name": "n", "tools": [SERVER]}]}, "tools[0].tools[0].server_url"),
         ({"tools": [SERVER | {"server_url": ["https://mcp.example.com"]}]}, "tools[0].server_url"),
         ({"tools": [SERVER | {"server_url": "litellm_proxy/mcp/tickets"}]}, "tools[0].server_url"),
+        ({"input": ["x", {"type": "additional_tools", "tools": [SERVER]}]}, "input[1].tools[0].server_url"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_addition", "tool": SERVER}]}]},
+            "messages[0].content[0].tool.server_url",
+        ),
         ({"mcp_servers": [ANTHROPIC]}, "mcp_servers[0]"),
         ({"mcp_servers": ["https://mcp.example.com"]}, "mcp_servers[0]"),
         ({"mcp_servers": {"url": "https://mcp.example.com"}}, "mcp_servers"),
@@ -37,7 +42,15 @@ def test_no_server_is_allowed_as_shipped(body: dict[str, Any], field: str) -> No
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"tools": None}, {"tools": []}, {"mcp_servers": []}, {"tools": [{"type": "function", "name": "mcp"}]}]
+    "body",
+    [
+        {"input": "mcp", "messages": [1, {"content": "mcp", "tools": 1}]},
+        {},
+        {"tools": None},
+        {"tools": []},
+        {"mcp_servers": []},
+        {"tools": [{"type": "function", "name": "mcp"}]},
+    ],
 )
 def test_what_calls_no_server_passes(body: dict[str, Any]) -> None:
     check_servers(body, ())

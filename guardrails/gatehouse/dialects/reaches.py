@@ -57,7 +57,7 @@ def reaches(request: CanonicalRequest) -> tuple[str, ...]:
     for part in request.stored:
         for _, name in _ids(value_at(body, part.path), part.path) if part.what == FILE else ():
             found.update(f"link:{_host(link)}" for link in _links(name))
-    for _, tool in _tools(body):
+    for _, tool in _all_tools(body):
         kind = tool.get("type")
         if kind == "file_search":
             found.add("vector_store")
@@ -173,7 +173,7 @@ def check_servers(body: Mapping[str, Any], allowed: Iterable[str]) -> None:
 
 def _servers(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each server, with the field that names it."""
-    for where, tool in _tools(body):
+    for where, tool in _all_tools(body):
         named = [name for name in ("server_url", "connector_id") if tool.get(name) is not None]
         for name in named:
             yield f"{where}.{name}", tool[name]
@@ -185,6 +185,21 @@ def _servers(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"mcp_servers[{number}]", server.get("url") if isinstance(server, Mapping) else server
     elif servers is not None:
         yield "mcp_servers", None
+
+
+def _all_tools(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each tool with its place, those that come in the course of the conversation too."""
+    yield from _tools(body)
+    for name in ("input", "messages"):
+        items = body.get(name)
+        for number, item in enumerate(items if isinstance(items, list) else ()):
+            if not isinstance(item, Mapping):
+                continue
+            yield from _tools(item, f"{name}[{number}].")
+            parts = item.get("content")
+            for index, part in enumerate(parts if isinstance(parts, list) else ()):
+                if isinstance(part, Mapping) and isinstance(tool := part.get("tool"), Mapping):
+                    yield f"{name}[{number}].content[{index}].tool", tool
 
 
 def _tools(body: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
