@@ -19,6 +19,7 @@ from gatehouse.audit.reported import Report
 from gatehouse.call import Status, Usage
 from gatehouse.dialects.requested import MOST
 from gatehouse.errors import InvalidRequest
+from gatehouse.gateway.body_shares import SENDER
 from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.shapes.freejson import decode
 
@@ -147,7 +148,7 @@ async def read(request: Request, kind: type[_B], most_bytes: int) -> _B:
     except ClientDisconnect:
         raise InvalidRequest("body: it broke off. Send it again.") from None
     request.state.effort = effort(body)
-    return await OFFLOAD.run(request.state.effort, "unnamed", partial(_read, body, kind))
+    return await OFFLOAD.run(request.state.effort, request.scope.get(SENDER, "unnamed"), partial(_read, body, kind))
 
 
 def _read(body: bytearray, kind: type[_B]) -> _B:
