@@ -316,6 +316,10 @@ def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
         for kind, status in ((canaries.email, 200), (canaries.secret, 403)):
             runs = {"type": "code_interpreter", "container": kind("container")}
             ask(f"container {status}", "/v1/responses", {"model": "up-chat", "input": "hello", "tools": [runs]}, status)
+            few = {"x-gatehouse-max-tokens": "1"}  # refused before anything is scanned
+            runs = {"type": "code_interpreter", "container": kind("container over a limit")}
+            asked = {"model": "up-chat", "input": "hello", "tools": [runs]}
+            ask(f"limit {status}", "/v1/responses", asked, 413, **few)
             new = {canaries.email(f"name {status}"): {"file_id": kind("file id")}}
             ask(f"file {status}", chat, simple | new, 403)
         # Refused: by a screen, for the model, by LiteLLM, for a field, for a header.

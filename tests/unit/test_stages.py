@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from gatehouse import stages
+from gatehouse.call import Caller, GovernedCall
 from gatehouse.core.keys import DerivedKey
 from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
 from gatehouse.pii.config import Mode, PiiConfig
 from gatehouse.pii.findings import Finding, ScanFailed
 from gatehouse.policy.facts import Facts, RequestFacts
+from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
 from gatehouse.scanning.config import Scan
 from gatehouse.screens.hits import Hit
+
+AT = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def screens(**settings: Any) -> ScreensPolicy:
@@ -106,3 +112,13 @@ def test_an_id_in_which_something_was_found_is_a_keyed_hash_in_records(scan: Sca
     recorded = facts.renamed(hidden).recorded()["request"]["reaches"]
     assert recorded[1] == "file:file-1"
     assert recorded[0].startswith("file:hmac:" if is_hidden else "file:ada@")
+
+
+def test_of_a_request_whose_texts_nobody_has_scanned_no_id_is_a_fact() -> None:
+    body = {"model": "m", "input": "hello", "tools": [{"type": "shell", "file_ids": ["ada@example.com"]}]}
+    request = canonical_request("aresponses", body, CallerNames.of(body))
+    call = GovernedCall(UUID(int=0), AT, "/v1/responses", "aresponses", "m", stream=False, caller=Caller())
+    estimate = Estimate("m", 1, 1, None, None, None, "none")
+    scans = [Scan() for _ in request.scanned]
+    assert stages.facts_of(call, request, estimate, scans, AT).request.reaches == ("file:ada@example.com",)
+    assert stages.facts_of(call, request, estimate, None, AT).request.reaches == ("file",)
