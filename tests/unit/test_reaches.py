@@ -223,6 +223,18 @@ KEPT: list[tuple[str, dict[str, Any], str, str]] = [
     ("acompletion", chat(extra_body={"new": {"file_id": 1}}), "file:unknown", "extra_body.new.file_id"),
     ("acompletion", chat(extra_body={"new": {"uri": BUCKET}}), f"file:{BUCKET}", "extra_body.new.uri"),
     ("acompletion", chat(plugins=[{"file_id": "f"}]), "file:f", "plugins[0].file_id"),
+    (
+        "acompletion",
+        chat(tools=[{"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "projects/p/ragCorpora/1"}]}}}]),
+        "vector_store:projects/p/ragCorpora/1",
+        "tools[0].retrieval.vertexRagStore.ragResources[0].ragCorpus",
+    ),
+    (
+        "acompletion",
+        chat(tools=[{"retrieval": {"vertexAiSearch": {"engine": "projects/p/locations/l/engines/e"}}}]),
+        "vector_store:projects/p/locations/l/engines/e",
+        "tools[0].retrieval.vertexAiSearch.engine",
+    ),
     ("aembedding", {"input": ["hello", BUCKET]}, f"file:{BUCKET}", "input[1]"),
     ("aembedding", {"input": "files/abc-1"}, "file:files/abc-1", "input"),
     (
@@ -449,6 +461,7 @@ IN_CONTAINER = {"type": "container_file_citation", "container_id": "cntr_1", "fi
         ("acompletion", chat({"type": "text", "text": f"copy {BUCKET}"}, documents=[{"file_id": "f", "text": "t"}])),
         ("acompletion", chat(generation_config={"response_schema": {"properties": {"file_id": {"type": "string"}}}})),
         ("acompletion", chat(metadata={"file_id": "f"})),
+        ("acompletion", chat(extra_body={"trace": {"datastore": "postgres", "path": "projects/p/readme"}})),
         ("acompletion", chat({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}})),
         ("aembedding", {"input": [f"copy {BUCKET}", "files/ are here", "hello"]}),
         ("aresponses", asked(client_metadata={"container": "c"})),

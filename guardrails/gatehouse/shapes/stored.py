@@ -28,8 +28,8 @@ _NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("file_id", "file_ids", "file_uri", "fileUri", "fileId", "fileIds"), FILE),
     **dict.fromkeys(
         # OpenAI's and Azure's, Google's, xAI's, Mistral's, Bedrock's
-        """vector_store_id vector_store_ids vectorStoreIds file_search_store_names fileSearchStoreNames datastore
-        dataStore rag_corpus ragCorpus collection_ids library_ids knowledgeBaseId""".split(),
+        """vector_store_id vector_store_ids vectorStoreIds file_search_store_names fileSearchStoreNames rag_corpus
+        ragCorpus collection_ids library_ids knowledgeBaseId""".split(),
         VECTOR_STORE,
     ),
     **dict.fromkeys(("container", "container_id"), CONTAINER),
@@ -44,6 +44,8 @@ _NAMES: Final[Mapping[str, str]] = {
 _IN_ACCOUNT: Final = re.compile(
     r"(?:gs|s3)://|https?://(?:[^/?#]*@)?generativelanguage\.googleapis\.com", re.ASCII | re.IGNORECASE
 )
+# Google's names for stores say by themselves what they are; the fields that they stand in are called as anything is.
+_GOOGLES_STORE: Final = re.compile(r"\s*projects/[^\s/]+/\S*(?:dataStores|engines|ragCorpora)/\S+\s*", re.ASCII)
 _LONGEST_ADDRESS: Final = 2_048
 
 
@@ -91,6 +93,8 @@ def _look(view: View, value: Any, path: Path) -> None:
             _look(view, inner, (*path, index))
     elif isinstance(value, str) and is_reference(value):
         _note(view, value, path, FILE)
+    elif isinstance(value, str) and _GOOGLES_STORE.fullmatch(value[:_LONGEST_ADDRESS]):
+        _note(view, value, path, VECTOR_STORE)
 
 
 def _note(view: View, value: Any, path: Path, what: str) -> None:
