@@ -29,6 +29,7 @@ from gatehouse.core.keys import Purpose
 from gatehouse.errors import SetupError
 from gatehouse.garbage import guard_contexts
 from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.forwarded import with_caller
 from gatehouse.gateway.labels import labels
 from gatehouse.gateway.recorded_names import RecordedNames
 from gatehouse.gateway.request_body import BodyReader
@@ -45,7 +46,13 @@ from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
 from gatehouse.proxy import listings
-from gatehouse.proxy.configured import caller_bounds, configured_headers, configured_tags, made_up_model
+from gatehouse.proxy.configured import (
+    believes_forwarded_addresses,
+    caller_bounds,
+    configured_headers,
+    configured_tags,
+    made_up_model,
+)
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.provider_answers import watch_answers
@@ -75,6 +82,11 @@ _TOO_LATE = (
 _HIDDEN = (
     "policy.yaml: audit.content keeps answers, but config.yaml's turn_off_message_logging hides them from callbacks. "
     "Set it to false there, which shows prompts and answers to LiteLLM's other callbacks too, or keep content: hash."
+)
+
+_NO_PROXY = (
+    "config.yaml: general_settings.use_x_forwarded_for has LiteLLM believe X-Forwarded-For, and no proxy is named that "
+    "may send it. Name your reverse proxies in FORWARDED_ALLOW_IPS in .env, or take the setting out."
 )
 
 _POLLED = (
@@ -125,6 +137,7 @@ class Gateway:
             slots=CallSlots,
             shown=labels(),
         )
+        self._app = with_caller(self._middleware, self._settings.trusted_proxies)
         watch_answers(self._settings.max_answer_bytes)
         keep_content_out()
         guard_contexts()
@@ -139,7 +152,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            await self._middleware(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         try:
             await self._start()
@@ -242,6 +255,8 @@ class Gateway:
             return ANSWERS_CACHED
         if proxy_server.polling_via_cache_enabled:
             return _POLLED
+        if believes_forwarded_addresses() and not self._settings.trusted_proxies.networks:
+            return _NO_PROXY
         try:  # again, for LiteLLM has put config.yaml's providers in the place of all
             initialize_plugins(strict=True)
         except PluginError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gatehouse.core.keys import InstallationKeys
+from gatehouse.core.proxies import TrustedProxies
 from gatehouse.errors import SetupError
 from gatehouse.home import find_home
 from gatehouse.policy.load import LoadedPolicy, load_policy
@@ -42,6 +43,7 @@ class Settings:
     scanners: int
     max_body_bytes: int
     max_answer_bytes: int
+    trusted_proxies: TrustedProxies
 
     @property
     def keys(self) -> InstallationKeys:
@@ -96,6 +98,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         scanners=_number(environ, "GATEHOUSE_SCANNERS", 2, int),
         max_body_bytes=_number(environ, "GATEHOUSE_MAX_BODY_BYTES", 33_554_432, int),
         max_answer_bytes=_number(environ, "GATEHOUSE_MAX_ANSWER_BYTES", 64 * 1024 * 1024, int),
+        trusted_proxies=TrustedProxies.parse(environ.get("FORWARDED_ALLOW_IPS") or ""),
     )
 
 

@@ -55,3 +55,6 @@ def test_settings_name_the_variable_that_is_wrong(tmp_path: Path) -> None:
         load_settings(home | {"DATABASE_URL": "postgresql://", "REDIS_PORT": "x"})
     with pytest.raises(SetupError, match="SERVER_ROOT_PATH"):
         load_settings(home | {"DATABASE_URL": "postgresql://", "SERVER_ROOT_PATH": "/proxy"})
+    with pytest.raises(SetupError, match="FORWARDED_ALLOW_IPS"):
+        load_settings(home | {"DATABASE_URL": "postgresql://", "FORWARDED_ALLOW_IPS": "*"})
+    assert load_settings(home | {"DATABASE_URL": "postgresql://"}).trusted_proxies.networks == ()

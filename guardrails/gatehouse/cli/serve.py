@@ -73,6 +73,7 @@ def serve(
             loop="uvloop",
             http=BoundedHttpProtocol,
             access_log=False,
+            proxy_headers=False,  # `gateway.forwarded` reads them: uvicorn believes whoever connects from this machine
             log_config=None,
             timeout_graceful_shutdown=10,
             server_header=False,

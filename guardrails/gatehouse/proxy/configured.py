@@ -102,13 +102,18 @@ def configured_headers() -> ConfiguredHeaders:
     names = [
         settings.get(_USER),
         *(each.get("header_name") for each in mappings or [] if isinstance(each, dict)),
-        "x-forwarded-for" if settings.get("use_x_forwarded_for") is True else None,
+        "x-forwarded-for" if believes_forwarded_addresses() else None,
     ]
     key = settings.get(_KEY)
     return ConfiguredHeaders(
         key.lower().encode() if isinstance(key, str) else None,
         frozenset(name.lower().encode() for name in names if isinstance(name, str)),
     )
+
+
+def believes_forwarded_addresses() -> bool:
+    """Whether config.yaml has LiteLLM take callers' addresses from `X-Forwarded-For`."""
+    return (proxy_server.general_settings or {}).get("use_x_forwarded_for") is True
 
 
 def configured_tags() -> frozenset[str]:
