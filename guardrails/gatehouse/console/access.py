@@ -124,15 +124,19 @@ class Doorkeeper:
             AccessDenied: too many attempts, or the form comes from elsewhere.
         """
         fields = await sent(request)
-        address, at = request.client.host if request.client else "", time.monotonic()
-        if not self._attempts.allowed(address, at):
+        attempt = self._attempts.begin(request.client.host if request.client else "", time.monotonic())
+        if attempt is None:
             raise TooManyAttempts
         key = fields.get("key", "").strip()
         key_hash = await _authenticated(request, key)
-        if key_hash is not None and await run_in_threadpool(self._person, key_hash) is not None:
-            return _sealer().seal(new_session(key_hash, time.time()))
-        self._attempts.failed(address, at)
-        return None
+        try:
+            if key_hash is None or await run_in_threadpool(self._person, key_hash) is None:
+                return None
+        except (SetupError, psycopg.Error, OSError):
+            self._attempts.forget(attempt)  # the database is away: it says nothing about the key
+            raise
+        self._attempts.forget(attempt)
+        return _sealer().seal(new_session(key_hash, time.time()))
 
     async def sign_out(self, visitor: Visitor) -> None:
         """End the session: its cookie opens nothing any more, on any gateway of this database."""
@@ -160,7 +164,7 @@ class TooManyAttempts(GovernanceError):
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "300"}
 
     def __init__(self) -> None:
-        super().__init__("Too many keys were refused from your address. Wait five minutes, then try again.")
+        super().__init__("Too many keys were refused lately. Wait five minutes, then try again.")
 
 
 class ConsoleRoute(APIRoute):
@@ -219,6 +223,7 @@ async def sent(request: Request) -> dict[str, str]:
 
 def with_cookie(request: Request, response: Response, cookie: str | None) -> Response:
     """The answer with the session's cookie, or without any when it is None."""
+    # Whoever sends that header makes their own cookie stricter, and nothing else of it: no proxy needs to be trusted.
     secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
     response.set_cookie(
         COOKIE,

@@ -8,12 +8,14 @@ of LiteLLM's tables at each request.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import secrets
 from collections import deque
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from nacl.exceptions import CryptoError
@@ -22,8 +24,11 @@ from nacl.secret import SecretBox
 LIFETIME_S: Final = 8 * 3600
 _COOKIE_CHARS: Final = 1_000
 _ATTEMPTS: Final = 10
+# Of all addresses together. A machine that is guessing may close the door for others, never open it.
+_ATTEMPTS_IN_ALL: Final = 100
 _WINDOW_S: Final = 300.0
-_ADDRESSES: Final = 10_000
+
+Attempt = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +86,37 @@ class Sealer:
 
 
 class Attempts:
-    """Keys that were refused lately, by the address that tried them."""
+    """Keys that were refused lately, by the network that tried them and in all, for addresses can be changed."""
 
     def __init__(self) -> None:
-        self._failed: dict[str, deque[float]] = {}
+        self._refused: deque[tuple[float, str]] = deque()
 
-    def allowed(self, address: str, at_s: float) -> bool:
-        """Whether this address may try another key now."""
-        failed = self._failed.get(address)
-        while failed and failed[0] <= at_s - _WINDOW_S:
-            failed.popleft()
-        return failed is None or len(failed) < _ATTEMPTS
+    def begin(self, address: str, at_s: float) -> Attempt | None:
+        """Let this address try a key, which counts as refused until it opens something; None where it has to wait."""
+        while self._refused and self._refused[0][0] <= at_s - _WINDOW_S:
+            self._refused.popleft()
+        network = _network_of(address)
+        own = sum(each == network for _, each in self._refused)
+        if own >= _ATTEMPTS or len(self._refused) >= _ATTEMPTS_IN_ALL:
+            return None
+        self._refused.append((at_s, network))
+        return at_s, network
 
-    def failed(self, address: str, at_s: float) -> None:
-        """Remember a refused key."""
-        if address not in self._failed and len(self._failed) >= _ADDRESSES:
-            self._failed.pop(next(iter(self._failed)))
-        self._failed.setdefault(address, deque(maxlen=_ATTEMPTS)).append(at_s)
+    def forget(self, attempt: Attempt) -> None:
+        """The key was right, or nobody could look."""
+        with contextlib.suppress(ValueError):  # it was so long ago
+            self._refused.remove(attempt)
+
+
+def _network_of(address: str) -> str:
+    """What one party has: an IPv4 address, or the 64 bits that an IPv6 network gives to each of its customers."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(IPv6Network((parsed.packed[:8] + bytes(8), 64)))
+    return str(parsed)
 
 
 def _derived(master_key: str, purpose: bytes) -> bytes:
