@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
@@ -18,10 +19,12 @@ from gatehouse.audit import keys
 from gatehouse.audit.capsule import Content
 from gatehouse.audit.export import read_json
 from gatehouse.audit.inspection import CallsReport, verify_ledger
+from gatehouse.audit.jsonl import FILE_NAME, encode
 from gatehouse.audit.verification import Finding
 from gatehouse.content import commitment, text_of
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import hidden
+from gatehouse.ledger.audit_log import LogReport
 
 from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY
 from tests.support.ledger import WrittenLedger
@@ -58,6 +61,7 @@ def environment(ledger: WrittenLedger | None, **more: str) -> dict[str, str]:
         environ["DATABASE_URL"] = ledger.url
         environ["GATEHOUSE_HOME"] = str(REPOSITORY)
         environ["GATEHOUSE_LEDGER_DIR"] = str(ledger.folder)
+        environ["GATEHOUSE_LOG_DIR"] = str(ledger.folder / "logs")
     return environ | more
 
 
@@ -76,7 +80,7 @@ def gatehouse(
 def findings(ledger: WrittenLedger) -> list[Finding]:
     found: list[Finding] = []
     for report in verify_ledger(ledger.url, ledger.folder / "checkpoints", ledger.keys().keyring):
-        if isinstance(report, CallsReport):
+        if isinstance(report, CallsReport | LogReport):
             found += report.findings
         elif report.finding is not None:
             found.append(report.finding)
@@ -105,6 +109,38 @@ def test_a_checkpoint_kept_outside_is_compared(sound: WrittenLedger, ledger: Wri
     ledger.write(1)
     said = gatehouse(ledger, "audit", "verify", "--checkpoint", kept, "--keyring", sound.keyring, code=1)
     assert "chain calls: BROKEN" in said
+
+
+def test_the_audit_log_is_compared_the_gateways_own_or_the_one_that_is_named(
+    sound: WrittenLedger, tmp_path: Path
+) -> None:
+    nowhere = f"{sound.folder / 'logs'}: No such file or directory"
+    assert f"audit log: not compared: {nowhere}" in gatehouse(sound, "audit", "verify")
+    report = json.loads(gatehouse(sound, "audit", "verify", "--json"))
+    assert report["verified"]
+    assert report["audit_log"]["not_compared"].startswith(nowhere)
+    told = {"timestamp": "2026-01-01T00:00:00+00:00", "event_type": "chat_completion_success"}
+    names = ("chain", "sequence", "hash", "signed_by")
+    query = f"select {', '.join(names)}, id::text from gatehouse.capsules order by chain, sequence"
+    lines = [
+        encode(told | {"data": {"call_id": call_id, "capsule": dict(zip(names, place, strict=True))}})
+        for *place, call_id in sound.query(query)
+    ]
+    right, wrong, cut = tmp_path / "right.jsonl", tmp_path / "wrong", tmp_path / "cut.gz"
+    right.write_bytes(b"".join(lines))
+    wrong.mkdir()
+    (wrong / FILE_NAME).write_bytes(lines[3].replace(b'"hash":"', b'"hash":"0'))
+    cut.write_bytes(gzip.compress(right.read_bytes())[:-9])
+    assert "audit log: 305 lines" in gatehouse(sound, "audit", "verify", "--jsonl", right)
+    assert "audit log: 20 lines" in gatehouse(sound, "audit", "verify", "--jsonl", right, "--chain", HOSTILE)
+    said = gatehouse(sound, "audit", "verify", "--jsonl", right, "--jsonl", wrong, code=1)
+    assert "audit log: BROKEN: record 3 " in said
+    assert "line of another record: 1 record is" in said
+    assert said.splitlines()[-1].startswith("not verified: ")
+    for options in (["--jsonl", tmp_path / "none"], ["--jsonl", cut]):
+        assert "error: " in gatehouse(sound, "audit", "verify", *options, code=2)
+    said = gatehouse(None, "audit", "verify", "--file", "-", "--keyring", sound.keyring, "--jsonl", right, code=2)
+    assert "--jsonl: the audit log is compared with the ledger itself" in said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ that is added later is covered, or this fails.
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,20 +22,22 @@ from typing import Any
 import psycopg
 import pytest
 from gatehouse.audit import keys
-from gatehouse.audit.inspection import CallsReport, verify_ledger
+from gatehouse.audit.inspection import verify_ledger
 from gatehouse.audit.keyring import read_keyring
 from gatehouse.audit.keys import Signer
 from gatehouse.audit.merkle import Frontier
 from gatehouse.audit.seal import Fault, SealedCapsule, seal
-from gatehouse.audit.verification import Finding, Problem
+from gatehouse.audit.verification import ChainReport, Finding, Problem
 from gatehouse.clock import now
 from gatehouse.db import capsules as db
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
+from tests.support.gateway import REPOSITORY, Gateway
 from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres
+from tests.support.redis_server import Redis
 
 SIZE = 48
 ROTATED_AT = 20
@@ -80,7 +88,7 @@ def found(ledger: WrittenLedger, *, folder: bool = True) -> Finding | None:
     """What the verification says first; calls against capsules are another matter."""
     directory = ledger.folder / ("checkpoints" if folder else "none")
     for report in verify_ledger(ledger.url, directory, read_keyring(ledger.keyring)):
-        if not isinstance(report, CallsReport) and report.finding is not None:
+        if isinstance(report, ChainReport) and report.finding is not None:
             return report.finding
     return None
 
@@ -321,3 +329,69 @@ def test_a_whole_chain_replaced_is_found(ledger: WrittenLedger, tmp_path: Path) 
         finding = found(ledger)
     assert finding is not None
     assert finding.problem == Fault.UNKNOWN_KEY
+
+
+def verified(gateway: Gateway, *options: str) -> tuple[int, str]:
+    """How `gatehouse audit verify` ends for that gateway's ledger, and what it says."""
+    environ = {
+        **os.environ,
+        "DATABASE_URL": gateway.database_url,
+        "GATEHOUSE_HOME": str(REPOSITORY),
+        "GATEHOUSE_LOG_DIR": str(gateway.folder / "logs"),
+        "GATEHOUSE_LEDGER_DIR": str(gateway.folder / "ledger"),
+    }
+    command = [Path(sys.executable).parent / "gatehouse", "audit", "verify", *options]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def call(gateway: Gateway) -> None:
+    with gateway.client() as client:
+        client.post("/v1/chat/completions", json={"model": "demo", "messages": [{"role": "user", "content": "Hello"}]})
+
+
+def test_the_newest_calls_are_missed_in_the_audit_log_where_no_checkpoint_covers_them_yet(
+    postgres: Postgres, redis_server: Redis
+) -> None:
+    """The database's owner erases them from every table, and makes the chain's end look as if it had always been so."""
+    gateway = Gateway(postgres.create_database(), redis_server.port).start()
+    try:
+        done = threading.Event()
+
+        def call_on() -> None:
+            while not done.is_set():
+                call(gateway)
+
+        with ThreadPoolExecutor(4) as callers:
+            try:
+                busy = [callers.submit(call_on) for _ in range(4)]
+                said = [verified(gateway) for _ in range(3)]
+            finally:
+                done.set()
+            for each in busy:
+                each.result()
+        assert [code for code, _ in said] == [0, 0, 0], said
+        gateway.wait_settled()
+        code, found = verified(gateway)
+        assert code == 0, found
+        assert f"audit log: {len(gateway.lines())} lines" in found.replace(",", "")
+
+        gateway.server.stop()
+        with psycopg.connect(gateway.database_url) as connection:
+            size = len(connection.execute("select from gatehouse.capsules").fetchall())
+            connection.execute("set session_replication_role = replica")
+            connection.execute("delete from gatehouse.checkpoints")
+            connection.execute(
+                "delete from gatehouse.calls c using gatehouse.capsules s where s.id = c.call_id and s.sequence >= %s",
+                (size - 2,),
+            )
+            cut(connection, size - 2)
+        # As if the gateway had not come to sign one over these two.
+        shutil.rmtree(gateway.folder / "ledger" / "checkpoints", ignore_errors=True)
+        code, found = verified(gateway)
+        assert code == 1, found
+        assert f"chain calls: {size - 2:,} records" in found
+        assert f"audit log: BROKEN: record {size - 2} " in found
+        assert f"{size - 2}-{size - 1}" in found
+    finally:
+        gateway.close()

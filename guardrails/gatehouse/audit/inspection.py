@@ -5,9 +5,11 @@ What a gateway writes while this reads is left out, never half seen: the folder 
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
@@ -20,6 +22,7 @@ from gatehouse.audit.verification import ChainReport, Finding, Note, Problem, Wa
 from gatehouse.audit.witness import LATEST, SUFFIX, WitnessFolder
 from gatehouse.db import capsules as db
 from gatehouse.errors import SetupError
+from gatehouse.ledger.audit_log import LogFile, LogReport, Records, compare
 
 _ORIGIN = origin_of("")
 
@@ -30,8 +33,11 @@ class Progress:
     def expect(self, records: int) -> None:
         """So many records will be read."""
 
-    def advance(self, records: int) -> None:
-        """So many more have verified."""
+    def expect_log(self, size: int) -> None:
+        """After the records, so many bytes of the audit log will be read."""
+
+    def advance(self, count: int) -> None:
+        """So many more have verified, or were read."""
 
 
 QUIET = Progress()
@@ -51,12 +57,15 @@ def verify_ledger(
     *,
     chain: str | None = None,
     given: Sequence[Note] = (),
+    log: Sequence[LogFile] | None = None,
     progress: Progress = QUIET,
-) -> Iterator[ChainReport | CallsReport]:
-    """Verify every chain, or one, against all that speaks of it; then, for every chain, calls against capsules.
+) -> Iterator[ChainReport | CallsReport | LogReport]:
+    """Verify every chain, or one, against all that speaks of it; then, for every chain, calls against capsules, and
+    the audit log against both.
 
     Args:
         given: checkpoints that somebody kept outside, as `read_note` reads them.
+        log: the audit log's files, opened before this is called; None where there are none to compare.
 
     Raises:
         SetupError: it cannot be read, or there is no such chain.
@@ -99,6 +108,11 @@ def verify_ledger(
             )
         if chain is None:
             yield _calls(connection)
+        if log is not None:
+            progress.expect_log(sum(os.fstat(each.file.fileno()).st_size for each in log))
+            records = Records(partial(db.recorded, connection), partial(db.recorded_by, connection))
+            own_keys = {epoch.name for epoch in keyring.epochs}
+            yield compare(log, records, own_keys, chain=chain, progress=progress.advance)
 
 
 def verify_export(

@@ -22,11 +22,12 @@ from gatehouse.errors import SetupError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a capsule lies, and its hash."""
+    """Where a capsule lies, its hash, and the key that signed it."""
 
     chain: str
     sequence: int
     hash: str
+    signed_by: str
 
 
 class Ledger:
@@ -57,7 +58,7 @@ class Ledger:
         places: dict[str, Place] = {}
         for chain in sorted(chains):  # in one order everywhere, so that no two writers wait for each other
             for capsule in await self._append(connection, chain, chains[chain], at):
-                places[capsule.id] = Place(chain, capsule.sequence, capsule.hash)
+                places[capsule.id] = Place(chain, capsule.sequence, capsule.hash, capsule.signed_by)
         metrics.capsules_sealed.inc(len(places))
         return places
 

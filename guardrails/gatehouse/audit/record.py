@@ -82,10 +82,12 @@ def line(
     }
 
 
-def with_capsule(line: dict[str, Any], chain: str, sequence: int, digest: str) -> dict[str, Any]:
-    """The audit line with the place of the call's capsule in the ledger."""
-    capsule = {"chain": chain, "sequence": sequence, "hash": digest}
-    return line | {"data": line["data"] | {"capsule": capsule}}
+def with_capsule(
+    line: dict[str, Any], gateway_id: UUID, chain: str, sequence: int, digest: str, signed_by: str
+) -> dict[str, Any]:
+    """The audit line with the place of the call's capsule in the ledger, and with the gateway that writes the line."""
+    capsule = {"chain": chain, "sequence": sequence, "hash": digest, "signed_by": signed_by}
+    return line | {"data": line["data"] | {"gateway": str(gateway_id), "capsule": capsule}}
 
 
 def bare(line: dict[str, Any]) -> dict[str, Any]:

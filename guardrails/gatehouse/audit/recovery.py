@@ -91,7 +91,7 @@ class Recovery:
             return []
         missing = await asyncio.to_thread(self._audit_log.missing, {row["call_id"] for row in rows})
         return [
-            row | {"record": record.with_capsule(row["record"], *row["capsule"])}
+            row | {"record": record.with_capsule(row["record"], self._me, *row["capsule"])}
             for row in rows
             if row["call_id"] in missing
         ]

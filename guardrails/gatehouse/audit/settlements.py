@@ -200,14 +200,16 @@ class SettlementWriter:
         if missing:
             for call_id, found in (await calls.settled_before(connection, owner, missing)).items():
                 sequences[call_id] = found.settle_seq
-                places[call_id] = Place(found.chain, found.sequence, found.hash)
+                places[call_id] = Place(found.chain, found.sequence, found.hash, found.signed_by)
         if owner != self._me:
             return  # the lines of the dead are found by `Recovery.unlogged`
         for settlement in batch:
             call_id = settlement.call_id
             if call_id in places:
                 place = places[call_id]
-                line = record.with_capsule(settlement.record, place.chain, place.sequence, place.hash)
+                line = record.with_capsule(
+                    settlement.record, self._me, place.chain, place.sequence, place.hash, place.signed_by
+                )
                 self._unlogged[call_id] = {"seq": sequences[call_id], "record": line}
             else:
                 log.warning("call %s was settled by another gateway, which took this one for dead", call_id)

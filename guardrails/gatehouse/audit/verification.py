@@ -29,6 +29,10 @@ class Problem(StrEnum):
     WRONG_HEAD = "wrong head"
     CALL_WITHOUT_CAPSULE = "call without a capsule"
     CAPSULE_WITHOUT_CALL = "capsule without a call"
+    LINE_WITHOUT_RECORD = "line without a record"
+    LINE_OF_ANOTHER_RECORD = "line of another record"
+    RECORD_WITHOUT_LINE = "record without a line"
+    MALFORMED_LINE = "malformed line"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from uuid import UUID
@@ -26,6 +26,7 @@ from gatehouse.cli.output import exit_2_if_not_checked, printable, write
 from gatehouse.cli.where import gateway_settings
 from gatehouse.db.capsules import reachable, reading
 from gatehouse.errors import SetupError
+from gatehouse.ledger.audit_log import LogFile, LogReport, opened
 
 audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove what was recorded.")
 app.add_typer(audit, name="audit")
@@ -48,17 +49,25 @@ def verify(
         str | None, typer.Option(help="An export instead of the ledger; `-` is standard input. Needs --keyring.")
     ] = None,
     first: Annotated[int, typer.Option("--from", min=0, help="The sequence that the export begins with.")] = 0,
+    jsonl: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of the audit log, or its folder, instead of the gateway's own; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
-    """Verify every record, every checkpoint and every chain's end. Exit code 0: verified, 1: broken, 2: not checked."""
+    """Verify every record, checkpoint and chain's end, and compare them with the audit log. Exit code 0: verified,
+    1: broken, 2: not checked."""
     begin = time.monotonic()
     chains: list[ChainReport] = []
     findings: list[Finding] = []
+    log: LogReport | None = None
     with exit_2_if_not_checked(), progress_bar() as bar:
         given = [read_note(path) for path in checkpoint or ()]
         if file is not None:
             if keyring is None:
                 raise SetupError("keyring: an export is verified with public keys. Name their file with --keyring.")
+            if jsonl:
+                raise SetupError("--jsonl: the audit log is compared with the ledger itself. Leave out --file.")
             with _opened(file) as opened:
                 chains.append(
                     verify_export(opened, read_keyring(keyring), chain=chain, given=given, first=first, progress=bar)
@@ -67,23 +76,27 @@ def verify(
             raise SetupError("--from: the ledger is verified from its first record. It is for exports.")
         else:
             settings = gateway_settings()
-            for report in verify_ledger(
-                settings.database_url,
-                settings.checkpoint_dir,
-                read_keyring(keyring or settings.key_dir / KEYRING_NAME),
-                chain=chain,
-                given=given,
-                progress=bar,
-            ):
-                if isinstance(report, CallsReport):
-                    findings += report.findings
-                else:
-                    chains.append(report)
-    ok = not findings and all(report.finding is None for report in chains)
+            with _audit_log(jsonl, settings.log_dir) as (files, log):
+                for report in verify_ledger(
+                    settings.database_url,
+                    settings.checkpoint_dir,
+                    read_keyring(keyring or settings.key_dir / KEYRING_NAME),
+                    chain=chain,
+                    given=given,
+                    log=files,
+                    progress=bar,
+                ):
+                    if isinstance(report, CallsReport):
+                        findings += report.findings
+                    elif isinstance(report, LogReport):
+                        log = report
+                    else:
+                        chains.append(report)
+    ok = not findings and not (log and log.findings) and all(report.finding is None for report in chains)
     if as_json:
-        typer.echo(json.dumps(report_document(ok, chains, findings), indent=2))
+        typer.echo(json.dumps(report_document(ok, chains, findings, log), indent=2))
     else:
-        for line in report_lines(ok, chains, findings, first, time.monotonic() - begin):
+        for line in report_lines(ok, chains, findings, first, time.monotonic() - begin, log):
             typer.echo(line)
     if not ok:
         raise typer.Exit(1)
@@ -170,6 +183,20 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def _audit_log(named: list[Path] | None, folder: Path) -> Iterator[tuple[list[LogFile], None] | tuple[None, LogReport]]:
+    """The files to compare, or why there are none: the gateway's own may be elsewhere, those that are named may not."""
+    with ExitStack() as stack:
+        try:
+            files = stack.enter_context(opened(named or [folder]))
+        except SetupError as error:
+            if named:
+                raise
+            yield None, LogReport(0, not_compared=str(error))
+            return
+        yield files, None
+
+
+@contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A progress bar on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
     if not sys.stderr.isatty():
@@ -179,26 +206,34 @@ def progress_bar() -> Iterator[Progress]:
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("verifying"),
+        progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None)
+        task = shown.add_task("verifying", total=None)
 
         class Bar(Progress):
             def expect(self, records: int) -> None:
                 shown.update(task, total=records)
 
-            def advance(self, records: int) -> None:
-                shown.advance(task, records)
+            def expect_log(self, size: int) -> None:
+                shown.reset(task, total=size, description="comparing the audit log, bytes")
+
+            def advance(self, count: int) -> None:
+                shown.advance(task, count)
 
         yield Bar()
 
 
 def report_lines(
-    ok: bool, chains: list[ChainReport], findings: list[Finding], first: int, seconds: float
+    ok: bool,
+    chains: list[ChainReport],
+    findings: list[Finding],
+    first: int,
+    seconds: float,
+    log: LogReport | None = None,
 ) -> Iterator[str]:
     """What a verification found, for a person."""
     for report in chains:
@@ -211,12 +246,23 @@ def report_lines(
         yield f"{name}: {report.records:,} records, {checkpoints}{head}"
     for finding in findings:
         yield f"calls: BROKEN: {printable(finding)}"
+    if log is not None:
+        for finding in log.findings:
+            yield f"audit log: BROKEN: {printable(finding)}"
+        if log.not_compared is not None:
+            yield f"audit log: not compared: {printable(log.not_compared)}"
+        elif not log.findings:
+            elsewhere = f"; {log.elsewhere:,} of an older ledger" if log.elsewhere else ""
+            lines = f"{log.lines:,} line{'' if log.lines == 1 else 's'}"
+            yield f"audit log: {lines}, each of a record with its hash{elsewhere}"
     total = f"{sum(report.records for report in chains):,} records in {seconds:.1f} s"
     trusted = f"; what came before record {first} is taken on trust" if first else ""
     yield f"verified: {total}{trusted}" if ok else f"not verified: {total} were right"
 
 
-def report_document(ok: bool, chains: list[ChainReport], findings: list[Finding]) -> dict[str, Any]:
+def report_document(
+    ok: bool, chains: list[ChainReport], findings: list[Finding], log: LogReport | None = None
+) -> dict[str, Any]:
     """What a verification found, for a program."""
 
     def of(finding: Finding) -> dict[str, Any]:
@@ -240,4 +286,12 @@ def report_document(ok: bool, chains: list[ChainReport], findings: list[Finding]
             for report in chains
         ],
         "findings": [of(finding) for finding in findings],
+        "audit_log": None
+        if log is None
+        else {
+            "lines": log.lines,
+            "of_an_older_ledger": log.elsewhere,
+            "not_compared": log.not_compared,
+            "findings": [of(finding) for finding in log.findings],
+        },
     }

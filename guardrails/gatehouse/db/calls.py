@@ -31,12 +31,13 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True)
 class SettledCall:
-    """A call that is settled already: its settle sequence, and its capsule's chain, sequence and hash."""
+    """A call that is settled already: its settle sequence, and its capsule's chain, sequence, hash and key."""
 
     settle_seq: int
     chain: str
     sequence: int
     hash: str
+    signed_by: str
 
 
 async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequence[Row]) -> None:
@@ -86,7 +87,7 @@ async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence
 async def settled_before(connection: Connection, gateway_id: UUID, call_ids: Sequence[str]) -> dict[str, SettledCall]:
     """Which of these calls this gateway has settled: a batch is said again when the answer to it was lost."""
     cursor = await connection.execute(
-        """select c.call_id::text, c.settle_seq, s.chain, s.sequence, s.hash
+        """select c.call_id::text, c.settle_seq, s.chain, s.sequence, s.hash, s.signed_by
              from gatehouse.calls c join gatehouse.capsules s on s.id = c.call_id
             where c.gateway_id = %s and c.settled_at is not null and c.call_id = any(%s::uuid[])""",
         (gateway_id, list(call_ids)),
@@ -159,7 +160,8 @@ async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list
            update gatehouse.calls c set gateway_id = %s, settle_seq = nextval('gatehouse.settle_seq')
              from ended, gatehouse.capsules s
             where c.gateway_id = ended.gateway_id and c.settle_seq > ended.logged_through and s.id = c.call_id
-           returning c.call_id::text, c.settle_seq, c.record, s.chain, s.sequence, s.hash""",
+           returning c.call_id::text, c.settle_seq, c.record,
+                     s.chain, s.sequence, s.hash, s.signed_by""",
         (log_id, me, me),
     )
     return [
@@ -167,9 +169,9 @@ async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list
             "call_id": call_id,
             "seq": seq,
             "record": record,
-            "capsule": (chain, sequence, digest),
+            "capsule": (chain, sequence, digest, signed_by),
         }
-        for call_id, seq, record, chain, sequence, digest in await cursor.fetchall()
+        for call_id, seq, record, chain, sequence, digest, signed_by in await cursor.fetchall()
     ]
 
 

@@ -7,7 +7,7 @@ than `BATCH` capsules are in memory, however long the chain is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,6 +52,23 @@ class StoredHead:
     hash: str | None
     signed_by: str | None
     frontier: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A record, and whose call it is of; nothing of it is verified.
+
+    Attributes:
+        gateway: who answers for the call and writes its line; None where there is no such call.
+        settled: where the call stands in the order in which that gateway writes its lines.
+    """
+
+    chain: str
+    sequence: int
+    id: str
+    hash: str
+    gateway: str | None
+    settled: int | None
 
 
 @contextmanager
@@ -196,6 +213,36 @@ def tree_nodes(connection: Connection, chain: str, nodes: Iterable[NodeId]) -> d
         if len(value) == HASH_SIZE:
             found[node] = value
     return found
+
+
+def recorded(connection: Connection, chain: str, sequences: Sequence[int]) -> list[Recorded]:
+    """The records of a chain at these sequences, as far as they are there."""
+    rows = connection.execute(
+        # A look into the index for each, whatever the planner thinks of the tables' size: `limit` keeps it from a join.
+        """select s.chain, s.sequence, s.id::text, s.hash, c.gateway_id::text, c.settle_seq
+             from unnest(%s::bigint[]) w(sequence)
+            cross join lateral (select * from gatehouse.capsules
+                                 where chain = %s and sequence = w.sequence limit 1) s
+             left join lateral (select * from gatehouse.calls where call_id = s.id limit 1) c on true""",
+        (list(sequences), chain),
+    )
+    return [Recorded(*row) for row in rows]
+
+
+def recorded_by(connection: Connection, gateway: str, after: int, before: int) -> Iterator[Recorded]:
+    """The records of a gateway's calls between two places of the order in which it settled them, in that order."""
+    while True:
+        rows = connection.execute(
+            """select s.chain, s.sequence, s.id::text, s.hash, c.gateway_id::text, c.settle_seq
+                 from gatehouse.calls c join gatehouse.capsules s on s.id = c.call_id
+                where c.gateway_id = %s and c.settled_at is not null and c.settle_seq > %s and c.settle_seq < %s
+                order by c.settle_seq limit 1000""",
+            (gateway, after, before),
+        ).fetchall()
+        yield from (Recorded(*row) for row in rows)
+        if not rows:
+            return
+        after = rows[-1][-1]
 
 
 def calls_without_capsule(connection: Connection) -> tuple[int, UUID | None]:
