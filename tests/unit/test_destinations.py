@@ -11,7 +11,7 @@ import pytest
 from gatehouse.call import Attempt, CallScope, current_attempt, current_scope
 from gatehouse.clock import monotonic, new_call_id, now
 from gatehouse.errors import EgressMismatch
-from gatehouse.proxy import provider_answers
+from gatehouse.proxy import destinations
 from gatehouse.proxy.destinations import Destination, destination, leads_away, misdirected
 from gatehouse.proxy.provider_answers import watched
 from litellm.types.utils import CredentialItem
@@ -137,7 +137,7 @@ async def test_a_key_that_changed_unseen_is_looked_up_again_before_a_call_is_sto
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = KNOWN | {"one": destination({"model": "openai/x", "api_base": "https://one.example", "api_key": OTHER})}
-    monkeypatch.setattr(provider_answers._destinations, "all", lambda anew=False: new if anew else KNOWN)
+    monkeypatch.setattr(destinations.deployed, "all", lambda anew=False: new if anew else KNOWN)
     assert (await send(Provider(), authorization=f"Bearer {OTHER}")).status_code == 200
 
 
@@ -155,7 +155,7 @@ def test_a_redirect_of_a_provider_stays_with_it(status: int, location: str, away
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempt]:
-    monkeypatch.setattr(provider_answers._destinations, "all", lambda anew=False: KNOWN)
+    monkeypatch.setattr(destinations.deployed, "all", lambda anew=False: KNOWN)
     scope = CallScope(new_call_id(), CHAT, now(), monotonic(), intent=True)
     attempt = Attempt("group", "one")
     scope.attempts.append(attempt)

@@ -1,9 +1,9 @@
 """Where the operator's deployments are, and with which credentials: what a request to a provider must keep to.
 
-It is compared in the transports of LiteLLM's HTTP clients, with the bytes about to leave. Promises: a credential that
-the operator configured goes to the hosts of its own deployments alone; a host whose credentials are all known gets one
-of them; what looks like a call of a provider's API goes to the deployment that was chosen. What cannot be known, as the
-address that a provider's own library works out, is not judged.
+It is compared where each library that LiteLLM uses sends a request (`provider_answers`, `ways_out`), with the bytes
+about to leave. Promises: a credential that the operator configured goes to the hosts of its own deployments alone; a
+host whose credentials are all known gets one of them; what looks like a call of a provider's API goes to the deployment
+that was chosen. What cannot be known, as the address that a provider's own library works out, is not judged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import litellm
 from litellm.proxy import proxy_server
 
 from gatehouse import metrics
-from gatehouse.call import CallScope
+from gatehouse.call import Attempt, CallScope
 from gatehouse.errors import EgressMismatch
 from gatehouse.proxy.configured import deployment_params
 
@@ -37,12 +38,13 @@ _HOMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "text-completion-openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com"),
     "anthropic": (("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"), "https://api.anthropic.com"),
     "gemini": (("GEMINI_API_BASE",), "https://generativelanguage.googleapis.com"),
+    "aiohttp_openai": ((), "https://api.openai.com"),
 }
 # Providers to whom LiteLLM sends the configured key as it is. Others exchange it for a token, or sign with it.
 _SEND_THEIR_KEY: Final = frozenset(
     """
     openai text-completion-openai azure anthropic gemini deepseek mistral groq xai together_ai openrouter perplexity
-    fireworks_ai hosted_vllm
+    fireworks_ai hosted_vllm aiohttp_openai
     """.split()
 )
 # How config.yaml refers to the environment.
@@ -201,7 +203,7 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
         owners = [each for each in known.values() if key in each.keys]
         if owners and all(each.origin is not None and each.origin != origin for each in owners):
             return "credential"
-    is_call = request.method == "POST" and request.url.path.endswith(_API_PATHS)
+    is_call = looks_like_call(request)
     own = known.get(chosen or "")
     if own is None:  # LiteLLM takes none, or makes one up, for an address or a key of the caller's
         return "host" if is_call else None
@@ -214,6 +216,11 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
     if all(each.complete for each in here) and any(key not in keys for key in _authorizing(request)):
         return "credential"
     return None
+
+
+def looks_like_call(request: httpx.Request) -> bool:
+    """Whether a request is what a provider's API is asked with, and not what LiteLLM does beside it."""
+    return request.method == "POST" and request.url.path.endswith(_API_PATHS)
 
 
 def leads_away(response: httpx.Response, request: httpx.Request, known: Mapping[str, Destination]) -> bool:
@@ -243,6 +250,33 @@ def _authorizing(request: httpx.Request) -> Iterator[str]:
         if value is None or (name == "authorization" and value.partition(" ")[0].lower() not in _SCHEMES):
             continue
         yield from _worth_guarding(_without_scheme(value))
+
+
+# Those of the router that LiteLLM has now.
+deployed: Final = Destinations()
+# Set while a request that was checked is on its way: a library below the one that checked it does not check it again.
+checked: ContextVar[bool] = ContextVar("gatehouse_request_checked", default=False)
+
+
+def check_destination(scope: CallScope, attempt: Attempt, request: httpx.Request) -> None:
+    """Compare where a request goes, and with which credential, with the deployment that the attempt is for.
+
+    Raises:
+        EgressMismatch: it may not go there.
+    """
+    place = misdirected(request, deployed.all(), attempt.deployment)
+    if place is not None and (place := misdirected(request, deployed.all(anew=True), attempt.deployment)) is not None:
+        raise stop(scope, place, "a request to a provider")
+
+
+def check_redirect(scope: CallScope, request: httpx.Request, response: httpx.Response) -> None:
+    """Keep a redirect with the provider that it came from.
+
+    Raises:
+        EgressMismatch: it leads to another host.
+    """
+    if leads_away(response, request, deployed.all()):
+        raise stop(scope, "host", "a redirect")
 
 
 def stop(scope: CallScope, place: str, where: str) -> EgressMismatch:

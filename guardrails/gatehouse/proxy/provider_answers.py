@@ -18,8 +18,8 @@ import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
 from gatehouse.call import Attempt, CallScope, current_attempt, current_scope
-from gatehouse.errors import AnswerTooLarge, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
-from gatehouse.proxy.destinations import Destinations, leads_away, misdirected, stop
+from gatehouse.errors import AnswerTooLarge, EgressMismatch, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
+from gatehouse.proxy.destinations import check_destination, check_redirect, checked
 from gatehouse.sse import EventStream, EventTooLarge
 
 Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
@@ -82,7 +82,6 @@ def watched(handle: Handle, max_bytes: int) -> Handle:
     return watching
 
 
-_destinations = Destinations()
 # OpenAI's clients number their attempts, and obey this header of an answer.
 _COUNT: Final = "x-stainless-retry-count"
 _SHOULD_RETRY: Final = "x-should-retry"
@@ -100,13 +99,20 @@ async def _sent(
     attempt = current_attempt.get()
     if attempt is None:  # of what LiteLLM does beside the call
         return await send()
-    known = _destinations.all()
-    place = misdirected(request, known, attempt.deployment)
-    if place is not None:
-        known = _destinations.all(anew=True)
-        place = misdirected(request, known, attempt.deployment)
-    if place is not None:
-        raise httpx.RemoteProtocolError(stop(scope, place, "a request to a provider").message, request=request)
+    try:
+        check_destination(scope, attempt, request)
+    except EgressMismatch as error:
+        raise httpx.RemoteProtocolError(error.message, request=request) from error
+    token = checked.set(True)
+    try:
+        return await _sent_once(scope, attempt, request, send)
+    finally:
+        checked.reset(token)
+
+
+async def _sent_once(
+    scope: CallScope, attempt: Attempt, request: httpx.Request, send: Callable[[], Awaitable[httpx.Response]]
+) -> httpx.Response:
     if request.method != "POST":
         return await send()
     key = _key(request)
@@ -122,9 +128,11 @@ async def _sent(
         raise
     if response.status_code >= 300:
         attempt.unanswered = billed
-    if leads_away(response, request, known):
+    try:
+        check_redirect(scope, request, response)
+    except EgressMismatch as error:
         await response.aclose()
-        raise httpx.RemoteProtocolError(stop(scope, "host", "a redirect").message, request=request)
+        raise httpx.RemoteProtocolError(error.message, request=request) from error
     if response.is_error and (count := request.headers.get(_COUNT, "")).isdecimal() and int(count) >= attempt.repeats:
         response.headers[_SHOULD_RETRY] = "false"
     return response
