@@ -56,6 +56,7 @@ from gatehouse.proxy.configured import (
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.provider_answers import watch_answers
+from gatehouse.proxy.ways_out import watch_ways_out
 from gatehouse.scanning.ahead import ScanAhead
 from gatehouse.settings import load_settings
 from gatehouse.wire import Message, Receive, Scope, Send
@@ -139,6 +140,7 @@ class Gateway:
         )
         self._app = with_caller(self._middleware, self._settings.trusted_proxies)
         watch_answers(self._settings.max_answer_bytes)
+        watch_ways_out()
         keep_content_out()
         guard_contexts()
         listings.close_to_keys()

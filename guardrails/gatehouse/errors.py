@@ -177,6 +177,15 @@ class EgressMismatch(GovernanceError):
     headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
 
 
+class Misconfigured(GovernanceError):
+    """What the operator configured cannot be governed; asked again, it would be the same."""
+
+    status = 500
+    code = "misconfigured"
+    kind = "api_error"
+    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
 class PlaceholdersCollide(GovernanceError):
     """Two values of the request would have one placeholder, so one could come back as the other; it stays so."""
 

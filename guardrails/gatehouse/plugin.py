@@ -46,6 +46,7 @@ from gatehouse.errors import (
     GovernanceError,
     GovernanceUnavailable,
     InvalidRequest,
+    Misconfigured,
     ModelNotFound,
     ProviderFailed,
     UngovernedRoute,
@@ -325,8 +326,9 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
 
     Raises:
         EgressMismatch: they differ.
+        Misconfigured: an earlier attempt would have left in a way that is closed.
     """
-    if isinstance(scope.refusal, EgressMismatch):
+    if isinstance(scope.refusal, EgressMismatch | Misconfigured):
         raise scope.refusal
     info = kwargs.get("model_info")
     configured = deployment_params(info.get("id")) if isinstance(info, dict) else None
