@@ -176,6 +176,8 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", chat(model="up-own")),
     ("/v1/responses", {"model": "up-chat", "input": f"Write to {MAIL}", "stream": True}),
     ("/v1/responses", {"model": "up-claude", "input": "Hello you"}),
+    ("/v1/chat/completions", {"model": "up-aiohttp", "messages": [{"role": "user", "content": f"Write to {MAIL}"}]}),
+    ("/v1/embeddings", {"model": "up-sagemaker", "input": ["a b", MAIL]}),
 ]  # fmt: skip
 _POLICY = """
 version: 1
@@ -194,6 +196,11 @@ def started(
     elsewhere: dict[str, str] | None = None,
 ) -> Gateway:
     path = config_with_upstream(upstream.url, folder)
+    signs = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "an-example", "aws_region_name": "us-east-1"}
+    signs["model"] = "sagemaker/endpoint"
+    # It is nowhere, for what shares an address with a provider of this kind may have another key.
+    from_thread: dict[str, Any] = {"model": "nlp_cloud/x", "api_key": HOME_KEY[::-1], "api_base": "http://127.0.0.1:9"}
+    from_thread["drop_params"] = True
     config = yaml.safe_load(path.read_text())
     for name, model in BRIDGED.items():
         provider = {"model": model, "api_base": upstream.url, "api_key": "sk-upstream"}
@@ -204,6 +211,10 @@ def started(
         {"model_name": "up-own", "litellm_params": {**provider, **OWN}},
         # Its address is the provider's own.
         {"model_name": "up-home", "litellm_params": {"model": "openai/gpt-4o", "api_key": HOME_KEY}},
+        # LiteLLM does not send these with its own HTTP clients, and the last ones from other threads.
+        {"model_name": "up-aiohttp", "litellm_params": {**provider, "model": "aiohttp_openai/gpt-4o"}},
+        {"model_name": "up-sagemaker", "litellm_params": signs},
+        {"model_name": "up-thread", "litellm_params": from_thread},
         {"model_name": "up-stored", "litellm_params": {"model": "openai/gpt-4o", "litellm_credential_name": "stored"}},
     ]
     config["credential_list"] = [{"credential_name": "stored", "credential_values": provider, "credential_info": {}}]
@@ -218,6 +229,7 @@ def started(
         "PYTHONPATH": str(REPOSITORY),
         "OPENAI_BASE_URL": upstream.url,
         "OPENAI_API_KEY": HOME_KEY,
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": upstream.url,
         **(elsewhere or {}),
     }
     server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy, environ=environ)
@@ -414,6 +426,8 @@ MISDIRECTED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "its bridge": ("credential", "/v1/messages", "up-chat", {"api_base": ""}),
     "another host, its own key": ("host", "/v1/chat/completions", "up-chat", {"api_base": "", "api_key": SECRET}),
     "in Anthropic's words": ("host", "/v1/messages", "up-claude", {"api_base": "", "api_key": SECRET}),
+    "by another library": ("host", "/v1/chat/completions", "up-aiohttp", {"api_base": "", "api_key": SECRET}),
+    "from another thread": ("credential", "/v1/chat/completions", "up-thread", {"api_base": "", "messages": HELLO}),
 }
 
 
@@ -435,7 +449,7 @@ def test_nothing_goes_to_another_host_or_with_another_credential(
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])
-@pytest.mark.parametrize("model", ["up-chat", "up-claude"])
+@pytest.mark.parametrize("model", ["up-chat", "up-claude", "up-aiohttp"])
 def test_a_provider_cannot_send_a_call_elsewhere(
     guarded: Gateway, upstream: Upstream, elsewhere: Upstream, model: str, status: int
 ) -> None:

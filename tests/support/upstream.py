@@ -354,6 +354,8 @@ def _answer_to(path: str, text: str) -> dict[str, Any]:
     if path.endswith("/embeddings"):
         vector = {"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}
         return {"object": "list", "model": "up", "data": [vector], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    if path.endswith("/invocations"):  # as SageMaker answers
+        return {"embedding": [[0.1, 0.2]]}
     if path.endswith("/moderations"):
         return {"id": "mod1", "model": "up", "results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
     if path.endswith("/images/generations"):
