@@ -60,8 +60,6 @@ GET /agent/daily/activity/aggregated/search
 GET /agent/daily/activity/export
 GET /alerting/settings
 GET /api/plugins
-GET /audit
-GET /audit/{id}
 POST /budget/delete
 POST /budget/info
 GET /budget/list
@@ -99,8 +97,6 @@ POST /customer/unblock
 POST /customer/update
 GET /docs
 GET /docs/oauth2-redirect
-GET,PATCH /email/event_settings
-POST /email/event_settings/reset
 POST /end_user/block
 GET /end_user/daily/activity
 GET /end_user/daily/activity/aggregated
@@ -246,11 +242,6 @@ GET /policies/{policy_id}
 GET /policies/{policy_id}/resolved-guardrails
 GET /policy/list
 GET /policy/templates
-DELETE /project/delete
-GET /project/info
-GET /project/list
-POST /project/new
-POST /project/update
 GET /prompts/list
 GET /provider/budgets
 GET /public/agent_hub
@@ -271,7 +262,6 @@ GET /public/v1/model_hub
 GET /public/v1/model_hub/{facet}
 GET /redoc
 POST /reload/model_cost_map
-GET /robots.txt
 GET /router/fields
 GET /router/settings
 GET /routes
@@ -359,7 +349,6 @@ PATCH /update/ui_theme_settings
 PATCH /update/user_banner
 POST /upload/logo
 GET /user/available_roles
-GET /user/available_users
 POST /user/bulk_update
 GET /user/daily/activity
 GET /user/daily/activity/aggregated
@@ -531,7 +520,6 @@ GET /jwt/key/mapping/list
 POST /jwt/key/mapping/new
 POST /jwt/key/mapping/update
 POST /lazy/warm/{name}
-GET,POST /liteadmin/slack/connect/{token}
 GET /memory-usage-in-mem-cache
 GET /memory-usage-in-mem-cache-items
 POST /moyai/connect/exchange
