@@ -45,7 +45,7 @@ from gatehouse.policy.holder import PolicyHolder
 from gatehouse.prices import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
-from gatehouse.proxy import listings
+from gatehouse.proxy import enterprise, listings
 from gatehouse.proxy.configured import (
     believes_forwarded_addresses,
     caller_bounds,
@@ -144,6 +144,7 @@ class Gateway:
         keep_content_out()
         guard_contexts()
         listings.close_to_keys()
+        enterprise.stand_in()
         state = health.watch(self._settings, self._governance, lambda: self._recorder)
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))

@@ -92,6 +92,9 @@ def test_a_provider_that_fails_is_asked_as_often_as_is_configured(
         ("POST", "/v1/chat/%2e%2e/chat/completions"),
         ("POST", "/V1/chat/completions"),
         ("POST", "/a-route-of-the-next-release"),
+        # Of LiteLLM's proprietary package, which is not installed.
+        ("GET", "/audit"),
+        ("POST", "/project/new"),
     ],
 )
 def test_a_route_nobody_vouches_for_is_refused(
@@ -111,3 +114,13 @@ def test_management_routes_that_would_call_a_model_are_stopped_at_the_last_look(
     with upstream_gateway.client() as client:
         assert client.post("/key/health", json={}).status_code == 403
     assert upstream.requests == []
+
+
+def test_a_response_in_the_background_is_answered_as_the_provider_answers(
+    upstream_gateway: Gateway, upstream: Upstream
+) -> None:
+    """LiteLLM wants a class of its proprietary package there, once the provider has begun."""
+    with upstream_gateway.client() as client:
+        answer = client.post("/v1/responses", json={"model": "up-chat", "input": "hello", "background": True})
+    assert (answer.status_code, answer.json()["status"]) == (200, "queued"), answer.text
+    assert len(upstream.requests) == 1

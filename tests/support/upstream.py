@@ -162,7 +162,9 @@ class Upstream:
                 events = _broken(events, self.breaks)
             return StreamingResponse(self._paced(events), media_type="text/event-stream")
         if is_response:
-            answer = _response_object("completed", [item for item, _ in self._output(asked, pieces)])
+            waits = asked.get("background") is True  # its answer would be fetched later
+            output = [] if waits else [item for item, _ in self._output(asked, pieces)]
+            answer = _response_object("queued" if waits else "completed", output)
         else:
             answer = _answer_to(path, "".join(pieces))
         if self.tool is not None and path.endswith("/chat/completions"):
