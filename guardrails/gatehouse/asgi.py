@@ -264,6 +264,8 @@ class Gateway:
             initialize_plugins(strict=True)
         except PluginError as error:
             return str(error)
+        if missing := enterprise.unmet(proxy_server.proxy_config.config):
+            return missing
         if late := changes_after(governance):
             return _TOO_LATE.format(late)
         if self._governance.current.policy.audit.content != "hash" and litellm.turn_off_message_logging:
