@@ -43,7 +43,7 @@ lint_shell() { .venv/bin/shellcheck -x setup.sh test.sh .ci/run scripts/*.sh pri
 
 check_engine() (
   # The Node that the gateway would use; `node --run` stands for npm, whose script in the wheel does not start.
-  node=$(.venv/bin/python -c 'from gatehouse.db.node import find_node; print(find_node().executable)') || exit
+  node=$(.venv/bin/python -c 'from gatehouse.storage.node import find_node; print(find_node().executable)') || exit
   PATH=$(dirname "$node"):$PATH
   cd prisma-engine && node --run typecheck && node --run test
 )

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 from bench import report
 from bench.gateways import BARE, OURS, PIP, Variant, make_key, start_gateways

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gatehouse.pages import use_huge_pages
+from gatehouse.gateway.huge_pages import use_huge_pages
 
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)  # as gatehouse.asgi sets them, which cannot be imported without its plugin
 

@@ -18,20 +18,20 @@ from typing import Any
 from unittest.mock import MagicMock
 
 from gatehouse.approvals.gate import Gate
-from gatehouse.audit.capsule import ContentMode
-from gatehouse.call import Caller, CallScope, GovernedCall
-from gatehouse.clock import monotonic, new_call_id, now
+from gatehouse.capsule.document import ContentMode
+from gatehouse.core.call import Caller, CallScope, GovernedCall
+from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.deciding import Deciding
-from gatehouse.deployments import Deployments
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames
 from gatehouse.gateway import egress
 from gatehouse.gateway.request_body import json_object
-from gatehouse.governance import GovernanceHolder
-from gatehouse.kept import Kept
+from gatehouse.pipeline.admission import Deciding
+from gatehouse.pipeline.in_force import GovernanceHolder
+from gatehouse.pipeline.retention import Kept
 from gatehouse.policy.holder import PolicyHolder
-from gatehouse.prices import Prices
+from gatehouse.pricing.estimate import Prices
+from gatehouse.proxy.catalog import Deployments
 from gatehouse.proxy.control_fields import control_fields
 from litellm.llms.anthropic.pass_through.adapters.transformation import LiteLLMAnthropicMessagesAdapter
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from gatehouse.db.prisma_engine import engine_environment
+from gatehouse.storage.prisma_engine import engine_environment
 
 from bench.measure import Gateway
 from bench.processes import Process, wait_for_http

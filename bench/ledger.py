@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from gatehouse.audit import keys
-from gatehouse.audit.export import export_json
-from gatehouse.audit.seal import SealedCapsule, seal
-from gatehouse.clock import new_call_id, now
-from gatehouse.db.schema import apply_migrations
+from gatehouse.capsule import keys
+from gatehouse.capsule.export import export_json
+from gatehouse.capsule.seal import SealedCapsule, seal
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.storage.schema import apply_migrations
 from qp_capsule.storage_pg import PostgresCapsuleStorage
 
 from bench import report

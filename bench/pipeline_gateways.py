@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
-from gatehouse.pii.config import DEFAULT_ENTITIES
+from gatehouse.guards.pii.config import DEFAULT_ENTITIES
 
 from bench import prompts
 from bench.gateways import BARE, OURS, Variant, make_key, start_gateways

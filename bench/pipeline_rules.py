@@ -6,7 +6,7 @@ import statistics
 import time
 from pathlib import Path
 
-from gatehouse.decision import Verdict
+from gatehouse.core.decision import Verdict
 from gatehouse.policy.facts import (
     AgentFacts,
     CallerFacts,

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from gatehouse.audit.capsule import Content, call_capsule
-from gatehouse.audit.settlement import decision_row, settlement
-from gatehouse.call import Outcome, Status, Usage
-from gatehouse.clock import new_call_id, now
-from gatehouse.decision import Decision, Verdict
+from gatehouse.capsule.document import Content, call_capsule
+from gatehouse.core.call import Outcome, Status, Usage
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.core.decision import Decision, Verdict
+from gatehouse.ledger.settlement import decision_row, settlement
 
 DECISION = Decision(Verdict.ALLOW, ("small-models-only", "office-hours"), "0" * 64)
 OUTCOME = Outcome(Status.SUCCESS, 200, "gpt-4o-mini", "openai", Usage(412, 87, 499), 0.000114, cache_hit=False)
@@ -54,9 +54,9 @@ def document(call_id: UUID, started_at: datetime) -> dict[str, Any]:
 
 async def ours(url: str, folder: Path) -> tuple[Store, Callable[[], Awaitable[None]]]:
     """The whole way of a call: its intent committed, then its capsule sealed, stored and logged."""
-    from gatehouse.audit.jsonl import AuditLog
-    from gatehouse.audit.keys import KeyFolder
-    from gatehouse.audit.recorder import Recorder
+    from gatehouse.capsule.keys import KeyFolder
+    from gatehouse.ledger.audit_log import AuditLog
+    from gatehouse.ledger.recorder import Recorder
 
     recorder = Recorder(url, AuditLog(folder / "logs"), KeyFolder(folder / "keys"), folder / "spool")
     await recorder.start()

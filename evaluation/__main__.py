@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 # Each is a module of this package with `main(argv)`, which prints and returns the exit code.
 EVALUATIONS = {

@@ -15,9 +15,9 @@ from statistics import median
 from time import process_time
 
 import yaml
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import Finding
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.engine import Engine
 
 from evaluation.pii_values import NAMES, PERSONAL, Sample, Values
 

@@ -14,8 +14,8 @@ from time import process_time
 from typing import Any
 
 import yaml
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
 
 from evaluation.disguises import DISGUISES
 from evaluation.scores import Score, score_table

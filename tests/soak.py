@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-from gatehouse.audit import keys
-from gatehouse.audit.seal import SealedCapsule, verify_chain
+from gatehouse.capsule import keys
+from gatehouse.capsule.seal import SealedCapsule, verify_chain
 
 from tests.support.gateway import MASTER_KEY, Gateway, config_with_upstream
 from tests.support.load import Result, call_many

@@ -16,33 +16,38 @@ import litellm
 from litellm.proxy import proxy_server
 from litellm.proxy.proxy_server import app as litellm_app
 
-from gatehouse import metrics
 from gatehouse.api import approvals, audit, decide, estimate, health
+from gatehouse.approvals.audit_entries import Journal
 from gatehouse.approvals.gate import Gate
-from gatehouse.approvals.journal import Journal
-from gatehouse.audit.checkpoints import Checkpointer
-from gatehouse.audit.jsonl import AuditLog
-from gatehouse.audit.keys import KeyFolder
-from gatehouse.audit.recorder import Recorder
+from gatehouse.capsule.keys import KeyFolder
 from gatehouse.console import router as console
+from gatehouse.core import metrics
+from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import Purpose
-from gatehouse.errors import SetupError
-from gatehouse.garbage import guard_contexts
+from gatehouse.core.settings import load_settings
+from gatehouse.gateway.connection import Message, Receive, Scope, Send
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.forwarded import with_caller
+from gatehouse.gateway.gc_guard import guard_contexts
+from gatehouse.gateway.hooks import ANSWERS_CACHED, governance
 from gatehouse.gateway.labels import labels
-from gatehouse.gateway.recorded_names import RecordedNames
+from gatehouse.gateway.log_filter import keep_content_out
+from gatehouse.gateway.middleware import GovernanceMiddleware
+from gatehouse.gateway.notification_senders import addresses
+from gatehouse.gateway.prescan import ScanAhead
+from gatehouse.gateway.provider_answers import watch_answers
 from gatehouse.gateway.request_body import BodyReader
-from gatehouse.governance import Governance, GovernanceHolder
-from gatehouse.library import Library
-from gatehouse.litellm_logs import keep_content_out
-from gatehouse.middleware import GovernanceMiddleware
-from gatehouse.notifications.addresses import addresses
+from gatehouse.gateway.ways_out import watch_ways_out
+from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.checkpointer import Checkpointer
+from gatehouse.ledger.recorder import Recorder
 from gatehouse.notifications.dispatcher import Dispatcher
-from gatehouse.pipeline import Pipeline
-from gatehouse.plugin import ANSWERS_CACHED, governance
+from gatehouse.pipeline.in_force import Governance, GovernanceHolder
+from gatehouse.pipeline.library_mode import Library
+from gatehouse.pipeline.pipeline import Pipeline
+from gatehouse.pipeline.recorded_names import RecordedNames
 from gatehouse.policy.holder import PolicyHolder
-from gatehouse.prices import Prices
+from gatehouse.pricing.estimate import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
 from gatehouse.proxy import enterprise, listings
@@ -55,11 +60,6 @@ from gatehouse.proxy.configured import (
 )
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
-from gatehouse.proxy.provider_answers import watch_answers
-from gatehouse.proxy.ways_out import watch_ways_out
-from gatehouse.scanning.ahead import ScanAhead
-from gatehouse.settings import load_settings
-from gatehouse.wire import Message, Receive, Scope, Send
 
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
 # it run less often (docs/performance.md has what this is worth).

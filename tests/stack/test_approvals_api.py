@@ -23,12 +23,12 @@ import httpx
 import psycopg
 import pytest
 import schemathesis
+from gatehouse.approvals import store as db
 from gatehouse.approvals.binding import bind
+from gatehouse.approvals.model import Approval, NewApproval, Voter
 from gatehouse.approvals.review_copy import seal
-from gatehouse.approvals.values import Approval, NewApproval, Voter
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.db import approvals as db
-from gatehouse.db.connection import connect
+from gatehouse.storage.connection import connect
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance

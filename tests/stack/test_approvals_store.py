@@ -12,16 +12,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from gatehouse.approvals import queries
+from gatehouse.approvals import store as db
 from gatehouse.approvals import waiting as waiting_module
 from gatehouse.approvals.binding import edited_digest
+from gatehouse.approvals.model import Approval, Edit, NewApproval, State, Voter
 from gatehouse.approvals.review_copy import ReviewCopy
-from gatehouse.approvals.values import Approval, Edit, NewApproval, State, Voter
 from gatehouse.approvals.waiting import Waiting
-from gatehouse.db import approvals as db
-from gatehouse.db import approvals_read, roles, schema
-from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
-from gatehouse.errors import (
+from gatehouse.core.errors import (
     AccessDenied,
     ApprovalExpired,
     ApprovalMismatch,
@@ -33,6 +31,9 @@ from gatehouse.errors import (
     NotFound,
     TooManyRequests,
 )
+from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage import roles, schema
+from gatehouse.storage.connection import connect
 
 from tests.support.postgres import Postgres
 
@@ -103,9 +104,7 @@ async def approved(connection: Connection, **changes: Any) -> Approval:
 
 
 async def events(connection: Connection, approval: Approval) -> list[tuple[str, str, str | None]]:
-    return [
-        (each.event, each.state.value, each.user_id) for each in await approvals_read.history(connection, approval.id)
-    ]
+    return [(each.event, each.state.value, each.user_id) for each in await queries.history(connection, approval.id)]
 
 
 # One open approval for a request.
@@ -129,7 +128,7 @@ async def test_a_request_asked_of_many_gateways_at_once_opens_one_approval(url: 
         for digest in ("a" * 64, "b" * 64, "c" * 64):
             opened = await asyncio.gather(*(db.open_request(each, new(digest)) for each in connections))
             assert len({each.id for each in opened}) == 1
-        assert len(await approvals_read.list_(connections[0])) == 3
+        assert len(await queries.list_(connections[0])) == 3
 
 
 @pytest.mark.parametrize("ending", ["reject", "cancel", "expire", "consume"])
@@ -182,7 +181,7 @@ async def test_opening_using_and_ending_at_once_never_leaves_two_open(url: str) 
         assert used
         assert len(used) == len(set(used))
         assert sorted(used) == sorted(
-            each.id for each in await approvals_read.list_(connections[0], State.CONSUMED, limit=1000)
+            each.id for each in await queries.list_(connections[0], State.CONSUMED, limit=1000)
         )
 
 
@@ -268,7 +267,7 @@ async def test_a_vote_of_somebody_who_may_not_changes_nothing(
     for approve in (True, False):
         with pytest.raises(error):
             await db.vote(connection, asked.id, voter, approve=approve)
-    assert await approvals_read.get(connection, asked.id) == asked
+    assert await queries.get(connection, asked.id) == asked
     assert len(await events(connection, asked)) == 1
 
 
@@ -312,7 +311,7 @@ async def test_votes_at_the_same_moment_are_all_counted_and_none_too_many(url: s
             )
             assert sum(isinstance(each, Approval) for each in votes) == count
             assert sum(isinstance(each, Conflict) for each in votes) == 12 - count
-            after = await approvals_read.get(connections[0], asked.id)
+            after = await queries.get(connections[0], asked.id)
             assert (after.state, len({vote.user_id for vote in after.votes})) == (State.APPROVED, count)
             assert await db.consume(connections[0], asked.id, DIGEST, ADA)
 
@@ -334,7 +333,7 @@ async def test_there_is_nothing_to_decide_on_where_there_is_nothing(connection: 
         await db.vote(connection, uuid4(), GRACE, approve=True)
     with pytest.raises(NotFound):
         await db.cancel(connection, uuid4())
-    assert await approvals_read.get(connection, uuid4()) is None
+    assert await queries.get(connection, uuid4()) is None
 
 
 # The table.
@@ -346,18 +345,18 @@ async def test_what_is_over_reads_as_expired_before_anybody_wrote_it_down(connec
     staying = await db.open_request(connection, new("c" * 64))
     await asyncio.sleep(1.05)
     expired = [other.id, one.id]
-    assert [each.id for each in await approvals_read.list_(connection, State.EXPIRED)] == expired
-    assert [each.id for each in await approvals_read.list_(connection, State.REQUESTED)] == [staying.id]
+    assert [each.id for each in await queries.list_(connection, State.EXPIRED)] == expired
+    assert [each.id for each in await queries.list_(connection, State.REQUESTED)] == [staying.id]
     assert await db.expire_due(connection) == 2
     assert await db.expire_due(connection) == 0
-    assert [each.id for each in await approvals_read.list_(connection, State.EXPIRED)] == expired
+    assert [each.id for each in await queries.list_(connection, State.EXPIRED)] == expired
     assert (await events(connection, one))[-1] == ("expire", "expired", None)
 
 
 async def test_the_list_is_read_in_pages(connection: Connection) -> None:
     ids = [(await db.open_request(connection, new(f"{n:064}"))).id for n in range(7)]
     seen: list[UUID] = []
-    while page := await approvals_read.list_(connection, State.REQUESTED, limit=3, before=seen[-1] if seen else None):
+    while page := await queries.list_(connection, State.REQUESTED, limit=3, before=seen[-1] if seen else None):
         seen += [each.id for each in page]
     assert seen == sorted(ids, reverse=True)
 
@@ -365,7 +364,7 @@ async def test_the_list_is_read_in_pages(connection: Connection) -> None:
 async def test_a_reviewer_sees_the_summary_and_a_waiter_does_not_carry_it(connection: Connection, url: str) -> None:
     asked = await db.open_request(connection, new(summary={"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}))
     assert (
-        (await approvals_read.list_(connection))[0].summary
+        (await queries.list_(connection))[0].summary
         == asked.summary
         == {"prompt": "Pay [PERSON_1] 10.", "cost_usd": 0.25}
     )
@@ -626,7 +625,7 @@ SUMMARY = {"max_tokens": 100, "max_output_tokens": 100}
 async def test_an_edit_replaces_the_approval_and_keeps_its_history(connection: Connection) -> None:
     asked = await db.open_request(connection, new(summary=SUMMARY))
     became = await db.vote(connection, asked.id, GRACE, approve=True, comment="Less.", edit=Edit("small", 10))
-    before = await approvals_read.get(connection, asked.id)
+    before = await queries.get(connection, asked.id)
     assert before is not None
     assert (before.state, before.replaced_by, before.votes) == (State.REPLACED, became.id, ())
     assert became.digest == edited_digest(DIGEST, Edit("small", 10)) != DIGEST
@@ -651,7 +650,7 @@ async def test_what_was_edited_admits_one_request_and_not_as_it_was_asked(connec
     # A caller who comes back finds what became of it, with its id and without.
     again = await db.open_request(connection, new())
     assert again == became
-    found = await approvals_read.latest(connection, asked.id)
+    found = await queries.latest(connection, asked.id)
     assert found is not None
     assert found[0] == became
     assert await db.consume(connection, became.id, became.digest, ADA)
@@ -694,7 +693,7 @@ async def test_an_edit_that_is_refused_changes_nothing(connection: Connection) -
             await db.vote(connection, asked.id, GRACE, approve=approve, edit=edit)
     with pytest.raises(AccessDenied):
         await db.vote(connection, asked.id, Voter("ada"), approve=True, edit=Edit("small"))
-    assert await approvals_read.get(connection, asked.id) == asked
+    assert await queries.get(connection, asked.id) == asked
 
 
 async def test_of_many_who_edit_at_once_one_does(url: str) -> None:
@@ -733,7 +732,7 @@ async def test_who_leaves_takes_back_what_was_edited(connection: Connection) -> 
     asked = await db.open_request(connection, new(summary=SUMMARY, approvers={"count": 2}))
     became = await db.vote(connection, asked.id, GRACE, approve=True, edit=Edit("small"))
     assert await db.abandon(connection, became.id, DIGEST, ADA)
-    over = await approvals_read.get(connection, became.id)
+    over = await queries.get(connection, became.id)
     assert over is not None
     assert over.state is State.CANCELLED
 
@@ -755,7 +754,7 @@ async def test_the_copy_of_a_request_is_erased_by_what_ends_its_approval(connect
     asked = await db.open_request(
         connection, new(copy=COPY, expires_in_s=0.05 if ending in ("expire", "late") else 600)
     )
-    assert await approvals_read.copy_of(connection, asked.id) == COPY
+    assert await queries.copy_of(connection, asked.id) == COPY
     match ending:
         case "reject":
             await db.vote(connection, asked.id, GRACE, approve=False)
@@ -765,7 +764,7 @@ async def test_the_copy_of_a_request_is_erased_by_what_ends_its_approval(connect
             assert await db.abandon(connection, asked.id, DIGEST, ADA)
         case "consume":
             await db.vote(connection, asked.id, GRACE, approve=True)
-            assert await approvals_read.copy_of(connection, asked.id) == COPY
+            assert await queries.copy_of(connection, asked.id) == COPY
             assert await db.consume(connection, asked.id, DIGEST, ADA)
         case "expire":
             await asyncio.sleep(0.1)
@@ -774,10 +773,10 @@ async def test_the_copy_of_a_request_is_erased_by_what_ends_its_approval(connect
             await asyncio.sleep(0.1)
             await db.open_request(connection, new(copy=COPY))
     assert (await copies(connection))[0] == (None, None, None, None)
-    assert await approvals_read.copy_of(connection, asked.id) is None
+    assert await queries.copy_of(connection, asked.id) is None
     if ending == "consume":  # its call was not sent: it is good again, and nobody is to decide on it any more
         assert await db.give_back(connection, asked.id)
-        assert await approvals_read.copy_of(connection, asked.id) is None
+        assert await queries.copy_of(connection, asked.id) is None
 
 
 async def test_the_copy_of_what_was_edited_goes_on_to_what_it_became(connection: Connection) -> None:
@@ -816,7 +815,7 @@ async def test_of_60_requests_at_once_through_many_gateways_as_many_open_as_may(
         answers = await asyncio.gather(*(ask(each, digests[n::20]) for n, each in enumerate(connections)))
         opened = [each for answer in answers for each in answer if isinstance(each, Approval)]
         assert len(opened) == 5
-        assert len(await approvals_read.list_(connections[0])) == 5
+        assert len(await queries.list_(connections[0])) == 5
         # The same again counts once, also asked of all gateways at once; another key has its own.
         again = await asyncio.gather(*(ask(each, [opened[0].digest]) for each in connections))
         assert {each.id for answer in again for each in answer if isinstance(each, Approval)} == {opened[0].id}

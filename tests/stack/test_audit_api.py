@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gatehouse.audit.checkpoint import Verifier, open_checkpoint, origin_of
-from gatehouse.audit.export import read_json
-from gatehouse.audit.keyring import Keyring, read_keyring
-from gatehouse.audit.seal import verify_chain
+from gatehouse.capsule.checkpoint import Verifier, open_checkpoint, origin_of
+from gatehouse.capsule.export import read_json
+from gatehouse.capsule.keyring import Keyring, read_keyring
+from gatehouse.capsule.seal import verify_chain
 
 from tests.support.gateway import Gateway
 from tests.support.process import wait_until

@@ -15,16 +15,16 @@ from typing import Any
 
 import psutil
 import pytest
-from gatehouse.audit import keys
-from gatehouse.audit.capsule import Content
-from gatehouse.audit.export import read_json
-from gatehouse.audit.inspection import CallsReport, verify_ledger
-from gatehouse.audit.jsonl import FILE_NAME, encode
-from gatehouse.audit.verification import Finding
-from gatehouse.content import commitment, text_of
+from gatehouse.capsule import keys
+from gatehouse.capsule.document import Content
+from gatehouse.capsule.export import read_json
+from gatehouse.capsule.verification import Finding
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import hidden
-from gatehouse.ledger.audit_log import LogReport
+from gatehouse.dialects.prompt import commitment, text_of
+from gatehouse.ledger.audit_log import FILE_NAME, encode
+from gatehouse.ledger.inspection import CallsReport, verify_ledger
+from gatehouse.ledger.log_comparison import LogReport
 
 from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY
 from tests.support.ledger import WrittenLedger
@@ -582,7 +582,7 @@ def test_a_rotation_is_between_two_records_whatever_is_written_meanwhile(ledger:
 _WRITE = """
 import sys, itertools
 from pathlib import Path
-from gatehouse.audit import keys
+from gatehouse.ledger import keys
 from tests.support.ledger import WrittenLedger
 keys.create = lambda *_: None
 ledger = WrittenLedger(sys.argv[1], Path(sys.argv[2]))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
-from gatehouse.audit.seal import verify_chain
-from gatehouse.errors import SetupError
-from gatehouse.loggers.capsules_postgres import PostgresStore
-from gatehouse.loggers.capsules_store import open_store
-from gatehouse.loggers.capsules_verify import sign_verified, verify_store
-from gatehouse.loggers.capsules_writer import Writer
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
+from gatehouse.capsule.seal import verify_chain
+from gatehouse.core.errors import SetupError
+from gatehouse.loggers.capsules.postgres import PostgresStore
+from gatehouse.loggers.capsules.store import open_store
+from gatehouse.loggers.capsules.verify import sign_verified, verify_store
+from gatehouse.loggers.capsules.writer import Writer
 
 from tests.support.capsule_files import capsule, reference_verifies_rows, stored
 from tests.support.postgres import Postgres
@@ -80,7 +80,7 @@ def test_whoever_changes_a_record_is_refused_or_found(url: str, tmp_path: Path) 
         connection.execute("update gatehouse_capsules.capsules set signed_by = 'x' where sequence = 3")
     (report,) = verify_store(PostgresStore(url, keys), keyring)
     assert str(report.finding).startswith("record 3 (")
-    from gatehouse.audit import keys as folder_of_keys
+    from gatehouse.capsule import keys as folder_of_keys
 
     with pytest.raises(SetupError, match="is not signed for"):
         sign_verified(PostgresStore(url, keys), folder_of_keys.load(keys), "chat")

@@ -11,8 +11,8 @@ from uuid import UUID
 import psycopg
 import pytest
 import yaml
-from gatehouse.content import commitment, text_of
-from gatehouse.db.salts import salt_of
+from gatehouse.dialects.prompt import commitment, text_of
+from gatehouse.ledger.store.salts import salt_of
 
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres

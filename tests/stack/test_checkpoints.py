@@ -15,15 +15,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from gatehouse import metrics
-from gatehouse.audit import checkpoints
-from gatehouse.audit.checkpoint import Checkpoint, Verifier, open_checkpoint, origin_of
-from gatehouse.audit.checkpoints import Checkpointer, Inconsistent, sign_now
-from gatehouse.audit.keys import KeyFolder
-from gatehouse.audit.merkle import consistency_nodes, consistency_proof, verify_consistency
-from gatehouse.audit.witness import WitnessFolder
-from gatehouse.db import capsules as db
-from gatehouse.errors import SetupError
+from gatehouse.capsule.checkpoint import Checkpoint, Verifier, open_checkpoint, origin_of
+from gatehouse.capsule.keys import KeyFolder
+from gatehouse.capsule.merkle import consistency_nodes, consistency_proof, verify_consistency
+from gatehouse.core import metrics
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger import checkpointer as checkpoints
+from gatehouse.ledger.checkpointer import Checkpointer, Inconsistent, sign_now
+from gatehouse.ledger.store import capsules as db
+from gatehouse.ledger.witness_folder import WitnessFolder
 
 from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres

@@ -19,11 +19,12 @@ import httpx
 import psycopg
 import pytest
 import schemathesis
-from gatehouse.approvals.values import Voter
-from gatehouse.clock import new_call_id, now
-from gatehouse.db import approvals, calls, library
-from gatehouse.db.connection import connect
-from gatehouse.db.schema import apply_migrations
+from gatehouse.approvals import store
+from gatehouse.approvals.model import Voter
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.ledger.store import calls, library_calls
+from gatehouse.storage.connection import connect
+from gatehouse.storage.schema import apply_migrations
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -250,7 +251,7 @@ def test_whom_litellm_refuses_is_refused_here(gateway: Gateway, why: str) -> Non
 def vote(gateway: Gateway, approval_id: str) -> None:
     async def cast() -> None:
         async with await connect(gateway.database_url) as connection:
-            await approvals.vote(connection, UUID(approval_id), Voter("grace"), approve=True)
+            await store.vote(connection, UUID(approval_id), Voter("grace"), approve=True)
 
     asyncio.run(cast())
 
@@ -463,24 +464,26 @@ def test_a_dead_gateways_calls_stay_open_for_their_callers(postgres: Postgres) -
             assert [str(each.call_id) for each in await calls.adopt_open_calls(connection, heir)] == [
                 through["call_id"]
             ]
-            assert await library.report(connection, UUID(said["call_id"]), {"status": "success"})
-            assert not await library.report(connection, UUID(said["call_id"]), {"status": "failure"})
-            assert not await library.report(connection, UUID(late["call_id"]), {"status": "success"})
-            taken = await asyncio.gather(library.take_due(connection, heir), library.take_due(second, other))
+            assert await library_calls.report(connection, UUID(said["call_id"]), {"status": "success"})
+            assert not await library_calls.report(connection, UUID(said["call_id"]), {"status": "failure"})
+            assert not await library_calls.report(connection, UUID(late["call_id"]), {"status": "success"})
+            taken = await asyncio.gather(
+                library_calls.take_due(connection, heir), library_calls.take_due(second, other)
+            )
             due = [each for batch in taken for each in batch]
             assert {str(each.call_id): each.reported for each in due} == {
                 late["call_id"]: None,
                 said["call_id"]: {"status": "success"},
             }
             assert len(due) == 2
-            assert await library.take_due(connection, heir) == []
+            assert await library_calls.take_due(connection, heir) == []
             # Whoever took them died before they were sealed: their time comes again.
             await connection.execute(
                 "update gatehouse.calls set seal_after = now() where call_id = any(%s::uuid[])",
                 ([late["call_id"], said["call_id"]],),
             )
-            assert len(await library.take_due(second, other)) == 2
-            still = await library.find(connection, UUID(open_["call_id"]))
+            assert len(await library_calls.take_due(second, other)) == 2
+            still = await library_calls.find(connection, UUID(open_["call_id"]))
             assert still is not None
             assert still.open
 

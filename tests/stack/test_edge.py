@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from gatehouse.dialects import names_of
 from gatehouse.dialects.caller_fields import MAX_MESSAGES
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.shapes import names_of
 
 from tests.support.gateway import MASTER_KEY, Gateway
 from tests.support.process import wait_until

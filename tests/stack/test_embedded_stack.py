@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.setup import first_call
 from gatehouse.embedded.stack import Stack, default_gateway_command
 from gatehouse.embedded.supervisor import Supervisor
-from gatehouse.errors import SetupError
 
 from tests.support.embedded import REPOSITORY, Project, gone
 from tests.support.gateway import query_engine_of

@@ -18,9 +18,9 @@ import httpx
 import psycopg
 import pytest
 import yaml
-from gatehouse.approvals.values import Approval, Edit, Voter
-from gatehouse.db import approvals
-from gatehouse.db.connection import connect
+from gatehouse.approvals import store
+from gatehouse.approvals.model import Approval, Edit, Voter
+from gatehouse.storage.connection import connect
 
 from tests.support.gateway import MASTER_KEY, METRICS_TOKEN, Gateway
 from tests.support.lines import approval_lines
@@ -114,7 +114,7 @@ def vote(
 ) -> Approval:
     async def cast() -> Approval:
         async with await connect(gateway.database_url) as connection:
-            return await approvals.vote(connection, UUID(approval_id), Voter(user), approve=approve, edit=edit)
+            return await store.vote(connection, UUID(approval_id), Voter(user), approve=approve, edit=edit)
 
     return asyncio.run(cast())
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from gatehouse.audit import keys
-from gatehouse.audit.seal import SealedCapsule, verify_chain
-from gatehouse.clock import now
-from gatehouse.db.schema import apply_migrations
+from gatehouse.capsule import keys
+from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.core.clock import now
+from gatehouse.storage.schema import apply_migrations
 
 from tests.support.gateway import REPOSITORY
 from tests.support.postgres import Postgres

@@ -12,14 +12,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from gatehouse.db.litellm_schema import (
+from gatehouse.core.errors import SetupError
+from gatehouse.storage.litellm_schema import (
     PRISMA_LOCK,
     Migration,
     apply_litellm_migrations,
     build_request_log_indexes,
     shipped_migrations,
 )
-from gatehouse.errors import SetupError
 
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
@@ -151,7 +151,7 @@ def test_a_failure_outside_a_transaction_is_recorded_too(url: str) -> None:
 
 def test_a_gateway_killed_during_a_script_leaves_nothing(url: str) -> None:
     program = (
-        "import sys; from gatehouse.db.litellm_schema import *;"
+        "import sys; from gatehouse.storage.litellm_schema import *;"
         "apply_litellm_migrations(sys.argv[1], migrations=[Migration('1', b'create table t (); select pg_sleep(60)')])"
     )
     child = subprocess.Popen([sys.executable, "-c", program, url])

@@ -16,16 +16,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from gatehouse.clock import new_call_id, now
-from gatehouse.db import outbox, roles
-from gatehouse.db.connection import connect
-from gatehouse.db.schema import apply_migrations
-from gatehouse.notifications import dispatcher, senders
-from gatehouse.notifications.addresses import addresses
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.gateway.notification_senders import addresses
+from gatehouse.notifications import dispatcher, outbox, senders
 from gatehouse.notifications.dispatcher import Dispatcher
 from gatehouse.notifications.messages import Event
 from gatehouse.notifications.metrics import notifications
 from gatehouse.policy.model import NotificationPolicy
+from gatehouse.storage import roles
+from gatehouse.storage.connection import connect
+from gatehouse.storage.schema import apply_migrations
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support.postgres import Postgres

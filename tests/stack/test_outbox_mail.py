@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.clock import new_call_id, now
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.gateway.notification_senders import addresses
 from gatehouse.notifications import senders
-from gatehouse.notifications.addresses import addresses
 from gatehouse.notifications.messages import Event
 from gatehouse.notifications.senders import NotDelivered, Sender
 from gatehouse.policy.model import NotificationPolicy

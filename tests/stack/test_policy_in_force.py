@@ -201,7 +201,7 @@ def test_a_scanner_that_dies_or_hangs_lets_nothing_through(ruled: Gateway, upstr
     scanners = [
         child
         for child in psutil.Process(ruled.server.pid).children()
-        if "gatehouse.scanning.worker" in " ".join(child.cmdline())
+        if "gatehouse.guards.worker" in " ".join(child.cmdline())
     ]
     assert len(scanners) == 2
     for number in (signal.SIGKILL, signal.SIGSTOP):
@@ -219,7 +219,7 @@ def test_a_scanner_that_dies_or_hangs_lets_nothing_through(ruled: Gateway, upstr
         scanners = [
             child
             for child in psutil.Process(ruled.server.pid).children()
-            if "gatehouse.scanning.worker" in " ".join(child.cmdline())
+            if "gatehouse.guards.worker" in " ".join(child.cmdline())
         ]
 
 

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from gatehouse.audit import keys
-from gatehouse.db.litellm_schema import apply_litellm_migrations
-from gatehouse.errors import SetupError
-from gatehouse.preparation import prepare, wait_until_prepared
+from gatehouse.capsule import keys
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.provisioning import prepare, wait_until_prepared
+from gatehouse.storage.litellm_schema import apply_litellm_migrations
 
 from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY, Gateway
 from tests.support.postgres import Postgres

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.db import prisma_engine
-from gatehouse.db.litellm_schema import apply_litellm_migrations
+from gatehouse.storage import prisma_engine
+from gatehouse.storage.litellm_schema import apply_litellm_migrations
 
 from tests.support.postgres import Postgres
 

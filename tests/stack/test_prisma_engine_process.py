@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from gatehouse.db import prisma_engine
+from gatehouse.storage import prisma_engine
 
 from tests.support.postgres import Postgres
 from tests.support.process import free_port, wait_until

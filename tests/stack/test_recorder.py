@@ -17,17 +17,18 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from gatehouse.audit import keys, recovery, settlements
-from gatehouse.audit.jsonl import FILE_NAME, AuditLog
-from gatehouse.audit.keys import KeyFolder
-from gatehouse.audit.recorder import Recorder
-from gatehouse.audit.seal import SealedCapsule, verify_chain
-from gatehouse.audit.settlement import Settlement, settlement
-from gatehouse.audit.settlements import SettlementWriter
-from gatehouse.call import Outcome, Status
-from gatehouse.clock import new_call_id, now
-from gatehouse.db.schema import apply_migrations
-from gatehouse.errors import GovernanceUnavailable
+from gatehouse.capsule import keys
+from gatehouse.capsule.keys import KeyFolder
+from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.core.call import Outcome, Status
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.core.errors import GovernanceUnavailable
+from gatehouse.ledger import recovery, settlement_writer
+from gatehouse.ledger.audit_log import FILE_NAME, AuditLog
+from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.settlement import Settlement, settlement
+from gatehouse.ledger.settlement_writer import SettlementWriter
+from gatehouse.storage.schema import apply_migrations
 
 from tests.support.lines import audit_lines
 from tests.support.postgres import Postgres
@@ -55,7 +56,7 @@ def database(postgres: Postgres) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same behaviour at a quicker pace."""
-    monkeypatch.setattr(settlements, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(settlement_writer, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(recovery, "DEAD_AFTER_S", DEAD_AFTER_S)
 
 
@@ -354,7 +355,7 @@ async def test_a_batch_whose_answer_was_lost_is_sealed_once(
     """Committed, but the connection broke before the writer knew: it says the batch again."""
     writer = await start(tmp_path)
     batch = [intent() for _ in range(5)]
-    real, calls = settlements.calls.settled_before, []
+    real, calls = settlement_writer.calls.settled_before, []
 
     async def broken(*args: Any) -> Any:
         calls.append(args)
@@ -365,7 +366,7 @@ async def test_a_batch_whose_answer_was_lost_is_sealed_once(
     async def twice(self: SettlementWriter, *args: Any) -> None:
         await commit(self, *args)
         if not calls:
-            monkeypatch.setattr(settlements.calls, "settled_before", broken)
+            monkeypatch.setattr(settlement_writer.calls, "settled_before", broken)
             self._unlogged.clear()  # what it would have noted
             calls.append(())
             raise psycopg.OperationalError("the answer was lost")
@@ -485,7 +486,7 @@ async def test_a_gateway_under_more_load_than_it_can_write_still_shows_life(
     async def slow(self: SettlementWriter, *args: Any) -> None:
         await commit(self, *args)
         await asyncio.sleep(0.05)
-        for _ in range(settlements._BATCH):
+        for _ in range(settlement_writer._BATCH):
             writer.settle(ended(intent()))
 
     monkeypatch.setattr(SettlementWriter, "_commit", slow)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.errors import GovernanceUnavailable
+from gatehouse.core.errors import GovernanceUnavailable
 
 from tests.stack.test_recorder import (  # the same fixtures: a recorder on a real Postgres
     database,

@@ -21,15 +21,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from gatehouse.audit import keys
-from gatehouse.audit.inspection import verify_ledger
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import Signer
-from gatehouse.audit.merkle import Frontier
-from gatehouse.audit.seal import Fault, SealedCapsule, seal
-from gatehouse.audit.verification import ChainReport, Finding, Problem
-from gatehouse.clock import now
-from gatehouse.db import capsules as db
+from gatehouse.capsule import keys
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import Signer
+from gatehouse.capsule.merkle import Frontier
+from gatehouse.capsule.seal import Fault, SealedCapsule, seal
+from gatehouse.capsule.verification import ChainReport, Finding, Problem
+from gatehouse.core.clock import now
+from gatehouse.ledger.inspection import verify_ledger
+from gatehouse.ledger.store import capsules as db
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey

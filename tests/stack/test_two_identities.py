@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from gatehouse import route_table
-from gatehouse.routes import RouteKind, classify, entries
+from gatehouse.gateway import route_table
+from gatehouse.gateway.routes import RouteKind, classify, entries
 
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from gatehouse.dialects import ALL_NAMES, names_of
+from gatehouse.dialects.parts import plain
 from gatehouse.proxy.control_fields import ControlFields, control_fields
-from gatehouse.shapes import ALL_NAMES, names_of
-from gatehouse.shapes.parts import plain
 
 from tests.support.litellm_names import header_names
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import qp_capsule
-from gatehouse.audit.export import export_json
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
-from gatehouse.audit.seal import SealedCapsule, verify_chain
-from gatehouse.loggers.capsules_record import asked, document, failed
-from gatehouse.loggers.capsules_sqlite import SqliteStore
-from gatehouse.loggers.capsules_store import ReadableStore, keys_beside
+from gatehouse.capsule.export import export_json
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
+from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.loggers.capsules.record import asked, document, failed
+from gatehouse.loggers.capsules.sqlite import SqliteStore
+from gatehouse.loggers.capsules.store import ReadableStore, keys_beside
 from qp_capsule.cli import verify_chain as qp_verify_chain
 
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gatehouse.audit.capsule import DEFAULT_CHAIN, Approval, Content, ContentMode, call_capsule
-from gatehouse.audit.keys import Signer
-from gatehouse.audit.seal import GENESIS, Head, SealedCapsule, seal
-from gatehouse.call import Outcome, Status, ToolCall, Usage
-from gatehouse.decision import Decision, Verdict
+from gatehouse.capsule.document import DEFAULT_CHAIN, Approval, Content, ContentMode, call_capsule
+from gatehouse.capsule.keys import Signer
+from gatehouse.capsule.seal import GENESIS, Head, SealedCapsule, seal
+from gatehouse.core.call import Outcome, Status, ToolCall, Usage
+from gatehouse.core.decision import Decision, Verdict
 from hypothesis import strategies as st
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678900, UTC)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gatehouse.db.node import Node, find_node, npm_ci
+from gatehouse.storage.node import Node, find_node, npm_ci
 
 FOLDER = Path(__file__).resolve().parents[1] / "agents"
 PACKAGES = FOLDER / "node_modules"

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import psycopg
 import yaml
-from gatehouse.audit import keys
-from gatehouse.clock import now
+from gatehouse.capsule import keys
+from gatehouse.core.clock import now
 
 from tests.support.lines import audit_lines
 from tests.support.process import PATIENCE_S, START_S, Server, free_port, wait_until

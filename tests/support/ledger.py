@@ -9,16 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from gatehouse.audit import keys
-from gatehouse.audit.checkpoint import Checkpoint, origin_of, sign_checkpoint
-from gatehouse.audit.keys import KeyFolder, Keys
-from gatehouse.audit.ledger import Ledger
-from gatehouse.audit.merkle import Frontier
-from gatehouse.audit.witness import WitnessFolder
-from gatehouse.clock import new_call_id, now
-from gatehouse.db import calls, ledger
-from gatehouse.db.connection import connect
-from gatehouse.db.schema import apply_migrations
+from gatehouse.capsule import keys
+from gatehouse.capsule.checkpoint import Checkpoint, origin_of, sign_checkpoint
+from gatehouse.capsule.keys import KeyFolder, Keys
+from gatehouse.capsule.merkle import Frontier
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.ledger.appender import Ledger
+from gatehouse.ledger.store import calls, chains
+from gatehouse.ledger.witness_folder import WitnessFolder
+from gatehouse.storage.connection import connect
+from gatehouse.storage.schema import apply_migrations
 
 from tests.support.capsules import capsule
 
@@ -73,8 +73,8 @@ class WrittenLedger:
     def rotate(self) -> Keys:
         async def rotate() -> Keys:
             async with await connect(self.url) as connection, connection.transaction():
-                held = keys.rotate(self.key_dir, await ledger.lock_all_heads(connection), now())
-                await ledger.rotate_heads(connection, held.keyring.active.name)
+                held = keys.rotate(self.key_dir, await chains.lock_all_heads(connection), now())
+                await chains.rotate_heads(connection, held.keyring.active.name)
             return held
 
         return asyncio.run(rotate())

@@ -15,14 +15,14 @@ import sys
 from pathlib import Path
 
 import psycopg
-from gatehouse.audit.jsonl import AuditLog
-from gatehouse.audit.keys import KeyFolder
-from gatehouse.audit.recorder import Recorder
-from gatehouse.audit.settlement import decision_row, settlement
-from gatehouse.call import Outcome, Status, Usage
-from gatehouse.clock import new_call_id, now
-from gatehouse.decision import Decision, Verdict
-from gatehouse.errors import GovernanceUnavailable
+from gatehouse.capsule.keys import KeyFolder
+from gatehouse.core.call import Outcome, Status, Usage
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.core.decision import Decision, Verdict
+from gatehouse.core.errors import GovernanceUnavailable
+from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.settlement import decision_row, settlement
 
 DECISION = Decision(Verdict.ALLOW, (), "0" * 64)
 REQUEST = {

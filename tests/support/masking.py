@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.findings import Finding
-from gatehouse.pii.masking import Mask, Placeholders
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.masking import Mask, Placeholders
 
 from tests.support.gateway import INSTALLATION_SECRET
 

@@ -9,8 +9,8 @@ import asyncio
 import os
 import sys
 
+from gatehouse.gateway.notification_senders import addresses
 from gatehouse.notifications import dispatcher
-from gatehouse.notifications.addresses import addresses
 from gatehouse.policy.model import NotificationPolicy
 
 

@@ -7,14 +7,14 @@ import json
 import re
 from typing import Any
 
-from gatehouse import stages
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.scanning.config import Scan
-from gatehouse.scanning.seams import joined, with_joined
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
-from gatehouse.shapes import request_view, write_back
+from gatehouse.dialects import request_view, write_back
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.scan import Scan
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
+from gatehouse.pipeline import call_facts
+from gatehouse.pipeline.seams import joined, with_joined
 
 from tests.support.masking import PLACEHOLDERS
 
@@ -52,7 +52,7 @@ class Scanned:
         self.sealed = {
             found.entity for part, each in zip(self.parts, scans, strict=True) if part.sealed for found in each.findings
         }
-        changes, self.mask = stages.masked(self.parts, scans, PII, PLACEHOLDERS)
+        changes, self.mask = call_facts.masked(self.parts, scans, PII, PLACEHOLDERS)
         write_back(self.body, changes)
 
     @property

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gatehouse.call import CallScope
 from gatehouse.cli import main
+from gatehouse.core.call import CallScope
+from gatehouse.dialects import ALL_NAMES
 from gatehouse.gateway import edge, egress
 from gatehouse.proxy import key_settings
-from gatehouse.shapes import ALL_NAMES
 
 
 def _as_it_came(_call_type: str, body: Mapping[str, Any], *_: object) -> dict[str, Any]:

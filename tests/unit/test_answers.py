@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gatehouse.answers import Answers, error_event
-from gatehouse.errors import ContentBlocked
-from gatehouse.pii.findings import Finding
-from gatehouse.pii.masking import Mask
-from gatehouse.sse import EventStream
+from gatehouse.core.errors import ContentBlocked
+from gatehouse.dialects.sse import EventStream
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.masking import Mask
+from gatehouse.pipeline.response import Answers, error_event
 from hypothesis import given
 from hypothesis import strategies as st
 

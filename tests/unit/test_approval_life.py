@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.approvals.life import (
+from gatehouse.approvals.lifecycle import (
     Event,
     NoVote,
     made_by,
@@ -20,8 +20,8 @@ from gatehouse.approvals.life import (
     transition,
     why_not,
 )
-from gatehouse.approvals.values import SHOWN_CHARS, Approval, State, Vote, Voter, shown
-from gatehouse.errors import (
+from gatehouse.approvals.model import SHOWN_CHARS, Approval, State, Vote, Voter, shown
+from gatehouse.core.errors import (
     ApprovalExpired,
     ApprovalMismatch,
     ApprovalRejected,

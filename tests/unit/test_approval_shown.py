@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gatehouse.errors import ContentBlocked
-from gatehouse.shapes import request_view
-from gatehouse.stages import check_shown
+from gatehouse.core.errors import ContentBlocked
+from gatehouse.dialects import request_view
+from gatehouse.pipeline.call_facts import check_shown
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
 

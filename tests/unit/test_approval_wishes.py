@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.approvals.wishes import BY_CALLER, Wishes, wishes
-from gatehouse.decision import Decision, Verdict
-from gatehouse.errors import InvalidRequest
+from gatehouse.approvals.caller_options import BY_CALLER, Wishes, wishes
+from gatehouse.core.decision import Decision, Verdict
+from gatehouse.core.errors import InvalidRequest
 
 ALLOW = Decision(Verdict.ALLOW, ("noted",), "v1")
 

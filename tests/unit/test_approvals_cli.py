@@ -17,7 +17,7 @@ import typer.main
 from gatehouse.cli import approvals as command
 from gatehouse.cli import main
 from gatehouse.cli.gateway_client import address
-from gatehouse.errors import (
+from gatehouse.core.errors import (
     AccessDenied,
     ApprovalExpired,
     ApprovalMismatch,

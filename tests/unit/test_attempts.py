@@ -7,14 +7,15 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from gatehouse import deciding, plugin
-from gatehouse.audit.capsule import ContentMode
-from gatehouse.audit.recorder import Recorder
-from gatehouse.call import Attempt, CallScope, Outcome, Status, current_attempt
-from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.endings import Endings
-from gatehouse.errors import UpstreamFailed
-from gatehouse.kept import Kept
+from gatehouse.capsule.document import ContentMode
+from gatehouse.core.call import Attempt, CallScope, Outcome, Status, current_attempt
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.core.errors import UpstreamFailed
+from gatehouse.gateway import hooks
+from gatehouse.ledger.recorder import Recorder
+from gatehouse.pipeline import admission
+from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.settlement import Endings
 from gatehouse.policy.limits import Estimate
 from gatehouse.proxy.configured import bound_stored, max_attempts, retries_asked
 from litellm import Router
@@ -105,7 +106,7 @@ def passes(scope: CallScope, call_type: str = "acompletion", group: str = "plain
     router = proxy_server.llm_router
     chosen = next(each["model_info"]["id"] for each in router.model_list if each["model_name"] == group)
     kwargs = {"metadata": {"model_group": group}, "model_info": {"id": chosen, **info}}
-    plugin._begin_attempt(scope, call_type, kwargs)
+    hooks._begin_attempt(scope, call_type, kwargs)
 
 
 def test_each_group_has_its_attempts_and_no_more(scope: CallScope) -> None:
@@ -189,5 +190,5 @@ def test_what_has_no_price_costs_nothing(scope: CallScope) -> None:
 def test_what_an_attempt_costs_without_an_answer(
     scope: CallScope, usd: float | None, outside: float | None, input_usd: float | None
 ) -> None:
-    deciding._note_costs(scope, Estimate("plain", 10, 250, usd, 0.1, outside, "config"))
+    admission._note_costs(scope, Estimate("plain", 10, 250, usd, 0.1, outside, "config"))
     assert (scope.attempt_usd, scope.input_usd) == (usd, input_usd)

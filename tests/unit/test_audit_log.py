@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.audit.jsonl import FILE_NAME, AuditLog, encode
-from gatehouse.audit.record import clean
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.audit_line import clean
+from gatehouse.ledger.audit_log import FILE_NAME, AuditLog, encode
 from hypothesis import given
 from hypothesis import strategies as st
 

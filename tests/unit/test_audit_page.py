@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import typer.main
-from gatehouse.audit.seal import Fault
-from gatehouse.audit.verification import Problem
+from gatehouse.capsule.seal import Fault
+from gatehouse.capsule.verification import Problem
 from gatehouse.cli import audit, keys, records  # noqa: F401 - registers its commands
 
 from tests.support.gateway import REPOSITORY

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.engine import Engine
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.engine import Engine
 from gatehouse.policy.load import load_policy
 
 from bench import prompts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER, OVER_HEADER
+from gatehouse.approvals.caller_options import APPROVAL_HEADER, HOLD_HEADER, OVER_HEADER
+from gatehouse.core.errors import InvalidRequest
 from gatehouse.dialects.caller_fields import CallerBounds
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -14,7 +15,6 @@ from gatehouse.dialects.caller_headers import (
     passed_on,
     renamed_headers,
 )
-from gatehouse.errors import InvalidRequest
 from gatehouse.policy.limits import MAX_COST_HEADER, MAX_TOKENS_HEADER
 
 NONE = ConfiguredHeaders()

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from gatehouse.core.errors import GovernanceError, InvalidRequest
+from gatehouse.dialects import ALL_NAMES, UnknownShape, names_of, request_view
 from gatehouse.dialects.caller_fields import CallerBounds, caller_request
 from gatehouse.dialects.caller_headers import CREDENTIALS, ConfiguredHeaders, passed_on
-from gatehouse.errors import GovernanceError, InvalidRequest
 from gatehouse.gateway.request_body import json_object
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.shapes import ALL_NAMES, UnknownShape, names_of, request_view
 
 from tests.support.caller_requests import WORD, Case, make
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gatehouse.core.errors import InvalidRequest
+from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.requested import Requested
-from gatehouse.errors import InvalidRequest
+from gatehouse.gateway.routes import CALL_TYPES
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.routes import CALL_TYPES
-from gatehouse.shapes import UnknownShape
 
 CHAT: dict[str, Any] = {
     "model": "demo",

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import pytest
 import qp_capsule
-from gatehouse.audit.canonical import NotCanonical, canonical, parse
-from gatehouse.audit.capsule import Approval, Content, ContentMode
-from gatehouse.audit.seal import sha3_256
-from gatehouse.call import Outcome, Status, ToolCall
-from gatehouse.decision import Decision, Verdict
+from gatehouse.capsule.canonical import NotCanonical, canonical, parse
+from gatehouse.capsule.document import Approval, Content, ContentMode
+from gatehouse.capsule.seal import sha3_256
+from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.decision import Decision, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,9 +14,9 @@ from typing import Any
 import litellm
 import pytest
 from gatehouse.loggers import CapsuleLogger
-from gatehouse.loggers.capsules import CapsuleLost, answer_hash, prompt_hash
-from gatehouse.loggers.capsules_litellm import settle
-from gatehouse.loggers.capsules_store import Unavailable
+from gatehouse.loggers.capsules.litellm_queue import settle
+from gatehouse.loggers.capsules.logger import CapsuleLost, answer_hash, prompt_hash
+from gatehouse.loggers.capsules.store import Unavailable
 from litellm.exceptions import InternalServerError
 from litellm.integrations.custom_logger import CustomLogger
 

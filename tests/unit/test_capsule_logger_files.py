@@ -15,17 +15,17 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from gatehouse.audit import keys as folder_of_keys
-from gatehouse.audit.inspection import verify_export
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
+from gatehouse.capsule import keys as folder_of_keys
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.cli import app
 from gatehouse.cli import capsules as _commands  # noqa: F401  # it puts itself on `app`
-from gatehouse.clock import now
-from gatehouse.errors import SetupError
-from gatehouse.loggers.capsules import CapsuleLogger, CapsuleLost
-from gatehouse.loggers.capsules_sqlite import SqliteStore
-from gatehouse.loggers.capsules_store import keys_beside, open_store
+from gatehouse.core.clock import now
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.inspection import verify_export
+from gatehouse.loggers.capsules.logger import CapsuleLogger, CapsuleLost
+from gatehouse.loggers.capsules.sqlite import SqliteStore
+from gatehouse.loggers.capsules.store import keys_beside, open_store
 from typer.testing import CliRunner
 
 from tests.support.capsule_files import capsule, capsules_of, reference_verifies, verified
@@ -119,8 +119,8 @@ def test_a_process_that_ends_at_once_and_its_forks_have_written_every_call(file:
 WRITES = """
     import sys, threading
     from pathlib import Path
-    from gatehouse.loggers.capsules_store import open_store
-    from gatehouse.loggers.capsules_writer import Writer
+    from gatehouse.loggers.capsules.store import open_store
+    from gatehouse.loggers.capsules.writer import Writer
     from tests.support.capsule_files import capsule
 
     nothing = lambda: None

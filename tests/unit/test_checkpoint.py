@@ -6,7 +6,7 @@ from base64 import b64encode
 from hashlib import sha256
 
 import pytest
-from gatehouse.audit.checkpoint import (
+from gatehouse.capsule.checkpoint import (
     MAX_NOTE_BYTES,
     Checkpoint,
     InvalidNote,
@@ -17,7 +17,7 @@ from gatehouse.audit.checkpoint import (
     sign_checkpoint,
     sign_note,
 )
-from gatehouse.audit.merkle import EMPTY_ROOT, leaf_hash
+from gatehouse.capsule.merkle import EMPTY_ROOT, leaf_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from gatehouse.api import decide
-from gatehouse.call import CallScope
-from gatehouse.errors import PolicyDenied
+from gatehouse.core.call import CallScope
+from gatehouse.core.errors import PolicyDenied
 from gatehouse.gateway.body_shares import SENDER
-from gatehouse.library import Library
-from gatehouse.wire import Receive, Scope, Send
+from gatehouse.gateway.connection import Receive, Scope, Send
+from gatehouse.pipeline.library_mode import Library
 
 KEY_HASH = "a" * 64
 BODY = {"model": "demo", "user": "ada", "messages": [{"role": "user", "content": "hello"}]}

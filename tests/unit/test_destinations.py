@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import litellm
 import pytest
-from gatehouse.call import Attempt, CallScope, current_attempt, current_scope
-from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.errors import EgressMismatch
-from gatehouse.proxy import destinations
-from gatehouse.proxy.destinations import Destination, destination, leads_away, misdirected
-from gatehouse.proxy.provider_answers import watched
+from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.core.errors import EgressMismatch
+from gatehouse.gateway import destinations
+from gatehouse.gateway.destinations import Destination, destination, leads_away, misdirected
+from gatehouse.gateway.provider_answers import watched
 from litellm.types.utils import CredentialItem
 
 ONE, TWO, OTHER = "key-of-one-0123456789", "key-of-two-0123456789", "key-of-nobody-0123456789"

@@ -7,18 +7,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from gatehouse.call import CallScope
-from gatehouse.clock import new_call_id, now
+from gatehouse.core.call import CallScope
+from gatehouse.core.clock import new_call_id, now
+from gatehouse.core.errors import ModelNotFound
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import hidden
-from gatehouse.errors import ModelNotFound
 from gatehouse.gateway.edge import Edge
-from gatehouse.gateway.recorded_names import RecordedNames
 from gatehouse.gateway.request_body import BodyReader
-from gatehouse.governance import Governance
-from gatehouse.pii.config import PiiConfig
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.scan import NOTHING
+from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.recorded_names import RecordedNames
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.scanning.config import NOTHING
 
 KEY = InstallationKeys("a-test-installation-secret-0123456789").key(Purpose.RECORDS)
 MAIL = "ada@example.com"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded import preflight
 from gatehouse.embedded.child import Launch, environment
 from gatehouse.embedded.logs import follow, tail
@@ -17,7 +18,6 @@ from gatehouse.embedded.pids import living
 from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.postgres import Place
 from gatehouse.embedded.settings import gateway_environment, read_settings
-from gatehouse.errors import SetupError
 
 from tests.support.process import free_port
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from time import monotonic, thread_time
 
 import pytest
-from gatehouse.pii.config import KNOWN_ENTITIES, PiiConfig
-from gatehouse.pii.deadline import Deadline
-from gatehouse.pii.encoded import Joined, decoded_runs
-from gatehouse.pii.engine import Engine
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.encodings import encoded_runs, with_letters_for_digits
-from gatehouse.screens.engine import ScreenEngine
+from gatehouse.guards.deadline import Deadline
+from gatehouse.guards.encoded import Joined, decoded_runs
+from gatehouse.guards.pii.config import KNOWN_ENTITIES, PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.encodings import encoded_runs, with_letters_for_digits
+from gatehouse.guards.screens.engine import ScreenEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,7 +228,7 @@ def test_four_times_the_text_takes_about_four_times_the_work(family: str) -> Non
 
 
 def test_what_is_decoded_is_four_times_the_text_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gatehouse.pii import encoded
+    from gatehouse.guards import encoded
 
     spent = 0
     decoded = encoded._decoded

@@ -7,10 +7,10 @@ from time import monotonic
 from urllib.parse import quote, quote_plus
 
 import pytest
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.deadline import Deadline
-from gatehouse.pii.encoded import unescaped
-from gatehouse.pii.engine import Engine
+from gatehouse.guards.deadline import Deadline
+from gatehouse.guards.encoded import unescaped
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.engine import Engine
 
 VALUES = {
     "EMAIL_ADDRESS": "anna.kowalska@example.com",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from gatehouse.pii.config import DEFAULT_ENTITIES, PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import Finding
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import DEFAULT_ENTITIES, PiiConfig
+from gatehouse.guards.pii.engine import Engine
 
 from evaluation.pii import Result, Templates, _score, evaluate, main
 from evaluation.pii_values import PERSONAL, Sample, Values

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from gatehouse.gateway.exposition import OTHER, Exposition
 from gatehouse.gateway.labels import labels
-from gatehouse.routes import template_of
+from gatehouse.gateway.routes import template_of
 from litellm.proxy import proxy_server
 from litellm.router import Router
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

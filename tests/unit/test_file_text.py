@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from gatehouse.shapes.file_text import file_text
+from gatehouse.dialects.file_text import file_text
 
 from tests.support.scanned import Scanned, chat
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from gatehouse.core.errors import SetupError
 from gatehouse.core.proxies import TrustedProxies
-from gatehouse.errors import SetupError
+from gatehouse.gateway.connection import Message, Scope
 from gatehouse.gateway.forwarded import with_caller
-from gatehouse.wire import Message, Scope
 from hypothesis import given
 from hypothesis import strategies as st
 

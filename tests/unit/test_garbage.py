@@ -11,7 +11,7 @@ import pytest
 # overwritten at once. Without the guard, CPython 3.11 dies of SIGSEGV.
 PROGRAM = """
 import contextvars, gc, sys
-from gatehouse.garbage import guard_contexts
+from gatehouse.gateway.gc_guard import guard_contexts
 
 variables = [contextvars.ContextVar(str(n)) for n in range(40)]
 ended, overwritten = [], []

@@ -11,9 +11,9 @@ import pytest
 from gatehouse.cli import app
 from gatehouse.cli import init as _init
 from gatehouse.cli import stack as _stack
+from gatehouse.core.errors import SetupError
+from gatehouse.core.home import find_home
 from gatehouse.embedded.envfile import GENERATED, ensure, load, parse
-from gatehouse.errors import SetupError
-from gatehouse.home import find_home
 from typer.testing import CliRunner
 
 REGISTERED = (_init, _stack)  # a Typer app of one command would take its name for an argument

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.errors import SetupError
 
 OLD, NEW = "o" * 43, "n" * 43
 

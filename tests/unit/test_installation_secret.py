@@ -16,9 +16,9 @@ from gatehouse.cli import app
 from gatehouse.cli import init as _init
 from gatehouse.cli import keys as _keys
 from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.core.settings import load_settings
 from gatehouse.embedded.envfile import ensure, load
-from gatehouse.pii.masking import Placeholders
-from gatehouse.settings import load_settings
+from gatehouse.guards.pii.masking import Placeholders
 from typer.testing import CliRunner
 
 REGISTERED = (_init, _keys)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from gatehouse.errors import GovernanceError, InvalidRequest, TooLarge
+from gatehouse.core.errors import GovernanceError, InvalidRequest, TooLarge
 from gatehouse.gateway.management import MAX_BYTES, check_stored
 from gatehouse.proxy.key_settings import check_management, check_router_settings
 from hypothesis import given

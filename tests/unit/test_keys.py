@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import qp_capsule
-from gatehouse.audit import keys
-from gatehouse.audit.keyring import Keyring, fingerprint, read_keyring
-from gatehouse.errors import SetupError
+from gatehouse.capsule import keys
+from gatehouse.capsule.keyring import Keyring, fingerprint, read_keyring
+from gatehouse.core.errors import SetupError
 
 from tests.support.capsules import AT
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from gatehouse.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, LimitExceeded
+from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, LimitExceeded
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check, is_allowed_unpriced
 from gatehouse.policy.model import LimitsPolicy
 from hypothesis import given

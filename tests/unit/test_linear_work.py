@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from gatehouse.content import prompt_of
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, canonical_request
+from gatehouse.dialects.prompt import prompt_of
 from gatehouse.gateway import egress
 from gatehouse.gateway.request_body import json_object
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.tokens import structure_tokens
+from gatehouse.proxy.tokenizer import structure_tokens
 
 
 def said(*contents: Any, **fields: Any) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.audit.jsonl import FILE_NAME, AuditLog, encode
-from gatehouse.audit.record import with_capsule
-from gatehouse.audit.verification import Finding, Problem
-from gatehouse.db.capsules import Recorded
-from gatehouse.errors import SetupError
-from gatehouse.ledger.audit_log import MAX_LINE, LogReport, Records, compare, opened
+from gatehouse.capsule.verification import Finding, Problem
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.audit_line import with_capsule
+from gatehouse.ledger.audit_log import FILE_NAME, AuditLog, encode
+from gatehouse.ledger.log_comparison import MAX_LINE, LogReport, Records, compare, opened
+from gatehouse.ledger.store.capsules import Recorded
 
 ANNA, BERT = UUID(int=1), UUID(int=2)
 KEY = "a" * 64

@@ -6,14 +6,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from gatehouse.audit.capsule import ContentMode
-from gatehouse.call import Caller, GovernedCall
-from gatehouse.clock import now
-from gatehouse.governance import Governance
-from gatehouse.kept import Kept
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.findings import Finding
-from gatehouse.pii.masking import Mask
+from gatehouse.capsule.document import ContentMode
+from gatehouse.core.call import Caller, GovernedCall
+from gatehouse.core.clock import now
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.masking import Mask
+from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.retention import Kept
 from gatehouse.policy.load import read_policy
 
 from tests.support.binding import digest

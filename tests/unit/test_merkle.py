@@ -7,7 +7,7 @@ from hashlib import sha3_256, sha256
 from math import ceil, log2
 
 import pytest
-from gatehouse.audit.merkle import (
+from gatehouse.capsule.merkle import (
     EMPTY_ROOT,
     Frontier,
     InvalidProof,

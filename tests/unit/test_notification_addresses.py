@@ -7,10 +7,10 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from gatehouse import clock
 from gatehouse.cli import main
-from gatehouse.errors import SetupError
-from gatehouse.notifications.addresses import addresses, public_url
+from gatehouse.core import clock
+from gatehouse.core.errors import SetupError
+from gatehouse.gateway.notification_senders import addresses, public_url
 from gatehouse.notifications.dispatcher import FIRST_RETRY_S, LAST_RETRY_S, backoff
 from gatehouse.notifications.senders import retry_after
 from gatehouse.policy.document import DocumentError

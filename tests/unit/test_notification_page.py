@@ -9,8 +9,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from gatehouse.clock import now
-from gatehouse.notifications.addresses import addresses
+from gatehouse.core.clock import now
+from gatehouse.gateway.notification_senders import addresses
 from gatehouse.notifications.messages import Event, webhook_body
 from gatehouse.policy.load import load_policy
 from standardwebhooks import Webhook, WebhookVerificationError

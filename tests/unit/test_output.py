@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from gatehouse.cli.output import printable, write
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 
 def test_a_file_is_replaced_in_full(tmp_path: Path) -> None:

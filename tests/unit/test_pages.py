@@ -119,7 +119,7 @@ def test_a_block_knows_its_remarks_and_its_output(tmp_path: Path) -> None:
         ("```console\necho two\n```", "commands"),
         ("```yaml\nversion: 1\nrules: [{id: a, when: caller.taem, then: deny}]\n```", "caller.team"),
         ("```yaml\nservices: {}\n```", "neither"),
-        ("```yaml\nlitellm_settings: {callbacks: [gatehouse.home.nothing]}\n```", "gatehouse.home.nothing"),
+        ("```yaml\nlitellm_settings: {callbacks: [gatehouse.core.home.nothing]}\n```", "gatehouse.core.home.nothing"),
         ("```json\n{\n```", "Expecting"),
         ("```ruby\nputs 1\n```", "no way to run"),
         ("```\nls\n```", "without a language"),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 from gatehouse.cli import main
-from gatehouse.pii.config import PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import Finding
-from gatehouse.pii.pieces import TextFile, pieces
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.pii.pieces import TextFile, pieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,7 +246,7 @@ def test_a_text_that_comes_whole_is_cut_in_time_that_grows_as_it_does() -> None:
 
 
 def test_a_character_cut_between_two_blocks_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatehouse.pii.pieces._READ", 3)
+    monkeypatch.setattr("gatehouse.guards.pii.pieces._READ", 3)
     for encoding in ("utf-8", "utf-16"):
         raw = "j\u00f6rg \U0001f600 m\u00fcller".encode(encoding)
         file = TextFile(io.BytesIO(raw))

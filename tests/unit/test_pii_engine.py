@@ -7,12 +7,12 @@ import contextlib
 from time import monotonic, process_time
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.pii.config import KNOWN_ENTITIES, CustomPattern, CustomRecognizer, Mode, PiiConfig
-from gatehouse.pii.deadline import Deadline
-from gatehouse.pii.detectors import built_in
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import ScanFailed
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.deadline import Deadline
+from gatehouse.guards.findings import ScanFailed
+from gatehouse.guards.pii.config import KNOWN_ENTITIES, CustomPattern, CustomRecognizer, Mode, PiiConfig
+from gatehouse.guards.pii.detectors import built_in
+from gatehouse.guards.pii.engine import Engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.unicode_fold import fold
+from gatehouse.guards.unicode_fold import fold
 from hypothesis import given
 from hypothesis import strategies as st
 

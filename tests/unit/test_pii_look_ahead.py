@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import regex  # type: ignore[import-untyped]
-from gatehouse.pii import cards, detectors, encoded
+from gatehouse.guards import encoded
+from gatehouse.guards.pii import cards, detectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

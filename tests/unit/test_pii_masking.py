@@ -9,12 +9,12 @@ import re
 from itertools import pairwise
 
 import pytest
+from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey, InstallationKeys, Purpose
-from gatehouse.errors import PlaceholdersCollide
-from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import Finding
-from gatehouse.pii.masking import Mask, Placeholders, scope_of
+from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.pii.masking import Mask, Placeholders, scope_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,13 +7,13 @@ import sys
 from itertools import pairwise
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.pii import names
-from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import ScanFailed
-from gatehouse.scanning.config import ScanConfig
-from gatehouse.scanning.scanner import Scanner
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.findings import ScanFailed
+from gatehouse.guards.pii import names
+from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.scan import ScanConfig
+from gatehouse.guards.worker_pool import Scanner
 
 TEXT = "Hi, Jane Doe from Berlin works at Siemens AG, mail jane@example.com."
 

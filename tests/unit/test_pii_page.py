@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from gatehouse.cli import main
 from gatehouse.cli.pii import pii_app
-from gatehouse.pii.config import (
+from gatehouse.guards.pii.config import (
     DEFAULT_ENTITIES,
     DEFAULT_NER_ENTITIES,
     KNOWN_ENTITIES,
@@ -18,9 +18,9 @@ from gatehouse.pii.config import (
     Mode,
     PiiConfig,
 )
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.from_policy import pii_config
+from gatehouse.guards.pii.engine import Engine
 from gatehouse.policy.load import read_policy
+from gatehouse.policy.pii_section import pii_config
 
 from tests.support.gateway import REPOSITORY
 from tests.support.masking import mask_one, new_mask

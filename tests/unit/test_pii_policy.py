@@ -8,13 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.pii import detectors
-from gatehouse.pii.config import KNOWN_ENTITIES, CustomPattern, CustomRecognizer, Mode, PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.from_policy import pii_config, pii_problems
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.pii import detectors
+from gatehouse.guards.pii.config import KNOWN_ENTITIES, CustomPattern, CustomRecognizer, Mode, PiiConfig
+from gatehouse.guards.pii.engine import Engine
 from gatehouse.policy.document import parse_document
 from gatehouse.policy.model import PatternPolicy, PiiPolicy, Policy, RecognizerPolicy
+from gatehouse.policy.pii_section import pii_config, pii_problems
 
 WHOLE = {
     "mode": "block",
@@ -128,6 +128,6 @@ def test_what_the_policy_says_is_what_the_engine_finds() -> None:
 
 
 def test_checking_a_policy_loads_no_recognizer() -> None:
-    code = "import sys, gatehouse.pii.from_policy; print('presidio_analyzer' in sys.modules, 'spacy' in sys.modules)"
+    code = "import sys, gatehouse.policy.pii_section; print('presidio_analyzer' in sys.modules, 'spacy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import litellm
 import pytest
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 from gatehouse.loggers import BaseCustomLogger
 from gatehouse.providers import (
     BaseCustomProvider,

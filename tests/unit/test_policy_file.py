@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 from gatehouse.policy import load
 from gatehouse.policy.cases import read_cases
 from gatehouse.policy.document import DocumentError

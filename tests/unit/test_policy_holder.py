@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 from gatehouse.policy import holder as holder_module
 from gatehouse.policy.holder import PolicyHolder
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from gatehouse.decision import Verdict
-from gatehouse.errors import SetupError
+from gatehouse.core.decision import Verdict
+from gatehouse.core.errors import SetupError
 from gatehouse.policy.check import condition
 from gatehouse.policy.facts import KNOWN_ENTITIES, SAMPLE, Facts
 from gatehouse.policy.model import RulePolicy

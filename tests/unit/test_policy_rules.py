@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from gatehouse.decision import Obligation, Verdict
+from gatehouse.core.decision import Obligation, Verdict
 from gatehouse.policy.check import condition
 from gatehouse.policy.facts import KNOWN_ENTITIES, SAMPLE, Facts, NowFacts, RequestFacts
 from gatehouse.policy.model import RulePolicy

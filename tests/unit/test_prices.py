@@ -14,14 +14,14 @@ import litellm
 import pytest
 import tiktoken
 import yaml
-from gatehouse.deployments import Deployments
+from gatehouse.core.errors import GovernanceError, InvalidRequest
+from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.requested import MOST, requested
-from gatehouse.errors import GovernanceError, InvalidRequest
 from gatehouse.policy.limits import Estimate
-from gatehouse.prices import IMAGE_TOKENS, UNKNOWN_OUTPUT, UNKNOWN_WINDOW, Prices
-from gatehouse.shapes import UnknownShape
-from gatehouse.tokens import CL100K, O200K, TokenCounter
+from gatehouse.pricing.estimate import IMAGE_TOKENS, UNKNOWN_OUTPUT, UNKNOWN_WINDOW, Prices
+from gatehouse.proxy.catalog import Deployments
+from gatehouse.proxy.tokenizer import CL100K, O200K, TokenCounter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.litellm_core_utils.token_counter import get_encoding

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gatehouse.db.node import find_node
+from gatehouse.storage.node import find_node
 
 ENGINE = Path(__file__).resolve().parents[2] / "prisma-engine"
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gatehouse.db import node as node_module
-from gatehouse.db import prisma_engine
-from gatehouse.db.node import Node, find_node, npm_ci
-from gatehouse.db.prisma_engine import Kind, engine_environment, engine_version, install
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
+from gatehouse.storage import node as node_module
+from gatehouse.storage import prisma_engine
+from gatehouse.storage.node import Node, find_node, npm_ci
+from gatehouse.storage.prisma_engine import Kind, engine_environment, engine_version, install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = REPOSITORY / "prisma-engine"

@@ -9,10 +9,10 @@ from hashlib import sha3_256
 from typing import Any
 
 import pytest
-from gatehouse.audit.canonical import canonical, encode
-from gatehouse.audit.checkpoint import Checkpoint, Verifier, sign_checkpoint
-from gatehouse.audit.merkle import Frontier, inclusion_proof
-from gatehouse.audit.proof import CapsuleProof, Finding, InvalidProofFile, Part, check_proof
+from gatehouse.capsule.canonical import canonical, encode
+from gatehouse.capsule.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from gatehouse.capsule.merkle import Frontier, inclusion_proof
+from gatehouse.capsule.proof import CapsuleProof, Finding, InvalidProofFile, Part, check_proof
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from gatehouse.call import Caller, CallScope, GovernedCall, current_scope
-from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.proxy.provider_answers import watched
+from gatehouse.core.call import Caller, CallScope, GovernedCall, current_scope
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.gateway.provider_answers import watched
 
 LIMIT = 1_000_000
 SSE = "text/event-stream"

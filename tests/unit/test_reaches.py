@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gatehouse.core.errors import PolicyDenied, TooLarge
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.reaches import MAX_FACTS, check_kept, check_servers, reaches, without_ids
-from gatehouse.errors import PolicyDenied, TooLarge
 
 SERVER = {"type": "mcp", "server_label": "tickets", "server_url": "https://mcp.example.com/sse"}
 MAIL = {"type": "mcp", "server_label": "mail", "connector_id": "connector_gmail"}

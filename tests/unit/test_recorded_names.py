@@ -13,7 +13,16 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import MAX_NAME_CHARS, has_card_number, hidden, is_hidden, is_plain
-from gatehouse.gateway.recorded_names import (
+from gatehouse.gateway.hooks import _withhold
+from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.engine import Engine
+from gatehouse.guards.scan import Scan
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
+from gatehouse.guards.screens.hits import Hit
+from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.recorded_names import (
     RecordedNames,
     is_plain_model,
     names_in,
@@ -21,15 +30,6 @@ from gatehouse.gateway.recorded_names import (
     renamed,
     written_form,
 )
-from gatehouse.governance import Governance
-from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.engine import Engine
-from gatehouse.pii.findings import Finding, ScanFailed
-from gatehouse.plugin import _withhold
-from gatehouse.scanning.config import Scan
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
-from gatehouse.screens.hits import Hit
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 

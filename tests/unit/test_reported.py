@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.api.spending import counted_usd
-from gatehouse.audit.reported import Report, ending, kept
-from gatehouse.call import Status, Usage
-from gatehouse.db.library import LibraryCall
-from gatehouse.errors import ContentBlocked
+from gatehouse.core.call import Status, Usage
+from gatehouse.core.errors import ContentBlocked
+from gatehouse.ledger.library_report import Report, ending, kept
+from gatehouse.ledger.store.library_calls import LibraryCall
+from gatehouse.proxy.library_spend import counted_usd
 
 AT = datetime(2026, 11, 21, 13, tzinfo=UTC)
 DECISION: dict[str, Any] = {

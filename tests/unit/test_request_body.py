@@ -14,9 +14,9 @@ from typing import Any
 import brotli
 import pytest
 from backports import zstd
-from gatehouse.call import CallScope
-from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.errors import (
+from gatehouse.core.call import CallScope
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.core.errors import (
     GovernanceError,
     GovernanceUnavailable,
     InvalidRequest,
@@ -25,8 +25,8 @@ from gatehouse.errors import (
     TooSlow,
 )
 from gatehouse.gateway import request_body
+from gatehouse.gateway.connection import Message
 from gatehouse.gateway.request_body import BodyReader, ClientLeft, json_object
-from gatehouse.wire import Message
 from starlette.requests import Request
 
 from tests.support.edge import edge

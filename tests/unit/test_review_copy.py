@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from gatehouse.approvals.audit_entries import Journal
 from gatehouse.approvals.binding import Bound, bind
-from gatehouse.approvals.journal import Journal
-from gatehouse.approvals.life import may_open
+from gatehouse.approvals.lifecycle import may_open
+from gatehouse.approvals.model import Approval, State, Vote, Voter
 from gatehouse.approvals.review_copy import ReviewCopy, open_request, open_values, seal
-from gatehouse.approvals.values import Approval, State, Vote, Voter
+from gatehouse.core.errors import AccessDenied, Gone
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.errors import AccessDenied, Gone
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 OLD, NEW = InstallationKeys("o" * 32), InstallationKeys("n" * 32, "o" * 32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from gatehouse import route_table
-from gatehouse.routes import RouteKind, classify, entries
+from gatehouse.gateway import route_table
+from gatehouse.gateway.routes import RouteKind, classify, entries
 
 from tests.support.litellm_routes import registered
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.routes import RouteKind, call_type_of, classify
+from gatehouse.gateway.routes import RouteKind, call_type_of, classify
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from gatehouse.call import CallScope, current_scope
-from gatehouse.middleware import GovernanceMiddleware
-from gatehouse.scanning.ahead import MAX_BYTES, ScanAhead
-from gatehouse.scanning.scanner import Scanner
-from gatehouse.wire import Message, Receive, Scope, Send
+from gatehouse.core.call import CallScope, current_scope
+from gatehouse.gateway.connection import Message, Receive, Scope, Send
+from gatehouse.gateway.middleware import GovernanceMiddleware
+from gatehouse.gateway.prescan import MAX_BYTES, ScanAhead
+from gatehouse.guards.worker_pool import Scanner
 
 from tests.support.edge import edge
 
@@ -148,7 +148,7 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
 
 
 async def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatehouse.scanning.ahead._MOST_CALLERS", 2)
+    monkeypatch.setattr("gatehouse.gateway.prescan._MOST_CALLERS", 2)
     scanner = Begun()
     ahead = ScanAhead(lambda: cast("Scanner", scanner))
     callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]

@@ -15,19 +15,19 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from gatehouse import examining
-from gatehouse.decision import Decision, Verdict
+from gatehouse.core.decision import Decision, Verdict
+from gatehouse.core.errors import ContentBlocked, PiiBlocked
+from gatehouse.dialects import request_view
 from gatehouse.dialects.canonical import CallerNames, canonical_request
-from gatehouse.errors import ContentBlocked, PiiBlocked
+from gatehouse.dialects.sealed import is_written
+from gatehouse.pipeline import screening
 from gatehouse.policy.load import load_policy
-from gatehouse.shapes import request_view
-from gatehouse.shapes.sealed import is_written
 
 from tests.support.masking import PLACEHOLDERS
 from tests.support.scanned import PII, Scanned, chat, numbered, scan
 
 if TYPE_CHECKING:
-    from gatehouse.governance import Governance
+    from gatehouse.pipeline.in_force import Governance
 
 
 class NamedFile(BytesIO):
@@ -197,9 +197,9 @@ def masked(body: dict[str, Any], call_type: str) -> None:
     policy = load_policy(Path("policy.yaml"), b"version: 1\nscreens: {secrets: block}\n").policy
     assert policy.screens is not None
     governance = SimpleNamespace(pii=PII, masking=PII)
-    examining.sealed(policy.screens, request.scanned, scans)
+    screening.sealed(policy.screens, request.scanned, scans)
     decision = Decision(Verdict.ALLOW, (), "v")
-    examining.mask(cast("Governance", governance), decision, request, scans, PLACEHOLDERS)
+    screening.mask(cast("Governance", governance), decision, request, scans, PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)

@@ -14,12 +14,12 @@ from time import monotonic
 import psutil
 import pytest
 import uvloop
-from gatehouse.errors import SetupError
-from gatehouse.pii.config import CustomPattern, CustomRecognizer, Mode, PiiConfig
-from gatehouse.pii.findings import Finding, ScanFailed
-from gatehouse.scanning import scanner as scanner_module
-from gatehouse.scanning.config import Scan, ScanConfig
-from gatehouse.scanning.scanner import Scanner
+from gatehouse.core.errors import SetupError
+from gatehouse.guards import worker_pool as scanner_module
+from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pii.config import CustomPattern, CustomRecognizer, Mode, PiiConfig
+from gatehouse.guards.scan import Scan, ScanConfig
+from gatehouse.guards.worker_pool import Scanner
 
 MAIL = "write to jane@example.com"
 # Takes for ever on "a" * n, which is what a bad pattern in policy.yaml does.
@@ -261,9 +261,9 @@ def test_it_works_in_a_uvloop_server() -> None:
 
 PARENT = """
 import asyncio
-from gatehouse.pii.config import CustomPattern, CustomRecognizer, PiiConfig
-from gatehouse.scanning.config import Scan, ScanConfig
-from gatehouse.scanning.scanner import Scanner
+from gatehouse.guards.pii.config import CustomPattern, CustomRecognizer, PiiConfig
+from gatehouse.guards.scan import Scan, ScanConfig
+from gatehouse.guards.worker_pool import Scanner
 async def main():
     slow = CustomRecognizer("SLOW", (CustomPattern("(a|a)+b"),))
     scanner = Scanner(ScanConfig(PiiConfig(timeout_s=1.0, recognizers=(slow,))), workers=2)

@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.pii.findings import ScanFailed
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.findings import ScanFailed
+from gatehouse.guards.screens.config import ScreenConfig, screen_config
+from gatehouse.guards.screens.engine import ScreenEngine
 from gatehouse.policy.model import ScreensPolicy
-from gatehouse.screens.config import ScreenConfig, screen_config
-from gatehouse.screens.engine import ScreenEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +109,7 @@ def test_a_limit_out_of_bounds_is_refused_at_the_start(config: ScreenConfig) -> 
 
 def test_the_screens_load_no_presidio_no_proxy_and_no_database_driver() -> None:
     program = (
-        "import sys, gatehouse.screens.engine; "
+        "import sys, gatehouse.guards.screens.engine; "
         "print({'presidio_analyzer', 'litellm', 'psycopg'} & {name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

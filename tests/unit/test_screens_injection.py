@@ -6,11 +6,11 @@ import contextlib
 from time import process_time
 
 import pytest
-from gatehouse.pii.findings import ScanFailed
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
-from gatehouse.screens.injection import THRESHOLD
-from gatehouse.screens.phrases import beginnings
+from gatehouse.guards.findings import ScanFailed
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
+from gatehouse.guards.screens.injection import THRESHOLD
+from gatehouse.guards.screens.phrases import beginnings
 
 from evaluation.disguises import DISGUISES
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import monotonic
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

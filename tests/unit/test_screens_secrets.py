@@ -6,12 +6,12 @@ import contextlib
 from time import process_time
 
 import pytest
-from gatehouse.pii.findings import ScanFailed
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
-from gatehouse.screens.formats import Format, formats
-from gatehouse.screens.phrases import Sign, signs
-from gatehouse.screens.secrets import is_placeholder
+from gatehouse.guards.findings import ScanFailed
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
+from gatehouse.guards.screens.formats import Format, formats
+from gatehouse.guards.screens.phrases import Sign, signs
+from gatehouse.guards.screens.secrets import is_placeholder
 
 from evaluation.secret_samples import look_alikes, secrets
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 import qp_capsule
-from gatehouse.audit import keys
-from gatehouse.audit.canonical import encode, parse
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.export import export_json, export_line, read_json
-from gatehouse.audit.keyring import Keyring, read_keyring
-from gatehouse.audit.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, seal, sha3_256, verify_chain
+from gatehouse.capsule import keys
+from gatehouse.capsule.canonical import encode, parse
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.export import export_json, export_line, read_json
+from gatehouse.capsule.keyring import Keyring, read_keyring
+from gatehouse.capsule.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, seal, sha3_256, verify_chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from gatehouse.errors import SetupError
-from gatehouse.settings import load_policy, load_settings
+from gatehouse.core.errors import SetupError
+from gatehouse.core.settings import load_policy, load_settings
 
 
 def policy(folder: Path, text: str) -> Path:

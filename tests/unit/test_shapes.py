@@ -8,9 +8,9 @@ import timeit
 from typing import Any
 
 import pytest
+from gatehouse.dialects import JSON, KEY, UnknownShape, answer_parts, request_parts, request_view, write_back
 from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.shapes import JSON, KEY, UnknownShape, answer_parts, request_parts, request_view, write_back
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 SCHEMA = {

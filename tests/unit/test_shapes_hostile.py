@@ -10,7 +10,7 @@ import typing
 from typing import Any
 
 import pytest
-from gatehouse.shapes import UnknownShape, answer_parts, event_view, request_parts, write_back
+from gatehouse.dialects import UnknownShape, answer_parts, event_view, request_parts, write_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.types.utils import CallTypes

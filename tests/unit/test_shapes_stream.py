@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from gatehouse.shapes import UnknownShape, carrier, delta_parts, event_view, write_back
+from gatehouse.dialects import UnknownShape, carrier, delta_parts, event_view, write_back
 
 
 def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import re
 import time
 
 import pytest
-from gatehouse import sse
-from gatehouse.sse import EventStream, EventTooLarge, event
+from gatehouse.dialects import sse
+from gatehouse.dialects.sse import EventStream, EventTooLarge, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder

@@ -7,18 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse import stages
-from gatehouse.call import Caller, GovernedCall
+from gatehouse.core.call import Caller, GovernedCall
+from gatehouse.core.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
 from gatehouse.core.keys import DerivedKey
 from gatehouse.dialects.canonical import CallerNames, canonical_request
-from gatehouse.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
-from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.findings import Finding, ScanFailed
+from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.scan import Scan
+from gatehouse.guards.screens.hits import Hit
+from gatehouse.pipeline import call_facts
 from gatehouse.policy.facts import Facts, RequestFacts
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
-from gatehouse.scanning.config import Scan
-from gatehouse.screens.hits import Hit
 
 AT = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -34,14 +34,14 @@ def hit(screen: str) -> Hit:
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection", "blocked_content/weapons"])
 def test_a_hit_of_a_screen_that_blocks_refuses_the_call_and_names_the_screen(screen: str) -> None:
     with pytest.raises(ContentBlocked, match=screen) as refused:
-        stages.screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
+        call_facts.screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
     assert refused.value.policies == (f"screens/{screen}",)
 
 
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection"])
 def test_a_hit_of_a_screen_that_observes_is_a_fact_and_no_refusal(screen: str) -> None:
-    stages.screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
-    stages.screened(screens(secrets="block", prompt_injection="block"), [])
+    call_facts.screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
+    call_facts.screened(screens(secrets="block", prompt_injection="block"), [])
 
 
 @pytest.mark.parametrize("mode", [Mode.BLOCK, Mode.MASK, Mode.OBSERVE])
@@ -49,10 +49,10 @@ def test_personal_data_is_refused_where_its_mode_is_block(mode: Mode) -> None:
     config = PiiConfig(entities={"EMAIL_ADDRESS": mode})
     scans = [Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ())]
     if mode is not Mode.BLOCK:
-        stages.personal_data(config, scans)
+        call_facts.personal_data(config, scans)
         return
     with pytest.raises(PiiBlocked, match="EMAIL_ADDRESS") as refused:
-        stages.personal_data(config, scans)
+        call_facts.personal_data(config, scans)
     assert refused.value.policies == ("pii/EMAIL_ADDRESS",)
 
 
@@ -67,19 +67,19 @@ DENIES = [
 @pytest.mark.parametrize(("said", "error"), DENIES)
 @pytest.mark.parametrize("reason", ["too_long", "timeout"])
 def test_a_text_that_cannot_be_scanned_is_refused(said: dict[str, Any], error: type[Exception], reason: Any) -> None:
-    assert isinstance(stages.not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
+    assert isinstance(call_facts.not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
 
 
 @pytest.mark.parametrize(("said", "_error"), DENIES)
 def test_without_a_scanner_a_call_is_refused_until_there_is_one(said: dict[str, Any], _error: Any) -> None:
-    refusal = stages.not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
+    refusal = call_facts.not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
     assert isinstance(refusal, GovernanceUnavailable)
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_error: Any) -> None:
     policy = Policy(version=1, pii=PiiPolicy(on_error=on_error), screens=ScreensPolicy(on_error=on_error))
-    refusal = stages.not_scanned(policy, ScanFailed("crowded"))
+    refusal = call_facts.not_scanned(policy, ScanFailed("crowded"))
     assert isinstance(refusal, TooManyRequests)
     assert refusal.status == 429
     assert "retry-after" in refusal.headers
@@ -87,7 +87,7 @@ def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_err
 
 def test_only_what_policy_names_passes_unscanned() -> None:
     allows = Policy(version=1, pii=PiiPolicy(on_error="allow"), screens=ScreensPolicy(on_error="allow"))
-    assert stages.not_scanned(allows, ScanFailed("timeout")) is None
+    assert call_facts.not_scanned(allows, ScanFailed("timeout")) is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_id_in_which_something_was_found_is_a_keyed_hash_in_records(scan: Sca
     request = canonical_request("aresponses", body, CallerNames.of(body))
     scans = [scan if part.text == "ada@example.com" else Scan() for part in request.scanned]
     config = PiiConfig(entities={"EMAIL_ADDRESS": Mode.MASK, "CREDIT_CARD": Mode.BLOCK, "PERSON": Mode.OBSERVE})
-    hidden = stages.hidden_ids(request, scans, config, DerivedKey("0" * 8, b"k" * 32))
+    hidden = call_facts.hidden_ids(request, scans, config, DerivedKey("0" * 8, b"k" * 32))
     facts = Facts(RequestFacts(reaches=("file:ada@example.com", "file:file-1")))
     recorded = facts.renamed(hidden).recorded()["request"]["reaches"]
     assert recorded[1] == "file:file-1"
@@ -120,5 +120,5 @@ def test_of_a_request_whose_texts_nobody_has_scanned_no_id_is_a_fact() -> None:
     call = GovernedCall(UUID(int=0), AT, "/v1/responses", "aresponses", "m", stream=False, caller=Caller())
     estimate = Estimate("m", 1, 1, None, None, None, "none")
     scans = [Scan() for _ in request.scanned]
-    assert stages.facts_of(call, request, estimate, scans, AT).request.reaches == ("file:ada@example.com",)
-    assert stages.facts_of(call, request, estimate, None, AT).request.reaches == ("file",)
+    assert call_facts.facts_of(call, request, estimate, scans, AT).request.reaches == ("file:ada@example.com",)
+    assert call_facts.facts_of(call, request, estimate, None, AT).request.reaches == ("file",)

@@ -9,11 +9,11 @@ import string
 from time import thread_time
 
 import pytest
-from gatehouse.answers import Answers
-from gatehouse.errors import ContentBlocked
-from gatehouse.screens.config import ScreenConfig
-from gatehouse.screens.engine import ScreenEngine
-from gatehouse.screens.unfinished import MAX_ENCODED, MAX_WORD, unfinished
+from gatehouse.core.errors import ContentBlocked
+from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.engine import ScreenEngine
+from gatehouse.guards.screens.unfinished import MAX_ENCODED, MAX_WORD, unfinished
+from gatehouse.pipeline.response import Answers
 
 from evaluation.secret_samples import look_alikes, secrets
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.audit import keys
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.checkpoint import Checkpoint, origin_of, sign_checkpoint
-from gatehouse.audit.ledger import subtrees
-from gatehouse.audit.merkle import Frontier
-from gatehouse.audit.seal import GENESIS, Fault, Head
-from gatehouse.audit.segments import verified
-from gatehouse.audit.verification import ChainReport, Note, Problem, Walk, compare_head, verify
-from gatehouse.db.capsules import StoredCapsule, StoredHead
-from gatehouse.errors import SetupError
+from gatehouse.capsule import keys
+from gatehouse.capsule.checkpoint import Checkpoint, origin_of, sign_checkpoint
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.merkle import Frontier
+from gatehouse.capsule.seal import GENESIS, Fault, Head
+from gatehouse.capsule.segments import verified
+from gatehouse.capsule.verification import ChainReport, Note, Problem, Walk, compare_head, verify
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.appender import subtrees
+from gatehouse.ledger.store.capsules import StoredCapsule, StoredHead
 
 from tests.support.capsules import AT, capsule, chain
 

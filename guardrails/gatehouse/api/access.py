@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from litellm.proxy._types import LiteLLMRoutes, LitellmUserRoles, UserAPIKeyAuth
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
-from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 
 _OUR_ROUTES: Final = "/governance/*"
 _AUDITORS: Final = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})

@@ -31,20 +31,21 @@ from gatehouse.api.approvals_shown import (
     ballot_schema,
     shown,
 )
-from gatehouse.approvals.feed import Feed, Onlooker, Told
-from gatehouse.approvals.journal import Change, Journal
-from gatehouse.approvals.life import NoVote, may_see
+from gatehouse.approvals import queries
+from gatehouse.approvals import store as db
+from gatehouse.approvals.audit_entries import Change, Journal
+from gatehouse.approvals.event_stream import Feed, Onlooker, Told
+from gatehouse.approvals.lifecycle import NoVote, may_see
+from gatehouse.approvals.model import Approval, State, Voter
 from gatehouse.approvals.review import ReviewDesk
-from gatehouse.approvals.values import Approval, State, Voter
-from gatehouse.audit.record import clean
-from gatehouse.clock import monotonic
+from gatehouse.core.clock import monotonic
+from gatehouse.core.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.db import approvals as db
-from gatehouse.db import approvals_read, people
-from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
-from gatehouse.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
-from gatehouse.key_models import check_edit
+from gatehouse.ledger.audit_line import clean
+from gatehouse.ledger.store.calls import Connection
+from gatehouse.proxy.model_access import check_edit
+from gatehouse.storage import people
+from gatehouse.storage.connection import connect
 
 MOST: Final = 200
 """Approvals on a page."""
@@ -148,7 +149,7 @@ def router(database_url: str, journal: Journal, keys: InstallationKeys) -> APIRo
     ballot_of = Depends(_ballot)
 
     async def seen(connection: Connection, approval_id: UUID, by: Voter) -> Approval:
-        found = await approvals_read.get(connection, approval_id)
+        found = await queries.get(connection, approval_id)
         if found is None or not may_see(found, by):
             raise NotFound(_NOT_FOUND)
         return found
@@ -297,7 +298,7 @@ async def _page(
     found: list[Approval] = []
     looked = 0
     while looked < _LOOKED_THROUGH:
-        batch = await approvals_read.list_(connection, state, MOST, cursor)
+        batch = await queries.list_(connection, state, MOST, cursor)
         for each in batch:
             looked, cursor = looked + 1, each.id
             if may_see(each, by):
@@ -310,7 +311,7 @@ async def _page(
 
 
 async def _pending(connection: Connection, by: Voter) -> tuple[Voter, list[Approval]]:
-    pending = await approvals_read.list_(connection, State.REQUESTED, _PENDING)
+    pending = await queries.list_(connection, State.REQUESTED, _PENDING)
     return by, [each for each in pending if may_see(each, by)]
 
 

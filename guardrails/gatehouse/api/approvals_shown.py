@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gatehouse.approvals.life import may_vote
-from gatehouse.approvals.values import Approval, Edit, State, Voter
+from gatehouse.approvals.lifecycle import may_vote
+from gatehouse.approvals.model import Approval, Edit, State, Voter
 
 _COMMENT_CHARS: Final = 2_000
 _MODEL_CHARS: Final = 256

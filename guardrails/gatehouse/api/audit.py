@@ -18,15 +18,15 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
 from gatehouse.api.access import GovernanceRoute, auditor
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.export import export_json, export_line
-from gatehouse.audit.inspection import knows
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
-from gatehouse.audit.proving import NotCovered, NotInLedger, find, prove
-from gatehouse.db import capsules as db
-from gatehouse.errors import Conflict, GovernanceUnavailable, NotFound
-from gatehouse.settings import Settings
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.export import export_json, export_line
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
+from gatehouse.core.errors import Conflict, GovernanceUnavailable, NotFound
+from gatehouse.core.settings import Settings
+from gatehouse.ledger.inspection import knows
+from gatehouse.ledger.prover import NotCovered, NotInLedger, find, prove
+from gatehouse.ledger.store import capsules as db
 
 # Each piece of a stream costs a change of threads.
 _PIECE = 65536

@@ -18,8 +18,6 @@ from fastapi.responses import JSONResponse
 from litellm.proxy._types import ProxyException
 from litellm.proxy.auth.user_api_key_auth import api_key_header
 
-from gatehouse import metrics
-from gatehouse.api import spending
 from gatehouse.api.access import GovernanceRoute
 from gatehouse.api.approvals_shown import ErrorShown
 from gatehouse.api.decide_shapes import (
@@ -34,22 +32,24 @@ from gatehouse.api.decide_shapes import (
     read,
 )
 from gatehouse.api.estimate import known_call_type, model_meant
-from gatehouse.api.proxied import authenticated
-from gatehouse.approvals.wishes import APPROVAL_HEADER, HOLD_HEADER
-from gatehouse.audit.reported import Report
-from gatehouse.call import CallScope, current_scope
-from gatehouse.clock import monotonic, new_call_id, now
-from gatehouse.db.library import LibraryCall
+from gatehouse.approvals.caller_options import APPROVAL_HEADER, HOLD_HEADER
+from gatehouse.core import metrics
+from gatehouse.core.call import CallScope, current_scope
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
 from gatehouse.dialects.caller_fields import caller_request
-from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
 from gatehouse.gateway.body_shares import SENDER
+from gatehouse.gateway.connection import CALL_ID_HEADER, EDITED_HEADER
 from gatehouse.gateway.edge import note_names
-from gatehouse.gateway.recorded_names import hide_names, names_in, renamed
-from gatehouse.library import Library
-from gatehouse.plugin import governance, governed_call, hide_other_names, key_hash
+from gatehouse.gateway.hooks import governance, governed_call, hide_other_names, key_hash
+from gatehouse.ledger.library_report import Report
+from gatehouse.ledger.store.library_calls import LibraryCall
+from gatehouse.pipeline.library_mode import Library
+from gatehouse.pipeline.recorded_names import hide_names, names_in, renamed
+from gatehouse.proxy import library_spend
+from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.wire import CALL_ID_HEADER, EDITED_HEADER
 
 log = logging.getLogger("gatehouse.library")
 
@@ -223,7 +223,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
         report = await _plain(said.report(), mine or user or "unnamed")
         taken = await library().report(said.call_id, is_theirs, report)
         if taken.first:
-            await spending.add(key, taken.call, report)
+            await library_spend.add(key, taken.call, report)
         return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
 
     return api

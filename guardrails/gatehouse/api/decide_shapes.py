@@ -14,14 +14,14 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
-from gatehouse.audit.record import clean
-from gatehouse.audit.reported import Report
-from gatehouse.call import Status, Usage
+from gatehouse.core.call import Status, Usage
+from gatehouse.core.errors import InvalidRequest
+from gatehouse.dialects.freejson import decode
 from gatehouse.dialects.requested import MOST
-from gatehouse.errors import InvalidRequest
 from gatehouse.gateway.body_shares import SENDER
 from gatehouse.guards.offload import OFFLOAD, effort
-from gatehouse.shapes.freejson import decode
+from gatehouse.ledger.audit_line import clean
+from gatehouse.ledger.library_report import Report
 
 _MEBI: Final = 1 << 20
 DECIDE_BYTES: Final = 32 * _MEBI

@@ -10,11 +10,11 @@ import redis.asyncio
 from fastapi import APIRouter, Response
 from litellm.proxy import proxy_server
 
-from gatehouse.audit.recorder import Recorder
-from gatehouse.clock import monotonic
-from gatehouse.governance import Governance, GovernanceHolder
-from gatehouse.plugin import governance
-from gatehouse.settings import Settings
+from gatehouse.core.clock import monotonic
+from gatehouse.core.settings import Settings
+from gatehouse.gateway.hooks import governance
+from gatehouse.ledger.recorder import Recorder
+from gatehouse.pipeline.in_force import Governance, GovernanceHolder
 
 # One probe of a part; a part that needs longer is not well.
 _PROBE_S = 2.0

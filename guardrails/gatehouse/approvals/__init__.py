@@ -1,1 +1,1 @@
-"""Approvals: what one binds to, how it lives, how a held call waits for it. Their SQL is `gatehouse.db.approvals`."""
+"""Approvals: what one binds to, how it lives, how a held call waits for it. Their SQL is in `store`."""

@@ -14,7 +14,7 @@ from typing import Any
 import rfc8785
 
 from gatehouse.approvals.credentials import without_credentials
-from gatehouse.approvals.values import Edit
+from gatehouse.approvals.model import Edit
 from gatehouse.core.keys import DerivedKey
 
 

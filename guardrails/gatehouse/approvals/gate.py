@@ -16,21 +16,18 @@ from uuid import UUID
 
 import psycopg
 
-from gatehouse import metrics
+from gatehouse.approvals import queries, store
+from gatehouse.approvals.audit_entries import Change, Journal
 from gatehouse.approvals.binding import Bound, Unbindable, bind, edited_digest
-from gatehouse.approvals.journal import Change, Journal
-from gatehouse.approvals.life import made_by
+from gatehouse.approvals.caller_options import Wishes
+from gatehouse.approvals.lifecycle import made_by
+from gatehouse.approvals.model import Approval, Edit, NewApproval, State
+from gatehouse.approvals.notices import tell_requested
 from gatehouse.approvals.review_copy import seal
-from gatehouse.approvals.telling import tell_requested
-from gatehouse.approvals.values import Approval, Edit, NewApproval, State
 from gatehouse.approvals.waiting import Waiting
-from gatehouse.approvals.wishes import Wishes
-from gatehouse.clock import monotonic
-from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.db import approvals, approvals_read, people
-from gatehouse.db.calls import Connection
-from gatehouse.db.connection import OneConnection
-from gatehouse.errors import (
+from gatehouse.core import metrics
+from gatehouse.core.clock import monotonic
+from gatehouse.core.errors import (
     ApprovalMismatch,
     ApprovalRequired,
     Cancelled,
@@ -39,7 +36,11 @@ from gatehouse.errors import (
     GovernanceUnavailable,
     TooManyRequests,
 )
+from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.ledger.store.calls import Connection
 from gatehouse.policy.model import ApproversPolicy
+from gatehouse.storage import people
+from gatehouse.storage.connection import OneConnection
 
 # In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
 EXPIRES_IN_S: Final = 8 * 3600.0
@@ -142,7 +143,7 @@ class Gate:
     async def give_back(self, used: Approval) -> bool:
         """Make an approval good again whose call will not be sent after all; whether that could be done."""
         try:
-            returned = await self._database(lambda connection: approvals.give_back(connection, used.id))
+            returned = await self._database(lambda connection: store.give_back(connection, used.id))
         except GovernanceUnavailable:
             returned = False
         if returned:
@@ -152,11 +153,11 @@ class Gate:
         return returned
 
     async def _use(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
-        return await self._database(lambda connection: approvals.consume(connection, approval_id, bound, asked.caller))
+        return await self._database(lambda connection: store.consume(connection, approval_id, bound, asked.caller))
 
     async def _use_edited(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
         """Use the approval that an approver's edit made of this one; None where there is none that is approved."""
-        found = await self._database(lambda connection: approvals_read.latest(connection, approval_id))
+        found = await self._database(lambda connection: queries.latest(connection, approval_id))
         approval = found[0] if found else None
         if approval is None or approval.edit is None or approval.state is not State.APPROVED or asked.edit is None:
             return None
@@ -166,9 +167,7 @@ class Gate:
         return await self._use(approval.id, edited_digest(bound, approval.edit), asked)
 
     async def _why_not(self, approval_id: UUID, bound: str, asked: Asked) -> GovernanceError:
-        refusal = await self._database(
-            lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
-        )
+        refusal = await self._database(lambda connection: store.why_not(connection, approval_id, bound, asked.caller))
         if isinstance(refusal, ApprovalRequired):
             metrics.approvals.labels("required").inc()
         return refusal
@@ -207,7 +206,7 @@ class Gate:
             new = replace(new, requested_by=made_by(new.requested_by, maker))
         try:
             async with connection.transaction():
-                opened = await approvals.open_request(connection, new, changes)
+                opened = await store.open_request(connection, new, changes)
                 if opened.id == new.id and self._addresses:
                     await tell_requested(connection, opened, self._addresses)
         except TooManyRequests as refused:  # raised from here it would cost the connection
@@ -217,19 +216,19 @@ class Gate:
 
     async def _abandon(self, connection: Connection, approval_id: UUID, bound: str, asked: Asked) -> None:
         changes: list[Change] = []
-        await approvals.abandon(connection, approval_id, bound, asked.caller, changes)
+        await store.abandon(connection, approval_id, bound, asked.caller, changes)
         self._journal.note(changes)
 
     async def _expire_due(self, connection: Connection) -> None:
         changes: list[Change] = []
-        await approvals.expire_due(connection, changes)
+        await store.expire_due(connection, changes)
         self._journal.note(changes)
 
     async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> UUID:
         """Until it is decided, or the time is over, or the client has left; returns what an edit made of it, if any."""
         if asked.approval_id is not None:  # theirs, and for this request? Nobody waits for what is not
             refusal = await self._database(
-                lambda connection: approvals.why_not(connection, approval_id, bound, asked.caller)
+                lambda connection: store.why_not(connection, approval_id, bound, asked.caller)
             )
             if not isinstance(refusal, ApprovalRequired):
                 raise refusal

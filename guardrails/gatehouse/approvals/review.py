@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gatehouse.approvals import life
-from gatehouse.approvals.journal import Journal
+from gatehouse.approvals import lifecycle, queries
+from gatehouse.approvals.audit_entries import Journal
+from gatehouse.approvals.model import Approval, Voter
 from gatehouse.approvals.review_copy import open_request, open_values
-from gatehouse.approvals.values import Approval, Voter
+from gatehouse.core.errors import Gone
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.db import approvals_read
-from gatehouse.db.calls import Connection
-from gatehouse.errors import Gone
+from gatehouse.ledger.store.calls import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,10 @@ class ReviewDesk:
             AccessDenied: this person may not.
             Gone: the approval is over, or there is no copy of its request.
         """
-        refused = life.may_open(approval, by, now, values=values)
+        refused = lifecycle.may_open(approval, by, now, values=values)
         if refused is not None:
             raise refused
-        kept = await approvals_read.copy_of(connection, approval.id)
+        kept = await queries.copy_of(connection, approval.id)
         if kept is None:
             raise Gone("The copy of this request is erased, or was never made. Its summary is what is left.")
         request = await asyncio.to_thread(open_request, self._keys, kept, approval.asked)

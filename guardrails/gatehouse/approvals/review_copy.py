@@ -19,9 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatehouse.approvals.binding import Bound
-from gatehouse.approvals.values import printable
+from gatehouse.approvals.model import printable
+from gatehouse.core.errors import Gone
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.errors import Gone
 
 _KEY_BITS: Final = 256
 _NONCE_BYTES: Final = 12  # what AES-GCM is made for (NIST SP 800-38D, 5.2.1.1)

@@ -17,11 +17,11 @@ from uuid import UUID
 
 import psycopg
 
-from gatehouse.approvals.values import Approval, State
-from gatehouse.db import approvals, approvals_read
-from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
-from gatehouse.errors import GovernanceUnavailable, NotFound
+from gatehouse.approvals import queries, store
+from gatehouse.approvals.model import Approval, State
+from gatehouse.core.errors import GovernanceUnavailable, NotFound
+from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import connect
 
 log = logging.getLogger("gatehouse.approvals")
 
@@ -107,7 +107,7 @@ class Waiting:
         while True:
             try:
                 async with await connect(self._url) as connection:
-                    await connection.execute(f"listen {approvals.CHANNEL}")
+                    await connection.execute(f"listen {store.CHANNEL}")
                     self._listening = True
                     self._want(self._held)  # what was decided before is not told again
                     async for notice in connection.notifies():
@@ -154,7 +154,7 @@ class Waiting:
             return
         try:
             async with asyncio.timeout(_ANSWER_S):
-                found = await approvals_read.get_many(connection, list(asked), summaries=False)
+                found = await queries.get_many(connection, list(asked), summaries=False)
         except BaseException:
             self._want(asked)
             raise

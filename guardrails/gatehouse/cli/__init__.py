@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 app = typer.Typer(
     name="gatehouse",

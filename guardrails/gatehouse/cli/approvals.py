@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from gatehouse.approvals.values import State
+from gatehouse.approvals.model import State
 from gatehouse.cli import app
 from gatehouse.cli.gateway_client import GatewayAway, GatewayClient, address
 from gatehouse.cli.output import printable

@@ -13,20 +13,20 @@ from uuid import UUID
 
 import typer
 
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.checkpoint import InvalidNote, Verifier, origin_of
-from gatehouse.audit.inspection import CallsReport, Progress, read_note, verify_export, verify_ledger
-from gatehouse.audit.keyring import Keyring, read_keyring
-from gatehouse.audit.keys import KEYRING_NAME, KeyFolder
-from gatehouse.audit.proof import check_proof
-from gatehouse.audit.proving import check, prove
-from gatehouse.audit.verification import ChainReport, Finding
+from gatehouse.capsule.checkpoint import InvalidNote, Verifier, origin_of
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.keyring import Keyring, read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME, KeyFolder
+from gatehouse.capsule.proof import check_proof
+from gatehouse.capsule.verification import ChainReport, Finding
 from gatehouse.cli import app
 from gatehouse.cli.output import exit_2_if_not_checked, printable, write
 from gatehouse.cli.where import gateway_settings
-from gatehouse.db.capsules import reachable, reading
-from gatehouse.errors import SetupError
-from gatehouse.ledger.audit_log import LogFile, LogReport, opened
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.inspection import CallsReport, Progress, read_note, verify_export, verify_ledger
+from gatehouse.ledger.log_comparison import LogFile, LogReport, opened
+from gatehouse.ledger.prover import check, prove
+from gatehouse.ledger.store.capsules import reachable, reading
 
 audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove what was recorded.")
 app.add_typer(audit, name="audit")
@@ -144,7 +144,7 @@ def check_proof_file(
 @audit.command()
 def checkpoint(chain: ChainOption = DEFAULT_CHAIN) -> None:
     """Sign a checkpoint over all of a chain's records, unless there is one, and print it: give it to a witness."""
-    from gatehouse.audit.checkpoints import Inconsistent, connect, sign_now
+    from gatehouse.ledger.checkpointer import Inconsistent, connect, sign_now
 
     settings = gateway_settings()
     with reachable(), connect(settings.database_url) as connection:

@@ -11,22 +11,15 @@ from typing import Annotated
 
 import typer
 
-from gatehouse.audit import keys as folder_of_keys
-from gatehouse.audit.inspection import read_note
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
+from gatehouse.capsule import keys as folder_of_keys
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.cli import app
 from gatehouse.cli.audit import OutputOption, progress_bar, report_document, report_lines
 from gatehouse.cli.output import exit_2_if_not_checked, write
-from gatehouse.errors import SetupError
-from gatehouse.loggers.capsules_store import (
-    DEFAULT_KEYS,
-    POSTGRES,
-    ReadableStore,
-    Unavailable,
-    keys_beside,
-    open_store,
-)
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.inspection import read_note
+from gatehouse.loggers.capsules.store import DEFAULT_KEYS, POSTGRES, ReadableStore, Unavailable, keys_beside, open_store
 
 capsules = typer.Typer(no_args_is_help=True, help="What CapsuleLogger recorded: verify, checkpoint and export it.")
 app.add_typer(capsules, name="capsules")
@@ -51,7 +44,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
     """Verify every record and every chain's end. Exit code 0: verified, 1: broken, 2: not checked."""
-    from gatehouse.loggers.capsules_verify import verify_store
+    from gatehouse.loggers.capsules.verify import verify_store
 
     begin = time.monotonic()
     with exit_2_if_not_checked(), progress_bar() as bar, _reading(target) as store:
@@ -72,7 +65,7 @@ def verify(
 @capsules.command()
 def checkpoint(target: Target, chain: ChainName = "chat", keys: KeysOption = None) -> None:
     """Verify a chain, sign a checkpoint over all of it, and print it: keep it where nobody changes it."""
-    from gatehouse.loggers.capsules_verify import sign_verified
+    from gatehouse.loggers.capsules.verify import sign_verified
 
     with _reading(target) as store:
         write([sign_verified(store, folder_of_keys.load(_keys(target, keys)), chain)], None)
@@ -81,7 +74,7 @@ def checkpoint(target: Target, chain: ChainName = "chat", keys: KeysOption = Non
 @capsules.command()
 def export(target: Target, chain: ChainName = "chat", output: OutputOption = None) -> None:
     """Write a chain as JSON, as `gatehouse audit verify --file` and qp-capsule's `capsule verify` read it."""
-    from gatehouse.audit.export import export_json
+    from gatehouse.capsule.export import export_json
 
     with _reading(target) as store:
         if chain not in {end.chain for end in store.ends()}:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from gatehouse.cli import app
-from gatehouse.db import prisma_engine
-from gatehouse.home import find_home
+from gatehouse.core.home import find_home
+from gatehouse.storage import prisma_engine
 
 engine = typer.Typer(no_args_is_help=True, help="Prisma's query engine, through which LiteLLM reaches its database.")
 app.add_typer(engine, name="engine")

@@ -14,10 +14,10 @@ from typing import Any, Final
 import httpx
 
 from gatehouse.cli.output import printable
+from gatehouse.core.errors import SetupError
+from gatehouse.core.home import find_home
 from gatehouse.embedded import envfile
 from gatehouse.embedded.settings import read_settings
-from gatehouse.errors import SetupError
-from gatehouse.home import find_home
 
 URL_NAMES: Final = ("GATEHOUSE_URL", "LITELLM_BASE_URL")
 KEY_NAMES: Final = ("GATEHOUSE_API_KEY", "LITELLM_MASTER_KEY")

@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from gatehouse.cli import app
+from gatehouse.core.home import find_home
 from gatehouse.embedded.envfile import ensure
-from gatehouse.home import find_home
 
 
 @app.command()

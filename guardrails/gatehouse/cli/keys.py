@@ -10,17 +10,17 @@ from typing import Annotated
 
 import typer
 
-from gatehouse.audit import keys as folder_of_keys
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME, Keys
+from gatehouse.capsule import keys as folder_of_keys
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME, Keys
 from gatehouse.cli import app
 from gatehouse.cli.audit import ChainOption, print_keyring
 from gatehouse.cli.where import gateway_settings
-from gatehouse.clock import now
-from gatehouse.db.capsules import reachable
+from gatehouse.core.clock import now
+from gatehouse.core.home import find_home
 from gatehouse.embedded import secret as installation_secret
-from gatehouse.home import find_home
+from gatehouse.ledger.store.capsules import reachable
 
 keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger, and the installation secret.")
 app.add_typer(keys, name="keys")
@@ -54,13 +54,13 @@ async def _rotate(database_url: str, folder: Path, at: datetime) -> Keys:
 
     When the transaction is lost behind the new keyring, nothing is: the heads only repeat what the keyring says.
     """
-    from gatehouse.db import ledger
-    from gatehouse.db.connection import connect
+    from gatehouse.ledger.store import chains
+    from gatehouse.storage.connection import connect
 
     async with await connect(database_url) as connection, connection.transaction():
-        sizes = await ledger.lock_all_heads(connection)
+        sizes = await chains.lock_all_heads(connection)
         held = folder_of_keys.rotate(folder, {chain: size for chain, size in sizes.items() if size}, at)
-        await ledger.rotate_heads(connection, held.keyring.active.name)
+        await chains.rotate_heads(connection, held.keyring.active.name)
     return held
 
 

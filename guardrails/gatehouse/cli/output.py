@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 
 import typer
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 
 def printable(text: object) -> str:

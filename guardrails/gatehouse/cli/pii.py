@@ -16,15 +16,15 @@ import typer
 
 from gatehouse.cli import app
 from gatehouse.cli.output import printable
+from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import DerivedKey
-from gatehouse.errors import SetupError
-from gatehouse.pii.config import Mode, PiiConfig
-from gatehouse.pii.findings import Finding, ScanFailed
-from gatehouse.pii.from_policy import pii_config, pii_problems
-from gatehouse.pii.masking import Placeholders
-from gatehouse.pii.pieces import PIECE, TextFile, pieces
+from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.masking import Placeholders
+from gatehouse.guards.pii.pieces import PIECE, TextFile, pieces
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.model import PiiPolicy
+from gatehouse.policy.pii_section import pii_config, pii_problems
 
 FOUND = 3
 Scanned = Iterator[tuple[str, list[Finding]]]
@@ -120,7 +120,7 @@ def _config(path: Path | None, entities: list[str], languages: list[str]) -> Pii
 
 def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
     try:
-        from gatehouse.pii.engine import Engine  # it loads Presidio, for which --help need not wait
+        from gatehouse.guards.pii.engine import Engine  # it loads Presidio, for which --help need not wait
     except ModuleNotFoundError as error:
         raise SetupError(f"{error.name}: not installed. Install gatehouse with its dependencies.") from None
     engine = Engine(config)

@@ -15,8 +15,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from gatehouse.cli import app
-from gatehouse.errors import SetupError
-from gatehouse.home import find_home
+from gatehouse.core.errors import SetupError
+from gatehouse.core.home import find_home
 from gatehouse.policy.cases import read_cases
 from gatehouse.policy.document import DocumentError, Problem, parse_document
 from gatehouse.policy.facts import Facts

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from gatehouse.cli import app
-from gatehouse.errors import SetupError
-from gatehouse.settings import load_settings
+from gatehouse.core.errors import SetupError
+from gatehouse.core.settings import load_settings
 
 
 @app.command()
@@ -21,9 +21,9 @@ def prepare(
 
     Run it before the gateway starts, at every start; it changes nothing that is in order.
     """
-    from gatehouse import preparation
-    from gatehouse.db.litellm_schema import build_request_log_indexes
-    from gatehouse.db.prepare import may_prepare, same_role, wait_for
+    from gatehouse.ledger import provisioning
+    from gatehouse.storage.litellm_schema import build_request_log_indexes
+    from gatehouse.storage.prepare import may_prepare, same_role, wait_for
 
     settings = load_settings()
     owner_url = os.environ.get("GATEHOUSE_OWNER_DATABASE_URL") or settings.database_url
@@ -35,8 +35,8 @@ def prepare(
         )
     gateway_url = None if same_role(owner_url, settings.database_url) else settings.database_url
     if gateway_url is None:
-        print(preparation.ONE_ROLE, file=sys.stderr)
-    for line in preparation.prepare(owner_url, gateway_url, settings.key_dir):
+        print(provisioning.ONE_ROLE, file=sys.stderr)
+    for line in provisioning.prepare(owner_url, gateway_url, settings.key_dir):
         print(line, flush=True)
     if build_request_log_indexes(owner_url):
         print("database: LiteLLM's request-log indexes built")

@@ -11,22 +11,22 @@ from uuid import UUID
 
 import typer
 
-from gatehouse.audit.canonical import NotCanonical, parse
-from gatehouse.audit.capsule import DEFAULT_CHAIN
-from gatehouse.audit.export import export_json, export_line
-from gatehouse.audit.keyring import read_keyring
-from gatehouse.audit.keys import KEYRING_NAME
-from gatehouse.audit.proving import find
-from gatehouse.audit.seal import BrokenChain, Head, SealedCapsule, verify_next
+from gatehouse.capsule.canonical import NotCanonical, parse
+from gatehouse.capsule.document import DEFAULT_CHAIN
+from gatehouse.capsule.export import export_json, export_line
+from gatehouse.capsule.keyring import read_keyring
+from gatehouse.capsule.keys import KEYRING_NAME
+from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
 from gatehouse.cli.audit import ChainOption, OutputOption, audit
 from gatehouse.cli.output import printable, write
 from gatehouse.cli.where import gateway_settings
-from gatehouse.content import commitment, text_of
+from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import Purpose
 from gatehouse.core.names import hidden, is_plain
-from gatehouse.db import capsules as db
-from gatehouse.db import salts
-from gatehouse.errors import SetupError
+from gatehouse.dialects.prompt import commitment, text_of
+from gatehouse.ledger.prover import find
+from gatehouse.ledger.store import capsules as db
+from gatehouse.ledger.store import salts
 
 _POLL_S = 0.5
 

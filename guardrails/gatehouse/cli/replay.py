@@ -13,11 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
+from gatehouse.cli import recorded_decisions
 from gatehouse.cli.policy import own_policy, policy_app, read
 from gatehouse.cli.where import gateway_settings
-from gatehouse.db import decisions
-from gatehouse.db.capsules import reading
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.store.capsules import reading
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.replay import Recorded, Replay, replay
 from gatehouse.policy.rules import RuleSet
@@ -46,7 +46,7 @@ def replay_calls(
     today = read(own_policy())[0].rules
     tried = read(file)[0].rules if file is not None else today
     with reading(gateway_settings().database_url) as connection:
-        calls = _shown(decisions.recorded(connection, period), decisions.count(connection, period))
+        calls = _shown(recorded_decisions.recorded(connection, period), recorded_decisions.count(connection, period))
         found = replay(_as_decided_by(today, calls) if file is not None else _by_rules(calls), tried)
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"changed": found.changed}, indent=2))

@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 
 from gatehouse.cli import app
-from gatehouse.errors import SetupError
-from gatehouse.settings import Settings, load_policy, load_settings
+from gatehouse.core.errors import SetupError
+from gatehouse.core.settings import Settings, load_policy, load_settings
 
 # LiteLLM fetches these from the internet at start-up unless told that its packaged copies will do.
 _OFFLINE = {
@@ -57,7 +57,7 @@ def serve(
     import uvicorn
 
     from gatehouse.gateway.http_protocol import BoundedHttpProtocol
-    from gatehouse.pages import in_huge_pages
+    from gatehouse.gateway.huge_pages import in_huge_pages
 
     # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
     gateway = import_module("gatehouse.asgi").app
@@ -99,21 +99,21 @@ def _log_to_stderr(*names: str) -> None:
 
 def _prepare(settings: Settings, wait: float) -> bool:
     """Have prepared what the gateway stands on. Returns whether its own role did it, because it may."""
-    from gatehouse import preparation
-    from gatehouse.db.prepare import may_prepare, wait_for
+    from gatehouse.ledger import provisioning
+    from gatehouse.storage.prepare import may_prepare, wait_for
 
     wait_for(settings.database_url, wait)
     if not may_prepare(settings.database_url):
-        preparation.wait_until_prepared(settings.database_url, settings.key_dir, wait)
+        provisioning.wait_until_prepared(settings.database_url, settings.key_dir, wait)
         return False
-    for line in (preparation.ONE_ROLE, *preparation.prepare(settings.database_url, None, settings.key_dir)):
+    for line in (provisioning.ONE_ROLE, *provisioning.prepare(settings.database_url, None, settings.key_dir)):
         print(line, file=sys.stderr, flush=True)
     return True
 
 
 def _build_indexes(database_url: str) -> None:
     """What takes long on a table with rows, beside serving; the next start tries again."""
-    from gatehouse.db.litellm_schema import build_request_log_indexes
+    from gatehouse.storage.litellm_schema import build_request_log_indexes
 
     try:
         build_request_log_indexes(database_url)
@@ -122,7 +122,7 @@ def _build_indexes(database_url: str) -> None:
 
 
 def _prepare_environment(settings: Settings) -> None:
-    from gatehouse.db.prisma_engine import engine_environment
+    from gatehouse.storage.prisma_engine import engine_environment
 
     for name, value in _OFFLINE.items():
         os.environ.setdefault(name, value)

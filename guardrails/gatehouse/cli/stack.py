@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from gatehouse.cli import app
+from gatehouse.core.errors import SetupError
+from gatehouse.core.home import find_home
 from gatehouse.embedded.envfile import ensure
 from gatehouse.embedded.logs import follow, tail
 from gatehouse.embedded.stack import Report, Stack
-from gatehouse.errors import SetupError
-from gatehouse.home import find_home
 
 PARTS = ("gateway", "postgres", "redis", "prometheus", "supervisor")
 NOT_RUNNING = 3  # as `systemctl status` and the LSB's init scripts answer

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gatehouse.core.home import find_home
+from gatehouse.core.settings import Settings, load_settings
 from gatehouse.embedded.envfile import load
 from gatehouse.embedded.settings import gateway_environment
-from gatehouse.home import find_home
-from gatehouse.settings import Settings, load_settings
 
 
 def gateway_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -25,13 +25,13 @@ from litellm.proxy._types import hash_token
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from starlette.types import Message, Scope
 
-from gatehouse.approvals.values import Voter
+from gatehouse.approvals.model import Voter
+from gatehouse.console import sign_outs
+from gatehouse.console.queries import Person, looking, person
 from gatehouse.console.rendering import HEADERS, bounce, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
-from gatehouse.db import sign_outs
-from gatehouse.db.connection import connect
-from gatehouse.db.console import Person, looking, person
-from gatehouse.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.storage.connection import connect
 
 HOME: Final = "/governance"
 SIGN_IN: Final = "/governance/sign-in"

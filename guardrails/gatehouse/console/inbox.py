@@ -18,21 +18,21 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from gatehouse.approvals.journal import Change, Journal
-from gatehouse.approvals.life import NoVote, longest_answer, may_see, may_vote
+from gatehouse.approvals import queries, store
+from gatehouse.approvals.audit_entries import Change, Journal
+from gatehouse.approvals.lifecycle import NoVote, longest_answer, may_see, may_vote
+from gatehouse.approvals.model import Approval, Edit, State
 from gatehouse.approvals.review import Opened, ReviewDesk
-from gatehouse.approvals.values import Approval, Edit, State
-from gatehouse.clock import now
+from gatehouse.console import queries as db
 from gatehouse.console.access import HOME, Doorkeeper, Visitor
 from gatehouse.console.rendering import page
 from gatehouse.console.whole_request import sections, shown_values
-from gatehouse.db import approvals, approvals_read
-from gatehouse.db import console as db
-from gatehouse.db.calls import Connection
-from gatehouse.db.connection import connect
-from gatehouse.errors import AccessDenied, Gone, InvalidRequest, NotFound
-from gatehouse.key_models import check_edit
-from gatehouse.settings import Settings
+from gatehouse.core.clock import now
+from gatehouse.core.errors import AccessDenied, Gone, InvalidRequest, NotFound
+from gatehouse.core.settings import Settings
+from gatehouse.ledger.store.calls import Connection
+from gatehouse.proxy.model_access import check_edit
+from gatehouse.storage.connection import connect
 
 _ON_ONE_PAGE: Final = 20
 _HISTORY: Final = 50
@@ -112,7 +112,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
 
     async def values(visitor: Visitor, seen: list[db.Pending]) -> dict[str, Any]:
         at, shown = now(), seen[:_ON_ONE_PAGE]
-        found = await ask(lambda connection: approvals_read.get_many(connection, [each.id for each in shown]))
+        found = await ask(lambda connection: queries.get_many(connection, [each.id for each in shown]))
         order = {each.id: place for place, each in enumerate(shown)}
         listed = sorted((approval for approval, _ in found), key=lambda approval: order[approval.id])
         return {
@@ -168,7 +168,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
         request: Request, visitor: Visitor, approval: Approval, opened: Opened | None, why_not: str | None = None
     ) -> Response:
         at = now()
-        happened = await ask(lambda connection: approvals_read.history(connection, approval.id))
+        happened = await ask(lambda connection: queries.history(connection, approval.id))
         (card,) = await run_in_threadpool(cards, visitor, [approval], at)
         # A request may be as large as a body: other calls go on meanwhile.
         return await run_in_threadpool(
@@ -188,7 +188,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
         )
 
     async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
-        approval = await ask(lambda connection: approvals_read.get(connection, approval_id))
+        approval = await ask(lambda connection: queries.get(connection, approval_id))
         if approval is None or not may_see(approval, visitor.voter):
             raise NotFound("There is no approval by that id. Look at the inbox.")
         return approval
@@ -206,7 +206,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
             await check_edit(asked, edit)
         changes: list[Change] = []
         voted = await ask(
-            lambda connection: approvals.vote(
+            lambda connection: store.vote(
                 connection,
                 approval_id,
                 visitor.voter,
@@ -227,7 +227,7 @@ def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) 
         before: UUID | None = None,
     ) -> Response:
         wanted = state or None
-        found = await ask(lambda connection: approvals_read.list_(connection, wanted, _HISTORY, before))
+        found = await ask(lambda connection: queries.list_(connection, wanted, _HISTORY, before))
         return page(
             request,
             "history.html",

@@ -11,15 +11,15 @@ import yaml
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from gatehouse.api.health import State
-from gatehouse.audit.keys import KEYRING_NAME
-from gatehouse.clock import now
+from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.console import charts, seals
+from gatehouse.console import queries as db
 from gatehouse.console.access import Doorkeeper, Visitor
 from gatehouse.console.rendering import page
-from gatehouse.db import console as db
-from gatehouse.errors import NotFound
-from gatehouse.governance import GovernanceHolder
-from gatehouse.settings import Settings
+from gatehouse.core.clock import now
+from gatehouse.core.errors import NotFound
+from gatehouse.core.settings import Settings
+from gatehouse.pipeline.in_force import GovernanceHolder
 
 _STATUSES: Final = ("success", "failure", "blocked", "partial", "open")
 _VERDICTS: Final = ("allow", "require_approval", "deny")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from gatehouse.audit.keyring import Keyring, read_keyring
-from gatehouse.audit.proving import prove
-from gatehouse.audit.seal import BrokenChain, Head, verify_next
-from gatehouse.db import capsules as db
-from gatehouse.db.console import CallRow
-from gatehouse.errors import SetupError
+from gatehouse.capsule.keyring import Keyring, read_keyring
+from gatehouse.capsule.seal import BrokenChain, Head, verify_next
+from gatehouse.console.queries import CallRow
+from gatehouse.core.errors import SetupError
+from gatehouse.ledger.prover import prove
+from gatehouse.ledger.store import capsules as db
 
 
 @dataclass(frozen=True, slots=True)

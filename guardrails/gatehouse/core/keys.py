@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Self
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 MIN_SECRET_CHARS: Final = 32
 _KEY_BYTES: Final = 32  # of SHA-256, and of AES-256

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 _NAME: Final = "FORWARDED_ALLOW_IPS"
 _HOW: Final = (

@@ -1,1 +1,194 @@
-"""The reader and writer of bodies, by the API that they speak."""
+"""One view of every API shape, so that every text that a model sees or says can be scanned, and written back in place.
+
+Tables say what each dialect looks like; one that is not understood is refused with `UnknownShape`, and nothing else is
+ever raised. Writing back what was read changes nothing. The call types are LiteLLM's `CallTypes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from gatehouse.dialects import chat, media, messages, responses
+from gatehouse.dialects.chat_events import chat_carrier, chat_event
+from gatehouse.dialects.events import EventView, Source
+from gatehouse.dialects.fields import Reader
+from gatehouse.dialects.litellm_fields import Request, callers_metadata
+from gatehouse.dialects.messages_events import messages_carrier, messages_event
+from gatehouse.dialects.parts import (
+    JSON,
+    KEY,
+    DeltaPart,
+    FilePart,
+    Path,
+    StoredPart,
+    TextPart,
+    UnknownShape,
+    View,
+    plain,
+    unknown,
+)
+from gatehouse.dialects.responses_events import responses_carrier, responses_event
+from gatehouse.dialects.writing import write_back
+
+__all__ = [
+    "ALL_NAMES",
+    "JSON",
+    "KEY",
+    "DeltaPart",
+    "EventView",
+    "FilePart",
+    "Path",
+    "Source",
+    "StoredPart",
+    "TextPart",
+    "UnknownShape",
+    "View",
+    "answer_parts",
+    "answer_view",
+    "carrier",
+    "delta_parts",
+    "event_view",
+    "names_of",
+    "request_parts",
+    "request_view",
+    "write_back",
+]
+
+# By LiteLLM's names: the hook gets the asynchronous one for most calls, and the other for some older routes.
+_DIALECTS: dict[str, tuple[Reader, Reader]] = {
+    "completion": (chat.chat_request, chat.chat_answer),
+    "text_completion": (chat.completions_request, chat.completions_answer),
+    "embedding": (media.embeddings_request, media.numbers_answer),
+    "moderation": (media.moderations_request, media.numbers_answer),
+    "image_generation": (media.images_request, media.images_answer),
+    "speech": (media.speech_request, media.numbers_answer),
+    "transcription": (media.transcription_request, media.transcription_answer),
+    "anthropic_messages": (messages.messages_request, messages.messages_answer),
+    "responses": (responses.responses_request, responses.responses_answer),
+}
+_BY_CALL_TYPE: dict[str, tuple[Reader, Reader]] = {
+    **_DIALECTS,
+    **{f"a{name}": readers for name, readers in _DIALECTS.items()},
+    "call_mcp_tool": (media.mcp_request, media.mcp_answer),
+}
+
+# What the API of any route has.
+ALL_NAMES: Final = frozenset[str]().union(
+    *(reader.names for reader, _ in _DIALECTS.values() if isinstance(reader, Request))
+)
+
+_StreamReader: TypeAlias = Callable[[dict[str, Any]], EventView]
+_Carrier: TypeAlias = Callable[[Mapping[str, Any], Source, str], dict[str, Any]]
+_STREAMS: dict[str, tuple[_StreamReader, _Carrier]] = {
+    "completion": (chat_event, chat_carrier),
+    "text_completion": (chat_event, chat_carrier),
+    "anthropic_messages": (messages_event, messages_carrier),
+    "responses": (responses_event, responses_carrier),
+    "transcription": (responses_event, responses_carrier),
+}
+
+
+def names_of(call_type: str) -> frozenset[str]:
+    """The fields that the API of a call type has at the top of a request.
+
+    Raises:
+        UnknownShape: the call type is not known.
+    """
+    reader = _readers(call_type)[0]
+    return reader.names if isinstance(reader, Request) else frozenset()
+
+
+def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[str] = ()) -> View:
+    """Everything that a model will read of a request: its texts and its files.
+
+    Args:
+        metadata: names in the request's metadata that are the caller's; LiteLLM keeps notes of its own beside them.
+
+    Raises:
+        UnknownShape: the call type or the body is not understood.
+    """
+    view = _view(call_type, body, 0)
+    try:
+        callers_metadata(view, body, frozenset(metadata), names_of(call_type))
+    except RecursionError:
+        raise unknown(("metadata",), "nested too deep") from None
+    return view
+
+
+def request_parts(call_type: str, body: Mapping[str, Any]) -> list[TextPart]:
+    """Every text of a request; see `request_view`."""
+    return _view(call_type, body, 0).texts
+
+
+def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
+    """Everything that a whole answer says. Fields that are not known are read as free JSON.
+
+    Raises:
+        UnknownShape: the call type or the answer is not understood.
+    """
+    return _view(call_type, answer, 1)
+
+
+def answer_parts(call_type: str, answer: Mapping[str, Any]) -> list[TextPart]:
+    """Every text of an answer; see `answer_view`."""
+    return _view(call_type, answer, 1).texts
+
+
+def _readers(call_type: str) -> tuple[Reader, Reader]:
+    readers = _BY_CALL_TYPE.get(call_type) if isinstance(call_type, str) else None
+    if readers is None:
+        raise UnknownShape(f"no shape is known for call type {plain(call_type) or '…'}")
+    return readers
+
+
+def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
+    readers = _readers(call_type)
+    if not isinstance(body, Mapping):
+        raise unknown((), "an object was expected")
+    view = View()
+    try:
+        readers[side](view, body if isinstance(body, dict) else dict(body), (), "user")
+    except RecursionError:
+        raise unknown((), "nested too deep") from None
+    return view
+
+
+def event_view(call_type: str, event: Mapping[str, Any]) -> EventView:
+    """What one event of a stream says; `write_back` writes to its paths too.
+
+    Raises:
+        UnknownShape: no stream is known for the call type, or the event is not understood.
+    """
+    reader = _stream(call_type)[0]
+    if not isinstance(event, Mapping):
+        raise unknown((), "an object was expected")
+    try:
+        return reader(event if isinstance(event, dict) else dict(event))
+    except RecursionError:
+        raise unknown((), "nested too deep") from None
+
+
+def delta_parts(call_type: str, event: Mapping[str, Any]) -> list[DeltaPart]:
+    """The pieces of running texts in one event; see `event_view`."""
+    return event_view(call_type, event).deltas
+
+
+def carrier(call_type: str, like: Mapping[str, Any], source: Source, text: str) -> dict[str, Any]:
+    """An event that brings `text` as more of a running text, and says nothing else.
+
+    Args:
+        call_type: LiteLLM's.
+        like: an event that brought a piece of it before; its identifiers are kept.
+        source: the running text, from a `DeltaPart` of that event.
+        text: the piece.
+    """
+    return _stream(call_type)[1](like, source, text)
+
+
+def _stream(call_type: str) -> tuple[_StreamReader, _Carrier]:
+    name = call_type if isinstance(call_type, str) else ""
+    known = _STREAMS.get(name) or _STREAMS.get(name.removeprefix("a"))
+    if known is None:
+        raise UnknownShape(f"no stream is known for call type {plain(call_type) or '…'}")
+    return known

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from gatehouse.errors import InvalidRequest, TooLarge
-from gatehouse.shapes import ALL_NAMES, names_of
-from gatehouse.shapes.parts import plain
+from gatehouse.core.errors import InvalidRequest, TooLarge
+from gatehouse.dialects import ALL_NAMES, names_of
+from gatehouse.dialects.parts import plain
 
 # Providers take at most 2,048 texts at once, and the longest sessions of agents that were seen have some hundred
 # messages: a body with more entries costs everybody else time.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+from gatehouse.core.errors import InvalidRequest
 from gatehouse.core.names import has_card_number
 from gatehouse.dialects.caller_fields import CallerBounds
-from gatehouse.errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from gatehouse.core.errors import InvalidRequest
+from gatehouse.dialects import FilePart, Path, StoredPart, TextPart, names_of, request_view, write_back
+from gatehouse.dialects.litellm_fields import BY_OPERATOR
 from gatehouse.dialects.requested import Requested, requested
-from gatehouse.errors import InvalidRequest
-from gatehouse.shapes import FilePart, Path, StoredPart, TextPart, names_of, request_view, write_back
-from gatehouse.shapes.proxy import BY_OPERATOR
 
 # Where LiteLLM keeps notes of its own beside what the caller says.
 _SHARED: Final = ("metadata", "litellm_metadata")

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from gatehouse.core.errors import PolicyDenied, TooLarge
+from gatehouse.dialects import Path
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.errors import PolicyDenied, TooLarge
-from gatehouse.shapes import Path
-from gatehouse.shapes.parts import plain, shown, value_at
-from gatehouse.shapes.stored import CACHED_PROMPT, CONTAINER, FILE, PROMPT, SKILL, VECTOR_STORE, in_account
+from gatehouse.dialects.parts import plain, shown, value_at
+from gatehouse.dialects.stored import CACHED_PROMPT, CONTAINER, FILE, PROMPT, SKILL, VECTOR_STORE, in_account
 
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
 # Tools of the providers that look things up outside, by how their types begin.

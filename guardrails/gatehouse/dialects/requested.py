@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatehouse.errors import InvalidRequest
+from gatehouse.core.errors import InvalidRequest
 
 # Of counts: far above any model, and small enough to calculate with.
 MOST: Final = 10**12

@@ -14,9 +14,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.envfile import load
 from gatehouse.embedded.settings import NOT_FOR_THE_GATEWAY, gateway_environment
-from gatehouse.errors import SetupError
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 PARENT = "GATEHOUSE_PARENT_PID"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     # 32 bytes are 43 characters of base64url: as strong as the AES-256 and SHA-256 they end up beside.

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.child import Launch
 from gatehouse.embedded.postgres import Place
 from gatehouse.embedded.settings import LOCAL, Settings
-from gatehouse.errors import SetupError
 
 COUNTERS_MB = 128
 RETENTION = "15d"

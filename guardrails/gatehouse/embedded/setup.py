@@ -15,12 +15,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
+from gatehouse.core.home import find_home
 from gatehouse.embedded import secret
 from gatehouse.embedded.envfile import ensure, load
 from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.settings import LOCAL, Settings, read_settings
-from gatehouse.errors import SetupError
-from gatehouse.home import find_home
 
 PATIENCE = 60.0
 QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "Hello, Gatehouse"}]}

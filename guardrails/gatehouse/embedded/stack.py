@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded import preflight
 from gatehouse.embedded.envfile import load
 from gatehouse.embedded.logs import tail
@@ -24,7 +25,6 @@ from gatehouse.embedded.postgres import find_place, prepare_cluster
 from gatehouse.embedded.probes import answers
 from gatehouse.embedded.settings import Settings, read_settings
 from gatehouse.embedded.supervisor import CONF, Process, Supervisor
-from gatehouse.errors import SetupError
 
 # A cold first start on a slow machine imports LiteLLM (half a minute) and applies all of its migrations.
 PATIENCE = 240.0
@@ -164,8 +164,8 @@ class Stack:
             time.sleep(0.2)
 
     def _prepare(self, settings: Settings, report: Report) -> None:
-        from gatehouse.db.litellm_schema import build_request_log_indexes
-        from gatehouse.preparation import prepare
+        from gatehouse.ledger.provisioning import prepare
+        from gatehouse.storage.litellm_schema import build_request_log_indexes
 
         key_dir = settings.ledger_dir / "keys"
         for line in prepare(settings.database_url, settings.gateway_database_url, key_dir):

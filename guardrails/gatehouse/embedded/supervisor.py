@@ -21,9 +21,9 @@ from typing import Any
 
 import psutil
 
+from gatehouse.core.errors import SetupError
 from gatehouse.embedded.child import PARENT, Launch
 from gatehouse.embedded.pids import living
-from gatehouse.errors import SetupError
 
 # sockaddr_un holds 107 bytes (unix(7)), and supervisord binds "<path>.<pid>" before it renames.
 LONGEST_SOCKET = 107 - 8

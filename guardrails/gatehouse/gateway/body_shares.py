@@ -10,7 +10,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Final, Self
 
-from gatehouse.errors import GovernanceUnavailable, TooManyRequests
+from gatehouse.core.errors import GovernanceUnavailable, TooManyRequests
 
 # Of all bodies together. LiteLLM makes several copies of each.
 MAX_HELD: Final = 256 * 1024 * 1024

@@ -14,7 +14,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from gatehouse.call import CallScope
+from gatehouse.core.call import CallScope
+from gatehouse.core.errors import GovernanceError, InvalidRequest, ModelNotFound
+from gatehouse.dialects import names_of
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -26,9 +28,13 @@ from gatehouse.dialects.caller_headers import (
     renamed_headers,
 )
 from gatehouse.dialects.canonical import CallerNames
-from gatehouse.errors import GovernanceError, InvalidRequest, ModelNotFound
+from gatehouse.dialects.parts import plain
 from gatehouse.gateway.body_shares import Share
-from gatehouse.gateway.recorded_names import (
+from gatehouse.gateway.connection import Message, Receive, Scope
+from gatehouse.gateway.request_body import BodyReader, json_object
+from gatehouse.gateway.routes import TRANSCRIPTION, call_type_of, model_in
+from gatehouse.guards.offload import OFFLOAD, effort
+from gatehouse.pipeline.recorded_names import (
     RecordedNames,
     hide_names,
     is_plain_model,
@@ -37,12 +43,6 @@ from gatehouse.gateway.recorded_names import (
     renamed,
     written_form,
 )
-from gatehouse.gateway.request_body import BodyReader, json_object
-from gatehouse.guards.offload import OFFLOAD, effort
-from gatehouse.routes import TRANSCRIPTION, call_type_of, model_in
-from gatehouse.shapes import names_of
-from gatehouse.shapes.parts import plain
-from gatehouse.wire import Message, Receive, Scope
 
 # Bytes from which a body is written again in any case.
 _LONG: Final = 1024 * 1024

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gatehouse.core.errors import GovernanceError
+from gatehouse.dialects import ALL_NAMES, UnknownShape, View, names_of, request_view
 from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.freejson import decode, free
+from gatehouse.dialects.parts import shown
 from gatehouse.dialects.requested import requested
-from gatehouse.errors import GovernanceError
-from gatehouse.shapes import ALL_NAMES, UnknownShape, View, names_of, request_view
-from gatehouse.shapes.freejson import decode, free
-from gatehouse.shapes.parts import shown
 
 # By these LiteLLM chooses where a request goes, with which credential, or what of it is sent.
 STEERING: Final = frozenset(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatehouse.core.proxies import TrustedProxies
-from gatehouse.wire import App, Receive, Scope, Send
+from gatehouse.gateway.connection import App, Receive, Scope, Send
 
 _FOR: Final = b"x-forwarded-for"
 _PROTO: Final = b"x-forwarded-proto"

@@ -9,8 +9,8 @@ from typing import Final
 from gatehouse.core.names import is_hidden, is_plain
 from gatehouse.dialects.caller_headers import known_product
 from gatehouse.gateway.exposition import OTHER, Shown
+from gatehouse.gateway.routes import template_of
 from gatehouse.proxy.configured import known_model
-from gatehouse.routes import template_of
 
 _MODELS: Final = ("requested_model", "model", "model_group", "litellm_model_name", "fallback_model")
 _SWITCH: Final = ("True", "False")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from gatehouse.errors import InvalidRequest, TooLarge
+from gatehouse.core.errors import InvalidRequest, TooLarge
 from gatehouse.proxy.key_settings import check_management
 
 # The largest request of LiteLLM's UI (five hundred users at once) has some 100 kB.

@@ -15,8 +15,8 @@ from typing import Any, Final
 import brotli
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
-from gatehouse.clock import monotonic
-from gatehouse.errors import (
+from gatehouse.core.clock import monotonic
+from gatehouse.core.errors import (
     GovernanceUnavailable,
     InvalidRequest,
     TooLarge,
@@ -24,9 +24,9 @@ from gatehouse.errors import (
     TooSlow,
     UnsupportedEncoding,
 )
+from gatehouse.dialects.freejson import RepeatedName, decode
 from gatehouse.gateway.body_shares import MAX_HELD, BodyShares, Share
-from gatehouse.shapes.freejson import RepeatedName, decode
-from gatehouse.wire import Message, Receive
+from gatehouse.gateway.connection import Message, Receive
 
 # A client has this long for the beginning of its body, and longer the more has come: at this rate, at least.
 GRACE_S: Final = 10.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatehouse.loggers.base import BaseCustomLogger as BaseCustomLogger
-    from gatehouse.loggers.capsules import CapsuleLogger as CapsuleLogger
+    from gatehouse.loggers.capsules.logger import CapsuleLogger as CapsuleLogger
     from gatehouse.loggers.examples import ContentFilter as ContentFilter
     from gatehouse.loggers.examples import ResponseModifier as ResponseModifier
     from gatehouse.loggers.request_log import RequestLogger as RequestLogger

@@ -1,1 +1,1 @@
-"""Tells people what waits for them: what they are told, how, and when. The outbox's SQL is `gatehouse.db.outbox`."""
+"""Tells people what waits for them: what they are told, how, and when. The outbox's SQL is in `outbox`."""

@@ -25,7 +25,7 @@ import aiosmtplib
 import httpx
 from standardwebhooks import Webhook
 
-from gatehouse.clock import now
+from gatehouse.core.clock import now
 from gatehouse.notifications.messages import Event, mail, message, slack_body, webhook_body
 
 SEND_TIMEOUT_S: Final = 15.0

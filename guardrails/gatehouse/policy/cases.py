@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 from gatehouse.policy.document import Document, DocumentError, Problem, did_you_mean, read_document
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.model import Section, Text

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000

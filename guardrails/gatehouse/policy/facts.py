@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Self
 
-from gatehouse.errors import SetupError
-from gatehouse.pii import config as pii
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.pii import config as pii
 from gatehouse.policy.document import did_you_mean
 
 # What something can be found of. Names of your own come with policy.yaml's `pii.recognizers` and `pii.entities`.

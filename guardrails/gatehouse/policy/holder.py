@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gatehouse.clock import now
-from gatehouse.errors import SetupError
+from gatehouse.core.clock import now
+from gatehouse.core.errors import SetupError
 from gatehouse.policy.load import LoadedPolicy, load_policy
 
 # A file that changed this short a time ago may change again within the same tick of the file system's clock.

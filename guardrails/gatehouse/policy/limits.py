@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatehouse.errors import GovernanceUnavailable, InvalidRequest, LimitExceeded
+from gatehouse.core.errors import GovernanceUnavailable, InvalidRequest, LimitExceeded
 from gatehouse.policy.model import LimitsPolicy
 
 log = logging.getLogger("gatehouse.limits")

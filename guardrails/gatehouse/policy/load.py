@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse.errors import SetupError
-from gatehouse.pii.from_policy import pii_problems
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.screens.config import screen_config
 from gatehouse.policy.check import WhenError, condition
 from gatehouse.policy.document import Document, DocumentError, Problem, parse_document, read_document
 from gatehouse.policy.facts import KNOWN_ENTITIES
 from gatehouse.policy.model import Policy
+from gatehouse.policy.pii_section import pii_problems
 from gatehouse.policy.rules import Rule, RuleSet
-from gatehouse.screens.config import screen_config
 
 NOT_YET_ENFORCED = frozenset(
     {

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from gatehouse.decision import Obligation, Verdict
+from gatehouse.core.decision import Obligation, Verdict
 
 MAX_WHEN = 2_000
 """Characters of one `when`: about thirty lines, and far below what CEL's parser needs to be slow."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatehouse.decision import Verdict
+from gatehouse.core.decision import Verdict
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.rules import RuleSet
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import cel
 
-from gatehouse.decision import Decision, Obligation, Verdict
+from gatehouse.core.decision import Decision, Obligation, Verdict
 from gatehouse.policy.check import Condition, reason_of
 from gatehouse.policy.facts import KNOWN_ENTITIES, Facts, wanted_by
 from gatehouse.policy.model import RulePolicy

@@ -13,7 +13,7 @@ from typing import Any, Final
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from gatehouse.errors import SetupError
+from gatehouse.core.errors import SetupError
 
 PROVIDERS: Final = "gatehouse.providers"
 """Entry points that name a provider (an instance, or a class without arguments); their name is the provider's."""

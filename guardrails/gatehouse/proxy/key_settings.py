@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
-from gatehouse.errors import InvalidRequest
+from gatehouse.core.errors import InvalidRequest
 
 # A body of this many levels is no setting; LiteLLM's own have four.
 _MAX_DEPTH = 40

@@ -18,7 +18,7 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.litellm_pre_call_utils import LiteLLMProxyRequestSetup
 
-from gatehouse import metrics
+from gatehouse.core import metrics
 
 log = logging.getLogger("gatehouse.spend")
 

@@ -1,0 +1,136 @@
+"""What happens to approvals, told to everybody who looks on: two connections in a gateway, however many look.
+
+Promises: nobody misses what happens after they came, or their stream ends and they know. While nobody looks on there is
+no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import psycopg
+
+from gatehouse.approvals import queries, store
+from gatehouse.approvals.model import Approval, State
+from gatehouse.core.errors import GovernanceUnavailable
+from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage import people
+from gatehouse.storage.connection import connect
+
+log = logging.getLogger("gatehouse.approvals")
+
+# Of what one who looks on has not read yet; who is further behind than that asks again.
+_BEHIND: Final = 1_000
+_START_S: Final = 10.0
+_REMEMBERED: Final = 10_000
+_COMMIT: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that happened: the approval is in `state` since `at`. `approval` is as it stood a moment later."""
+
+    approval: Approval
+    state: State
+    at: datetime
+
+
+@dataclass(slots=True, eq=False)
+class Onlooker:
+    """Somebody who looks on; None in the queue is the end."""
+
+    queue: asyncio.Queue[Told | None] = field(default_factory=lambda: asyncio.Queue(_BEHIND))
+    lost: bool = False
+
+
+class Feed:
+    """One gateway process's."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._onlookers: set[Onlooker] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.Future[None] | None = None
+
+    @asynccontextmanager
+    async def look_on(self) -> AsyncIterator[Onlooker]:
+        """Be told of everything from now on.
+
+        Raises:
+            GovernanceUnavailable: the database is away.
+        """
+        onlooker = Onlooker()
+        self._onlookers.add(onlooker)
+        try:
+            if self._task is None or self._task.done():
+                self._listening = asyncio.get_running_loop().create_future()
+                self._task = asyncio.create_task(self._run(self._listening), name="gatehouse-approvals-feed")
+            assert self._listening is not None
+            try:
+                async with asyncio.timeout(_START_S):
+                    await asyncio.shield(self._listening)
+            except (TimeoutError, psycopg.Error, OSError):
+                raise GovernanceUnavailable("Approvals cannot be followed now. Try again soon.") from None
+            yield onlooker
+        finally:
+            self._onlookers.discard(onlooker)
+            if not self._onlookers and self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+    async def _run(self, listening: asyncio.Future[None]) -> None:
+        try:
+            async with await connect(self._url) as hears, await connect(self._url) as reads:
+                await hears.execute(f"listen {store.CHANNEL}")
+                started = await people.now(reads)
+                listening.set_result(None)
+                told: OrderedDict[UUID, int] = OrderedDict()
+                async for notice in hears.notifies():
+                    await self._tell(reads, UUID(notice.payload), started, told)
+        except (psycopg.Error, OSError) as error:
+            if not listening.done():
+                listening.set_exception(error)
+                listening.exception()  # retrieved, also where nobody waits for it any more
+            log.warning("approvals: those who look on are sent away to ask again (%s)", type(error).__name__)
+        finally:
+            if not listening.done():
+                listening.cancel()
+            if asyncio.current_task() is self._task:
+                self._task = None
+                for onlooker in self._onlookers:
+                    _end(onlooker)
+
+    async def _tell(
+        self, connection: Connection, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]
+    ) -> None:
+        """What is new of this approval: several notices may come for what one look shows."""
+        approval = await queries.get(connection, approval_id)
+        if approval is None:
+            return
+        happened = await queries.history(connection, approval_id)
+        known = told.pop(approval_id, None)
+        told[approval_id] = len(happened)
+        if len(told) > _REMEMBERED:
+            told.popitem(last=False)
+        # Of one that is new here, what was written since; a row is, a moment before its transaction is seen.
+        since = started - _COMMIT
+        for each in happened[known:] if known is not None else [each for each in happened if each.at > since]:
+            for onlooker in tuple(self._onlookers):
+                if onlooker.queue.qsize() >= _BEHIND - 1:
+                    _end(onlooker)
+                elif not onlooker.lost:
+                    onlooker.queue.put_nowait(Told(approval, each.state, each.at))
+
+
+def _end(onlooker: Onlooker) -> None:
+    if not onlooker.lost:
+        onlooker.lost = True
+        onlooker.queue.put_nowait(None)

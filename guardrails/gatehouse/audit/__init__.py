@@ -1,1 +1,0 @@
-"""What is written down about calls, and how none of it gets lost."""

@@ -1,0 +1,1 @@
+"""The Capsule Protocol: records, chains, Merkle trees, checkpoints and their verification. Pure."""

@@ -1,0 +1,256 @@
+"""Verifies a chain as a whole: its records, the Merkle tree over them, every checkpoint of it, and where it ends.
+
+Promises: everything is read once and in order; what is wrong first is what is named; a cut-off tail is found when a
+checkpoint, or the chain's head, speaks of records that are not there. No I/O here: `inspection` brings the rows.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gatehouse.capsule.checkpoint import InvalidNote, Verifier, open_checkpoint, origin_of
+from gatehouse.capsule.keyring import Keyring
+from gatehouse.capsule.merkle import Frontier
+from gatehouse.capsule.seal import GENESIS, Fault, Head
+from gatehouse.capsule.segments import verified
+from gatehouse.ledger.appender import subtrees
+from gatehouse.ledger.store.capsules import StoredCapsule, StoredHead
+
+
+class Problem(StrEnum):
+    """What can be wrong with a ledger beyond a single record."""
+
+    TAIL_CUT_OFF = "tail cut off"
+    WRONG_SUBTREES = "wrong subtree hashes"
+    WRONG_CHECKPOINT = "wrong checkpoint"
+    WRONG_HEAD = "wrong head"
+    CALL_WITHOUT_CAPSULE = "call without a capsule"
+    CAPSULE_WITHOUT_CALL = "capsule without a call"
+    LINE_WITHOUT_RECORD = "line without a record"
+    LINE_OF_ANOTHER_RECORD = "line of another record"
+    RECORD_WITHOUT_LINE = "record without a line"
+    MALFORMED_LINE = "malformed line"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, and where. As text it is one sentence.
+
+    Attributes:
+        sequence: of the first record concerned, when it is known.
+        capsule_id: what that record calls itself.
+    """
+
+    problem: Fault | Problem
+    detail: str
+    sequence: int | None = None
+    capsule_id: str | None = None
+
+    def __str__(self) -> str:
+        who = f" ({self.capsule_id})" if self.capsule_id else ""
+        where = "" if self.sequence is None else f"record {self.sequence}{who}: "
+        return f"{where}{self.problem}: {self.detail}"
+
+
+class Broken(Exception):
+    """Carries the first finding out of the walk."""
+
+    def __init__(self, problem: Problem, detail: str, sequence: int | None = None, capsule_id: str | None = None):
+        super().__init__(detail)
+        self.finding = Finding(problem, detail, sequence, capsule_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A checkpoint as it was found.
+
+    Attributes:
+        size: leaves, as its place says; where the place says nothing, as the note says.
+        source: where it was found, for a person.
+    """
+
+    size: int
+    source: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What became of one chain.
+
+    Attributes:
+        chain: its name; None for an export whose records were not asked to be of one.
+        records: how many verified.
+        head: where they lead.
+        checkpoints: at how many sizes there was one, which was right.
+        finding: what is wrong first; None when all of it verified.
+    """
+
+    chain: str | None
+    records: int
+    head: Head
+    checkpoints: int
+    finding: Finding | None
+
+
+def verify(
+    records: Iterable[StoredCapsule],
+    keyring: Keyring,
+    *,
+    chain: str | None,
+    notes: Sequence[Iterable[Note]] = (),
+    end: Callable[[Walk], None] | None = None,
+    start: Head = GENESIS,
+    stored_tree: bool = True,
+    progress: Callable[[int], None] = lambda _: None,
+    workers: int | None = None,
+) -> ChainReport:
+    """Walk the chain from its first record to its last.
+
+    Args:
+        chain: its name, which every record must say; None takes any, and no notes.
+        notes: checkpoints of the chain, each iterable by rising size.
+        end: compares the end of the walk with what is stored of it; raises `Broken`.
+        start: what the first record follows, taken on trust; the tree can only be rebuilt from the first.
+        stored_tree: whether the records bring `subtrees`, to be compared.
+        progress: told how many more records verified.
+        workers: as `segments.verified` takes it.
+    """
+    walk = Walk(chain, keyring, heapq.merge(*notes, key=lambda note: note.size), start, stored_tree)
+    finding: Finding | None = None
+    try:
+        walk.check_notes()
+        for segment in verified(records, keyring, chain, start, workers=workers):
+            walk.take(segment.records)
+            progress(len(segment.records))
+            if segment.broken is not None:
+                broken = segment.broken
+                finding = Finding(broken.fault, broken.detail, broken.sequence, broken.capsule_id)
+                break
+        else:
+            walk.finish()
+            if end is not None:
+                end(walk)
+    except Broken as broken_end:
+        finding = broken_end.finding
+    return ChainReport(chain, walk.records, walk.head, walk.checkpoints, finding)
+
+
+class Walk:
+    """How far the walk has come; `frontier` is the tree over everything before."""
+
+    def __init__(
+        self, chain: str | None, keyring: Keyring, notes: Iterator[Note], start: Head, stored_tree: bool
+    ) -> None:
+        self.records = 0
+        self.head = start
+        self.frontier = Frontier()
+        self.checkpoints = 0
+        self._keyring = keyring
+        self._notes = notes
+        self._verifiers = [Verifier(origin_of(chain), epoch.public_key) for epoch in keyring.epochs] if chain else []
+        self._has_tree = start == GENESIS
+        self._stored_tree = stored_tree
+        self._compared_through = -1
+        self._last: Note | None = None
+        self._note: Note | None = next(notes, None)
+
+    def take(self, records: list[StoredCapsule]) -> None:
+        """Go over records that verified, and stop at every checkpoint between them."""
+        while records:
+            upto = len(records)
+            if self._note is not None and self._has_tree:
+                upto = min(upto, self._note.size - self.frontier.size)
+            part, records = records[:upto], records[upto:]
+            if self._has_tree:
+                self._grow(part)
+            self.records += len(part)
+            last = part[-1].sealed
+            epoch = self._keyring.find(last.signed_by)
+            self.head = Head(last.sequence, last.hash, epoch.number if epoch else -1)
+            self.check_notes()
+
+    def check_notes(self) -> None:
+        """Compare the checkpoints over exactly what was walked."""
+        while self._has_tree and self._note is not None and self._note.size <= self.frontier.size:
+            self._compare(self._note)
+            self._last, self._note = self._note, next(self._notes, None)
+
+    def finish(self) -> None:
+        """There are no more records: no checkpoint may speak of more."""
+        if self._note is not None and self._has_tree:
+            self._open(self._note)
+            raise Broken(
+                Problem.TAIL_CUT_OFF,
+                f"{self._note.source} is over {self._note.size} records, {self.frontier.size} are there",
+                self.frontier.size,
+            )
+
+    def _grow(self, part: list[StoredCapsule]) -> None:
+        self.frontier, nodes = self.frontier.append(bytes.fromhex(record.sealed.hash) for record in part)
+        if not self._stored_tree:
+            return
+        for record in part:
+            sealed = record.sealed
+            if record.subtrees != subtrees(sealed.sequence, nodes):
+                raise Broken(
+                    Problem.WRONG_SUBTREES,
+                    "the Merkle tree's nodes stored with it are not those over the records up to it",
+                    sealed.sequence,
+                    sealed.id,
+                )
+
+    def _compare(self, note: Note) -> None:
+        if self._last is not None and (note.size, note.data) == (self._last.size, self._last.data):
+            return  # in the table, in the folder, kept by somebody: the same
+        size, root = self._open(note)
+        if root != self.frontier.root():
+            raise Broken(
+                Problem.WRONG_CHECKPOINT,
+                f"{note.source} has root {root.hex()}; the records there make {self.frontier.root().hex()}: "
+                f"from {max(self._compared_through, 0)} to {size - 1} they are not what they were when it was signed",
+            )
+        self.checkpoints += size != self._compared_through
+        self._compared_through = size
+
+    def _open(self, note: Note) -> tuple[int, bytes]:
+        try:
+            checkpoint = open_checkpoint(note.data, self._verifiers)
+        except InvalidNote as error:
+            raise Broken(Problem.WRONG_CHECKPOINT, f"{note.source}: {error}") from None
+        if checkpoint.size != note.size:
+            raise Broken(
+                Problem.WRONG_CHECKPOINT, f"{note.source}: it is over {checkpoint.size} records, not {note.size}"
+            )
+        return checkpoint.size, checkpoint.root
+
+
+def compare_head(stored: StoredHead | None, walk: Walk, keyring: Keyring) -> None:
+    """The end of the walk against the row of `gatehouse.chains`.
+
+    Raises:
+        Broken: they are not the same.
+    """
+    size = walk.frontier.size
+    if stored is None:
+        if size:
+            raise Broken(Problem.WRONG_HEAD, f"the chain has {size} records and no row in gatehouse.chains")
+        return
+    if stored.size > size:
+        raise Broken(Problem.TAIL_CUT_OFF, f"gatehouse.chains speaks of {stored.size} records, {size} are there", size)
+    if stored.size < size:
+        raise Broken(
+            Problem.WRONG_HEAD, f"gatehouse.chains speaks of {stored.size} records, {size} are there", stored.size
+        )
+    # A rotation notes its key there before that key signs.
+    signer = None if stored.signed_by is None else keyring.find(stored.signed_by)
+    for name, right in (
+        ("head_hash", stored.hash == walk.head.hash),
+        ("frontier", stored.frontier == walk.frontier.to_bytes()),
+        ("signed_by", signer.number >= walk.head.epoch if signer else stored.signed_by is None and size == 0),
+    ):
+        if not right:
+            raise Broken(Problem.WRONG_HEAD, f"{name} in gatehouse.chains is not what the records lead to")

@@ -1,0 +1,26 @@
+"""Sessions of the console that were ended before their time, for all gateways on one database."""
+
+from __future__ import annotations
+
+from gatehouse.ledger.store import capsules
+from gatehouse.ledger.store.calls import Connection
+
+
+async def end(connection: Connection, nonce: str, expires_at_s: int) -> None:
+    """End a session; what is over by itself is forgotten.
+
+    Args:
+        expires_at_s: Unix time at which it would have ended.
+    """
+    await connection.execute("delete from gatehouse.console_sign_outs where expires_at < now()")
+    await connection.execute(
+        """insert into gatehouse.console_sign_outs (nonce, expires_at) values (%s, to_timestamp(%s))
+           on conflict do nothing""",
+        (nonce, expires_at_s),
+    )
+
+
+def ended(connection: capsules.Connection, nonce: str) -> bool:
+    """Whether a session was ended."""
+    row = connection.execute("select 1 from gatehouse.console_sign_outs where nonce = %s", (nonce,)).fetchone()
+    return row is not None

@@ -1,0 +1,252 @@
+"""Readers of fields, and the tables that put them together: a dialect is a table from names to readers.
+
+A reader takes the view to fill, a value that is not None, its path and the role of whoever says it. What a table does
+not name is refused when it could hold text; a table for answers reads it instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from gatehouse.dialects.file_text import file_text
+from gatehouse.dialects.freejson import number
+from gatehouse.dialects.parts import FILE, KEY, MAX_DEPTH, Path, View, plain, unknown
+from gatehouse.dialects.sealed import is_written
+
+Reader: TypeAlias = Callable[[View, Any, Path, str], None]
+
+
+def skip(view: View, value: Any, path: Path, role: str) -> None:
+    """Nothing that a model reads, and nobody's text."""
+
+
+def text(view: View, value: Any, path: Path, role: str) -> None:
+    """A text."""
+    if not isinstance(value, str):
+        raise unknown(path, "a text was expected")
+    view.text(path, value, role)
+
+
+# At least one letter, so that no number of a card or a telephone passes for an identifier; no blanks, no @.
+_TOKEN = re.compile(r"[0-9._:/|+=~-]*[A-Za-z][A-Za-z0-9._:/|+=~-]*", re.ASCII)
+_LONGEST_TOKEN = 256
+# The shortest e-mail address, a@b.co.
+_LEAST_VALUE = 6
+# The words of the APIs that stand in nearly every request; each other value is scanned.
+_WORDS = frozenset(
+    """
+    assistant base64 computer_call custom default developer disabled document enabled ephemeral function function_call
+    function_call_output image_url input_image input_text json_object json_schema medium message minimal object
+    output_text priority reasoning required summary_text system thinking tool_result tool_use
+    application/pdf image/jpeg image/png image/webp text/plain
+    """.split()
+)
+
+
+def token(view: View, value: Any, path: Path, role: str) -> None:
+    """A number, a switch, an identifier or a word of the API; a string that looks like neither is somebody's text."""
+    if isinstance(value, str):
+        if len(value) < _LEAST_VALUE or value in _WORDS:
+            return
+        if len(value) > _LONGEST_TOKEN or (len(value) > 6 and not _TOKEN.fullmatch(value)):
+            view.text(path, value, "other")
+        else:
+            view.value(path, value)
+    elif isinstance(value, int | float):
+        number(view, value, path)
+    else:
+        raise unknown(path, "a plain value was expected")
+
+
+_NOT_BASE64 = bytes(byte for byte in range(256) if not re.match(rb"[A-Za-z0-9+/=_\-\r\n]", bytes([byte])))
+_BASE64 = bytes(set(range(256)) - set(_NOT_BASE64))
+
+
+def is_base64(value: str) -> bool:
+    """Whether a string is written in a base64 alphabet, and so has no words in it."""
+    return value.isascii() and not value.encode().translate(None, _BASE64)
+
+
+def opaque(view: View, value: Any, path: Path, role: str) -> None:
+    """Bytes that only the provider can read: a signature, an encrypted state. What is no base64 is read as text."""
+    if not isinstance(value, str):
+        raise unknown(path, "base64 was expected")
+    if not is_base64(value):
+        view.text(path, value, "other", sealed=True)
+    elif is_written(value):
+        view.value(path, value, sealed=True)
+
+
+def text_of_file(view: View, value: str, path: Path, role: str) -> bool:
+    """Read a file that is text as what it says; say whether it is."""
+    read = file_text(value)
+    if read is not None:
+        view.text((*path, FILE), read.text, role)
+    return read is not None
+
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", re.ASCII | re.IGNORECASE)
+
+
+def link(kind: str) -> Reader:
+    """A file as a data URL, as bare base64, or by its address. The address is text, and so is a file of words."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if not isinstance(value, str):
+            raise unknown(path, "an address was expected")
+        if value[:5].lower() == "data:":
+            head, _, data = value.partition(",")
+            known = _DATA_URL.fullmatch(head)
+            if known is None or not is_base64(data):
+                raise unknown(path, "a data URL that is not base64")
+            view.file(path, kind, known[1])
+            text_of_file(view, value, path, role)
+            return
+        view.file(path, kind)
+        if text_of_file(view, value, path, role):
+            return
+        if len(value) <= 1024 or not is_base64(value):
+            view.text(path, value, role)
+
+    return read
+
+
+def blob(kind: str) -> Reader:
+    """The base64 content of a file; what is text in it is read."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if isinstance(value, str) and value[:5].lower() == "data:":
+            as_link(view, value, path, role)
+            return
+        if not isinstance(value, str) or not is_base64(value):
+            opaque(view, value, path, role)
+        view.file(path, kind)
+        if isinstance(value, str):
+            text_of_file(view, value, path, role)
+
+    as_link = link(kind)
+    return read
+
+
+def present(kind: str, reader: Reader) -> Reader:
+    """A file that `reader` describes, such as an identifier of one that was uploaded."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        view.file(path, kind)
+        reader(view, value, path, role)
+
+    return read
+
+
+def refuse(view: View, value: Any, path: Path, role: str) -> None:
+    """A field that is not known: harmless when nothing can be said in it but its name and a number. A long number can
+    say who somebody is.
+    """
+    if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
+        raise unknown(path, "this field is not known")
+    view.text((*path, KEY), str(path[-1]), "other")
+    if isinstance(value, int | float):
+        number(view, value, path)
+
+
+def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bool = True) -> Reader:
+    """An object: a reader for each field, and one for those that are not named.
+
+    Args:
+        names: whether the names of those are texts too, as they are in free JSON.
+    """
+    names = names and otherwise not in (refuse, skip)
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if not isinstance(value, dict):
+            raise unknown(path, "an object was expected")
+        if len(path) > MAX_DEPTH:
+            raise unknown(path, "nested too deep")
+        for name, inner in value.items():
+            reader = table.get(name)
+            if reader is None:
+                reader = otherwise
+                if names and isinstance(name, str):
+                    view.text((*path, name, KEY), name, role)
+            if inner is None and reader is not refuse:
+                continue
+            if reader is not skip:
+                if not isinstance(name, str):
+                    raise unknown(path, "a field without a name")
+                reader(view, inner, (*path, name), role)
+
+    return read
+
+
+def as_role(role: str, reader: Reader) -> Reader:
+    """What `reader` finds is said by `role`."""
+
+    def read(view: View, value: Any, path: Path, _role: str) -> None:
+        reader(view, value, path, role)
+
+    return read
+
+
+def tagged(table: Mapping[str, Reader], otherwise: Reader | None = None, field: str = "type") -> Reader:
+    """An object of one of several kinds, which its field `type` names."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if not isinstance(value, dict):
+            raise unknown(path, "an object was expected")
+        kind = value.get(field)
+        reader = table.get(kind) if isinstance(kind, str) else None
+        if reader is None:
+            if otherwise is None:
+                named = f" ({plain(kind)})" if plain(kind) else ""
+                raise unknown((*path, field), f"this {field} is not known{named}")
+            reader = otherwise
+        reader(view, value, path, role)
+
+    return read
+
+
+def each(reader: Reader) -> Reader:
+    """A list of what `reader` reads."""
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if not isinstance(value, list):
+            raise unknown(path, "a list was expected")
+        if len(path) > MAX_DEPTH:
+            raise unknown(path, "nested too deep")
+        for index, inner in enumerate(value):
+            if inner is not None:
+                reader(view, inner, (*path, index), role)
+
+    return read
+
+
+def either(*, string: Reader | None = None, items: Reader | None = None, mapping: Reader | None = None) -> Reader:
+    """One of several types: a string, a list of what `items` reads, an object."""
+    listed = each(items) if items else None
+
+    def read(view: View, value: Any, path: Path, role: str) -> None:
+        if isinstance(value, str):
+            reader = string
+        elif isinstance(value, list):
+            reader = listed
+        else:
+            reader = mapping if isinstance(value, dict) else None
+        if reader is None:
+            raise unknown(path, f"a value of type {type(value).__name__} is not known here")
+        reader(view, value, path, role)
+
+    return read
+
+
+_token_list = each(token)
+texts = either(string=text, items=text)
+
+
+def tokens(view: View, value: Any, path: Path, role: str) -> None:
+    """A plain value, or a list of them."""
+    (_token_list if isinstance(value, list) else token)(view, value, path, role)
+
+
+kind_only = fields({"type": token, "ttl": token, "mode": token, "id": token, "caller_id": token, "tool_id": token})

@@ -1,0 +1,212 @@
+"""Free JSON: tool arguments, results, schemas. Every string is text, and so is every name and every long number.
+
+JSON inside a string is read decoded where that shows more than the string does: a model reads `\\u0040` as @.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from gatehouse.dialects.file_text import file_text
+from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, Path, View, unknown
+
+# Numbers with seven digits or more can be a telephone, a card, an account.
+_LONG_NUMBER = 1_000_000
+# From here on an exponent is how everybody writes it.
+_IN_DIGITS = 1e21
+# Integers that Python itself refuses to write down have more than 4,300 digits, which is some 14,000 bits.
+_LONGEST_NUMBER_BITS = 4_096
+
+# Names and words of JSON Schema, which nobody chose.
+_SCHEMA_NAMES = frozenset(
+    """
+    $defs $id $ref $schema $anchor $comment additionalProperties allOf anyOf const contains contentEncoding
+    contentMediaType default definitions dependentRequired deprecated description else enum examples exclusiveMaximum
+    exclusiveMinimum format if items maxItems maxLength maxProperties maximum minItems minLength minProperties minimum
+    multipleOf not nullable oneOf pattern patternProperties prefixItems properties propertyNames propertyOrdering
+    readOnly required strict then title type unevaluatedProperties uniqueItems writeOnly
+    """.split()
+)
+_SCHEMA_TYPES = frozenset("string number integer boolean object array null STRING NUMBER INTEGER OBJECT ARRAY".split())
+
+
+class RepeatedName(ValueError):
+    """A JSON object with two entries of one name; which of them counts depends on who reads it."""
+
+
+def free(view: View, value: Any, path: Path, role: str) -> None:
+    """Any JSON value."""
+    if isinstance(value, str):
+        _string(view, value, path, role)
+    elif isinstance(value, dict):
+        _check_depth(path)
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise unknown(path, "a field without a name")
+            below = (*path, name)
+            view.text((*below, KEY), name, role)
+            if inner is not None:
+                free(view, inner, below, role)
+    elif isinstance(value, list):
+        _check_depth(path)
+        for index, inner in enumerate(value):
+            if inner is not None:
+                free(view, inner, (*path, index), role)
+    else:
+        _plain_value(view, value, path, role)
+
+
+def schema(view: View, value: Any, path: Path, role: str) -> None:
+    """A JSON Schema: free JSON without the words of JSON Schema itself."""
+    if isinstance(value, str):
+        view.text(path, value, role)
+    elif isinstance(value, dict):
+        _check_depth(path)
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise unknown(path, "a field without a name")
+            if name not in _SCHEMA_NAMES:
+                view.text((*path, name, KEY), name, role)
+            if inner is None or (name == "type" and isinstance(inner, str) and inner in _SCHEMA_TYPES):
+                continue
+            schema(view, inner, (*path, name), role)
+    elif isinstance(value, list):
+        _check_depth(path)
+        for index, inner in enumerate(value):
+            schema(view, inner, (*path, index), role)
+    elif value is not None:
+        _plain_value(view, value, path, role)
+
+
+def json_text(view: View, value: Any, path: Path, role: str) -> None:
+    """JSON written into a string, as tool arguments are; what is no JSON (a model's mistake) is read as it stands."""
+    if not isinstance(value, str):
+        free(view, value, path, role)
+    elif value:
+        _decoded_or_raw(view, value, path, role)
+
+
+def written_result(view: View, value: Any, path: Path, role: str) -> None:
+    """A text that often is JSON, as a tool's result is."""
+    if not isinstance(value, str):
+        raise unknown(path, "a text was expected")
+    _string(view, value, path, role)
+
+
+def decode(value: str | bytes | bytearray) -> Any:
+    """Read JSON as strictly as its strictest reader.
+
+    Raises:
+        RepeatedName: an object has two entries of one name.
+        ValueError: this is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+
+
+def decode_answer(value: str | bytes) -> Any:
+    """Read a provider's JSON, which may say Infinity. Of two entries of one name, others may read the other one.
+
+    Raises:
+        RepeatedName: an object has two entries of one name that are not the same plain value.
+        ValueError: this is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(value, object_pairs_hook=_alike)
+
+
+def number_text(value: float) -> str | None:
+    """A number as text when it is long enough to mean somebody; None otherwise.
+
+    A whole number is written in digits, however JSON wrote it: a card's is one with .0 behind it and with an exponent.
+    """
+    if isinstance(value, bool) or not abs(value) >= _LONG_NUMBER:
+        return None
+    return repr(int(value) if isinstance(value, float) and abs(value) < _IN_DIGITS and value.is_integer() else value)
+
+
+def number(view: View, value: float, path: Path) -> None:
+    """A number where none is read as text: it is scanned when it is long enough to mean somebody."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS:
+        raise unknown(path, "a number that is too long")
+    view.value(path, number_text(value) or "")
+
+
+# A file inside free JSON. A model sees the string itself, so a short one, or one with separators, is read as text.
+_FILE = re.compile(r"data:([\w.+-]+)/[\w.+-]+;base64,[A-Za-z0-9+/]{512,}={0,2}", re.ASCII)
+_FILE_KINDS = frozenset({"image", "audio", "video"})
+
+
+def _string(view: View, value: str, path: Path, role: str) -> None:
+    if value.startswith("data:") and (file := _FILE.fullmatch(value)):
+        view.file(path, file[1] if file[1] in _FILE_KINDS else "file", value[5 : value.index(";")])
+        if (read := file_text(value)) is not None:
+            view.text((*path, FILE), read.text, role)
+        return
+    # Without a backslash, JSON text shows literally all that it says.
+    if "\\" in value and value.lstrip()[:1] in ("{", "["):
+        _decoded_or_raw(view, value, path, role)
+    else:
+        view.text(path, value, role)
+
+
+def _decoded_or_raw(view: View, value: str, path: Path, role: str) -> None:
+    try:
+        decoded = decode(value)
+    except RepeatedName:
+        raise unknown(path, "a JSON object has two entries of one name") from None
+    except RecursionError:
+        raise unknown(path, "nested too deep") from None
+    except ValueError:
+        view.text(path, value, role)
+        return
+    free(view, decoded, (*path, JSON), role)
+
+
+def _plain_value(view: View, value: Any, path: Path, role: str) -> None:
+    if not isinstance(value, int | float):
+        raise unknown(path, f"a value of type {type(value).__name__} is no JSON")
+    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS:
+        raise unknown(path, "a number that is too long")
+    if written := number_text(value):
+        view.text(path, written, role)
+
+
+def _check_depth(path: Path) -> None:
+    if len(path) > MAX_DEPTH:
+        raise unknown(path, "nested too deep")
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    pairs = list(pairs)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise RepeatedName
+    return found
+
+
+def _alike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in seen and (isinstance(value, dict | list) or repr(value) != repr(seen[name])):
+                raise RepeatedName
+            seen[name] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    """A number that can be calculated with; readers disagree on what 1e999 is."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number out of range")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)

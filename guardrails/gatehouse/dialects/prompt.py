@@ -1,0 +1,100 @@
+"""What is kept of a request and of an answer, out of the shapes of the OpenAI and Anthropic APIs: pure functions.
+
+Tolerant on purpose of answers: this feeds the record, never a decision, so a shape that is not known leaves a field
+empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha3_256
+from typing import Any
+
+from gatehouse.core.call import Prompt, ToolCall
+from gatehouse.dialects.canonical import offered_tools
+
+
+def prompt_of(fields: Mapping[str, Any], *, keep_text: bool, salt: bytes) -> Prompt:
+    """What a request asks: all that is sent; its text only when it is to be kept.
+
+    Args:
+        fields: of a canonical request.
+        salt: the call's own; without it a short prompt cannot be guessed from the hash.
+    """
+    asked = text_of(fields)
+    return Prompt(
+        hash=commitment(asked, salt) if asked is not None else None,
+        text=asked if keep_text else None,
+        tools=frozenset(offered_tools(fields)),
+    )
+
+
+def text_of(fields: Mapping[str, Any]) -> str | None:
+    """What a request asks, as JSON that is the same for the same content; None where there is no text."""
+    text = _json(fields) or _json({name: value for name, value in fields.items() if _json(value) is not None})
+    return text if text != "{}" else None
+
+
+def commitment(text: str, salt: bytes) -> str:
+    """The salted hash of a text, in lower-case hex: it says nothing of the text to whoever does not have the salt."""
+    return sha3_256(salt + text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def answer_of(response: Any) -> str | None:
+    """What the model said, as JSON of the answer's parts."""
+    body = _body(response)
+    said = next((body[name] for name in ("choices", "output", "content", "data", "results") if body.get(name)), None)
+    return None if said is None else _json(said)
+
+
+def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) -> tuple[ToolCall, ...]:
+    """The tools the model asked for, of those that the request offered."""
+    if not offered:
+        return ()
+    return tuple(
+        ToolCall(name, arguments if keep_text else None)
+        for name, arguments in _asked_for(_body(response))
+        if name in offered
+    )
+
+
+def _asked_for(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    for choice in _dicts(body.get("choices")):  # chat completions
+        message = choice.get("message")
+        if not isinstance(message, Mapping):
+            continue
+        for call in (*_dicts(message.get("tool_calls")), {"function": message.get("function_call")}):
+            function = call.get("function")
+            if isinstance(function, Mapping):
+                yield str(function.get("name")), _text(function.get("arguments"))
+    for item in _dicts(body.get("output")):  # responses
+        if item.get("type") == "function_call":
+            yield str(item.get("name")), _text(item.get("arguments"))
+        elif item.get("type") == "custom_tool_call":
+            yield str(item.get("name")), _text(item.get("input"))
+    for block in _dicts(body.get("content")):  # messages
+        if block.get("type") == "tool_use":
+            yield str(block.get("name")), _text(block.get("input"))
+
+
+def _dicts(items: Any) -> Iterable[Mapping[str, Any]]:
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list | tuple) else []
+
+
+def _body(response: Any) -> Mapping[str, Any]:
+    if hasattr(response, "model_dump"):
+        response = response.model_dump()
+    return response if isinstance(response, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) or value is None else _json(value)
+
+
+def _json(value: Any) -> str | None:
+    """JSON text that is the same for the same content; None for what JSON cannot say (a file)."""
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return None

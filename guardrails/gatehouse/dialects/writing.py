@@ -1,0 +1,206 @@
+"""Writing texts back to where they were found, in place.
+
+JSON inside a string changes where its texts do, and nowhere else: blanks, the way numbers are written and escapes stay.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, MutableMapping
+from os.path import commonprefix
+from typing import Any, Final
+
+from gatehouse.dialects.file_text import file_text
+from gatehouse.dialects.freejson import decode, number_text
+from gatehouse.dialects.parts import FILE, JSON, KEY, Path, Step, unknown
+
+
+class _Node:
+    """What is to be written at and below one place."""
+
+    __slots__ = ("name", "steps", "text")
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self.name: str | None = None
+        self.steps: dict[str | int | Step, _Node] = {}
+
+
+def write_back(body: MutableMapping[str, Any], replacements: Mapping[Path, str]) -> None:
+    """Replace the texts at the given paths.
+
+    Raises:
+        UnknownShape: a path leads nowhere, or two names of one object would become the same; the body may then be
+            half-written and must not be used.
+    """
+    root = _Node()
+    for path, text in replacements.items():
+        node = root
+        for step in path:
+            if step is KEY:
+                break
+            node = node.steps.setdefault(step, _Node())
+        if path and path[-1] is KEY:
+            node.name = text
+        else:
+            node.text = text
+    if root.steps:
+        _below(body, root, ())
+
+
+def _write(container: Any, step: Any, node: _Node, path: Path) -> bool:
+    """Write at `container[step]` and below; say whether anything changed."""
+    try:
+        value = container[step]
+    except (LookupError, TypeError):
+        raise unknown(path, "there is nothing to replace") from None
+    if node.text is not None:
+        if not isinstance(value, str | int | float):
+            raise unknown(path, "there is no text to replace")
+        if node.text == (value if isinstance(value, str) else number_text(value)):
+            return False
+        container[step] = node.text
+        return True
+    if FILE in node.steps:
+        read = file_text(value) if isinstance(value, str) else None
+        text = node.steps[FILE].text
+        if read is None or text is None:
+            raise unknown(path, "there is no file to replace")
+        if text == read.text:
+            return False
+        container[step] = read.written(text)
+        return True
+    if JSON in node.steps:
+        text = _json_text(value, node.steps[JSON], (*path, JSON))
+        if text == value:
+            return False
+        container[step] = text
+        return True
+    return _below(value, node, path)
+
+
+def _below(value: Any, node: _Node, path: Path) -> bool:
+    if not isinstance(value, dict | list):
+        raise unknown(path, "there is nothing to replace")
+    changed = False
+    renamed: dict[str, str] = {}
+    for step, inner in node.steps.items():
+        if inner.name is not None and inner.name != step:
+            renamed[str(step)] = inner.name
+        if inner.text is not None or inner.steps:
+            changed |= _write(value, step, inner, (*path, step))
+    if renamed:
+        _rename(value, renamed, path)
+    return changed or bool(renamed)
+
+
+def _rename(value: Any, renamed: Mapping[str, str], path: Path) -> None:
+    if not isinstance(value, dict) or not renamed.keys() <= value.keys():
+        raise unknown(path, "there is no name to replace")
+    entries = [(renamed.get(name, name), inner) for name, inner in value.items()]
+    if len(dict(entries)) != len(entries):
+        raise unknown(path, "two names would become one")
+    value.clear()
+    value.update(entries)
+
+
+_BLANKS: Final = re.compile(r"[ \t\n\r]*")
+# What of a JSON string stands for one character; Python joins the two halves of one that are escaped.
+_UNIT: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.ASCII | re.DOTALL
+)
+_raw_decode: Final = json.JSONDecoder().raw_decode
+
+
+def _json_text(value: Any, node: _Node, path: Path) -> str:
+    """JSON text with what is written at and below its top."""
+    try:
+        decode(value)
+        edits: list[tuple[int, int, str]] = []
+        _edit(value, _blanks(value, 0), node, path, edits)
+    except (TypeError, ValueError, RecursionError):
+        raise unknown(path[:-1], "there is no JSON to replace") from None
+    out: list[str] = []
+    done = 0
+    for start, end, new in edits:
+        out += (value[done:start], new)
+        done = end
+    return "".join((*out, value[done:]))
+
+
+def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[int, int, str]]) -> int:
+    """Note what changes in the value that begins at a place; return where it ends. The text is JSON."""
+    first = text[at]
+    if node is not None and node.steps and JSON not in node.steps and first in "{[":
+        return (_edit_object if first == "{" else _edit_array)(text, at, node, path, edits)
+    value, end = _raw_decode(text, at)
+    if node is None:
+        return end
+    box = [value]
+    if _write(box, 0, node, path):
+        edits.append((at, end, _string(text[at:end], value, box[0])))
+    return end
+
+
+def _edit_object(text: str, at: int, node: _Node, path: Path, edits: list[tuple[int, int, str]]) -> int:
+    names: dict[str, str] = {}
+    at = _blanks(text, at + 1)
+    while text[at] != "}":
+        name, end = _raw_decode(text, at)
+        below = node.steps.get(name)
+        names[name] = name if below is None or below.name is None else below.name
+        if names[name] != name:
+            edits.append((at, end, _string(text[at:end], name, names[name])))
+        at = _blanks(text, _blanks(text, end) + 1)
+        written = below is not None and (below.text is not None or below.steps)
+        at = _blanks(text, _edit(text, at, below if written else None, (*path, name), edits))
+        if text[at] == ",":
+            at = _blanks(text, at + 1)
+    if not node.steps.keys() <= names.keys():
+        raise unknown(path, "there is nothing to replace")
+    if len(set(names.values())) != len(names):
+        raise unknown(path, "two names would become one")
+    return at + 1
+
+
+def _edit_array(text: str, at: int, node: _Node, path: Path, edits: list[tuple[int, int, str]]) -> int:
+    index = 0
+    at = _blanks(text, at + 1)
+    while text[at] != "]":
+        at = _blanks(text, _edit(text, at, node.steps.get(index), (*path, index), edits))
+        index += 1
+        if text[at] == ",":
+            at = _blanks(text, at + 1)
+    if any(not isinstance(step, int) or not 0 <= step < index for step in node.steps):
+        raise unknown(path, "there is nothing to replace")
+    return at + 1
+
+
+def _blanks(text: str, at: int) -> int:
+    return _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text
+
+
+def _string(literal: str, old: Any, new: str) -> str:
+    """A JSON string that says something else; what is the same before and behind that is written as it was."""
+    if not isinstance(old, str):  # a number
+        return _encode(new)
+    before = len(commonprefix((old, new)))
+    behind = len(commonprefix((old[before:][::-1], new[before:][::-1])))
+    units = _UNIT.findall(literal, 1, len(literal) - 1) if "\\" in literal else old
+    said = _encode(new[before : len(new) - behind])[1:-1]
+    return "".join(('"', *units[:before], said, *units[len(old) - behind :], '"'))
+
+
+def _encode(text: str) -> str:
+    written = json.dumps(text, ensure_ascii=False)
+    # A lone surrogate can only be sent escaped.
+    return written if _encodable(written) else json.dumps(text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,239 @@
+"""The wire of one governed call, in ASGI's terms: who left when, what may be passed on, and what is said instead."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from gatehouse.core.call import CallScope
+from gatehouse.core.errors import GovernanceError
+from gatehouse.pipeline.response import Answers, error_event
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CALL_ID_HEADER = b"x-gatehouse-call-id"
+EDITED_HEADER = b"x-gatehouse-edited"
+
+# After this line of a stream its reader may leave, and send the next request. No text of a model can say it: a line
+# break inside JSON is escaped.
+_LAST_LINE = re.compile(rb"^(?:data: ?\[DONE\]|event: ?message_stop)\r?$", re.MULTILINE)
+
+
+class Settler(Protocol):
+    """What the middleware needs of the pipeline."""
+
+    def conclude(self, scope: CallScope) -> None: ...
+
+    def answers(self, scope: CallScope) -> Answers | None: ...
+
+    def block_answer(self, scope: CallScope, error: GovernanceError) -> None: ...
+
+
+class Slots(Protocol):
+    """What LiteLLM lets one caller have only so many of at a time."""
+
+    async def release(self) -> None: ...
+
+
+class NoSlots:
+    """Those of a call that takes none."""
+
+    async def release(self) -> None: ...
+
+
+class Connection:
+    """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
+
+    Args:
+        body: the request's, which was read already.
+        slots: are given back before the caller has all of the answer.
+    """
+
+    def __init__(
+        self,
+        call: CallScope,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        settler: Settler,
+        body: bytes = b"",
+        slots: Slots | None = None,
+    ) -> None:
+        self.complete = False
+        self._call = call
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._settler = settler
+        self._asked: bytes | None = body
+        self._slots = slots or NoSlots()
+        self._over = False
+        self._answers: Answers | None = None
+        self._start: Message | None = None  # of an answer that is looked at as a whole
+        self._body = bytearray()
+        self._at_line_start = True
+        self._watch: asyncio.Task[Message] | None = None
+
+    async def receive(self) -> Message:
+        """The request's body, then, once the client has left, its disconnect."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._disconnect())
+        if self._asked is not None:
+            body, self._asked = self._asked, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await asyncio.shield(self._watch)
+
+    async def _disconnect(self) -> Message:
+        while (message := await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone()
+        return message
+
+    def _gone(self) -> None:
+        self._call.client_gone = not self.complete
+        self._call.left.set()
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on; where a stage refused the call, or the answer, say so instead."""
+        if self._over:
+            return
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif message["type"] != "http.response.body":
+            await self._send(message)
+        elif self._call.refusal is not None:  # of a stream that was kept alive while it was held
+            await self._end(self._call.refusal)
+        elif self._call.provider_failed is not None and not _is_ping(message):  # LiteLLM may try another model yet
+            await self._end(self._call.provider_failed)
+        elif self._start is not None:
+            await self._whole(self._start, message)
+        elif self._answers is not None:
+            await self._piece(self._answers, message)
+        else:
+            await self._pass(message)
+
+    async def _begin(self, message: Message) -> None:
+        if self._call.refusal is None and message["status"] != 401:
+            self._call.refusal = self._call.fault
+        instead = self._call.refusal or self._call.provider_failed
+        if instead is not None:
+            await self._instead(instead)
+            return
+        self._call.http_status = message["status"]
+        message["headers"] = [*message.get("headers", ()), (CALL_ID_HEADER, str(self._call.call_id).encode())]
+        edit = self._call.approval.edit if self._call.approval is not None else None
+        if edit is not None:
+            message["headers"].append((EDITED_HEADER, ",".join(edit.row).encode()))
+        kind = _content_type(message)
+        self._answers = self._settler.answers(self._call)
+        if self._answers is None or kind.startswith(_SAYS_NOTHING):
+            self._answers = None
+        elif kind == "text/event-stream":
+            message["headers"] = [pair for pair in message["headers"] if pair[0].lower() != b"content-length"]
+        else:
+            self._start = message
+            return
+        await self._send(message)
+
+    async def _whole(self, start: Message, message: Message) -> None:
+        assert self._answers is not None
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        take = self._answers.whole if _content_type(start) == "application/json" else self._answers.text
+        try:
+            body = take(bytes(self._body)) if self._body else b""
+        except GovernanceError as error:
+            self._settler.block_answer(self._call, error)
+            await self._instead(error)
+            return
+        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        await self._send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await self._pass({"type": "http.response.body", "body": body})
+
+    async def _piece(self, answers: Answers, message: Message) -> None:
+        more = bool(message.get("more_body"))
+        try:
+            body = answers.feed(message.get("body", b""))
+            if not more:
+                body += answers.end()
+        except GovernanceError as error:
+            self._settler.block_answer(self._call, error)
+            await self._end(error)
+            return
+        if body or not more:
+            await self._pass({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _end(self, error: GovernanceError) -> None:
+        """End a stream that has begun. The server then tells the app inside that nobody listens any more."""
+        self._over = self.complete = True
+        await self._slots.release()
+        call_type = self._call.call.call_type if self._call.call else ""
+        await self._send({"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))})
+
+    async def _pass(self, message: Message) -> None:
+        body = message.get("body", b"")
+        # Codex hangs up once it has read the last event, and does not wait for the connection's end.
+        if not message.get("more_body") or (self._answers is not None and self._answers.over):
+            self.complete = not self._call.client_gone
+            await self._slots.release()
+        elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):
+            await self._slots.release()
+        if body:
+            self._at_line_start = body.endswith((b"\n", b"\r"))
+        await self._send(message)
+
+    async def _instead(self, error: GovernanceError) -> None:
+        self._over = self.complete = True
+        self._call.http_status = error.status
+        await self._slots.release()
+        await answer(self._scope, self._send, error, self._call)
+
+    def close(self) -> None:
+        """The app inside is done with the call."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+async def answer(scope: Scope, send: Send, error: GovernanceError, call: CallScope | None) -> None:
+    """Answer with an error, in the shape that the route's clients read."""
+    call_id = str(call.call_id) if call else None
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+        return
+    headers = [(b"content-type", b"application/json")]
+    headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    if call_id:
+        headers.append((CALL_ID_HEADER, call_id.encode()))
+    body = error.body(call_id)
+    if scope["path"] == "/v1/messages":  # Anthropic's errors say at the top that they are one
+        body = {"type": "error", **body}
+    await respond(send, error.status, json.dumps(body).encode(), headers)
+
+
+async def respond(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Send a whole response."""
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_ping(message: Message) -> bool:
+    """Whether LiteLLM says with it that a stream is alive, and nothing else."""
+    return bool(message.get("body", b"").startswith((b":", b"event: ping")))
+
+
+# Types of answers that hold no words; whatever else an answer calls itself is read as JSON or as text.
+_SAYS_NOTHING = ("audio/", "image/", "video/", "application/octet-stream")
+
+
+def _content_type(start: Message) -> str:
+    kind = next((value for name, value in start["headers"] if name.lower() == b"content-type"), b"")
+    return str(kind.decode("latin-1").partition(";")[0].strip().lower())

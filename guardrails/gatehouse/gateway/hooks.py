@@ -1,0 +1,522 @@
+"""The only file that knows LiteLLM's hooks: it turns them into pipeline calls.
+
+`config.yaml` names `governance` as a callback, which is how LiteLLM finds it; `asgi.py` gives it the pipeline. Without
+a pipeline, or outside a governed call, nothing goes upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import litellm
+from fastapi import HTTPException
+from litellm.integrations.custom_logger import CustomLogger
+
+from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_wish
+from gatehouse.core import metrics
+from gatehouse.core.call import (
+    Agent,
+    Attempt,
+    Caller,
+    CallScope,
+    GovernedCall,
+    Outcome,
+    Status,
+    Terms,
+    Usage,
+    current_attempt,
+    current_scope,
+)
+from gatehouse.core.clock import now
+from gatehouse.core.errors import (
+    AnswerTooLarge,
+    Cancelled,
+    EgressMismatch,
+    GovernanceError,
+    GovernanceUnavailable,
+    InvalidRequest,
+    Misconfigured,
+    ModelNotFound,
+    ProviderFailed,
+    UngovernedRoute,
+    UpstreamFailed,
+    UpstreamUnreadable,
+)
+from gatehouse.dialects.canonical import offered_tools
+from gatehouse.dialects.parts import plain
+from gatehouse.dialects.prompt import answer_of, tool_calls_of
+from gatehouse.gateway import egress
+from gatehouse.gateway.destinations import stop
+from gatehouse.gateway.edge import NO_SUCH_MODEL
+from gatehouse.gateway.provider_answers import UNREADABLE
+from gatehouse.guards.offload import OFFLOAD
+from gatehouse.ledger.audit_line import clean
+from gatehouse.pipeline.pipeline import Pipeline
+from gatehouse.pipeline.recorded_names import RecordedNames, hide_names
+from gatehouse.proxy import spend
+from gatehouse.proxy.configured import bound_stored, deployment_params, max_attempts, retries_asked
+from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.key_settings import check_router_settings
+from gatehouse.proxy.listings import listed
+from gatehouse.proxy.model_access import may_use, sends_new_fields, serves
+from gatehouse.proxy.spend import Spent
+
+log = logging.getLogger("gatehouse.plugin")
+
+ANSWERS_CACHED = (
+    "config.yaml: litellm_settings.cache keeps answers under keys that a caller can choose, and so answers one team's "
+    "calls from another's. Set cache: false; Redis goes on counting with general_settings.coordination_redis. "
+    "If it says false already, the setting comes from LiteLLM's database: delete the row of the table "
+    '"LiteLLM_CacheConfig" and `cache` in the row litellm_settings of "LiteLLM_Config".'
+)
+
+
+class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
+    """LiteLLM's callback object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipeline: Pipeline | None = None
+        self.names: RecordedNames | None = None
+
+    @property
+    def armed(self) -> bool:
+        """Whether LiteLLM runs our hooks and they have a pipeline to run."""
+        return self.pipeline is not None and self in litellm.callbacks
+
+    @property
+    def answers_cached(self) -> bool:
+        """Whether LiteLLM would answer a call from its cache; a row of its database can turn that on at any time."""
+        return litellm.cache is not None
+
+    # LiteLLM calls this only where it is defined on the class itself.
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> None:
+        """Admit the call or refuse it; runs after authentication and before anything is sent."""
+        scope = current_scope.get()
+        if scope is None or scope.exempt:
+            return
+        try:
+            if scope.refusal is not None:
+                raise scope.refusal
+            if self.pipeline is None:
+                raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+            if self.answers_cached:
+                metrics.plugin_errors.labels(stage="answers_cached").inc()
+                log.error(ANSWERS_CACHED)
+                raise GovernanceUnavailable("LiteLLM's cache of answers is on. The operator finds why in the log.")
+            # What is stored with the key or its team; it may be older than the check of what is stored.
+            check_router_settings(data.get("router_settings_override"))
+            bound_stored(data.get("router_settings_override"))
+            scope.retries = retries_asked(data)
+            scope.charge = partial(_charge, scope, user_api_key_dict)
+            scope.litellm_call_id = data.get("litellm_call_id")
+            await hide_other_names(self.names, scope, user_api_key_dict, data)
+            call = governed_call(scope, user_api_key_dict, data, call_type)
+            scope.call = call
+            _check(scope, user_api_key_dict, call)
+            await self.pipeline.admit(scope, call, data)
+            if scope.mask is not None:
+                _forget(data, scope.replaced)
+                scope.replaced = {}
+            assert scope.request is not None
+            admitted = partial(egress.admitted, scope.request, data, scope.said, control_fields().numbers)
+            scope.admitted = await OFFLOAD.run(scope.effort, call.caller.turns, admitted)
+        except GovernanceError as error:
+            self._withhold(scope, data)
+            raise _refuse(scope, error) from None
+        except asyncio.CancelledError:
+            if scope.left.is_set() and not scope.intent:
+                scope.refusal = Cancelled("The client left before the call was decided on.")
+            raise
+        except Exception:
+            log.exception("the plugin failed on call %s; the call is refused", scope.call_id)
+            self._withhold(scope, data)
+            metrics.plugin_errors.labels(stage="admit").inc()
+            raise _refuse(
+                scope, GovernanceUnavailable("The gateway could not decide on this call. Try again soon.")
+            ) from None
+
+    def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
+        """Take what a refused call says out of what LiteLLM may log of it, for nothing in that was masked."""
+        if self.names is None or self.names.masking:
+            _withhold(data, scope.said, scope.names.metadata)
+
+    async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
+        """Narrow what LiteLLM lists of models to what the caller may use."""
+        return await listed(user_api_key_dict, model_names)
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """The last look before bytes leave: a model call without an intent is stopped, whichever way it came."""
+        scope = current_scope.get()
+        if scope is not None and scope.exempt:
+            return
+        if scope is not None and scope.intent and self.pipeline is not None:
+            if isinstance(scope.provider_failed, AnswerTooLarge):  # asked again it would be as large
+                raise HTTPException(scope.provider_failed.status, scope.provider_failed.body(str(scope.call_id)))
+            scope.provider_failed = None  # LiteLLM tries again, or another model
+            try:  # it may have fallen back to another model than the call was admitted for
+                self.pipeline.reconsider(scope, _model_group(kwargs))
+                with metrics.stage_seconds.labels("egress").time():
+                    check = partial(_check_egress, scope, call_type, kwargs)
+                    await OFFLOAD.run(scope.effort, scope.call.caller.turns if scope.call else scope.sender, check)
+                _begin_attempt(scope, call_type, kwargs)
+            except ProviderFailed as failed:
+                scope.provider_failed = failed
+                raise HTTPException(failed.status, failed.body(str(scope.call_id))) from None
+            except GovernanceError as refusal:
+                raise _refuse(scope, refusal) from None
+            return
+        metrics.plugin_errors.labels(stage="no_intent").inc()
+        error = UngovernedRoute(
+            "This route would call a model without passing governance. Name it in policy.yaml to allow that."
+        )
+        if scope is None:
+            raise HTTPException(error.status, error.body(None))
+        raise _refuse(scope, error)
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
+    ) -> None:
+        """An answer is complete: also from the cache, at a stream's end, and when a client left in mid-stream."""
+        scope = current_scope.get()
+        if scope is None or scope.settled or not scope.intent or self.pipeline is None:
+            return
+        if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
+            return  # an inner call that LiteLLM made for this one, such as a router's classifier
+        payload = kwargs.get("standard_logging_object") or {}
+        await self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """The request failed for good: the provider, a limit, or ourselves."""
+        scope = current_scope.get()
+        if scope is None or scope.settled or self.pipeline is None:
+            return
+        unread = scope.call is None
+        if scope.call is None:
+            await hide_other_names(self.names, scope, user_api_key_dict, request_data)
+            call = governed_call(scope, user_api_key_dict, request_data, "none")
+            # What a caller made up is no name to be kept.
+            scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
+            self._withhold(scope, request_data)
+        scope.failure = _error_code(original_exception)
+        status = _status_of(original_exception)
+        if status == 401 and not scope.intent:
+            return  # whoever this was: the middleware counts it, and their body is not worth the work of reading it
+        if unread:
+            note = partial(self.pipeline.note_refused, scope, request_data)
+            await OFFLOAD.run(scope.effort, scope.sender, note)
+        if scope.refusal is None and scope.intent:
+            if scope.provider_failed is None and status is not None and status < 400:
+                # LiteLLM would answer with the error under the status of the answer that it could not read.
+                scope.provider_failed = UpstreamUnreadable(UNREADABLE)
+            outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
+            await self.pipeline.ended(scope, outcome)
+
+
+def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
+    """Look at what only matters once LiteLLM has said who the caller is.
+
+    Raises:
+        GovernanceError: the call is refused before any stage sees it.
+    """
+    if scope.fault is not None:
+        raise scope.fault
+    if not serves(key, call.model or ""):
+        scope.call = replace(call, model=None)  # what a caller made up is no name to be kept
+        raise ModelNotFound(NO_SUCH_MODEL, param="model")
+    if scope.new_fields and not sends_new_fields(call.call_type, call.model or ""):
+        shown = plain(scope.new_fields[0]) or "a field"
+        raise InvalidRequest(
+            f"{shown}: this API does not have it, and LiteLLM would not send it on to this model. Leave it out.",
+            param=plain(scope.new_fields[0]),
+        )
+
+
+def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
+    """Remember the refusal, so that the middleware answers with it, and give LiteLLM something it understands."""
+    scope.refusal = error
+    return HTTPException(error.status, error.body(str(scope.call_id)))
+
+
+def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
+    """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend.
+
+    Args:
+        replaced: what each masked text is now.
+    """
+    for place in ("metadata", "litellm_metadata"):
+        if isinstance(notes := data.get(place), dict):
+            for name, value in notes.items():
+                notes[name] = _with(value, replaced)
+    request = data.get("proxy_server_request")
+    if isinstance(request, dict):
+        request["body"] = {name: data[name] for name in request.get("body") or () if name in data}
+    logged = data.get("litellm_logging_obj")
+    asked = data.get("messages") or data.get("input") or data.get("prompt")
+    if logged is not None:
+        logged.messages = asked
+        for name in ("messages", "input"):
+            if name in logged.model_call_details:
+                logged.model_call_details[name] = asked
+
+
+# What LiteLLM needs to count a refused call; names among them are plain, or hashes, already.
+_COUNTED = frozenset(("model", "stream", "user", "tags", "metadata"))
+_COUNTED_IN_METADATA = frozenset(("tags", "user_id", "user"))
+
+
+def _withhold(data: dict[str, Any], said: Iterable[str], metadata: Iterable[str]) -> None:
+    """Take what a caller said out of a request that is not sent, and out of LiteLLM's copies of it.
+
+    Args:
+        said: names at the top of the body.
+        metadata: names in its metadata.
+    """
+    names = {*said, "extra_body"} - _COUNTED
+    request = data.get("proxy_server_request")
+    copies = (data, request.get("body") if isinstance(request, dict) else None)
+    for copy in copies:
+        if not isinstance(copy, dict):
+            continue
+        for name in names:
+            copy.pop(name, None)
+        for place in ("metadata", "litellm_metadata"):
+            notes = copy.get(place)
+            if isinstance(notes, dict):
+                for name in {*metadata} - _COUNTED_IN_METADATA:
+                    notes.pop(name, None)
+                notes.pop("requester_metadata", None)
+    logged = data.get("litellm_logging_obj")
+    if logged is not None:
+        logged.messages = None
+        for name in ("messages", "input"):
+            if name in logged.model_call_details:
+                logged.model_call_details[name] = None
+
+
+def _with(value: Any, replaced: Mapping[str, str]) -> Any:
+    """A copy of a text, or of what holds texts, with those replaced; anything else as it is."""
+    if isinstance(value, str):
+        return replaced.get(value, value)
+    if type(value) is dict:
+        return {replaced.get(name, name): _with(inner, replaced) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_with(inner, replaced) for inner in value)
+    return value
+
+
+def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
+    """Compare what LiteLLM is about to send with what was admitted.
+
+    Raises:
+        EgressMismatch: they differ.
+        Misconfigured: an earlier attempt would have left in a way that is closed.
+    """
+    if isinstance(scope.refusal, EgressMismatch | Misconfigured):
+        raise scope.refusal
+    info = kwargs.get("model_info")
+    configured = deployment_params(info.get("id")) if isinstance(info, dict) else None
+    name = getattr(call_type, "value", call_type)
+    differs = (
+        egress.Difference("shape", "body")
+        if scope.admitted is None
+        else egress.check(scope.admitted, name, kwargs, configured)
+    )
+    if differs is not None:
+        raise stop(scope, differs.place, differs.where)
+
+
+_TRIED_ENOUGH = "The provider failed as often as it may be asked for one call. Try again."
+
+
+def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
+    """Count the times that a call is sent. Where LiteLLM says one in another API's words, it comes here again.
+
+    Raises:
+        UpstreamFailed: it was sent as often as it may be.
+    """
+    info = kwargs.get("model_info")
+    chosen = info.get("id") if isinstance(info, dict) else None
+    word, group = str(getattr(call_type, "value", call_type)), _model_group(kwargs)
+    attempt = current_attempt.get()
+    if (
+        attempt in scope.attempts
+        and not attempt.sent
+        and chosen in (None, attempt.deployment)
+        and word not in attempt.words
+    ):
+        attempt.words.add(word)
+        return
+    if chosen is None and attempt in scope.attempts:  # what it says in other words has no notes beside it
+        chosen = attempt.deployment
+    made = sum(each.group == group for each in scope.attempts)
+    if made >= max_attempts(group, scope.retries):
+        raise UpstreamFailed(_TRIED_ENOUGH)
+    repeats = (deployment_params(chosen) or {}).get("max_retries")
+    attempt = Attempt(group, chosen, repeats if isinstance(repeats, int) else 0, {word})
+    scope.attempts.append(attempt)
+    current_attempt.set(attempt)
+
+
+def _charge(scope: CallScope, key: Any, usd: float) -> None:
+    """Have LiteLLM count what it takes to have cost nothing: attempts that were not answered."""
+    call = scope.call
+    spent = Spent(
+        usd=usd,
+        row_id=f"{scope.call_id}-unanswered",  # LiteLLM may have a row by the call's own id
+        call_type=call.call_type if call else None,
+        group=call.model if call else None,
+        model=call.model if call else None,
+        end_user=call.caller.end_user if call else None,
+        started=scope.started_at,
+        ended=now(),
+        status="failure",
+    )
+    spend.add(key, spent)
+
+
+def _model_group(kwargs: dict[str, Any]) -> str:
+    """The model as config.yaml names it, which is what rules speak of."""
+    for place in ("metadata", "litellm_metadata"):
+        group = (kwargs.get(place) or {}).get("model_group")
+        if isinstance(group, str):
+            return group
+    return str(kwargs.get("model") or "")
+
+
+def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+    """The call that LiteLLM is about to make; the pipeline notes what was asked.
+
+    Args:
+        key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
+        data: the request, with LiteLLM's own fields beside it.
+    """
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    stands = {name: stands for stands, name in scope.hidden.items()}
+
+    def kept(name: object) -> str | None:
+        return clean(stands.get(str(name), name))
+
+    return GovernedCall(
+        call_id=scope.call_id,
+        started_at=scope.started_at,
+        route=scope.route,
+        call_type=call_type,
+        model=clean(data.get("model")),
+        stream=data.get("stream") is True,
+        caller=Caller(
+            key_hash=key_hash(getattr(key, "api_key", None)),
+            key_alias=clean(getattr(key, "key_alias", None)),
+            user=clean(getattr(key, "user_id", None)),
+            team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
+            org=clean(getattr(key, "org_id", None)),
+            role=clean(getattr(key, "user_role", None)),
+            end_user=kept(getattr(key, "end_user_id", None)),
+            team_id=clean(getattr(key, "team_id", None)),
+        ),
+        agent=Agent(
+            id=clean(getattr(key, "agent_id", None)) or kept(headers.get("x-gatehouse-agent")),
+            session=kept(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
+        ),
+        terms=_terms(key, headers),
+        hidden=scope.hidden,
+    )
+
+
+async def hide_other_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
+    """Note what stands for names that are more than names, where the edge could not: of tools, of a token."""
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    said = (
+        getattr(key, "end_user_id", None),
+        headers.get("x-gatehouse-agent"),
+        headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
+        *offered_tools(data),
+    )
+    await hide_names(names, scope, (str(each) for each in said if each and each not in scope.hidden))
+
+
+def _terms(key: Any, headers: dict[str, str]) -> Terms:
+    metadata = getattr(key, "metadata", None) or {}
+    tags = metadata.get("tags")
+    return Terms(
+        tags=tuple(str(clean(tag)) for tag in tags) if isinstance(tags, list) else (),
+        spend_usd=_finite(getattr(key, "spend", None)) or 0.0,
+        budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
+        key_metadata=metadata,
+        team_metadata=getattr(key, "team_metadata", None) or {},
+        headers={
+            name: value
+            for name, value in headers.items()
+            if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
+        },
+        approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
+        may_use=partial(may_use, key),
+    )
+
+
+def key_hash(key: str | None) -> str | None:
+    """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
+    if not key:
+        return None
+    return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
+
+
+def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_text: bool) -> Outcome:
+    total = payload.get("total_tokens")
+    offered = scope.call.prompt.tools if scope.call else frozenset()
+    stands = {name: stands for stands, name in scope.hidden.items()}
+    return Outcome(
+        Status.SUCCESS if not scope.client_gone else Status.PARTIAL,
+        http_status=scope.http_status or 200,
+        model=clean(payload.get("model")),
+        provider=clean(payload.get("custom_llm_provider")),
+        usage=Usage(
+            int(payload.get("prompt_tokens") or 0), int(payload.get("completion_tokens") or 0), int(total or 0)
+        ),
+        cost_usd=_finite(payload.get("response_cost")),
+        cache_hit=bool(payload.get("cache_hit")),
+        client_gone=scope.client_gone,
+        tool_calls=tuple(
+            replace(called, tool=stands.get(called.tool, called.tool))
+            for called in tool_calls_of(response, offered, keep_text=keep_text)
+        ),
+        answer=answer_of(response) if keep_text else None,
+    )
+
+
+def _finite(cost: Any) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None
+
+
+def _status_of(error: Exception) -> int | None:
+    for name in ("status_code", "code"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return int(value)
+    return None
+
+
+def _error_code(error: Exception) -> str:
+    """A code that carries nothing of the request: the error's own type, never its message."""
+    kind = getattr(error, "type", None)
+    return clean(kind) if isinstance(kind, str) and kind.isidentifier() else type(error).__name__  # type: ignore[return-value]
+
+
+governance = Governance()

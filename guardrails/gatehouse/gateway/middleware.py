@@ -1,0 +1,240 @@
+"""Owns the life of a call from first byte to disconnect: a pure ASGI wrapper around LiteLLM's app.
+
+Classifies the route, refuses what is not governed, opens the call's scope, notices a client that leaves, answers with
+our errors where a stage refused, and sees to it that every call is settled, whatever the app inside does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from gatehouse.core import metrics
+from gatehouse.core.call import CallScope, current_scope
+from gatehouse.core.clock import monotonic, new_call_id, now
+from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.gateway.body_shares import SENDER, Share
+from gatehouse.gateway.connection import (
+    App,
+    Connection,
+    Message,
+    NoSlots,
+    Receive,
+    Scope,
+    Send,
+    Settler,
+    Slots,
+    answer,
+    respond,
+)
+from gatehouse.gateway.edge import Edge
+from gatehouse.gateway.exposition import Exposition, Shown
+from gatehouse.gateway.management import check_stored
+from gatehouse.gateway.prescan import ScanAhead
+from gatehouse.gateway.request_body import ClientLeft
+from gatehouse.gateway.routes import RouteKind, classify, is_management
+
+
+class GovernanceMiddleware:
+    """ASGI app around LiteLLM's.
+
+    Args:
+        app: LiteLLM's app.
+        armed: says whether LiteLLM would run our hooks now.
+        settler: None until the gateway has started.
+        named_routes: says which routes policy.yaml lets through ungoverned.
+        edge: takes requests in.
+        ahead: scans while LiteLLM authenticates.
+        slots: makes what holds the slots that a call takes.
+        shown: what `/metrics` shows of the values of some of LiteLLM's labels.
+        metrics_token: bearer token for /metrics; without one the page is closed.
+        grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        armed: Callable[[], bool],
+        metrics_token: str | None,
+        grace_s: float,
+        edge: Edge,
+        named_routes: Callable[[], tuple[str, ...]] = tuple,
+        ahead: ScanAhead | None = None,
+        slots: Callable[[], Slots] = NoSlots,
+        shown: Mapping[str, Shown] | None = None,
+    ) -> None:
+        self._app = app
+        self._armed = armed
+        self._metrics_token = metrics_token
+        self._grace_s = grace_s
+        self.settler: Settler | None = None
+        self._edge = edge
+        self._named_routes = named_routes
+        self._ahead = ahead or ScanAhead(lambda: None)
+        self._slots = slots
+        self._exposition = Exposition(REGISTRY, shown or {})
+        self._pending: set[CallScope] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path == "/metrics":
+            await self._metrics(scope, send)
+            return
+        method = scope.get("method", "WEBSOCKET")
+        kind = classify(method, path, self._named_routes())
+        if kind is RouteKind.GOVERNED:
+            await self._governed(scope, receive, send)
+        elif kind is RouteKind.OPEN:
+            await self._open(scope, receive, send)
+        else:
+            metrics.ungoverned.inc()
+            await answer(
+                scope,
+                send,
+                UngovernedRoute(
+                    f"{method} {path} is not governed by Gatehouse. "
+                    "Use a governed route, or name it under ungoverned_routes in policy.yaml."
+                ),
+                None,
+            )
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A route that manages the proxy, or one that policy.yaml names; only the latter may reach a model."""
+        exempt = classify(scope.get("method", "WEBSOCKET"), scope["path"]) is RouteKind.UNGOVERNED
+        call = CallScope(new_call_id(), scope["path"], now(), monotonic(), exempt=True) if exempt else None
+        token = current_scope.set(call)
+        slots = self._slots()
+        try:
+            with self._share(scope) as share:
+                scope[SENDER] = share.sender
+                await self._app(scope, await self._bounded(scope, receive, share), send)
+        except ClientLeft:
+            return
+        except GovernanceError as error:
+            await answer(scope, send, error, None)
+        finally:
+            current_scope.reset(token)
+            await slots.release()
+
+    def _share(self, scope: Scope) -> Share:
+        """What counts a request's body: for its caller's key where that was seen before, else for where it comes
+        from, since anybody can make up keys."""
+        key = self._ahead.key_of(self._ahead.caller(scope["headers"]))
+        address = (scope.get("client") or ("",))[0]
+        return self._edge.reader.shares.of(f"key {key}" if key is not None else f"address {address}")
+
+    async def _bounded(self, scope: Scope, receive: Receive, share: Share) -> Receive:
+        """The same, with its body read already, and looked at where LiteLLM would store what it says."""
+        if scope["type"] != "http":
+            return receive
+        body: bytes | None = await self._edge.reader.read(scope["headers"], receive, share)
+        if body is not None and is_management(scope["method"], scope["path"]):
+            check_stored(scope["path"], body)
+
+        async def replayed() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        return replayed
+
+    async def _governed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = CallScope(new_call_id(), scope["path"], now(), monotonic())
+        if self.settler is None or not self._armed():
+            metrics.plugin_errors.labels(stage="not_armed").inc()
+            await answer(
+                scope,
+                send,
+                GovernanceUnavailable(
+                    "The governance plugin is not loaded. Try again soon; the operator finds why in the gateway's log."
+                ),
+                call,
+            )
+            return
+        with self._share(scope) as share:
+            call.sender = share.sender
+            await self._taken(call, scope, receive, send, share)
+
+    async def _taken(self, call: CallScope, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
+        assert self.settler is not None
+        try:
+            taken = await self._edge.take(call, scope, receive, share)
+        except ClientLeft:
+            return
+        except GovernanceError as error:
+            metrics.blocks.labels(error.code).inc()
+            await answer(scope, send, error, call)
+            return
+        caller = self._ahead.caller(scope["headers"])
+        await self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
+        slots = self._slots()
+        connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
+        token = current_scope.set(call)
+        try:
+            await self._app(scope, connection.receive, connection.send)
+        finally:
+            connection.close()
+            current_scope.reset(token)
+            self._ahead.remember(caller, _key_of(call), admitted=call.intent)
+            self._conclude(call, complete=connection.complete)
+            await slots.release()
+
+    def _conclude(self, call: CallScope, *, complete: bool) -> None:
+        """Settle where everything is known; else give LiteLLM a moment, for tokens and cost come after the answer."""
+        call.closed = True
+        if call.settled or self.settler is None:
+            return
+        if not call.intent and call.http_status == 401 and call.refusal is None:
+            metrics.unauthenticated.inc()
+            return
+        if not complete:
+            call.client_gone = True
+        if not call.intent or call.refusal is not None or call.outcome is not None:
+            self.settler.conclude(call)
+            return
+        handle = asyncio.get_running_loop().call_later(self._grace_s, self.settler.conclude, call)
+        self._pending.add(call)
+
+        def settled() -> None:
+            handle.cancel()
+            self._pending.discard(call)
+
+        call.on_settled = settled
+
+    def conclude_all(self) -> None:
+        """Settle what still waits for LiteLLM's account; the gateway is stopping."""
+        for call in tuple(self._pending):
+            if self.settler is not None:
+                self.settler.conclude(call)
+
+    async def _metrics(self, scope: Scope, send: Send) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not self._metrics_token or not hmac.compare_digest(given, b"Bearer " + self._metrics_token.encode()):
+            await respond(
+                send,
+                401,
+                b"metrics need the bearer token GATEHOUSE_METRICS_TOKEN of .env\n",
+                [(b"content-type", b"text/plain")],
+            )
+            return
+        await respond(
+            send,
+            200,
+            await asyncio.to_thread(generate_latest, self._exposition),
+            [(b"content-type", CONTENT_TYPE_LATEST.encode())],
+        )
+
+
+def _key_of(call: CallScope) -> str | None:
+    """Whose call it was; None where LiteLLM did not say who the caller is."""
+    known = call.intent or call.governance is not None  # so our hook saw it, which runs after authentication
+    return (call.call.caller.turns if call.call is not None else "unnamed") if known else None

@@ -1,0 +1,322 @@
+"""What providers answer, looked at before LiteLLM reads it: how large it is, and whether it came to its end.
+
+LiteLLM reads an answer whole, whatever its size, and makes a well-formed end for a stream that has none. So each byte
+of an answer to a governed call passes here first, in the transports of LiteLLM's HTTP clients. A bound is kept, and a
+stream that stops early is a failure: for LiteLLM, which may then try another model, and in `CallScope.provider_failed`
+for the caller and the record, because LiteLLM swallows some of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+import httpx
+from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.errors import AnswerTooLarge, EgressMismatch, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
+from gatehouse.dialects.sse import EventStream, EventTooLarge
+from gatehouse.gateway.destinations import check_destination, check_redirect, checked
+
+Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
+
+UNREADABLE: Final = "The provider's answer is not what its API answers. Try again; tell the operator if it stays so."
+_CUT_OFF: Final = "The provider's answer stopped before its end. Try again."
+_TOO_LARGE: Final = (
+    "The provider's answer is larger than {} bytes. Ask for a shorter one, or have the operator raise "
+    "GATEHOUSE_MAX_ANSWER_BYTES."
+)
+_EVENT_TOO_LARGE: Final = "An event of the provider's stream does not end. Tell the operator."
+
+# Their size has no bound, for they are passed on as they come.
+_STREAMS: Final = (
+    "text/event-stream",
+    "application/x-ndjson",
+    "application/stream+json",
+    "application/vnd.amazon.eventstream",
+)
+# Where the APIs that say how their streams end are asked for one. In a JSON text, a string's quotes are escaped.
+_PATHS: Final = ("/chat/completions", "/completions", "/responses", "/messages")
+_ASKS_FOR_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
+_LAST: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed", "error"})
+
+# One of them at most, for what is packed twice may be a million times as large.
+_ENCODINGS: Final = ("", "identity", "gzip", "deflate")
+
+
+def watch_answers(max_bytes: int) -> None:
+    """Look at all that providers answer from now on."""
+    for transport in (LiteLLMAiohttpTransport, httpx.AsyncHTTPTransport):
+        handle = transport.handle_async_request
+        wrapped = watched(getattr(handle, "unwatched", handle), max_bytes)
+        transport.handle_async_request = wrapped  # type: ignore[method-assign]
+
+
+def watched(handle: Handle, max_bytes: int) -> Handle:
+    """Look at what this transport's method brings for governed calls."""
+
+    async def watching(transport: Any, request: httpx.Request) -> httpx.Response:
+        scope = current_scope.get()
+        if scope is None or scope.exempt or not scope.intent:
+            return await handle(transport, request)
+        _ask_again(scope, request)
+        request.headers["accept-encoding"] = "gzip, deflate"
+        response = await _sent(scope, request, lambda: handle(transport, request))
+        try:
+            stream = _Answer(scope, request, response, max_bytes)
+        except httpx.TransportError:
+            await response.aclose()
+            raise
+        headers = response.headers.copy()
+        if headers.pop("content-encoding", None):
+            headers.pop("content-length", None)
+        return httpx.Response(
+            response.status_code, headers=headers, stream=stream, request=request, extensions=response.extensions
+        )
+
+    watching.unwatched = handle  # type: ignore[attr-defined]
+    return watching
+
+
+# OpenAI's clients number their attempts, and obey this header of an answer.
+_COUNT: Final = "x-stainless-retry-count"
+_SHOULD_RETRY: Final = "x-should-retry"
+
+
+async def _sent(
+    scope: CallScope, request: httpx.Request, send: Callable[[], Awaitable[httpx.Response]]
+) -> httpx.Response:
+    """Send a request where it may go, and as often as it may be sent.
+
+    Raises:
+        httpx.RemoteProtocolError: it is not sent to another host than the operator's, or with another credential.
+        httpx.TransportError: it failed, or failed before and may not be sent again.
+    """
+    attempt = current_attempt.get()
+    if attempt is None:  # of what LiteLLM does beside the call
+        return await send()
+    try:
+        check_destination(scope, attempt, request)
+    except EgressMismatch as error:
+        raise httpx.RemoteProtocolError(error.message, request=request) from error
+    token = checked.set(True)
+    try:
+        return await _sent_once(scope, attempt, request, send)
+    finally:
+        checked.reset(token)
+
+
+async def _sent_once(
+    scope: CallScope, attempt: Attempt, request: httpx.Request, send: Callable[[], Awaitable[httpx.Response]]
+) -> httpx.Response:
+    if request.method != "POST":
+        return await send()
+    key = _key(request)
+    _check_repeated(attempt, key)
+    billed, attempt.sent, attempt.unanswered = attempt.unanswered, True, True
+    try:
+        response = await send()
+    except Exception as error:
+        if _never_left(error):
+            attempt.unanswered = billed
+        else:
+            attempt.failed[key] = error
+        raise
+    if response.status_code >= 300:
+        attempt.unanswered = billed
+    try:
+        check_redirect(scope, request, response)
+    except EgressMismatch as error:
+        await response.aclose()
+        raise httpx.RemoteProtocolError(error.message, request=request) from error
+    if response.is_error and (count := request.headers.get(_COUNT, "")).isdecimal() and int(count) >= attempt.repeats:
+        response.headers[_SHOULD_RETRY] = "false"
+    return response
+
+
+def _key(request: httpx.Request) -> object:
+    """What tells a request that is sent again from another one."""
+    try:
+        return str(request.url), request.content
+    except httpx.RequestNotRead:
+        return str(request.url), None
+
+
+def _check_repeated(attempt: Attempt, key: object) -> None:
+    """Have a client that sends something again by itself fail as it did, where its deployment does not say so.
+
+    Raises:
+        Exception: how it failed before.
+    """
+    # Without a look at the key where there is nothing: that reads the whole of a request.
+    failed = attempt.failed.get(key) if attempt.failed else None
+    if failed is None:
+        return
+    if attempt.repeated >= attempt.repeats:
+        raise failed
+    attempt.repeated += 1
+
+
+def _note_failed(request: httpx.Request, error: Exception) -> None:
+    """Note that an answer broke off, so that its request is not sent again unasked."""
+    attempt = current_attempt.get()
+    if attempt is not None:
+        attempt.failed[_key(request)] = error
+
+
+def _never_left(error: Exception) -> bool:
+    """Whether an error says that nothing was sent: there was no connection."""
+    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return False
+    # aiohttp's errors for a connection that broke are taken for the same.
+    cause = error.__cause__
+    return not isinstance(cause, aiohttp.ClientOSError) or isinstance(cause, aiohttp.ClientConnectorError)
+
+
+def _ask_again(scope: CallScope, request: httpx.Request) -> None:
+    """Forget how an attempt failed that a client of LiteLLM now repeats by itself.
+
+    Raises:
+        httpx.RemoteProtocolError: the answer would be too large again.
+    """
+    failed = scope.provider_failed
+    if failed is None or failed.url != str(request.url):
+        return
+    if isinstance(failed, AnswerTooLarge):
+        raise httpx.RemoteProtocolError(failed.message, request=request)
+    scope.provider_failed = None
+
+
+class _Answer(httpx.AsyncByteStream):
+    """The body of one answer, unpacked.
+
+    Raises:
+        httpx.RemoteProtocolError: it may not be read, or not on.
+    """
+
+    def __init__(self, scope: CallScope, request: httpx.Request, response: httpx.Response, max_bytes: int) -> None:
+        self._scope = scope
+        self._request = request
+        self._response = response
+        self._max_bytes = max_bytes
+        self._size = 0
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        asked = scope.call is not None and scope.call.stream and response.is_success
+        self._bounded = not (asked and kind in _STREAMS)
+        self._must_come = response.is_success and _asks_for_answer(request)
+        # Where it must say how it ends, and where no event of it may be too large.
+        self._must_end = asked and _asks_for_stream(request)
+        self._events = _Events() if self._must_end or (asked and kind == "text/event-stream") else None
+        if response.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
+            raise self._fail(UpstreamUnreadable, UNREADABLE)
+        said = response.headers.get("content-length", "")
+        if self._bounded and said.isdecimal() and int(said) > max_bytes:
+            raise self._fail(AnswerTooLarge, _TOO_LARGE.format(max_bytes))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.aiter_bytes():
+                self._look_at(chunk)
+                yield chunk
+        except EventTooLarge:
+            raise self._fail(AnswerTooLarge, _EVENT_TOO_LARGE) from None
+        except httpx.HTTPError as error:
+            _note_failed(self._request, error)
+            # LiteLLM has an error of its own for what comes too late; only in some streams it swallows that too.
+            late = self._events is None and isinstance(error, httpx.TimeoutException)
+            if self._must_come and not late and self._scope.provider_failed is None:
+                self._judge()
+            raise
+        if self._must_end and (failed := self._judge()) is not None:
+            raise failed
+
+    def _look_at(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._bounded and self._size > self._max_bytes:
+            raise self._fail(AnswerTooLarge, _TOO_LARGE.format(self._max_bytes))
+        if self._events is not None:
+            self._events.feed(chunk)
+
+    def _judge(self) -> httpx.RemoteProtocolError | None:
+        """The answer is over: note it where it did not come to its end."""
+        if self._events is None:
+            return self._fail(UpstreamCutOff, _CUT_OFF)
+        self._events.close()
+        if self._events.complete:
+            return None
+        if self._events.readable or self._size == 0:
+            return self._fail(UpstreamCutOff, _CUT_OFF)
+        return self._fail(UpstreamUnreadable, UNREADABLE)
+
+    def _fail(self, kind: type[ProviderFailed], message: str) -> httpx.RemoteProtocolError:
+        self._scope.provider_failed = kind(message, str(self._request.url))
+        error = httpx.RemoteProtocolError(message, request=self._request)
+        _note_failed(self._request, error)
+        return error
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class _Events:
+    """The events of a stream, in any of the APIs' words; whether they say that it is over.
+
+    Attributes:
+        readable: an event was JSON.
+    """
+
+    def __init__(self) -> None:
+        self.readable = False
+        self._stream = EventStream()
+        self._over = False
+        self._begun: set[object] = set()  # choices, of which there may be several
+        self._finished: set[object] = set()
+
+    @property
+    def complete(self) -> bool:
+        return self._over or (bool(self._finished) and self._begun <= self._finished)
+
+    def feed(self, chunk: bytes) -> None:
+        for event in self._stream.feed(chunk):
+            self._see(event.data)
+
+    def close(self) -> None:
+        for event in self._stream.rest():
+            self._see(event.data)
+
+    def _see(self, data: bytes | None) -> None:
+        if data is None or self._over:
+            return
+        if data.strip() == b"[DONE]":
+            self._over = True
+            return
+        try:
+            said = json.loads(data)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(said, dict):
+            return
+        self.readable = True
+        delta = said.get("delta")
+        stopped = isinstance(delta, dict) and said.get("type") == "message_delta" and delta.get("stop_reason")
+        if said.get("error") or stopped or said.get("type") in _LAST:
+            self._over = True
+        choices = said.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                (self._finished if choice.get("finish_reason") else self._begun).add(str(choice.get("index")))
+
+
+def _asks_for_answer(request: httpx.Request) -> bool:
+    return request.method == "POST" and request.url.path.endswith(_PATHS)
+
+
+def _asks_for_stream(request: httpx.Request) -> bool:
+    try:
+        return _asks_for_answer(request) and _ASKS_FOR_STREAM.search(request.content) is not None
+    except httpx.RequestNotRead:
+        return False

@@ -1,0 +1,177 @@
+"""Which routes call a model, which only manage the proxy, and which nobody vouches for.
+
+Default deny: a request is governed, or the table of routes (`route_table.py`) names its method and path as open, or it
+is refused. A path that both an open and a closed route of the table match is refused, and so is whatever a new LiteLLM
+release adds, until somebody has read it. Paths are compared as the server routes them: decoded and case-sensitive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+from gatehouse.gateway import route_table
+
+
+class RouteKind(Enum):
+    """How the middleware treats a request."""
+
+    GOVERNED = "governed"
+    OPEN = "open"
+    UNGOVERNED = "ungoverned"
+
+
+# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream. Below /openai LiteLLM serves no
+# other: the rest goes to OpenAI as it comes.
+_DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
+_GOVERNED = re.compile(
+    r"(?:(?:/v1|)/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
+    r"|images/generations|responses)"
+    r"|/openai/v1/responses"
+    rf"|{_DEPLOYMENT}/(?:chat/completions|completions|embeddings)"
+    r"|/v1/messages)"
+)
+
+# Files of LiteLLM's UI, to be read only.
+_STATIC = re.compile(r"/ui(?:/.*)?|/(?:_next|litellm-asset-prefix/_next|swagger)/.*", re.DOTALL)
+# Gatehouse's own routes, which have checks of their own.
+_OURS = re.compile(r"/governance(?:/.*)?", re.DOTALL)
+
+
+class _Table:
+    """Routes of the table by method: those without parameters by name, the others as one expression.
+
+    Attributes:
+        templates: those with parameters, by the expression of each.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._exact: dict[str, set[str]] = defaultdict(set)
+        self.templates: list[tuple[re.Pattern[str], str]] = []
+        patterns: dict[str, list[str]] = defaultdict(list)
+        for method, path in entries(text):
+            if "{" in path:
+                patterns[method].append(_pattern(path))
+                self.templates.append((re.compile(_pattern(path), re.DOTALL), path))
+            else:
+                self._exact[method].add(path)
+        self._patterns = {method: re.compile("|".join(all_), re.DOTALL) for method, all_ in patterns.items()}
+
+    def names(self, method: str, path: str) -> bool:
+        """Whether a route without parameters is this one."""
+        return path in self._exact.get(method, ())
+
+    def has(self, path: str) -> bool:
+        """Whether a route of any method without parameters has this path."""
+        return any(path in paths for paths in self._exact.values())
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a route with parameters stands for this one."""
+        return any(
+            (pattern := self._patterns.get(name)) is not None and pattern.fullmatch(path) is not None
+            for name in (method, "ANY")
+        )
+
+
+def entries(text: str) -> Iterator[tuple[str, str]]:
+    """Each method and path of a part of the table."""
+    for line in text.split("\n"):
+        methods, _, path = line.strip().partition(" ")
+        if path:
+            yield from ((method, path) for method in methods.split(","))
+
+
+def _pattern(path: str) -> str:
+    """A path of the table as an expression that matches what LiteLLM's router would."""
+    parts = re.split(r"\{\w+(:path)?\}", path)
+    made = re.escape(parts[0])
+    for several, literal in zip(parts[1::2], parts[2::2], strict=True):
+        made += (".*" if several else "[^/]+") + re.escape(literal)
+    return f"(?:{made})"
+
+
+_OPEN = _Table(route_table.OPEN)
+_CLOSED = _Table("\n".join(route_table.CLOSED.values()))
+
+
+def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
+    """Say how a request to `path` is treated.
+
+    Args:
+        method: HTTP method, upper case, or `WEBSOCKET`.
+        path: the decoded path of the request, without query string.
+        named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for all that begin with it,
+            but for websockets: those are named one by one.
+    """
+    if _GOVERNED.fullmatch(path) and method in ("POST", "OPTIONS"):
+        return RouteKind.GOVERNED if method == "POST" else RouteKind.OPEN
+    if any(
+        path == name or (name.endswith("*") and path.startswith(name[:-1]) and method != "WEBSOCKET") for name in named
+    ):
+        return RouteKind.OPEN
+    return RouteKind.OPEN if _opened("GET" if method == "HEAD" else method, path) else RouteKind.UNGOVERNED
+
+
+def is_management(method: str, path: str) -> bool:
+    """Whether a request changes LiteLLM's own state, so that what it stores is to be checked."""
+    return method in ("POST", "PUT", "PATCH") and _opened(method, path) and not _OURS.fullmatch(path)
+
+
+def _opened(method: str, path: str) -> bool:
+    if method == "WEBSOCKET":
+        return False
+    if _OURS.fullmatch(path) or (method == "GET" and _STATIC.fullmatch(path)):
+        return True
+    bare = path.removesuffix("/") or "/"  # the server answers such a path with a redirect
+    if _OPEN.names(method, bare):
+        return True
+    if _CLOSED.names(method, bare) or _CLOSED.matches(method, path):
+        return False
+    # A colon stands before a verb of Google's API, which calls a model. Ids that are only read may have one.
+    return method == "OPTIONS" or (_OPEN.matches(method, path) and (method == "GET" or ":" not in path))
+
+
+@lru_cache(maxsize=4_096)
+def template_of(path: str) -> str | None:
+    """A path as the table of routes has it, with names in the place of parameters; None where no route has it."""
+    if _GOVERNED.fullmatch(path):
+        model = model_in(path)
+        return path if model is None else path.replace(f"/{model}/", "/{model}/", 1)
+    if _OPEN.has(path) or _CLOSED.has(path):
+        return path
+    templates = (*_OPEN.templates, *_CLOSED.templates)
+    return next((template for pattern, template in templates if pattern.fullmatch(path)), None)
+
+
+# By path, without what stands before it: the call type as LiteLLM's hooks name it.
+CALL_TYPES: Final[Mapping[str, str]] = {
+    "/chat/completions": "acompletion",
+    "/completions": "atext_completion",
+    "/messages": "anthropic_messages",
+    "/responses": "aresponses",
+    "/embeddings": "aembedding",
+    "/moderations": "amoderation",
+    "/images/generations": "aimage_generation",
+    "/audio/speech": "aspeech",
+}
+# The one that takes a form.
+TRANSCRIPTION: Final = "atranscription"
+_BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
+
+
+_MODEL_IN: Final = re.compile(r"\A(?:/engines|/openai/deployments)/([^/]+)/")
+
+
+def model_in(path: str) -> str | None:
+    """The model that the path of a governed route names; None where none does."""
+    match = _MODEL_IN.match(path)
+    return None if match is None else match[1]
+
+
+def call_type_of(path: str) -> str | None:
+    """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
+    return CALL_TYPES.get(_BEFORE_CALL_TYPE.sub("", path))

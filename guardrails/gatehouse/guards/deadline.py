@@ -1,0 +1,40 @@
+"""The time that the scan of one text has, and matching that ends with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from gatehouse.guards.findings import ScanFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock by which the scan of one text must have ended."""
+
+    at: float
+
+    def left(self) -> float:
+        """Seconds left.
+
+        Raises:
+            ScanFailed: none are.
+        """
+        seconds = self.at - monotonic()
+        if seconds <= 0:
+            raise ScanFailed("timeout")
+        return seconds
+
+
+def matches(pattern: Any, text: str, deadline: Deadline) -> Iterator[Any]:
+    """The pattern's matches.
+
+    Raises:
+        ScanFailed: the time is over before the end of the text was reached.
+    """
+    try:
+        yield from pattern.finditer(text, timeout=deadline.left())
+    except TimeoutError:
+        raise ScanFailed("timeout") from None

@@ -1,0 +1,237 @@
+"""What to look for and what to do with it, as plain values that a worker process and a cache key can be made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import regex  # type: ignore[import-untyped]  # it ships no types; what comes out of it is typed here
+
+from gatehouse.core.errors import SetupError
+
+
+class Mode(StrEnum):
+    """What becomes of a finding; declared from the most lenient to the strictest."""
+
+    OFF = "off"
+    OBSERVE = "observe"
+    MASK = "mask"
+    BLOCK = "block"
+
+
+# What is looked for where the configuration names nothing: what Presidio finds without a language model at a precision
+# that leaves ordinary text alone (docs/pii.md has the numbers). Dates, links and the weaker numbers are for naming.
+DEFAULT_ENTITIES = (
+    "CREDIT_CARD",
+    "CRYPTO",
+    "EMAIL_ADDRESS",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "PHONE_NUMBER",
+    "US_ITIN",
+    "US_SSN",
+)
+
+# Every entity that has a detector, with the languages whose texts hold it; "" is all.
+KNOWN_ENTITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ABA_ROUTING_NUMBER": "en",
+        "AU_ABN": "en",
+        "AU_ACN": "en",
+        "AU_MEDICARE": "en",
+        "AU_TFN": "en",
+        "CREDIT_CARD": "",
+        "CRYPTO": "",
+        "DATE_TIME": "",
+        "EMAIL_ADDRESS": "",
+        "ES_NIE": "es",
+        "ES_NIF": "es",
+        "IBAN_CODE": "",
+        "IN_AADHAAR": "en",
+        "IP_ADDRESS": "",
+        "IT_FISCAL_CODE": "it",
+        "MAC_ADDRESS": "",
+        "PHONE_NUMBER": "",
+        "PL_PESEL": "pl",
+        "SG_NRIC_FIN": "en",
+        "UK_NHS": "en",
+        "UK_NINO": "en",
+        "URL": "",
+        "US_BANK_NUMBER": "en",
+        "US_DRIVER_LICENSE": "en",
+        "US_ITIN": "en",
+        "US_PASSPORT": "en",
+        "US_SSN": "en",
+    }
+)
+# What only a language model finds (`PiiConfig.ner`), and what of it is looked for where nothing is named: of what it
+# takes for organizations, one in fifty is one.
+NER_ENTITIES = ("LOCATION", "ORGANIZATION", "PERSON")
+DEFAULT_NER_ENTITIES = ("LOCATION", "PERSON")
+# Where a telephone number without a country code is dialled. A language that is not here has nothing of its own.
+REGIONS_BY_LANGUAGE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "en": ("US", "GB", "IN"),
+        "de": ("DE", "AT", "CH"),
+        "fr": ("FR",),
+        "es": ("ES", "MX"),
+        "it": ("IT",),
+        "pl": ("PL",),
+        "pt": ("BR", "PT"),
+        "nl": ("NL",),
+        "sv": ("SE",),
+        "fi": ("FI",),
+        "ko": ("KR",),
+        "tr": ("TR",),
+        "th": ("TH",),
+        "he": ("IL",),
+    }
+)
+
+_FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "s": regex.DOTALL, "x": regex.VERBOSE}
+MAX_REGEX_CHARS = 1_000
+MAX_REPEAT = 1_000
+MAX_WORDS = 10_000
+_REPEAT = regex.compile(r"\{(\d*),?(\d*)\}")
+_ENTITY = regex.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class CustomPattern:
+    """A regular expression of the installation's own. `flags` are letters out of `imsx`; `score` is 0 to 1."""
+
+    regex: str
+    score: float = 0.5
+    flags: str = "i"
+
+    def compiled(self) -> Any:
+        """Compile within bounds.
+
+        Raises:
+            SetupError: too long, too large a repeat, not a regular expression, or one that matches nothing at all.
+        """
+        thing = f"pii.recognizers: {self.regex[:60]!r}"
+        if len(self.regex) > MAX_REGEX_CHARS:
+            raise SetupError(f"{thing}: longer than {MAX_REGEX_CHARS} characters. Split it into several patterns.")
+        if any(int(n) > MAX_REPEAT for match in _REPEAT.finditer(self.regex) for n in match.groups() if n):
+            raise SetupError(f"{thing}: repeats more than {MAX_REPEAT} times. Lower the bound.")
+        if unknown := set(self.flags) - set(_FLAGS):
+            raise SetupError(f"{thing}: unknown flag {min(unknown)!r}. Use letters out of i, m, s, x.")
+        flags = 0
+        for letter in self.flags:
+            flags |= _FLAGS[letter]
+        try:
+            pattern = regex.compile(self.regex, flags)
+            empty = pattern.search("", timeout=1) is not None
+        except (regex.error, RecursionError, TimeoutError) as error:
+            raise SetupError(f"{thing}: {error}. Correct the regular expression.") from None
+        if empty:
+            raise SetupError(f"{thing}: matches the empty text. Make it ask for at least one character.")
+        return pattern
+
+
+@dataclass(frozen=True, slots=True)
+class CustomRecognizer:
+    """An entity of the installation's own: patterns, and words that are always it. Context words raise a low score."""
+
+    entity: str
+    patterns: tuple[CustomPattern, ...] = ()
+    deny_list: tuple[str, ...] = field(default=(), repr=False)
+    context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PiiConfig:
+    """Everything that a scan depends on.
+
+    Attributes:
+        mode: for every entity that `entities` gives none of its own.
+        entities: what to look for, and how it is treated (None: as `mode` says); empty means `DEFAULT_ENTITIES`, and
+            with `ner` `DEFAULT_NER_ENTITIES`. Entities of `recognizers` are looked for in any case.
+        languages: two-letter codes; recognizers of other languages' numbers stay off.
+        threshold: the least score that counts, 0 to 1; `thresholds` has it by entity.
+        allow_list: values that are never a finding (compared folded, without regard to case).
+        max_chars: a longer text is refused, not scanned in part.
+        timeout_s: seconds for one text.
+        ner: load the English language model that finds `NER_ENTITIES`.
+    """
+
+    mode: Mode = Mode.MASK
+    entities: Mapping[str, Mode | None] = field(default_factory=dict)
+    languages: tuple[str, ...] = ("en",)
+    threshold: float = 0.4
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    recognizers: tuple[CustomRecognizer, ...] = ()
+    allow_list: tuple[str, ...] = field(default=(), repr=False)
+    max_chars: int = 200_000
+    timeout_s: float = 5.0
+    ner: bool = False
+
+    @property
+    def _by_default(self) -> tuple[str, ...]:
+        return DEFAULT_ENTITIES + (DEFAULT_NER_ENTITIES if self.ner else ())
+
+    def mode_of(self, entity: str) -> Mode:
+        """How a finding of this entity is treated."""
+        if (mode := self.entities.get(entity)) is not None:
+            return mode
+        wanted = entity in (self.entities or self._by_default) or any(
+            each.entity == entity for each in self.recognizers
+        )
+        return self.mode if wanted else Mode.OFF
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The entities that are looked for, sorted."""
+        names = {*(self.entities or self._by_default), *(each.entity for each in self.recognizers)}
+        return tuple(sorted(name for name in names if self.mode_of(name) is not Mode.OFF))
+
+    def check(self) -> None:
+        """Check what can be checked without Presidio.
+
+        Raises:
+            SetupError: names the mistake.
+        """
+        for each in self.recognizers:
+            if not _ENTITY.fullmatch(each.entity):
+                raise SetupError(f"pii.recognizers: {each.entity!r} is no entity name. Use capitals, digits and _.")
+            if not each.patterns and not each.deny_list:
+                raise SetupError(f"pii.recognizers: {each.entity} finds nothing. Give it patterns or a deny_list.")
+            if len(each.deny_list) > MAX_WORDS or not all(word.strip() for word in each.deny_list):
+                raise SetupError(f"pii.recognizers: {each.entity}: at most {MAX_WORDS} words, none empty. Correct it.")
+            for pattern in each.patterns:
+                pattern.compiled()
+        if self.max_chars < 1 or not 0 < self.timeout_s <= 60:
+            raise SetupError("pii: max_chars must be at least 1, timeout_s above 0 and at most 60. Correct them.")
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads and that is the same for equal configurations."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, line: str) -> PiiConfig:
+        """Read what `to_json` wrote."""
+        raw: dict[str, Any] = json.loads(line)
+        raw["mode"] = Mode(raw["mode"])
+        raw["entities"] = {name: mode and Mode(mode) for name, mode in raw["entities"].items()}
+        raw["languages"], raw["allow_list"] = tuple(raw["languages"]), tuple(raw["allow_list"])
+        raw["recognizers"] = tuple(
+            CustomRecognizer(
+                each["entity"],
+                tuple(CustomPattern(**pattern) for pattern in each["patterns"]),
+                tuple(each["deny_list"]),
+                tuple(each["context"]),
+            )
+            for each in raw["recognizers"]
+        )
+        return cls(**raw)
+
+    def digest(self) -> bytes:
+        """What a cached scan is kept under beside the text."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()

@@ -1,0 +1,93 @@
+"""What the screens look for, as plain values that a worker process and a cache key can be made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.screens.words import words_of
+
+if TYPE_CHECKING:
+    from gatehouse.policy.model import ScreensPolicy
+
+# A list that is longer wants a classifier, not a list. 50,000 words take 30 MB.
+MAX_WORDS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenConfig:
+    """Everything that a scan depends on. Whether a hit blocks or is only a fact is not part of it.
+
+    Attributes:
+        blocked_content: words and phrases by category.
+        secrets: whether to look for keys, tokens and passwords in addresses.
+        prompt_injection: whether to look for it.
+        max_chars: a longer text is refused, not scanned in part.
+        timeout_s: seconds for one text.
+    """
+
+    blocked_content: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    secrets: bool = False
+    prompt_injection: bool = False
+    max_chars: int = 200_000
+    timeout_s: float = 5.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to look for."""
+        return self.secrets or self.prompt_injection or any(self.blocked_content.values())
+
+    def check(self) -> None:
+        """Check what the policy's model cannot see.
+
+        Raises:
+            SetupError: names the mistake.
+        """
+        if sum(map(len, self.blocked_content.values())) > MAX_WORDS:
+            raise SetupError(f"screens.blocked_content: more than {MAX_WORDS} words. Shorten the lists.")
+        for category, phrases in self.blocked_content.items():
+            for phrase in phrases:
+                words = words_of(phrase)
+                # Signs are read as the space between words: `a$$` would block every `a`.
+                if not words or (len(words) == 1 and len(words[0]) == 1 and words[0].isascii()):
+                    raise SetupError(
+                        f"screens.blocked_content.{category}: {phrase!r} is not a word: signs do not count. "
+                        "Write at least two letters or digits that stand together."
+                    )
+        if self.max_chars < 1 or not 0 < self.timeout_s <= 60:
+            raise SetupError("screens: max_chars must be at least 1, timeout_s above 0 and at most 60. Correct them.")
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads and that is the same for equal configurations."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, line: str) -> ScreenConfig:
+        """Read what `to_json` wrote."""
+        raw: dict[str, Any] = json.loads(line)
+        raw["blocked_content"] = {category: tuple(words) for category, words in raw["blocked_content"].items()}
+        return cls(**raw)
+
+    def digest(self) -> bytes:
+        """What a cached scan is kept under beside the text."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
+
+
+def screen_config(policy: ScreensPolicy) -> ScreenConfig:
+    """The `screens` section of policy.yaml. Its modes and `on_error` stay the caller's to obey: what is off is not
+    looked for, and a hit of what is on says which screen it is of.
+
+    Raises:
+        SetupError: names the first mistake.
+    """
+    config = ScreenConfig(
+        blocked_content=dict(policy.blocked_content),
+        secrets=policy.secrets != "off",
+        prompt_injection=policy.prompt_injection != "off",
+    )
+    config.check()
+    return config

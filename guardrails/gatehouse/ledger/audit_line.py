@@ -1,0 +1,114 @@
+"""From a call and its outcome to the rows and lines that are kept: pure functions, no content of prompts or answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from gatehouse.core.call import CallScope, GovernedCall, Outcome, Status
+from gatehouse.core.decision import Decision, Verdict
+
+_EVENTS = {
+    Status.SUCCESS: "chat_completion_success",
+    Status.FAILURE: "chat_completion_failure",
+    Status.PARTIAL: "chat_completion_failure",
+    Status.BLOCKED: "chat_completion_blocked",
+}
+
+
+# Longer names are no names; the cap keeps a hostile caller from filling the ledger.
+_NAME_CHARS = 256
+
+
+def clean(text: object) -> str | None:
+    """Text a caller controls, made fit for the ledger: not long, no NUL, no lone surrogate (Postgres refuses both)."""
+    if text is None:
+        return None
+    return str(text)[:_NAME_CHARS].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def request_facts(scope: CallScope) -> dict[str, Any]:
+    """Who asked for what, as kept with the intent."""
+    call = scope.call
+    if call is None:
+        return {"route": scope.route}
+    return {
+        "route": call.route,
+        "call_type": call.call_type,
+        "model": call.model,
+        "stream": call.stream,
+        **({"library": True} if call.library else {}),
+        "caller": caller_facts(call),
+        **({"agent": agent} if (agent := _agent(call)) else {}),
+    }
+
+
+def line(
+    call_id: UUID,
+    request: dict[str, Any],
+    decision: Decision | None,
+    outcome: Outcome,
+    at: datetime,
+    response_time_ms: float | None,
+) -> dict[str, Any]:
+    """The audit line of a call that ended."""
+    verdict = Verdict.DENY if outcome.status is Status.BLOCKED else Verdict.ALLOW
+    data: dict[str, Any] = {
+        "call_id": str(call_id),
+        "status": outcome.status.value,
+        **request,
+        "response_time_ms": None if response_time_ms is None else round(response_time_ms, 1),
+        "http_status": outcome.http_status,
+        "answered_by": outcome.model,
+        "provider": outcome.provider,
+        "usage": None
+        if outcome.usage is None
+        else {
+            "prompt_tokens": outcome.usage.prompt_tokens,
+            "completion_tokens": outcome.usage.completion_tokens,
+            "total_tokens": outcome.usage.total_tokens,
+        },
+        "cost_usd": outcome.cost_usd,
+        "cache_hit": outcome.cache_hit,
+        "decision": (decision.verdict if decision else verdict).value,
+        "error": outcome.error,
+        "client_gone": outcome.client_gone,
+    }
+    return {
+        "timestamp": at.isoformat(timespec="milliseconds"),
+        "event_type": _EVENTS[outcome.status],
+        "data": {key: value for key, value in data.items() if value is not None},
+    }
+
+
+def with_capsule(
+    line: dict[str, Any], gateway_id: UUID, chain: str, sequence: int, digest: str, signed_by: str
+) -> dict[str, Any]:
+    """The audit line with the place of the call's capsule in the ledger, and with the gateway that writes the line."""
+    capsule = {"chain": chain, "sequence": sequence, "hash": digest, "signed_by": signed_by}
+    return line | {"data": line["data"] | {"gateway": str(gateway_id), "capsule": capsule}}
+
+
+def bare(line: dict[str, Any]) -> dict[str, Any]:
+    """An audit line without anything that came from outside."""
+    return line | {"data": {name: line["data"][name] for name in ("call_id", "status", "decision")}}
+
+
+def caller_facts(call: GovernedCall) -> dict[str, str]:
+    """Who asks, as it is kept: what is known of them."""
+    caller = call.caller
+    named = {
+        "key_hash": caller.key_hash,
+        "key_alias": caller.key_alias,
+        "user": caller.user,
+        "team": caller.team,
+        "org": caller.org,
+        "role": caller.role,
+        "end_user": caller.end_user,
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _agent(call: GovernedCall) -> dict[str, str]:
+    return {name: value for name, value in (("id", call.agent.id), ("session", call.agent.session)) if value}

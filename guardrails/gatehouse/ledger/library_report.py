@@ -1,0 +1,104 @@
+"""How a call of library mode ended, from its row: as its caller reported, or that nobody did. Pure.
+
+`kept` makes what the row keeps of a report, `ending` makes the settlement of it, on whichever gateway that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from gatehouse.capsule.document import Content, ContentMode
+from gatehouse.core.call import Outcome, Status, ToolCall, Usage
+from gatehouse.core.errors import GovernanceError
+from gatehouse.ledger.audit_line import clean
+from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
+from gatehouse.ledger.store.library_calls import LibraryCall
+
+Row = dict[str, Any]
+
+NOT_REPORTED = "not_reported"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a caller says of a call that they made.
+
+    Attributes:
+        model: the one that answered.
+        cost_usd: US dollars, as the caller reckons.
+        error: a class or a code; no sentence.
+        answer: what the model said, as it came.
+        tools: names of the tools that the model asked for.
+    """
+
+    status: Status
+    model: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+    answer: str | None = field(default=None, repr=False)
+    tools: Sequence[str] = ()
+
+
+def kept(report: Report, call: LibraryCall, answer: str | None, blocked: GovernanceError | None) -> Row:
+    """What the call's row keeps of a report.
+
+    Args:
+        answer: as much of it as policy.yaml's `audit.content` lets be kept.
+        blocked: why it would not have been passed on.
+    """
+    offered = ((call.decision or {}).get("facts") or {}).get("request", {}).get("tools") or ()
+    usage = report.usage
+    return {
+        "status": report.status.value,
+        "model": clean(report.model),
+        "usage": usage and [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens],
+        "cost_usd": report.cost_usd,
+        "latency_ms": report.latency_ms,
+        "error": clean(report.error),
+        "tools": [name for name in report.tools if name in offered],
+        "answer": None if answer is None else answer.replace("\0", "\ufffd"),
+        "blocked": blocked and {"code": blocked.code, "message": blocked.message, "policies": list(blocked.policies)},
+    }
+
+
+def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlement:
+    """The settlement of a call that is due."""
+    said = call.reported
+    return settlement(
+        call_id=call.call_id,
+        started_at=call.started_at,
+        request=call.request,
+        decision=decision_of(call.decision),
+        approvals=approvals_of(call.decision),
+        outcome=Outcome(Status.PARTIAL, error=NOT_REPORTED) if said is None else _outcome(said),
+        ended_at=ended_at,
+        duration_ms=None if said is None else said["latency_ms"],
+        by_team=by_team,
+        content=_content(call),
+        salt=bytes.fromhex((call.prompt or {}).get("salt") or "") or None,
+        tool_calls=[ToolCall(name) for name in (said or {}).get("tools") or ()],
+    )
+
+
+def _outcome(said: Row) -> Outcome:
+    blocked = said["blocked"]
+    return Outcome(
+        Status.BLOCKED if blocked else Status(said["status"]),
+        model=said["model"],
+        usage=Usage(*said["usage"]) if said["usage"] else None,
+        cost_usd=said["cost_usd"],
+        error=blocked["code"] if blocked else said["error"],
+    )
+
+
+def _content(call: LibraryCall) -> Content:
+    prompt = call.prompt or {}
+    mode = ContentMode(prompt.get("mode") or ContentMode.HASH)
+    if mode is ContentMode.HASH:
+        return Content(prompt_hash=prompt.get("hash"))
+    return Content(mode, prompt.get("text"), (call.reported or {}).get("answer"), prompt.get("hash"))

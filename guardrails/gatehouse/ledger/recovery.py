@@ -1,0 +1,108 @@
+"""Finds what dead gateways left behind, intents without an ending and endings without a line, and what is nobody's:
+calls of library mode whose ending was reported, or will not be any more.
+
+A gateway is dead when its heartbeat did not move while this process watched it, connected, for `DEAD_AFTER_S`. No
+clocks are compared, and a database that was away makes nobody look dead. Taking a call over is one UPDATE, so
+each goes to one gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from gatehouse.core import metrics
+from gatehouse.core.call import Outcome, Status
+from gatehouse.core.clock import monotonic, now
+from gatehouse.ledger import audit_line, library_report
+from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
+from gatehouse.ledger.store import calls, library_calls
+
+log = logging.getLogger("gatehouse.audit")
+
+DEAD_AFTER_S = 15.0
+
+Row = dict[str, Any]
+
+
+class Recovery:
+    """One gateway's watch over the others. Used by one task on one connection at a time."""
+
+    def __init__(self, gateway_id: UUID, audit_log: AuditLog, *, by_team: bool) -> None:
+        self._me = gateway_id
+        self._by_team = by_team
+        self._audit_log = audit_log
+        self._seen: dict[UUID, tuple[int, float]] = {}
+        self._connection: calls.Connection | None = None
+
+    async def orphans(self, connection: calls.Connection) -> list[Settlement]:
+        """Settlements, as partial, for the calls of gateways found dead; they belong to this gateway from now on."""
+        if connection is not self._connection:
+            self._seen.clear()
+            self._connection = connection
+        await self._bury(connection)
+        found = await calls.adopt_open_calls(connection, self._me)
+        if found:
+            log.warning("%d calls of a gateway that died are sealed as partial", len(found))
+        return [
+            settlement(
+                call_id=call.call_id,
+                started_at=call.started_at,
+                request=call.request,
+                decision=decision_of(call.decision),
+                approvals=approvals_of(call.decision),
+                outcome=Outcome(Status.PARTIAL, error="gateway_died"),
+                ended_at=now(),
+                duration_ms=None,
+                by_team=self._by_team,
+            )
+            for call in found
+        ]
+
+    async def due(self, connection: calls.Connection, known: Collection[str]) -> list[Settlement]:
+        """Settlements of calls in library mode whose time it is; but not of those that are `known` to be under way."""
+        found = [call for call in await library_calls.take_due(connection, self._me) if str(call.call_id) not in known]
+        silent = [call for call in found if call.reported is None]
+        if silent:
+            log.warning("%d calls of library mode were not reported in time; they are sealed as partial", len(silent))
+        endings = [self._ending(call) for call in found]
+        for call, ending in zip(found, endings, strict=True):
+            call_type = str(call.request.get("call_type"))
+            metrics.calls_total.labels(outcome=ending.record["data"]["status"], call_type=call_type).inc()
+        return endings
+
+    def _ending(self, call: library_calls.LibraryCall) -> Settlement:
+        try:
+            return library_report.ending(call, now(), by_team=self._by_team)
+        except (ValueError, TypeError, LookupError):  # another version's: no such call may hold up the others
+            log.exception("what was reported of call %s cannot be read; it is sealed without", call.call_id)
+            bare = replace(call, request={}, decision=None, prompt=None, reported=None)
+            return library_report.ending(bare, now(), by_team=self._by_team)
+
+    async def unlogged(self, connection: calls.Connection) -> list[Row]:
+        """`{call_id, seq, record}` of settled calls whose line a dead gateway on the same log folder did not write."""
+        rows = await calls.adopt_unlogged(connection, self._me, self._audit_log.log_id)
+        if not rows:
+            return []
+        missing = await asyncio.to_thread(self._audit_log.missing, {row["call_id"] for row in rows})
+        return [
+            row | {"record": audit_line.with_capsule(row["record"], self._me, *row["capsule"])}
+            for row in rows
+            if row["call_id"] in missing
+        ]
+
+    async def _bury(self, connection: calls.Connection) -> None:
+        beating = await calls.live_gateways(connection, self._me)
+        time = monotonic()
+        self._seen = {
+            gateway: seen if (seen := self._seen.get(gateway)) and seen[0] == heartbeat else (heartbeat, time)
+            for gateway, heartbeat in beating.items()
+        }
+        for gateway, (heartbeat, since) in self._seen.items():
+            if time - since >= DEAD_AFTER_S:
+                await calls.declare_dead(connection, gateway, heartbeat)

@@ -1,0 +1,243 @@
+"""What a model says, on its way to the caller: screened, and with the caller's own data put back.
+
+Promises: nothing that a screen blocks is passed on whole, wherever a stream is cut; no placeholder of this call stays
+in what the caller gets. What cannot be read is not passed on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from gatehouse.core.errors import ContentBlocked, GovernanceError
+from gatehouse.dialects import EventView, UnknownShape, answer_view, carrier, event_view, write_back
+from gatehouse.dialects.events import Source
+from gatehouse.dialects.freejson import decode_answer
+from gatehouse.dialects.parts import DeltaPart, Path
+from gatehouse.dialects.sse import EventStream, EventTooLarge, event
+from gatehouse.guards.pii.masking import Mask, Unmasker
+from gatehouse.guards.screens.unfinished import context, unfinished
+
+log = logging.getLogger("gatehouse.answers")
+
+Screen = Callable[[str], None]
+"""Looks at a text that a model said, and raises where it may not be passed on."""
+
+# What is held back up to its bound is passed on so many characters at a time, for each time it is screened.
+_STEP: Final = 256
+# Strings of JSON inside JSON inside JSON.
+_ESCAPED_TIMES: Final = 3
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.S)
+_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+_UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
+
+
+class Answers:
+    """The answer to one call.
+
+    Args:
+        mask: the call's placeholders; None where nothing was masked.
+        screen: None where answers are not screened.
+
+    Attributes:
+        over: a stream has said that it is over; whoever leaves now has had all of it.
+    """
+
+    def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None) -> None:
+        self.over = False
+        self._call_type = call_type
+        self._mask = mask
+        self._screen = screen
+        self._events = EventStream()
+        self._running: dict[Source, _Running] = {}
+
+    def whole(self, body: bytes) -> bytes:
+        """An answer's JSON as the caller gets it.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        try:
+            answer = decode_answer(body)
+            texts = answer_view(self._call_type, answer).texts
+            changes = self._changes((part.path, part.text) for part in texts)
+            if not changes:
+                return body
+            write_back(answer, changes)
+        except (ValueError, RecursionError, UnknownShape) as error:
+            raise self._unreadable(error) from None
+        return _json(answer)
+
+    def text(self, body: bytes) -> bytes:
+        """An answer that is plain text, as the caller gets it.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        try:
+            changes = self._changes([((), body.decode())])
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error) from None
+        return changes[()].encode("utf-8", "surrogatepass") if changes else body
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of a stream can be passed on after this piece.
+
+        Raises:
+            GovernanceError: no more may be passed on.
+        """
+        try:
+            return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.feed(chunk))
+        except EventTooLarge as error:
+            raise self._unreadable(error) from None
+
+    def end(self) -> bytes:
+        """What is left when the stream is over.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        rest = b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.rest())
+        held = b"".join(self._close(()))
+        # What is cut off in the middle of an event must not become the beginning of another.
+        return rest + (b"\n\n" if rest and held else b"") + held
+
+    def _event(self, raw: bytes, data: bytes | None, with_data: Callable[[bytes], bytes]) -> bytes:
+        if data is None or not data.strip():
+            return raw  # a comment, or nothing said: a sign of life
+        if data.strip() == b"[DONE]":
+            self.over = True
+            return b"".join(self._close(())) + raw
+        try:
+            said = decode_answer(data)
+            view = event_view(self._call_type, said)
+            changes = self._changes((part.path, part.text) for part in view.texts)
+            before = list(self._deltas(said, view, changes))
+            if changes:
+                write_back(said, changes)
+        except (ValueError, RecursionError, UnknownShape) as error:
+            raise self._unreadable(error) from None
+        self.over = self.over or () in view.closes
+        return b"".join(before) + (with_data(_json(said)) if changes else raw)
+
+    def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
+        """Note what becomes of an event's pieces; yield what must be sent before it."""
+        for part in view.deltas:
+            running = self._running.get(part.source)
+            if running is None:
+                running = self._running[part.source] = _Running(self._mask, self._screen, part)
+            running.like = said
+            more = running.feed(part.text)
+            if any(_begins(part.source, closed) for closed in view.closes):
+                more += self._running.pop(part.source).flush()
+            if more != part.text:
+                changes[part.path] = more
+        for closed in view.closes:
+            yield from self._close(closed)
+
+    def _close(self, closed: Source) -> Iterator[bytes]:
+        for source in [source for source in self._running if _begins(source, closed)]:
+            running = self._running.pop(source)
+            if more := running.flush():
+                extra = carrier(self._call_type, running.like, source, more)
+                kind = extra.get("type")
+                yield event(_json(extra), str(getattr(kind, "value", kind)) if kind else None)
+
+    def _unreadable(self, error: Exception) -> ContentBlocked:
+        # Not where in it: a field's name may be a word of the answer.
+        log.warning("an answer (%s) was withheld, for it could not be read: %s", self._call_type, type(error).__name__)
+        return ContentBlocked(_UNREADABLE)
+
+    def _changes(self, texts: Iterable[tuple[Path, str]]) -> dict[Path, str]:
+        """Screen whole texts; those that change when placeholders are turned back."""
+        changes: dict[Path, str] = {}
+        for path, text in texts:
+            if self._screen is not None:
+                self._screen(text)
+            if self._mask is not None and (plain := self._mask.unmask(text)) != text:
+                changes[path] = plain
+        return changes
+
+
+class _Running:
+    """One running text of a stream: first the screen holds back, then the placeholders' half-read beginnings."""
+
+    __slots__ = ("_held", "_json", "_passed", "_screen", "_unmasker", "like")
+
+    def __init__(self, mask: Mask | None, screen: Screen | None, part: DeltaPart) -> None:
+        self.like: dict[str, Any] = {}
+        self._screen = screen
+        self._json = part.kind == "json"
+        self._unmasker: Unmasker | None = mask.unmasker(inside_json=self._json) if mask is not None else None
+        self._passed = self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What can be passed on after this piece."""
+        return self._unmask(self._screened(text) if self._screen is not None else text)
+
+    def flush(self) -> str:
+        """What was held back; the text is over."""
+        held, self._held = self._held, ""
+        if held:
+            self._look(self._passed + held)
+        text = self._unmask(held)
+        return text + self._unmasker.flush() if self._unmasker is not None else text
+
+    def _unmask(self, text: str) -> str:
+        return self._unmasker.feed(text) if self._unmasker is not None else text
+
+    def _screened(self, text: str) -> str:
+        self._held += text
+        seen = self._passed + self._held
+        start, longer = unfinished(seen)
+        free = start - len(self._passed)
+        if free < (_STEP if longer else 1):
+            return ""
+        # Half a word is not looked at, for it could be taken for what the whole is not; but for one of which the
+        # beginning has to be passed on.
+        self._look(seen if longer else seen[:start])
+        ready, self._held = self._held[:free], self._held[free:]
+        self._passed = context(seen[:start])
+        return ready
+
+    def _look(self, text: str) -> None:
+        assert self._screen is not None
+        self._screen(text)
+        if self._json:
+            for _ in range(_ESCAPED_TIMES):
+                plain = _ESCAPE.sub(_plain, text)
+                if plain == text:
+                    return
+                text = plain
+                self._screen(text)
+
+
+def _plain(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else _ESCAPES.get(escape[2], escape[2])
+
+
+def _begins(source: Source, closed: Source) -> bool:
+    return source[: len(closed)] == closed
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate can only be sent escaped
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def error_event(call_type: str, error: GovernanceError, call_id: str) -> bytes:
+    """The end of a stream that may not go on, as the clients of that API read it."""
+    body = error.body(call_id)
+    if call_type == "anthropic_messages":
+        return event(_json({"type": "error", **body}), "error")
+    if call_type.removeprefix("a") == "responses":
+        said = {"type": "error", "code": error.code, "message": error.message, "param": None, **body}
+        return event(_json(said), "error")
+    return event(_json(body)) + b"data: [DONE]\n\n"

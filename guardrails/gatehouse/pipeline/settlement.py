@@ -1,0 +1,117 @@
+"""How calls end: from what is known of it to the one settlement that is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gatehouse.capsule.document import ContentMode
+from gatehouse.core import metrics
+from gatehouse.core.call import CallScope, Outcome, Status, ToolCall
+from gatehouse.core.clock import monotonic, now
+from gatehouse.ledger import audit_line
+from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.settlement import approved_by, settlement
+from gatehouse.pipeline.retention import Kept
+
+
+class Endings:
+    """Settles calls.
+
+    Args:
+        recorder: writes them down.
+        kept: what is written down of answers.
+        by_team: whether each team has a chain of its own.
+    """
+
+    def __init__(self, recorder: Recorder, kept: Kept, *, by_team: bool) -> None:
+        self._recorder = recorder
+        self._kept = kept
+        self._by_team = by_team
+
+    async def ended(self, scope: CallScope, outcome: Outcome) -> None:
+        """Note how the model's part ended; the call is settled once its connection is over too."""
+        if self._kept.mode is ContentMode.REDACTED and scope.governance is not None:
+            # Placeholders are still in it; what the model brought of its own is masked here.
+            answer = (
+                None if scope.call is None else await self._kept.redacted(scope.governance, scope.call, outcome.answer)
+            )
+            outcome = replace(
+                outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
+            )
+        if scope.outcome is None:
+            scope.outcome = outcome
+        if scope.closed:
+            self.conclude(scope)
+
+    def conclude(self, scope: CallScope) -> None:
+        """Settle a call whose connection is over, from what is known of how it ended."""
+        outcome = scope.outcome or _as_seen_from_outside(scope)
+        if scope.client_gone and outcome.status is Status.SUCCESS:
+            outcome = replace(outcome, status=Status.PARTIAL)
+        if scope.client_gone:
+            outcome = replace(outcome, client_gone=True)
+        if scope.answer_blocked is not None:
+            outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
+        elif scope.provider_failed is not None:  # whatever LiteLLM made of it
+            outcome = replace(outcome, status=Status.FAILURE, error=scope.provider_failed.code)
+        outcome = _with_unanswered(scope, outcome)
+        if outcome.http_status is None or scope.http_status is not None:
+            outcome = replace(outcome, http_status=scope.http_status)
+        self.settle(scope, outcome)
+
+    def settle(self, scope: CallScope, outcome: Outcome) -> None:
+        """Write down how a call ended. The first ending counts; later ones are ignored."""
+        if scope.settled:
+            return
+        scope.settled = True
+        if scope.on_settled is not None:
+            scope.on_settled()
+        seconds = monotonic() - scope.started
+        ending = settlement(
+            call_id=scope.call_id,
+            started_at=scope.started_at,
+            request=audit_line.request_facts(scope),
+            decision=scope.decision,
+            facts=scope.facts and scope.facts.renamed(scope.hidden),
+            approvals=approved_by(scope.approval),
+            outcome=outcome,
+            ended_at=now(),
+            duration_ms=seconds * 1000,
+            by_team=self._by_team,
+            content=self._kept.of(scope, outcome),
+            salt=scope.salt,
+            tool_calls=outcome.tool_calls,
+        )
+        call_type = scope.call.call_type if scope.call else "none"
+        metrics.calls_total.labels(outcome=outcome.status.value, call_type=call_type).inc()
+        metrics.call_seconds.observe(seconds)
+        if scope.intent_tried or self._recorder.accepting:
+            self._recorder.settle(ending)
+        else:
+            self._recorder.log_only(ending.record)
+
+
+def _as_seen_from_outside(scope: CallScope) -> Outcome:
+    status, refusal = scope.http_status, scope.refusal
+    if refusal is not None:
+        return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code)
+    if not scope.intent:
+        return Outcome(Status.BLOCKED, http_status=status, error=scope.failure or "refused_by_proxy")
+    if scope.client_gone or status is None:
+        return Outcome(Status.PARTIAL, http_status=status, error=scope.failure or "client_gone")
+    if status < 400:
+        return Outcome(Status.SUCCESS, http_status=status)
+    return Outcome(Status.FAILURE, http_status=status, error=scope.failure)
+
+
+def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
+    """Add what was sent and not answered, which a provider may charge for: its input, at the least."""
+    attempts = sum(each.unanswered for each in scope.attempts)
+    if outcome.cost_usd is not None:
+        attempts -= 1  # the one that was answered
+    if attempts <= 0 or not scope.input_usd or scope.settled:
+        return outcome
+    usd = attempts * scope.input_usd
+    if scope.charge is not None:
+        scope.charge(usd)
+    return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)

@@ -1,0 +1,94 @@
+"""From the `pii` section of policy.yaml to what the scanner takes, with every mistake named by where it stands.
+
+What the section says must happen: an entity that nothing finds, a language of which nothing is known and a pattern out
+of bounds are mistakes, not things to pass over. Loads no recognizer, so that a policy is checked in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gatehouse.core.errors import SetupError
+from gatehouse.guards.pii.config import (
+    KNOWN_ENTITIES,
+    NER_ENTITIES,
+    REGIONS_BY_LANGUAGE,
+    CustomPattern,
+    CustomRecognizer,
+    Mode,
+    PiiConfig,
+)
+from gatehouse.policy.document import did_you_mean
+from gatehouse.policy.model import PiiPolicy, RecognizerPolicy
+
+Location = tuple[int | str, ...]
+
+
+def pii_config(policy: PiiPolicy) -> PiiConfig:
+    """The section as a configuration of the scanner. `on_error` is not part of it: it is the caller's to obey.
+
+    Raises:
+        SetupError: names the first mistake.
+    """
+    for where, what in pii_problems(policy):
+        stop = "" if what.endswith("?") else "."
+        raise SetupError(f"{'.'.join(str(part) for part in ('pii', *where))}: {what}{stop} Correct policy.yaml.")
+    config = PiiConfig(
+        mode=Mode(policy.mode),
+        entities={name: mode and Mode(mode) for name, mode in policy.entities.items()},
+        languages=policy.languages,
+        recognizers=tuple(_recognizer(each) for each in policy.recognizers),
+        allow_list=policy.allow_list,
+        ner=policy.ner,
+    )
+    config.check()
+    return config
+
+
+def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
+    """Every mistake that the model cannot see: where in the section it stands, and what is wrong.
+
+    For `Problem(document.line_of(("pii", *where)), what)`.
+    """
+    languages = [code for code in REGIONS_BY_LANGUAGE if code in policy.languages]
+    for index, code in enumerate(policy.languages):
+        if code not in REGIONS_BY_LANGUAGE:
+            yield ("languages", index), f"nothing is known of {code!r}; known are {', '.join(REGIONS_BY_LANGUAGE)}"
+    if policy.ner and "en" not in policy.languages:
+        yield ("ner",), "the language model reads English, and `languages` has no 'en'; add it, or leave `ner` out"
+    own = {each.entity for each in policy.recognizers}
+    for name, mode in policy.entities.items():
+        if name in own or mode == "off" or (name in NER_ENTITIES and policy.ner):
+            continue
+        if name in NER_ENTITIES:
+            yield (
+                ("entities", name),
+                f"{name} is found by a language model; add `ner: true`, or a recognizer of your own",
+            )
+            continue
+        if name not in KNOWN_ENTITIES:
+            yield ("entities", name), f"{name} is not known{_instead(name, own)}"
+        elif (language := KNOWN_ENTITIES[name]) and language not in languages:
+            yield ("entities", name), f"{name} is looked for only where `languages` has {language!r}; add it"
+    for index, recognizer in enumerate(policy.recognizers):
+        for nth, pattern in enumerate(recognizer.patterns):
+            try:
+                CustomPattern(pattern.regex, pattern.score).compiled()
+            except SetupError as error:
+                what = str(error).removeprefix("pii.recognizers: ").removesuffix(".")
+                yield ("recognizers", index, "patterns", nth, "regex"), what
+
+
+def _instead(name: str, own: set[str]) -> str:
+    known = {*KNOWN_ENTITIES, *own}
+    # did_you_mean lists what there is only where that is short.
+    return did_you_mean(name, known) or f"; known are {', '.join(sorted(known))}"
+
+
+def _recognizer(policy: RecognizerPolicy) -> CustomRecognizer:
+    return CustomRecognizer(
+        policy.entity,
+        tuple(CustomPattern(each.regex, each.score) for each in policy.patterns),
+        policy.deny_list,
+        policy.context,
+    )

@@ -1,0 +1,185 @@
+"""What a request may cost, before it is sent: its tokens by LiteLLM's tokenizers, its prices by LiteLLM's router.
+
+An estimate is the most that the request may use. Where that cannot be known there is no price, never a low one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+from litellm.litellm_core_utils.token_counter import high_detail_image_token_upper_bound
+
+from gatehouse.dialects import FilePart
+from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.parts import value_at
+from gatehouse.dialects.requested import MOST
+from gatehouse.policy.limits import Estimate
+from gatehouse.pricing.tariffs import Kind, Tariff, Use, kind_of
+from gatehouse.proxy.catalog import Deployment, Deployments
+from gatehouse.proxy.tokenizer import CL100K, TokenCounter, structure_tokens
+
+UNKNOWN_OUTPUT: Final = 32_768
+"""Output tokens of a request without a bound, on a model whose longest answer is not known."""
+
+UNKNOWN_WINDOW: Final = 131_072
+"""Input tokens of what cannot be looked into, on a model whose context window is not known."""
+
+IMAGE_TOKENS: Final = 5_000
+"""Tokens of one picture, at most: LiteLLM's own bound is 1,445 for OpenAI's tiles and 1,533 for Claude's pixels, and
+OpenAI's 1,536 patches make 3,779 with its smallest models. Some newer models look closer, so there is room above."""
+
+# OpenAI's `detail: original` makes up to 10,000 patches (its guide to images), and small models count more for a patch.
+_ORIGINAL_IMAGE_TOKENS: Final = 20_000
+# gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85.
+_MINI_IMAGE_TOKENS: Final[int] = high_detail_image_token_upper_bound(2_834)
+
+# Sound and film of the lowest usual bitrate (6 kbit/s) at the most tokens a second that providers count (32).
+_BYTES_PER_MEDIA_TOKEN: Final = 20
+
+# Where a model's own part of a request is; LiteLLM puts much else beside it.
+_READ: Final = (
+    "messages system instructions prompt input suffix functions function_call tool_choice response_format text_format "
+    "text output_format output_config arguments mcp_arguments context_management extra_body litellm_system_prompt"
+).split()
+# Where the provider adds what it has kept of earlier requests.
+_KEPT_ELSEWHERE: Final = ("previous_response_id", "conversation")
+# Identifiers of files that the provider has are shorter than a file.
+_LONGEST_ID: Final = 512
+# Sets of tools that are remembered; an agent has one.
+_STRUCTURES: Final = 500
+_NO_PREMIUM: Final = (None, "default", "standard", "standard_only", "flex")
+
+
+class Prices:
+    """Estimates requests."""
+
+    def __init__(self, deployments: Deployments | None = None, counter: TokenCounter | None = None) -> None:
+        self._deployments = deployments or Deployments()
+        self._counter = counter or TokenCounter()
+        self._structures: dict[bytes, tuple[int, bool]] = {}
+
+    def knows(self, model: str) -> bool:
+        """Whether a call to this model would be answered."""
+        return bool(self._deployments.of(model))
+
+    async def prepare(self, model: str, texts: Sequence[str]) -> None:
+        """Count long new texts in a thread; without it `estimate` counts them by their bytes, which is too much."""
+        for encoding in {each.encoding for each in self._deployments.of(model)} or {CL100K}:
+            await self._counter.prepare(texts, encoding)
+
+    def estimate(self, request: CanonicalRequest, model: str | None = None) -> Estimate:
+        """Return the most that a request may use.
+
+        Args:
+            model: the one that answers, as callers name it; the one that is asked for when not given.
+        """
+        kind, wanted, body = kind_of(request.call_type), request.requested, request.fields
+        model = str(request.model or "") if model is None else model
+        texts, files = [part.text for part in request.texts], request.files
+        deployments = self._deployments.of(model) if kind is not Kind.TOOL else ()
+        tariffs = [each.tariff for each in deployments] or [Tariff()]
+        window = max(each.window or UNKNOWN_WINDOW for each in tariffs)
+        structure, caches = self._structure(body)
+        file_tokens = min(sum(_file(part, body, deployments, window) for part in files), MOST)
+        kept = window if kind is Kind.TEXT and _adds_kept(body) else 0
+        use = Use(
+            input_tokens=self._counted(texts, deployments) + structure + file_tokens + kept,
+            file_tokens=file_tokens,
+            images=sum(part.kind == "image" for part in files),
+            output_tokens=_output(kind, wanted.tokens, wanted.choices, tariffs),
+            answers=wanted.choices,
+            characters=sum(map(len, texts)),
+            caches=caches,
+            premium=body.get("service_tier") not in _NO_PREMIUM or body.get("speed") not in _NO_PREMIUM,
+            modal=body.get("modalities") not in (None, ["text"]) or body.get("audio") is not None,
+        )
+        return _estimate(model, kind, use, tariffs)
+
+    def _counted(self, texts: Sequence[str], deployments: Iterable[Deployment]) -> int:
+        ways = {(each.encoding, each.factor) for each in deployments} or {(CL100K, 1.0)}
+        return max(math.ceil(self._counter.count(texts, encoding) * factor) for encoding, factor in ways)
+
+    def _structure(self, body: Mapping[str, Any]) -> tuple[int, bool]:
+        """Tokens around the texts. Tools are many small things that are the same in each turn, so they are kept."""
+        tokens, caches = structure_tokens([body[name] for name in _READ if name in body])
+        tools = body.get("tools")
+        if not tools:
+            return tokens, caches
+        key = _digestible(tools)
+        found = self._structures.get(key) if key is not None else None
+        if found is None:
+            found = structure_tokens([tools])
+            if key is not None:
+                if len(self._structures) >= _STRUCTURES:
+                    self._structures.clear()
+                self._structures[key] = found
+        return tokens + found[0], caches or found[1]
+
+
+def _digestible(tools: Any) -> bytes | None:
+    """What is the same for the same tools: a digest of their JSON; None for what is no plain JSON."""
+    try:
+        written = orjson.dumps(tools)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return blake2b(written, digest_size=16).digest()
+
+
+def _adds_kept(body: Mapping[str, Any]) -> bool:
+    """Whether the provider adds something that it keeps: earlier turns, or a prompt of its own."""
+    return any(body.get(name) for name in _KEPT_ELSEWHERE) or isinstance(body.get("prompt"), Mapping)
+
+
+def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tariff]) -> int:
+    """The most that may be answered: what is asked for, else the longest answer of any model that may answer."""
+    if kind not in (Kind.TEXT, Kind.UNKNOWN):
+        return 0
+    longest = bound if bound is not None else max(each.max_output or UNKNOWN_OUTPUT for each in tariffs)
+    return min(longest * choices, MOST)
+
+
+def _file(part: FilePart, body: Mapping[str, Any], deployments: Iterable[Deployment], window: int) -> int:
+    """Tokens of a file, at most. A document counts one for each byte; what cannot be looked into, all that is read."""
+    if part.kind == "image":
+        if any("4o-mini" in each.name for each in deployments):
+            return _MINI_IMAGE_TOKENS
+        around = value_at(body, part.path[:-1])
+        original = isinstance(around, Mapping) and around.get("detail") == "original"
+        return _ORIGINAL_IMAGE_TOKENS if original else IMAGE_TOKENS
+    size = _size(value_at(body, part.path))
+    if size is None:
+        return window
+    return min(size // _BYTES_PER_MEDIA_TOKEN + 1 if part.kind in ("audio", "video") else size, window)
+
+
+def _size(value: Any) -> int | None:
+    """Bytes of a file that came with the request; None for an address or an identifier."""
+    if isinstance(value, Mapping):  # a part whose content is under one of these names
+        value = next((value[name] for name in ("data", "file_data", "url", "input_audio") if name in value), None)
+        return _size(value) if not isinstance(value, Mapping) else _size(value.get("data"))
+    if isinstance(value, tuple) and len(value) > 1:  # name, content, type
+        value = value[1]
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    if isinstance(value, str):
+        if not value.startswith("data:") and ("://" in value[:32] or len(value) < _LONGEST_ID):
+            return None
+        return len(value)
+    size = getattr(value, "size", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _estimate(model: str, kind: Kind, use: Use, tariffs: Sequence[Tariff]) -> Estimate:
+    """By the dearest of the tariffs; without a price when one of them has none."""
+    costs = [each.cost(kind, use) for each in tariffs]
+    known = [cost for cost in costs if cost is not None and math.isfinite(cost)]
+    if len(known) < len(costs):
+        return Estimate(model, use.input_tokens, use.output_tokens, None, None, None, "none")
+    usd = max(known)
+    dearest = tariffs[costs.index(usd)]
+    inside, outside = dearest.prices(use)
+    return Estimate(model, use.input_tokens, use.output_tokens, usd, inside, outside, dearest.source)

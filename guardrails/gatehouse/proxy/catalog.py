@@ -1,0 +1,245 @@
+"""Which models may answer a call to a name, and what they charge: LiteLLM's router and its price list, read together.
+
+A name may stand for several deployments, and for those it falls back to. What is found is kept until the router or the
+list changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import litellm
+from litellm.litellm_core_utils.get_model_cost_map import GetModelCostMap
+from litellm.proxy import proxy_server
+from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
+
+from gatehouse.core.clock import monotonic
+from gatehouse.pricing.tariffs import Tariff, tariff
+from gatehouse.proxy.tokenizer import CL100K, O200K
+
+# Names that are remembered: more than any gateway serves, and a bound on what callers make up.
+_NAMES: Final = 2_000
+_LONGEST_NAME: Final = 256
+# A change that leaves no trace in what is compared is noticed after this long.
+_FRESH_S: Final = 15.0
+_FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+# Providers that LiteLLM lists under another name.
+_LISTED_AS: Final = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
+# Where LiteLLM leaves `extra_body` out, whoever the provider is.
+_DROPS_NEW_FIELDS: Final = frozenset(("moderation", "speech"))
+_SPEAK_OPENAI: Final = frozenset(
+    (*litellm.openai_compatible_providers, "openai", "azure", "text-completion-openai", "custom_openai", "openrouter")
+)
+# OpenAI's models by their tokenizer, as tiktoken has them.
+_O200K_NAMES = re.compile(
+    r"(ft:)?(gpt-4o|gpt-4\.[1-9]|gpt-([5-9]|\d\d)|gpt-(image|audio|realtime)|chatgpt|o\d)", re.ASCII
+)
+_CL100K_NAMES = re.compile(r"(ft:)?(gpt-3\.5|gpt-4|text-embedding-|davinci-002|babbage-002|text-moderation)", re.ASCII)
+# How many tokens other models may make of what an encoding counts as one. Claude's tokenizer is not public: its models
+# count a quarter to a third more than cl100k_base.
+_CLAUDE: Final = 1.35
+_OTHERS: Final = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model that may answer: what it charges and how it counts.
+
+    Attributes:
+        name: provider and model as the provider calls it.
+        encoding: the tokenizer to count with.
+        factor: how many tokens it may make of one.
+    """
+
+    name: str
+    tariff: Tariff
+    encoding: str
+    factor: float
+
+
+class Deployments:
+    """Finds the deployments of a name.
+
+    Args:
+        router: gives LiteLLM's router, or None where there is none.
+    """
+
+    def __init__(self, router: Callable[[], Any] = lambda: proxy_server.llm_router) -> None:
+        self._router = router
+        self._found: OrderedDict[str, tuple[Deployment, ...]] = OrderedDict()
+        self._named: OrderedDict[tuple[str, str | None], bool] = OrderedDict()
+        self._seen: tuple[Any, ...] = ()
+        self._looked = float("-inf")
+
+    def of(self, model: str) -> tuple[Deployment, ...]:
+        """All that may answer a call to `model`; empty when nothing does."""
+        router = self._router()
+        self._refresh(router)
+        found = self._found.get(model)
+        if found is None:
+            found = tuple(self._resolve(router, model))
+            if len(model) <= _LONGEST_NAME:
+                self._found[model] = found
+                if len(self._found) > _NAMES:
+                    self._found.popitem(last=False)
+        return found
+
+    def serves(self, model: str, team: str | None = None) -> bool:
+        """Whether a call may name `model`: a group of config.yaml or of those added later, an alias, a name that a
+        pattern such as `ollama/*` stands for, or the team's own name for a model. A deployment's id, or what a provider
+        calls a model, is no such name.
+
+        Args:
+            team: LiteLLM's id of the caller's.
+        """
+        router = self._router()
+        if router is None or len(model) > _LONGEST_NAME:
+            return False
+        self._refresh(router)
+        found = self._named.get((model, team))
+        if found is None:
+            of_team = team is not None and router.map_team_model(model, team) is not None
+            found = self._named[model, team] = of_team or _is_group(router, model)
+            if len(self._named) > _NAMES:
+                self._named.popitem(last=False)
+        return found
+
+    def sends_new_fields(self, call_type: str, model: str) -> bool:
+        """Whether LiteLLM sends a field that it does not know on to the providers of `model`.
+
+        To those that do not speak OpenAI's API it sends none, or sends it where they refuse it.
+        """
+        if call_type.removeprefix("a") in _DROPS_NEW_FIELDS:
+            return False
+        router = self._router()
+        served = [] if router is None else router.get_model_list(model_name=model) or _named_by_teams(router, model)
+        return all(_provider(each) in _SPEAK_OPENAI for each in served)
+
+    def _refresh(self, router: Any) -> None:
+        """Forget everything when the router or the price list is another."""
+        prices = GetModelCostMap.loaded_model_cost_map()
+        seen: tuple[Any, ...] = (id(prices),)
+        if router is not None:
+            routes = [getattr(router, name, None) or [] for name in _FALLBACKS]
+            seen = (id(prices), id(router), router.model_list, *routes, router.model_group_alias)
+        # Lists compare their items by identity first, so this costs a microsecond while nothing changes.
+        if seen != self._seen or monotonic() - self._looked > _FRESH_S:
+            self._found.clear()
+            self._named.clear()
+            self._seen = tuple(_copied(part) for part in seen)
+            self._looked = monotonic()
+
+    def _resolve(self, router: Any, model: str) -> Iterator[Deployment]:
+        if router is None:
+            listed = _listed(model)
+            if listed is not None:
+                yield _deployment({"litellm_params": {"model": model}})
+            return
+        for group in _groups(router, model):
+            for found in router.get_model_list(model_name=group) or _named_by_teams(router, group):
+                yield _deployment(found)
+
+
+def _copied(part: Any) -> Any:
+    return list(part) if isinstance(part, list) else dict(part) if isinstance(part, Mapping) else part
+
+
+def _groups(router: Any, model: str) -> Iterable[str]:
+    """The name itself and every name that a call to it may fall back to."""
+    groups, left = {model: None}, [model]
+    while left:
+        for name in _fallbacks(router, left.pop()):
+            if name not in groups:
+                groups[name] = None
+                left.append(name)
+    return groups
+
+
+def _fallbacks(router: Any, group: str) -> Iterator[str]:
+    for kind in _FALLBACKS:
+        named, _ = get_fallback_model_group(fallbacks=getattr(router, kind, None) or [], model_group=group)
+        for each in named or ():
+            name = each.get("model") if isinstance(each, Mapping) else each
+            if isinstance(name, str):
+                yield name
+
+
+def _team_name(entry: Mapping[str, Any]) -> str | None:
+    """What a team calls a deployment of its own."""
+    name = (entry.get("model_info") or {}).get("team_public_model_name")
+    return name if isinstance(name, str) else None
+
+
+def _named_by_teams(router: Any, name: str) -> list[Any]:
+    """Deployments that some team calls by this name of its own."""
+    return [each for each in router.model_list if _team_name(each) == name]
+
+
+def _is_group(router: Any, model: str) -> bool:
+    """Whether `model` is a name that callers of every team may use; how LiteLLM stores a team's own is none."""
+    if model in (router.model_group_alias or {}) or router.pattern_router.route(model):
+        return True
+    groups = {each.get("model_name") for each in router.get_model_list_from_routing_groups()}
+    return model in groups or any(
+        each.get("model_name") == model and _team_name(each) is None for each in router.model_list
+    )
+
+
+def _deployment(entry: Mapping[str, Any]) -> Deployment:
+    """One of the router's deployments. Prices may stand beside the model's parameters or in its info."""
+    params, info = dict(entry.get("litellm_params") or {}), dict(entry.get("model_info") or {})
+    provider, name = _split(str(params.get("model") or ""), params.get("custom_llm_provider"))
+    base = info.get("base_model") or params.get("base_model")
+    listed = _listed(str(base)) if base else _listed(name, provider)
+    configured = {**info, **{key: value for key, value in params.items() if "cost" in key and value is not None}}
+    claude = "claude" in name.lower()
+    encoding, factor = _counted(provider, str(base or name).rpartition("/")[2])
+    return Deployment(
+        name=f"{provider}/{name}" if provider else name,
+        tariff=tariff(listed, configured, caches_unasked=not claude),
+        encoding=encoding,
+        factor=_CLAUDE if claude else factor,
+    )
+
+
+def _provider(entry: Mapping[str, Any]) -> str:
+    params = entry.get("litellm_params") or {}
+    return _split(str(params.get("model") or ""), params.get("custom_llm_provider"))[0]
+
+
+def _split(model: str, provider: Any) -> tuple[str, str]:
+    """Provider and name. LiteLLM takes what stands before the first slash for the provider."""
+    if isinstance(provider, str) and provider:
+        return provider, model.removeprefix(f"{provider}/")
+    head, slash, tail = model.partition("/")
+    return (head, tail) if slash else ("", model)
+
+
+def _listed(name: str, provider: str = "") -> Mapping[str, Any] | None:
+    """The entry of LiteLLM's price list, as it was loaded: its working copy has noughts for what is not known."""
+    prices: Mapping[str, Mapping[str, Any]] = GetModelCostMap.loaded_model_cost_map()
+    provider = _LISTED_AS.get(provider, provider)
+    if provider and (entry := prices.get(f"{provider}/{name}")) is not None:
+        return entry
+    entry = prices.get(name)
+    if entry is None and not provider and "/" in name:
+        return _listed(*reversed(_split(name, None)))
+    if entry is not None and provider:
+        of = str(entry.get("litellm_provider") or "")
+        if not (of.startswith(provider) or of.endswith(provider)):
+            return None
+    return entry
+
+
+def _counted(provider: str, name: str) -> tuple[str, float]:
+    if provider in ("", "openai", "azure", "text-completion-openai"):
+        if _O200K_NAMES.match(name):
+            return O200K, 1.0
+        if _CL100K_NAMES.match(name):
+            return CL100K, 1.0
+    return CL100K, _OTHERS

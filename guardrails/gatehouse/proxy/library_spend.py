@@ -1,0 +1,50 @@
+"""What calls of library mode cost, added to LiteLLM's spend of the key, its user, team, organisation and end user.
+
+Promises: a call counts for no more than it was estimated at, whatever its caller says; and a report never fails for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Final
+
+from litellm.proxy._types import UserAPIKeyAuth
+
+from gatehouse.core.clock import now
+from gatehouse.ledger.library_report import Report
+from gatehouse.ledger.store.library_calls import LibraryCall
+from gatehouse.proxy import spend
+from gatehouse.proxy.spend import Spent
+
+# How long a report waits for it; it goes on afterwards.
+_PATIENCE_S: Final = 2.0
+
+
+def counted_usd(report: Report, call: LibraryCall) -> float | None:
+    """What a call counts for, in US dollars; None where its caller does not say what it cost, or it has no price."""
+    estimated = ((call.decision or {}).get("facts") or {}).get("cost", {}).get("estimated_usd")
+    return None if report.cost_usd is None or estimated is None else min(report.cost_usd, float(estimated))
+
+
+async def add(key: UserAPIKeyAuth, call: LibraryCall, report: Report) -> None:
+    """Add what a call cost, once; the next decision sees it, unless LiteLLM's counters take their time."""
+    cost = counted_usd(report, call)
+    if cost is None:
+        return
+    asked = call.request.get("model")
+    took = timedelta(milliseconds=report.latency_ms) if report.latency_ms is not None else None
+    spent = Spent(
+        usd=cost,
+        row_id=str(call.call_id),
+        call_type=call.request.get("call_type"),
+        group=asked,
+        model=report.model or asked,
+        end_user=(call.request.get("caller") or {}).get("end_user"),
+        started=call.started_at,
+        ended=now() if took is None else call.started_at + took,
+        status="success",
+        usage={} if report.usage is None else asdict(report.usage),
+    )
+    await asyncio.wait({spend.add(key, spent)}, timeout=_PATIENCE_S)
