@@ -19,7 +19,7 @@ from unittest.mock import MagicMock
 
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.document import ContentMode
-from gatehouse.core.call import Caller, CallScope, GovernedCall
+from gatehouse.core.call import Caller, GovernedCall
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.caller_fields import caller_request
@@ -29,10 +29,12 @@ from gatehouse.gateway.request_body import json_object
 from gatehouse.pipeline.admission import Deciding
 from gatehouse.pipeline.in_force import GovernanceHolder
 from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.proxy.catalog import Deployments
 from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.tokenizer import TokenCounter
 from litellm.llms.anthropic.pass_through.adapters.transformation import LiteLLMAnthropicMessagesAdapter
 
 from bench import report
@@ -123,7 +125,7 @@ async def measure(name: str, calls: int, deciding: Deciding, holder: GovernanceH
 async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
     holder = GovernanceHolder(PolicyHolder(POLICY, lambda _: None), workers=1)
     await holder.start()
-    prices = Prices(Deployments(lambda: None))
+    prices = Prices(Deployments(lambda: None), TokenCounter())
     deciding = Deciding(
         MagicMock(Gate), prices, Kept(ContentMode.HASH), InstallationKeys("bench-" * 8), lambda _: False
     )

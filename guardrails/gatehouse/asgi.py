@@ -23,12 +23,13 @@ from gatehouse.capsule.keys import KeyFolder
 from gatehouse.console import router as console
 from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
+from gatehouse.core.http import Message, Receive, Scope, Send
 from gatehouse.core.keys import Purpose
 from gatehouse.core.settings import load_settings
-from gatehouse.gateway.connection import Message, Receive, Scope, Send
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.forwarded import with_caller
 from gatehouse.gateway.gc_guard import guard_contexts
+from gatehouse.gateway.health import watch
 from gatehouse.gateway.hooks import ANSWERS_CACHED, governance
 from gatehouse.gateway.labels import labels
 from gatehouse.gateway.log_filter import keep_content_out
@@ -51,6 +52,7 @@ from gatehouse.pricing.estimate import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
 from gatehouse.proxy import enterprise, listings
+from gatehouse.proxy.catalog import Deployments
 from gatehouse.proxy.configured import (
     believes_forwarded_addresses,
     caller_bounds,
@@ -60,6 +62,7 @@ from gatehouse.proxy.configured import (
 )
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.parallel_slots import CallSlots
+from gatehouse.proxy.tokenizer import TokenCounter
 
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
 # it run less often (docs/performance.md has what this is worth).
@@ -108,7 +111,7 @@ class Gateway:
         self._governance = GovernanceHolder(
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
-        self._prices = Prices()
+        self._prices = Prices(Deployments(), TokenCounter())
         told = addresses(self._governance.current.policy.notifications, os.environ)
         self._dispatcher = Dispatcher(self._settings.database_url, told)
         journal = Journal(self._write_down)
@@ -145,12 +148,12 @@ class Gateway:
         guard_contexts()
         listings.close_to_keys()
         enterprise.stand_in()
-        state = health.watch(self._settings, self._governance, lambda: self._recorder)
+        state = watch(self._settings, self._governance, lambda: self._recorder)
         litellm_app.include_router(health.router(state))
         litellm_app.include_router(audit.router(self._settings))
         litellm_app.include_router(estimate.router(self._in_force, self._prices))
         litellm_app.include_router(approvals.router(self._settings.database_url, journal, self._settings.keys))
-        litellm_app.include_router(decide.router(lambda: self._library))
+        litellm_app.include_router(decide.router(lambda: self._library, lambda: governance.names))
         litellm_app.include_router(console.router(self._settings, self._governance, state, journal))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -31,9 +31,8 @@ from gatehouse.core.errors import (
     NotFound,
     TooManyRequests,
 )
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.storage import roles, schema
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 from tests.support.postgres import Postgres
 

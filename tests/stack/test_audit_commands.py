@@ -582,7 +582,7 @@ def test_a_rotation_is_between_two_records_whatever_is_written_meanwhile(ledger:
 _WRITE = """
 import sys, itertools
 from pathlib import Path
-from gatehouse.ledger import keys
+from gatehouse.capsule import keys
 from tests.support.ledger import WrittenLedger
 keys.create = lambda *_: None
 ledger = WrittenLedger(sys.argv[1], Path(sys.argv[2]))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from gatehouse.gateway.hooks import key_hash
+from gatehouse.proxy.identity import key_hash
 
 from tests.support.gateway import Gateway, config_with_upstream
 from tests.support.postgres import Postgres

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gatehouse.cli import main
-from gatehouse.core.call import CallScope
 from gatehouse.dialects import ALL_NAMES
 from gatehouse.gateway import edge, egress
+from gatehouse.pipeline.scope import CallScope, note_names
 from gatehouse.proxy import key_settings
 
 
@@ -34,7 +34,7 @@ def _unread(_settings: object) -> None:
     pass
 
 
-_note_names = edge.note_names
+_note_names = note_names
 
 
 def _note_known_names(call: CallScope, asked: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ def _check_unless_blind(*args: Any) -> egress.Difference | None:
 if __name__ == "__main__":
     egress.check = _check_unless_blind
     edge.caller_request = _as_it_came
-    edge.note_names = _note_known_names
+    note_names = _note_known_names
     edge.names_of = lambda _: _Everything()
     key_settings.check_router_settings = _unread  # what is stored with a key is said by callers too
     main()

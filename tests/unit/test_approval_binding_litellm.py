@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gatehouse.dialects.call_types import call_type_of
 from gatehouse.dialects.canonical import CallerNames, canonical_request
-from gatehouse.gateway.routes import call_type_of
 from gatehouse.proxy.control_fields import control_fields
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.litellm_pre_call_utils import add_litellm_data_to_request

@@ -8,13 +8,14 @@ from unittest.mock import MagicMock
 
 import pytest
 from gatehouse.capsule.document import ContentMode
-from gatehouse.core.call import Attempt, CallScope, Outcome, Status, current_attempt
+from gatehouse.core.call import Attempt, Outcome, Status, current_attempt
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import UpstreamFailed
 from gatehouse.gateway import hooks
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.pipeline import admission
 from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.pipeline.settlement import Endings
 from gatehouse.policy.limits import Estimate
 from gatehouse.proxy.configured import bound_stored, max_attempts, retries_asked

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 from gatehouse.ledger.audit_log import FILE_NAME, AuditLog, encode
 from hypothesis import given
 from hypothesis import strategies as st

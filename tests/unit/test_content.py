@@ -8,10 +8,11 @@ from hashlib import sha3_256
 from typing import Any
 
 import pytest
-from gatehouse.core.call import CallScope, Prompt, ToolCall
+from gatehouse.core.call import Prompt, ToolCall
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.dialects.canonical import offered_tools
 from gatehouse.dialects.prompt import answer_of, commitment, prompt_of, text_of, tool_calls_of
+from gatehouse.pipeline.scope import CallScope
 from litellm.types.utils import Choices, Message, ModelResponse
 
 SALT = b"0123456789abcdef"

@@ -9,11 +9,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from gatehouse.api import decide
-from gatehouse.core.call import CallScope
 from gatehouse.core.errors import PolicyDenied
-from gatehouse.gateway.body_shares import SENDER
-from gatehouse.gateway.connection import Receive, Scope, Send
+from gatehouse.core.http import SENDER, Receive, Scope, Send
 from gatehouse.pipeline.library_mode import Library
+from gatehouse.pipeline.scope import CallScope
 
 KEY_HASH = "a" * 64
 BODY = {"model": "demo", "user": "ada", "messages": [{"role": "user", "content": "hello"}]}

@@ -8,12 +8,13 @@ from typing import Any
 import httpx
 import litellm
 import pytest
-from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import EgressMismatch
 from gatehouse.gateway import destinations
 from gatehouse.gateway.destinations import Destination, destination, leads_away, misdirected
 from gatehouse.gateway.provider_answers import watched
+from gatehouse.pipeline.scope import CallScope, current_scope
 from litellm.types.utils import CredentialItem
 
 ONE, TWO, OTHER = "key-of-one-0123456789", "key-of-two-0123456789", "key-of-nobody-0123456789"

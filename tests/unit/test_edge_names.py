@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from gatehouse.core.call import CallScope
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.core.errors import ModelNotFound
 from gatehouse.core.keys import InstallationKeys, Purpose
@@ -18,6 +17,7 @@ from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.scan import NOTHING
 from gatehouse.pipeline.in_force import Governance
 from gatehouse.pipeline.recorded_names import RecordedNames
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.proxy.control_fields import control_fields
 
 KEY = InstallationKeys("a-test-installation-secret-0123456789").key(Purpose.RECORDS)

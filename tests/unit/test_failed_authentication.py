@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 from fastapi import HTTPException
-from gatehouse.core.call import CallScope, current_scope
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.gateway.hooks import Governance
 from gatehouse.pipeline.pipeline import Pipeline
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 
 class Read:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from gatehouse.core.errors import SetupError
+from gatehouse.core.http import Message, Scope
 from gatehouse.core.proxies import TrustedProxies
-from gatehouse.gateway.connection import Message, Scope
 from gatehouse.gateway.forwarded import with_caller
 from hypothesis import given
 from hypothesis import strategies as st

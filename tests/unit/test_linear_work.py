@@ -15,8 +15,8 @@ from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.gateway import egress
 from gatehouse.gateway.request_body import json_object
+from gatehouse.pricing.structure import structure_tokens
 from gatehouse.proxy.control_fields import control_fields
-from gatehouse.proxy.tokenizer import structure_tokens
 
 
 def said(*contents: Any, **fields: Any) -> dict[str, Any]:

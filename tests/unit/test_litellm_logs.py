@@ -6,9 +6,9 @@ import logging
 
 import litellm  # noqa: F401  # makes its loggers
 import pytest
-from gatehouse.core.call import CallScope, current_scope
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.gateway.log_filter import LOGGERS, ContentFilter, keep_content_out
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 
 class ProviderError(Exception):

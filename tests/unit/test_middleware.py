@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from gatehouse.core.call import CallScope, current_scope
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UpstreamCutOff
-from gatehouse.gateway.body_shares import SENDER
-from gatehouse.gateway.connection import Message, NoSlots, Receive, Scope, Send
+from gatehouse.core.http import SENDER, Message, Receive, Scope, Send
+from gatehouse.gateway.connection import NoSlots
 from gatehouse.gateway.middleware import GovernanceMiddleware
 from gatehouse.pipeline.response import Answers
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 from tests.support.edge import edge
 

@@ -19,12 +19,14 @@ from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.requested import MOST, requested
 from gatehouse.policy.limits import Estimate
+from gatehouse.pricing import estimate as estimate_module
 from gatehouse.pricing.estimate import IMAGE_TOKENS, UNKNOWN_OUTPUT, UNKNOWN_WINDOW, Prices
+from gatehouse.pricing.structure import CL100K, O200K
 from gatehouse.proxy.catalog import Deployments
-from gatehouse.proxy.tokenizer import CL100K, O200K, TokenCounter
+from gatehouse.proxy.tokenizer import TokenCounter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litellm.litellm_core_utils.token_counter import get_encoding
+from litellm.litellm_core_utils.token_counter import get_encoding, high_detail_image_token_upper_bound
 
 CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
 TEN, DEAR = 0.00001, 0.00009
@@ -79,7 +81,7 @@ def router() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def prices(router: Any) -> Prices:
-    return Prices(Deployments(lambda: router))
+    return Prices(Deployments(lambda: router), TokenCounter())
 
 
 def estimate(prices: Prices, body: dict[str, Any], call_type: str = "acompletion") -> Estimate:
@@ -459,7 +461,7 @@ def test_litellms_working_copy_with_its_noughts_is_no_price_list(
 
 def test_models_that_come_and_go_at_run_time_are_seen() -> None:
     router = litellm.Router(model_list=[MODELS[3]])
-    prices = Prices(Deployments(lambda: router))
+    prices = Prices(Deployments(lambda: router), TokenCounter())
     assert not prices.knows("new")
     assert estimate(prices, chat("new")).estimated_usd is None
 
@@ -489,11 +491,11 @@ def test_a_team_name_for_a_model_is_known() -> None:
         "model_info": info,
     }
     router = litellm.Router(model_list=[model])
-    assert estimate(Prices(Deployments(lambda: router)), chat("ours")).input_usd_per_token == TEN
+    assert estimate(Prices(Deployments(lambda: router), TokenCounter()), chat("ours")).input_usd_per_token == TEN
 
 
 def test_without_a_router_the_list_is_the_price() -> None:
-    prices = Prices(Deployments(lambda: None))
+    prices = Prices(Deployments(lambda: None), TokenCounter())
     assert estimate(prices, chat("gpt-4o")).input_usd_per_token == 2.5e-6
     assert estimate(prices, chat("openai/gpt-4o")).input_usd_per_token == 2.5e-6
     assert not prices.knows("who-knows")
@@ -505,3 +507,7 @@ def test_names_that_callers_make_up_take_no_memory(router: Any) -> None:
         found.of(f"made-up-{n}")
     found.of("x" * 10_000)
     assert len(found._found) == 2_000
+
+
+def test_a_picture_of_a_small_model_costs_no_less_than_litellm_says() -> None:
+    assert high_detail_image_token_upper_bound(2_834) <= estimate_module._MINI_IMAGE_TOKENS

@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gatehouse.core.call import Caller, CallScope, GovernedCall, current_scope
+from gatehouse.core.call import Caller, GovernedCall
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.gateway.provider_answers import watched
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 LIMIT = 1_000_000
 SSE = "text/event-stream"

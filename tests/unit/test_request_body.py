@@ -14,7 +14,6 @@ from typing import Any
 import brotli
 import pytest
 from backports import zstd
-from gatehouse.core.call import CallScope
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import (
     GovernanceError,
@@ -24,9 +23,10 @@ from gatehouse.core.errors import (
     TooManyRequests,
     TooSlow,
 )
+from gatehouse.core.http import Message
 from gatehouse.gateway import request_body
-from gatehouse.gateway.connection import Message
 from gatehouse.gateway.request_body import BodyReader, ClientLeft, json_object
+from gatehouse.pipeline.scope import CallScope
 from starlette.requests import Request
 
 from tests.support.edge import edge

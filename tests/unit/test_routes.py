@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from gatehouse.gateway.routes import RouteKind, call_type_of, classify
+from gatehouse.dialects.call_types import call_type_of
+from gatehouse.gateway.routes import RouteKind, classify
 from hypothesis import given
 from hypothesis import strategies as st
 

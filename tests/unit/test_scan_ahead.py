@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from gatehouse.core.call import CallScope, current_scope
-from gatehouse.gateway.connection import Message, Receive, Scope, Send
+from gatehouse.core.http import Message, Receive, Scope, Send
 from gatehouse.gateway.middleware import GovernanceMiddleware
 from gatehouse.gateway.prescan import MAX_BYTES, ScanAhead
 from gatehouse.guards.worker_pool import Scanner
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 from tests.support.edge import edge
 

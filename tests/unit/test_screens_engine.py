@@ -9,9 +9,10 @@ import sys
 import pytest
 from gatehouse.core.errors import SetupError
 from gatehouse.guards.findings import ScanFailed
-from gatehouse.guards.screens.config import ScreenConfig, screen_config
+from gatehouse.guards.screens.config import ScreenConfig
 from gatehouse.guards.screens.engine import ScreenEngine
 from gatehouse.policy.model import ScreensPolicy
+from gatehouse.policy.screens_section import screen_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from gatehouse.core.errors import SetupError
-from gatehouse.core.settings import load_policy, load_settings
+from gatehouse.core.settings import load_settings
+from gatehouse.policy.load import load_policy
 
 
 def policy(folder: Path, text: str) -> Path:

@@ -14,13 +14,12 @@ import pytest
 from gatehouse.capsule import keys
 from gatehouse.capsule.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from gatehouse.capsule.document import DEFAULT_CHAIN
-from gatehouse.capsule.merkle import Frontier
+from gatehouse.capsule.merkle import Frontier, subtrees
 from gatehouse.capsule.seal import GENESIS, Fault, Head
 from gatehouse.capsule.segments import verified
+from gatehouse.capsule.stored import StoredCapsule, StoredHead
 from gatehouse.capsule.verification import ChainReport, Note, Problem, Walk, compare_head, verify
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.appender import subtrees
-from gatehouse.ledger.store.capsules import StoredCapsule, StoredHead
 
 from tests.support.capsules import AT, capsule, chain
 

@@ -26,12 +26,13 @@ import requests
 import urllib3
 from botocore.awsrequest import AWSHTTPSConnection
 from botocore.config import Config
-from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import EgressMismatch, Misconfigured
 from gatehouse.gateway import destinations
 from gatehouse.gateway.destinations import destination
 from gatehouse.gateway.ways_out import Departure, _head, watch_ways_out
+from gatehouse.pipeline.scope import CallScope, current_scope
 from litellm.litellm_core_utils.logging_worker import LoggingWorker
 from litellm.litellm_core_utils.thread_pool_executor import BoundedLoggingThreadPoolExecutor
 from litellm.llms.nvidia_riva.audio_transcription.handler import NvidiaRivaAudioTranscription

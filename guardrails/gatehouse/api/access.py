@@ -12,10 +12,9 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from litellm.proxy._types import LiteLLMRoutes, LitellmUserRoles, UserAPIKeyAuth
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.proxy.litellm_api import LiteLLMRoutes, LitellmUserRoles, UserAPIKeyAuth, user_api_key_auth
 
 _OUR_ROUTES: Final = "/governance/*"
 _AUDITORS: Final = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})

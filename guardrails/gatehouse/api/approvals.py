@@ -17,7 +17,6 @@ from uuid import UUID
 import psycopg
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -41,11 +40,11 @@ from gatehouse.approvals.review import ReviewDesk
 from gatehouse.core.clock import monotonic
 from gatehouse.core.errors import AccessDenied, GovernanceUnavailable, InvalidRequest, NotFound
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.ledger.audit_line import clean
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.core.text import clean
+from gatehouse.proxy.litellm_api import ProxyException, UserAPIKeyAuth
 from gatehouse.proxy.model_access import check_edit
 from gatehouse.storage import people
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 MOST: Final = 200
 """Approvals on a page."""

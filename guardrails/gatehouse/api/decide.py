@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response, Security
 from fastapi.responses import JSONResponse
-from litellm.proxy._types import ProxyException
-from litellm.proxy.auth.user_api_key_auth import api_key_header
 
 from gatehouse.api.access import GovernanceRoute
 from gatehouse.api.approvals_shown import ErrorShown
@@ -34,22 +32,21 @@ from gatehouse.api.decide_shapes import (
 from gatehouse.api.estimate import known_call_type, model_meant
 from gatehouse.approvals.caller_options import APPROVAL_HEADER, HOLD_HEADER
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, current_scope
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
+from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, SENDER
 from gatehouse.dialects.caller_fields import caller_request
-from gatehouse.gateway.body_shares import SENDER
-from gatehouse.gateway.connection import CALL_ID_HEADER, EDITED_HEADER
-from gatehouse.gateway.edge import note_names
-from gatehouse.gateway.hooks import governance, governed_call, hide_other_names, key_hash
 from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.pipeline.library_mode import Library
-from gatehouse.pipeline.recorded_names import hide_names, names_in, renamed
+from gatehouse.pipeline.recorded_names import RecordedNames, hide_names, hide_other_names, names_in, renamed
+from gatehouse.pipeline.scope import CallScope, current_scope, note_names
 from gatehouse.proxy import library_spend
 from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.identity import governed_call, key_hash
+from gatehouse.proxy.litellm_api import ProxyException, api_key_header
 
 log = logging.getLogger("gatehouse.library")
 
@@ -85,9 +82,9 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
     return fields
 
 
-async def _named(scope: CallScope, fields: dict[str, Any]) -> dict[str, Any]:
+async def _named(names: RecordedNames | None, scope: CallScope, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with what stands for names that are more than names, as the edge has them."""
-    return renamed(fields, await hide_names(governance.names, scope, names_in(fields)))
+    return renamed(fields, await hide_names(names, scope, names_in(fields)))
 
 
 def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,11 +119,12 @@ class _Route(GovernanceRoute):
         return answer
 
 
-def router(library_of: Callable[[], Library | None]) -> APIRouter:
+def router(library_of: Callable[[], Library | None], names_of: Callable[[], RecordedNames | None]) -> APIRouter:
     """The routes.
 
     Args:
         library_of: None until the gateway has started.
+        names_of: takes out what names say beyond a name; None where nothing is hidden.
     """
     api = APIRouter(
         prefix="/governance/v1",
@@ -156,7 +154,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
             raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
         scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
         scope.sender = request.scope.get(SENDER, scope.sender)
-        fields = await _named(scope, _fields(scope, call_type, asked.body))
+        fields = await _named(names_of(), scope, _fields(scope, call_type, asked.body))
         deciding = library()
         token = current_scope.set(scope)
         try:
@@ -165,7 +163,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 scope.sender = key_hash(key.api_key) or scope.sender
                 body = {**fields, "model": model_meant(key, model)}
                 data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
-                await hide_other_names(governance.names, scope, key, data)
+                await hide_other_names(names_of(), scope, key, data)
                 call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
                 if scope.fault is not None:
                     raise scope.fault
@@ -220,7 +218,7 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
                 return bool(mine) and caller.get("key_hash") == mine
             return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
 
-        report = await _plain(said.report(), mine or user or "unnamed")
+        report = await _plain(names_of(), said.report(), mine or user or "unnamed")
         taken = await library().report(said.call_id, is_theirs, report)
         if taken.first:
             await library_spend.add(key, taken.call, report)
@@ -229,16 +227,16 @@ def router(library_of: Callable[[], Library | None]) -> APIRouter:
     return api
 
 
-async def _plain(report: Report, caller: str) -> Report:
+async def _plain(names: RecordedNames | None, report: Report, caller: str) -> Report:
     """The report with what stands for names in it that are more than names.
 
     Args:
         caller: whose turns at the scanner it takes.
     """
-    if governance.names is None:
+    if names is None:
         return report
     said = (name for name in (report.model, report.error) if name)
-    hidden = await governance.names.hide(said, caller=caller)
+    hidden = await names.hide(said, caller=caller)
     return replace(
         report, model=hidden.get(report.model or "", report.model), error=hidden.get(report.error or "", report.error)
     )

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect
 
 from gatehouse.core.call import Status, Usage
 from gatehouse.core.errors import InvalidRequest
+from gatehouse.core.http import SENDER
+from gatehouse.core.text import clean
 from gatehouse.dialects.freejson import decode
 from gatehouse.dialects.requested import MOST
-from gatehouse.gateway.body_shares import SENDER
 from gatehouse.guards.offload import OFFLOAD, effort
-from gatehouse.ledger.audit_line import clean
 from gatehouse.ledger.library_report import Report
 
 _MEBI: Final = 1 << 20

@@ -11,20 +11,20 @@ from functools import partial
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends, Request
-from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.core.errors import InvalidRequest, LimitExceeded, NotFound
 from gatehouse.dialects import UnknownShape
+from gatehouse.dialects.call_types import CALL_TYPES, call_type_of
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.gateway.routes import CALL_TYPES, call_type_of
 from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
 from gatehouse.policy.model import Policy
 from gatehouse.pricing.estimate import Prices
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.litellm_api import UserAPIKeyAuth
 
 _LONGEST_NAME: Final = 500
 

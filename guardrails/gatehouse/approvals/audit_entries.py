@@ -12,7 +12,7 @@ from typing import Any
 
 from gatehouse.approvals.model import Approval, State, Voter
 from gatehouse.core.clock import now
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 
 Row = dict[str, Any]
 

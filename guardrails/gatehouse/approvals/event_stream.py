@@ -21,9 +21,8 @@ import psycopg
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.model import Approval, State
 from gatehouse.core.errors import GovernanceUnavailable
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.storage import people
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 log = logging.getLogger("gatehouse.approvals")
 

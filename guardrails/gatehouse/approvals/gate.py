@@ -37,10 +37,9 @@ from gatehouse.core.errors import (
     TooManyRequests,
 )
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.policy.model import ApproversPolicy
 from gatehouse.storage import people
-from gatehouse.storage.connection import OneConnection
+from gatehouse.storage.connection import Connection, OneConnection
 
 # In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
 EXPIRES_IN_S: Final = 8 * 3600.0

@@ -23,7 +23,7 @@ from gatehouse.core.errors import (
     GovernanceError,
     InvalidRequest,
 )
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 
 _ADMIN: Final = "proxy_admin"
 # Who LiteLLM says it is that has the master key: whoever knows it, so no person in particular.

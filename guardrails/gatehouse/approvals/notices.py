@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from gatehouse.approvals.model import Approval, State
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.notifications.messages import Event
 from gatehouse.notifications.outbox import enqueue, told_of
+from gatehouse.storage.connection import Connection
 
 
 async def tell_requested(connection: Connection, approval: Approval, addresses: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from gatehouse.approvals.model import Approval, Edit, State, Vote
 from gatehouse.approvals.review_copy import ReviewCopy
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from gatehouse.approvals.model import Approval, Voter
 from gatehouse.approvals.review_copy import open_request, open_values
 from gatehouse.core.errors import Gone
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

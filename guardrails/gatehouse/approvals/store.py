@@ -25,8 +25,8 @@ from gatehouse.approvals.notices import tell_decided, tell_edited
 from gatehouse.approvals.review_copy import ReviewCopy
 from gatehouse.core.clock import new_call_id
 from gatehouse.core.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyOpenRequests
-from gatehouse.ledger.audit_line import clean
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.core.text import clean
+from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_approvals"
 """What is notified with an approval's id whenever it changed."""

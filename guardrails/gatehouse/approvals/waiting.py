@@ -20,8 +20,7 @@ import psycopg
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.model import Approval, State
 from gatehouse.core.errors import GovernanceUnavailable, NotFound
-from gatehouse.ledger.store.calls import Connection
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 log = logging.getLogger("gatehouse.approvals")
 

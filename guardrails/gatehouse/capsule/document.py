@@ -17,7 +17,7 @@ from uuid import UUID
 
 from gatehouse.core.call import Outcome, Status, ToolCall
 from gatehouse.core.decision import Decision, Verdict
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 
 DEFAULT_CHAIN: Final = "calls"
 

@@ -290,3 +290,9 @@ def _consistency_ranges(first: int, second: int) -> list[Range]:
     if start:  # else the last subtree is the whole first tree, whose root the verifier has
         parts.append((start, first))
     return parts[::-1]
+
+
+def subtrees(sequence: int, nodes: dict[NodeId, bytes]) -> bytes:
+    """The hashes of the complete subtrees above the leaves that end with leaf `sequence`, smallest first."""
+    levels = Frontier.completed_by(sequence)
+    return b"".join(nodes[NodeId(level, sequence >> level)] for level in range(1, levels + 1))

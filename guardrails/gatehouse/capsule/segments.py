@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.seal import BrokenChain, Fault, Head, SealedCapsule, verify_next
+from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.store.capsules import StoredCapsule
 
 # Enough to pay for sending them to another process; and what that may need in memory, in mode `full` too.
 _RECORDS = 100

@@ -10,14 +10,15 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import unquote
 
-from gatehouse.capsule.checkpoint import InvalidNote, Verifier, open_checkpoint, origin_of
+from gatehouse.capsule.checkpoint import Checkpoint, InvalidNote, Verifier, open_checkpoint, origin_of
 from gatehouse.capsule.keyring import Keyring
-from gatehouse.capsule.merkle import Frontier
+from gatehouse.capsule.merkle import Frontier, subtrees
 from gatehouse.capsule.seal import GENESIS, Fault, Head
 from gatehouse.capsule.segments import verified
-from gatehouse.ledger.appender import subtrees
-from gatehouse.ledger.store.capsules import StoredCapsule, StoredHead
+from gatehouse.capsule.stored import StoredCapsule, StoredHead
+from gatehouse.core.errors import SetupError
 
 
 class Problem(StrEnum):
@@ -254,3 +255,31 @@ def compare_head(stored: StoredHead | None, walk: Walk, keyring: Keyring) -> Non
     ):
         if not right:
             raise Broken(Problem.WRONG_HEAD, f"{name} in gatehouse.chains is not what the records lead to")
+
+
+_ORIGIN = origin_of("")
+
+
+def chain_of(note: Note) -> str:
+    """The chain that a checkpoint says it is of.
+
+    Raises:
+        SetupError: it is of another program's log.
+    """
+    origin = _unverified(note.data).origin
+    if not origin.startswith(_ORIGIN):
+        raise SetupError(f"{note.source}: it is a checkpoint of {origin!r}, no chain of Gatehouse. Name another file.")
+    return unquote(origin.removeprefix(_ORIGIN))
+
+
+def _unverified(data: bytes) -> Checkpoint:
+    """What a note's text says.
+
+    Raises:
+        InvalidNote: it is not the text of a checkpoint.
+    """
+    try:
+        text, _, _ = data.decode().rpartition("\n\n")
+    except UnicodeDecodeError:
+        raise InvalidNote("it is not UTF-8") from None
+    return Checkpoint.parse(text + "\n")

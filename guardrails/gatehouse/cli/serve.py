@@ -19,7 +19,8 @@ import typer
 
 from gatehouse.cli import app
 from gatehouse.core.errors import SetupError
-from gatehouse.core.settings import Settings, load_policy, load_settings
+from gatehouse.core.settings import Settings, load_settings
+from gatehouse.policy.load import load_policy
 
 # LiteLLM fetches these from the internet at start-up unless told that its packaged copies will do.
 _OFFLINE = {

@@ -19,10 +19,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS
-from litellm.proxy import proxy_server
-from litellm.proxy._types import hash_token
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from starlette.types import Message, Scope
 
 from gatehouse.approvals.model import Voter
@@ -31,6 +27,7 @@ from gatehouse.console.queries import Person, looking, person
 from gatehouse.console.rendering import HEADERS, bounce, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server, user_api_key_auth
 from gatehouse.storage.connection import connect
 
 HOME: Final = "/governance"

@@ -30,9 +30,8 @@ from gatehouse.console.whole_request import sections, shown_values
 from gatehouse.core.clock import now
 from gatehouse.core.errors import AccessDenied, Gone, InvalidRequest, NotFound
 from gatehouse.core.settings import Settings
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.proxy.model_access import check_edit
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 _ON_ONE_PAGE: Final = 20
 _HISTORY: Final = 50

@@ -10,7 +10,6 @@ from uuid import UUID
 import yaml
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from gatehouse.api.health import State
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.console import charts, seals
 from gatehouse.console import queries as db
@@ -18,6 +17,7 @@ from gatehouse.console.access import Doorkeeper, Visitor
 from gatehouse.console.rendering import page
 from gatehouse.core.clock import now
 from gatehouse.core.errors import NotFound
+from gatehouse.core.health import State
 from gatehouse.core.settings import Settings
 from gatehouse.pipeline.in_force import GovernanceHolder
 

@@ -8,12 +8,12 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from gatehouse.api.health import State
 from gatehouse.approvals.audit_entries import Journal
 from gatehouse.console import inbox, records
 from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, Doorkeeper, SignInNeeded, local, with_cookie
 from gatehouse.console.rendering import page
 from gatehouse.core.errors import NotFound
+from gatehouse.core.health import State
 from gatehouse.core.settings import Settings
 from gatehouse.pipeline.in_force import GovernanceHolder
 

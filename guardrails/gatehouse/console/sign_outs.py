@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatehouse.ledger.store import capsules
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 async def end(connection: Connection, nonce: str, expires_at_s: int) -> None:

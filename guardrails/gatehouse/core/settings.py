@@ -12,10 +12,6 @@ from gatehouse.core.errors import SetupError
 from gatehouse.core.home import find_home
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.core.proxies import TrustedProxies
-from gatehouse.policy.load import LoadedPolicy, load_policy
-from gatehouse.policy.model import AuditPolicy, Policy
-
-__all__ = ["AuditPolicy", "LoadedPolicy", "Policy", "Settings", "load_policy", "load_settings"]
 
 _N = TypeVar("_N", int, float)
 

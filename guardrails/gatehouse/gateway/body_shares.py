@@ -17,8 +17,6 @@ MAX_HELD: Final = 256 * 1024 * 1024
 # The beginning of a body, and what all beginnings may take up beside that, as a part of it.
 BEGINNING: Final = 64 * 1024
 _BEGINNINGS: Final = 4
-# Where a request's ASGI scope says whose share its body is counted in.
-SENDER: Final = "gatehouse.sender"
 # How much of what is free one sender may hold: all of it, so that as much is left; of beginnings far less.
 _PART: Final = 1
 _PART_OF_BEGINNINGS: Final = 8

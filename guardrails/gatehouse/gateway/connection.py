@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from gatehouse.core.call import CallScope
 from gatehouse.core.errors import GovernanceError
+from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, Message, Receive, Scope, Send
 from gatehouse.pipeline.response import Answers, error_event
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-CALL_ID_HEADER = b"x-gatehouse-call-id"
-EDITED_HEADER = b"x-gatehouse-edited"
+from gatehouse.pipeline.scope import CallScope
 
 # After this line of a stream its reader may leave, and send the next request. No text of a model can say it: a line
 # break inside JSON is escaped.

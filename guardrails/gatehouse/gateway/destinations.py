@@ -20,8 +20,9 @@ import litellm
 from litellm.proxy import proxy_server
 
 from gatehouse.core import metrics
-from gatehouse.core.call import Attempt, CallScope
+from gatehouse.core.call import Attempt
 from gatehouse.core.errors import EgressMismatch
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.proxy.configured import deployment_params
 
 log = logging.getLogger("gatehouse.egress")

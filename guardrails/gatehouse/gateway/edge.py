@@ -14,9 +14,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from gatehouse.core.call import CallScope
 from gatehouse.core.errors import GovernanceError, InvalidRequest, ModelNotFound
+from gatehouse.core.http import Message, Receive, Scope
 from gatehouse.dialects import names_of
+from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -27,12 +28,10 @@ from gatehouse.dialects.caller_headers import (
     passed_on,
     renamed_headers,
 )
-from gatehouse.dialects.canonical import CallerNames
 from gatehouse.dialects.parts import plain
 from gatehouse.gateway.body_shares import Share
-from gatehouse.gateway.connection import Message, Receive, Scope
 from gatehouse.gateway.request_body import BodyReader, json_object
-from gatehouse.gateway.routes import TRANSCRIPTION, call_type_of, model_in
+from gatehouse.gateway.routes import model_in
 from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.pipeline.recorded_names import (
     RecordedNames,
@@ -43,6 +42,7 @@ from gatehouse.pipeline.recorded_names import (
     renamed,
     written_form,
 )
+from gatehouse.pipeline.scope import CallScope, note_names
 
 # Bytes from which a body is written again in any case.
 _LONG: Final = 1024 * 1024
@@ -199,12 +199,6 @@ def _written(asked: Mapping[str, Any]) -> bytes:
         return json.dumps(asked, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidRequest("The body is nested too deep. Send it flatter.") from None
-
-
-def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
-    """Note which names of a request are the caller's own, where LiteLLM keeps notes beside them."""
-    call.names = CallerNames.of(asked)
-    call.new_fields = tuple(asked.get("extra_body") or ())
 
 
 _TYPE: Final = b"content-type"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gatehouse.core.http import App, Receive, Scope, Send
 from gatehouse.core.proxies import TrustedProxies
-from gatehouse.gateway.connection import App, Receive, Scope, Send
 
 _FOR: Final = b"x-forwarded-for"
 _PROTO: Final = b"x-forwarded-proto"

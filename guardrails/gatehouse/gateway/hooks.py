@@ -7,9 +7,7 @@ a pipeline, or outside a governed call, nothing goes upstream.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,21 +18,8 @@ import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_wish
 from gatehouse.core import metrics
-from gatehouse.core.call import (
-    Agent,
-    Attempt,
-    Caller,
-    CallScope,
-    GovernedCall,
-    Outcome,
-    Status,
-    Terms,
-    Usage,
-    current_attempt,
-    current_scope,
-)
+from gatehouse.core.call import Attempt, GovernedCall, Outcome, Status, Usage, current_attempt
 from gatehouse.core.clock import now
 from gatehouse.core.errors import (
     AnswerTooLarge,
@@ -50,7 +35,7 @@ from gatehouse.core.errors import (
     UpstreamFailed,
     UpstreamUnreadable,
 )
-from gatehouse.dialects.canonical import offered_tools
+from gatehouse.core.text import clean
 from gatehouse.dialects.parts import plain
 from gatehouse.dialects.prompt import answer_of, tool_calls_of
 from gatehouse.gateway import egress
@@ -58,15 +43,16 @@ from gatehouse.gateway.destinations import stop
 from gatehouse.gateway.edge import NO_SUCH_MODEL
 from gatehouse.gateway.provider_answers import UNREADABLE
 from gatehouse.guards.offload import OFFLOAD
-from gatehouse.ledger.audit_line import clean
 from gatehouse.pipeline.pipeline import Pipeline
-from gatehouse.pipeline.recorded_names import RecordedNames, hide_names
+from gatehouse.pipeline.recorded_names import RecordedNames, hide_other_names
+from gatehouse.pipeline.scope import CallScope, current_scope
 from gatehouse.proxy import spend
 from gatehouse.proxy.configured import bound_stored, deployment_params, max_attempts, retries_asked
 from gatehouse.proxy.control_fields import control_fields
+from gatehouse.proxy.identity import _finite, governed_call
 from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.proxy.listings import listed
-from gatehouse.proxy.model_access import may_use, sends_new_fields, serves
+from gatehouse.proxy.model_access import sends_new_fields, serves
 from gatehouse.proxy.spend import Spent
 
 log = logging.getLogger("gatehouse.plugin")
@@ -400,83 +386,6 @@ def _model_group(kwargs: dict[str, Any]) -> str:
     return str(kwargs.get("model") or "")
 
 
-def governed_call(scope: CallScope, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
-    """The call that LiteLLM is about to make; the pipeline notes what was asked.
-
-    Args:
-        key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
-        data: the request, with LiteLLM's own fields beside it.
-    """
-    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-    stands = {name: stands for stands, name in scope.hidden.items()}
-
-    def kept(name: object) -> str | None:
-        return clean(stands.get(str(name), name))
-
-    return GovernedCall(
-        call_id=scope.call_id,
-        started_at=scope.started_at,
-        route=scope.route,
-        call_type=call_type,
-        model=clean(data.get("model")),
-        stream=data.get("stream") is True,
-        caller=Caller(
-            key_hash=key_hash(getattr(key, "api_key", None)),
-            key_alias=clean(getattr(key, "key_alias", None)),
-            user=clean(getattr(key, "user_id", None)),
-            team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
-            org=clean(getattr(key, "org_id", None)),
-            role=clean(getattr(key, "user_role", None)),
-            end_user=kept(getattr(key, "end_user_id", None)),
-            team_id=clean(getattr(key, "team_id", None)),
-        ),
-        agent=Agent(
-            id=clean(getattr(key, "agent_id", None)) or kept(headers.get("x-gatehouse-agent")),
-            session=kept(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
-        ),
-        terms=_terms(key, headers),
-        hidden=scope.hidden,
-    )
-
-
-async def hide_other_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
-    """Note what stands for names that are more than names, where the edge could not: of tools, of a token."""
-    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-    said = (
-        getattr(key, "end_user_id", None),
-        headers.get("x-gatehouse-agent"),
-        headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
-        *offered_tools(data),
-    )
-    await hide_names(names, scope, (str(each) for each in said if each and each not in scope.hidden))
-
-
-def _terms(key: Any, headers: dict[str, str]) -> Terms:
-    metadata = getattr(key, "metadata", None) or {}
-    tags = metadata.get("tags")
-    return Terms(
-        tags=tuple(str(clean(tag)) for tag in tags) if isinstance(tags, list) else (),
-        spend_usd=_finite(getattr(key, "spend", None)) or 0.0,
-        budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
-        key_metadata=metadata,
-        team_metadata=getattr(key, "team_metadata", None) or {},
-        headers={
-            name: value
-            for name, value in headers.items()
-            if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
-        },
-        approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
-        may_use=partial(may_use, key),
-    )
-
-
-def key_hash(key: str | None) -> str | None:
-    """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
-    if not key:
-        return None
-    return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
-
-
 def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_text: bool) -> Outcome:
     total = payload.get("total_tokens")
     offered = scope.call.prompt.tools if scope.call else frozenset()
@@ -498,11 +407,6 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
         ),
         answer=answer_of(response) if keep_text else None,
     )
-
-
-def _finite(cost: Any) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None
 
 
 def _status_of(error: Exception) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatehouse.gateway.connection import App, Message, Receive, Scope, Send
+    from gatehouse.core.http import App, Message, Receive, Scope, Send
 
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20

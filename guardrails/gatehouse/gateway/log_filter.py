@@ -11,7 +11,7 @@ import logging
 import os
 from typing import Any
 
-from gatehouse.core.call import current_scope
+from gatehouse.pipeline.scope import current_scope
 
 # LiteLLM's three loggers; a filter on a logger does not see what is logged on its children.
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")

@@ -13,29 +13,18 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, current_scope
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
-from gatehouse.gateway.body_shares import SENDER, Share
-from gatehouse.gateway.connection import (
-    App,
-    Connection,
-    Message,
-    NoSlots,
-    Receive,
-    Scope,
-    Send,
-    Settler,
-    Slots,
-    answer,
-    respond,
-)
+from gatehouse.core.http import SENDER, App, Message, Receive, Scope, Send
+from gatehouse.gateway.body_shares import Share
+from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, answer, respond
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.exposition import Exposition, Shown
 from gatehouse.gateway.management import check_stored
 from gatehouse.gateway.prescan import ScanAhead
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.gateway.routes import RouteKind, classify, is_management
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 
 class GovernanceMiddleware:

@@ -16,8 +16,8 @@ from typing import Any
 
 from gatehouse.core import metrics
 from gatehouse.dialects import UnknownShape, request_view
+from gatehouse.dialects.call_types import call_type_of
 from gatehouse.dialects.caller_headers import CREDENTIALS
-from gatehouse.gateway.routes import call_type_of
 from gatehouse.guards.worker_pool import Scanner
 
 # Reading more than this twice takes longer than it spares; some 60,000 tokens.

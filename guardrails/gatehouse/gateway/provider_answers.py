@@ -17,10 +17,11 @@ import aiohttp
 import httpx
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
-from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.errors import AnswerTooLarge, EgressMismatch, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
 from gatehouse.dialects.sse import EventStream, EventTooLarge
 from gatehouse.gateway.destinations import check_destination, check_redirect, checked
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
 

@@ -24,9 +24,9 @@ from gatehouse.core.errors import (
     TooSlow,
     UnsupportedEncoding,
 )
+from gatehouse.core.http import Message, Receive
 from gatehouse.dialects.freejson import RepeatedName, decode
 from gatehouse.gateway.body_shares import MAX_HELD, BodyShares, Share
-from gatehouse.gateway.connection import Message, Receive
 
 # A client has this long for the beginning of its body, and longer the more has come: at this rate, at least.
 GRACE_S: Final = 10.0

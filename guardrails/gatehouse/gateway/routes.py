@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Final
 
+from gatehouse.dialects.call_types import _DEPLOYMENT
 from gatehouse.gateway import route_table
 
 
@@ -27,7 +28,6 @@ class RouteKind(Enum):
 
 # POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream. Below /openai LiteLLM serves no
 # other: the rest goes to OpenAI as it comes.
-_DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 _GOVERNED = re.compile(
     r"(?:(?:/v1|)/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
     r"|images/generations|responses)"
@@ -147,22 +147,6 @@ def template_of(path: str) -> str | None:
     return next((template for pattern, template in templates if pattern.fullmatch(path)), None)
 
 
-# By path, without what stands before it: the call type as LiteLLM's hooks name it.
-CALL_TYPES: Final[Mapping[str, str]] = {
-    "/chat/completions": "acompletion",
-    "/completions": "atext_completion",
-    "/messages": "anthropic_messages",
-    "/responses": "aresponses",
-    "/embeddings": "aembedding",
-    "/moderations": "amoderation",
-    "/images/generations": "aimage_generation",
-    "/audio/speech": "aspeech",
-}
-# The one that takes a form.
-TRANSCRIPTION: Final = "atranscription"
-_BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
-
-
 _MODEL_IN: Final = re.compile(r"\A(?:/engines|/openai/deployments)/([^/]+)/")
 
 
@@ -170,8 +154,3 @@ def model_in(path: str) -> str | None:
     """The model that the path of a governed route names; None where none does."""
     match = _MODEL_IN.match(path)
     return None if match is None else match[1]
-
-
-def call_type_of(path: str) -> str | None:
-    """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
-    return CALL_TYPES.get(_BEFORE_CALL_TYPE.sub("", path))

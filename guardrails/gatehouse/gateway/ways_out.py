@@ -26,9 +26,10 @@ from litellm.llms.vertex_ai import vertex_ai_non_gemini
 from litellm.rust_bridge import runtime
 
 from gatehouse.core import metrics
-from gatehouse.core.call import Attempt, CallScope, current_attempt, current_scope
+from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.errors import EgressMismatch, Misconfigured
 from gatehouse.gateway.destinations import check_destination, check_redirect, checked, log, looks_like_call
+from gatehouse.pipeline.scope import CallScope, current_scope
 
 Headers = Iterable[tuple[str, str]]
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from gatehouse.capsule.keys import KeyFolder, Keys
-from gatehouse.capsule.merkle import Frontier, NodeId
+from gatehouse.capsule.merkle import subtrees
 from gatehouse.capsule.seal import SealedCapsule, seal
 from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store import chains as ledger
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,6 @@ class Ledger:
         frontier, nodes = head.frontier.append(bytes.fromhex(capsule.hash) for capsule in capsules)
         await ledger.append(connection, chain, capsules, [subtrees(c.sequence, nodes) for c in capsules], frontier)
         return capsules
-
-
-def subtrees(sequence: int, nodes: dict[NodeId, bytes]) -> bytes:
-    """The hashes of the complete subtrees above the leaves that end with leaf `sequence`, smallest first."""
-    levels = Frontier.completed_by(sequence)
-    return b"".join(nodes[NodeId(level, sequence >> level)] for level in range(1, levels + 1))
 
 
 def _check_key(keys: Keys, signed_by: str | None, chain: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gatehouse.core.call import CallScope, GovernedCall, Outcome, Status
+from gatehouse.core.call import GovernedCall, Outcome, Status
 from gatehouse.core.decision import Decision, Verdict
 
 _EVENTS = {
@@ -15,33 +15,6 @@ _EVENTS = {
     Status.PARTIAL: "chat_completion_failure",
     Status.BLOCKED: "chat_completion_blocked",
 }
-
-
-# Longer names are no names; the cap keeps a hostile caller from filling the ledger.
-_NAME_CHARS = 256
-
-
-def clean(text: object) -> str | None:
-    """Text a caller controls, made fit for the ledger: not long, no NUL, no lone surrogate (Postgres refuses both)."""
-    if text is None:
-        return None
-    return str(text)[:_NAME_CHARS].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def request_facts(scope: CallScope) -> dict[str, Any]:
-    """Who asked for what, as kept with the intent."""
-    call = scope.call
-    if call is None:
-        return {"route": scope.route}
-    return {
-        "route": call.route,
-        "call_type": call.call_type,
-        "model": call.model,
-        "stream": call.stream,
-        **({"library": True} if call.library else {}),
-        "caller": caller_facts(call),
-        **({"agent": agent} if (agent := _agent(call)) else {}),
-    }
 
 
 def line(
@@ -108,7 +81,3 @@ def caller_facts(call: GovernedCall) -> dict[str, str]:
         "end_user": caller.end_user,
     }
     return {name: value for name, value in named.items() if value}
-
-
-def _agent(call: GovernedCall) -> dict[str, str]:
-    return {name: value for name, value in (("id", call.agent.id), ("session", call.agent.session)) if value}

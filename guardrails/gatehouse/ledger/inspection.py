@@ -14,17 +14,26 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from gatehouse.capsule.checkpoint import Checkpoint, InvalidNote, origin_of
+from gatehouse.capsule.checkpoint import InvalidNote
 from gatehouse.capsule.export import read_json
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.seal import GENESIS, BrokenChain, Head, SealedCapsule
-from gatehouse.capsule.verification import ChainReport, Finding, Note, Problem, Walk, compare_head, verify
+from gatehouse.capsule.stored import StoredCapsule, StoredHead
+from gatehouse.capsule.verification import (
+    ChainReport,
+    Finding,
+    Note,
+    Problem,
+    Walk,
+    _unverified,
+    chain_of,
+    compare_head,
+    verify,
+)
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.log_comparison import LogFile, LogReport, Records, compare
 from gatehouse.ledger.store import capsules as db
 from gatehouse.ledger.witness_folder import LATEST, SUFFIX, WitnessFolder
-
-_ORIGIN = origin_of("")
 
 
 class Progress:
@@ -88,7 +97,7 @@ def verify_ledger(
         progress.expect(sum(head.size for head in heads.values() if head is not None))
         for name in names:
 
-            def end(walk: Walk, head: db.StoredHead | None = heads[name]) -> None:
+            def end(walk: Walk, head: StoredHead | None = heads[name]) -> None:
                 compare_head(head, walk, keyring)
 
             yield verify(
@@ -179,18 +188,6 @@ def read_note(path: Path) -> Note:
         raise SetupError(f"{path}: it is not a checkpoint ({error}). Name a file that a gateway signed.") from None
 
 
-def chain_of(note: Note) -> str:
-    """The chain that a checkpoint says it is of.
-
-    Raises:
-        SetupError: it is of another program's log.
-    """
-    origin = _unverified(note.data).origin
-    if not origin.startswith(_ORIGIN):
-        raise SetupError(f"{note.source}: it is a checkpoint of {origin!r}, no chain of Gatehouse. Name another file.")
-    return unquote(origin.removeprefix(_ORIGIN))
-
-
 class CheckpointFolder:
     """The checkpoints of one chain in the folder that witnesses collect, as they are now.
 
@@ -247,10 +244,10 @@ class _Reader:
             return GENESIS
         return Head(self._first - 1, self._next.previous_hash)
 
-    def __iter__(self) -> Iterator[db.StoredCapsule]:
+    def __iter__(self) -> Iterator[StoredCapsule]:
         while self._next is not None:
             row, self._next = self._next, self._read()
-            yield db.StoredCapsule("", row, b"")
+            yield StoredCapsule("", row, b"")
 
     def report(self, report: ChainReport) -> ChainReport:
         """What the walk found, unless the file could not be read before."""
@@ -266,19 +263,6 @@ class _Reader:
         except BrokenChain as error:
             self._broken = error
             return None
-
-
-def _unverified(data: bytes) -> Checkpoint:
-    """What a note's text says.
-
-    Raises:
-        InvalidNote: it is not the text of a checkpoint.
-    """
-    try:
-        text, _, _ = data.decode().rpartition("\n\n")
-    except UnicodeDecodeError:
-        raise InvalidNote("it is not UTF-8") from None
-    return Checkpoint.parse(text + "\n")
 
 
 def _folders(checkpoint_dir: Path) -> list[CheckpointFolder]:

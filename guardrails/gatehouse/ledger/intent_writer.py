@@ -10,6 +10,7 @@ import psycopg
 
 from gatehouse.ledger.reconnecting import Connected
 from gatehouse.ledger.store import calls
+from gatehouse.storage.connection import Connection
 
 # Postgres answers a batch of this size in a few milliseconds; more would only make the next batch wait.
 _BATCH = 500
@@ -44,7 +45,7 @@ class IntentWriter:
             if not done.done():
                 done.set_exception(error)
 
-    async def _work(self, connection: calls.Connection) -> None:
+    async def _work(self, connection: Connection) -> None:
         await calls.count_open(connection)  # a database without our schema is not up
         self.task.working()
         self._waiting.set()  # for those who waited while there was no connection
@@ -63,7 +64,7 @@ class IntentWriter:
                     self._queue[:0] = batch
                     raise
 
-    async def _commit(self, connection: calls.Connection, batch: list[Waiting]) -> None:
+    async def _commit(self, connection: Connection, batch: list[Waiting]) -> None:
         try:
             await calls.insert_intents(connection, self._me, [row for row, _ in batch])
         except psycopg.DataError as error:

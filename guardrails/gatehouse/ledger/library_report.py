@@ -13,7 +13,7 @@ from typing import Any
 from gatehouse.capsule.document import Content, ContentMode
 from gatehouse.core.call import Outcome, Status, ToolCall, Usage
 from gatehouse.core.errors import GovernanceError
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.ledger.store.library_calls import LibraryCall
 

@@ -9,6 +9,7 @@ from gatehouse.capsule.checkpoint import InvalidNote, Verifier, open_checkpoint,
 from gatehouse.capsule.keyring import Epoch, Keyring
 from gatehouse.capsule.merkle import inclusion_nodes, inclusion_proof
 from gatehouse.capsule.proof import CapsuleProof, Finding, Part, check_proof
+from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store import capsules as db
 
@@ -52,7 +53,7 @@ def prove(connection: db.Connection, keyring: Keyring, call_id: UUID) -> Capsule
     return proof
 
 
-def find(connection: db.Connection, call_id: UUID) -> db.StoredCapsule:
+def find(connection: db.Connection, call_id: UUID) -> StoredCapsule:
     """The call's capsule.
 
     Raises:

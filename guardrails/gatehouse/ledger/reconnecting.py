@@ -10,8 +10,7 @@ import psycopg
 
 from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.store.calls import Connection
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 log = logging.getLogger("gatehouse.audit")
 

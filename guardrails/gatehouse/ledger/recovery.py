@@ -22,6 +22,7 @@ from gatehouse.ledger import audit_line, library_report
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.ledger.store import calls, library_calls
+from gatehouse.storage.connection import Connection
 
 log = logging.getLogger("gatehouse.audit")
 
@@ -38,9 +39,9 @@ class Recovery:
         self._by_team = by_team
         self._audit_log = audit_log
         self._seen: dict[UUID, tuple[int, float]] = {}
-        self._connection: calls.Connection | None = None
+        self._connection: Connection | None = None
 
-    async def orphans(self, connection: calls.Connection) -> list[Settlement]:
+    async def orphans(self, connection: Connection) -> list[Settlement]:
         """Settlements, as partial, for the calls of gateways found dead; they belong to this gateway from now on."""
         if connection is not self._connection:
             self._seen.clear()
@@ -64,7 +65,7 @@ class Recovery:
             for call in found
         ]
 
-    async def due(self, connection: calls.Connection, known: Collection[str]) -> list[Settlement]:
+    async def due(self, connection: Connection, known: Collection[str]) -> list[Settlement]:
         """Settlements of calls in library mode whose time it is; but not of those that are `known` to be under way."""
         found = [call for call in await library_calls.take_due(connection, self._me) if str(call.call_id) not in known]
         silent = [call for call in found if call.reported is None]
@@ -84,7 +85,7 @@ class Recovery:
             bare = replace(call, request={}, decision=None, prompt=None, reported=None)
             return library_report.ending(bare, now(), by_team=self._by_team)
 
-    async def unlogged(self, connection: calls.Connection) -> list[Row]:
+    async def unlogged(self, connection: Connection) -> list[Row]:
         """`{call_id, seq, record}` of settled calls whose line a dead gateway on the same log folder did not write."""
         rows = await calls.adopt_unlogged(connection, self._me, self._audit_log.log_id)
         if not rows:
@@ -96,7 +97,7 @@ class Recovery:
             if row["call_id"] in missing
         ]
 
-    async def _bury(self, connection: calls.Connection) -> None:
+    async def _bury(self, connection: Connection) -> None:
         beating = await calls.live_gateways(connection, self._me)
         time = monotonic()
         self._seen = {

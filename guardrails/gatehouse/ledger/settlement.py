@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from gatehouse.approvals.model import Approval as UsedApproval
 from gatehouse.capsule.document import DEFAULT_CHAIN, NO_CONTENT, Approval, Content, call_capsule
 from gatehouse.core.call import Outcome, Status, ToolCall
 from gatehouse.core.decision import Decision, Obligation, Verdict
@@ -133,13 +132,6 @@ def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
     if len(quote(team, safe="")) > _LONGEST_NAME:
         team = f"sha256:{sha256(team.encode()).hexdigest()}"
     return f"{DEFAULT_CHAIN}/{team}"
-
-
-def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
-    """Each person's yes to a call, as its capsule names them."""
-    if approval is None:
-        return ()
-    return tuple(Approval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
 
 
 def approvals_of(row: Row | None) -> tuple[Approval, ...]:

@@ -27,6 +27,7 @@ from gatehouse.ledger.recovery import Recovery
 from gatehouse.ledger.settlement import Settlement
 from gatehouse.ledger.spool import Spool
 from gatehouse.ledger.store import calls
+from gatehouse.storage.connection import Connection
 
 log = logging.getLogger("gatehouse.audit")
 
@@ -116,7 +117,7 @@ class SettlementWriter:
                 return
             del self._queue[: len(batch)]
 
-    async def _work(self, connection: calls.Connection) -> None:
+    async def _work(self, connection: Connection) -> None:
         next_beat = 0.0
         while True:
             if monotonic() >= next_beat:
@@ -137,7 +138,7 @@ class SettlementWriter:
                 await calls.end_gateway(connection, self._me)
                 return
 
-    async def _beat(self, connection: calls.Connection) -> None:
+    async def _beat(self, connection: Connection) -> None:
         await self._show_life(connection)
         # Spools first: what a dead gateway wrote there is better than what can be said about its calls from outside.
         await self._drain_own(connection)
@@ -150,14 +151,14 @@ class SettlementWriter:
         await self._flush(connection, monotonic() + HEARTBEAT_S)
         self.task.working()
 
-    async def _take_due(self, connection: calls.Connection) -> None:
+    async def _take_due(self, connection: Connection) -> None:
         self._due = False
         taken = await self._watch.due(connection, {settlement.call_id for settlement in self._queue})
         for settlement in taken:
             self.add(settlement)
         self._due = bool(taken)  # there may be more
 
-    async def _show_life(self, connection: calls.Connection) -> None:
+    async def _show_life(self, connection: Connection) -> None:
         """Move the heartbeat. Where it stood still for long, give up the lines that another gateway now writes."""
         begun, doubtful = monotonic(), monotonic() >= self._lives_until
         await calls.beat(connection, self._me, self._audit_log.log_id, self._logged_through)
@@ -169,7 +170,7 @@ class SettlementWriter:
         # Nobody declares this gateway dead sooner than twice that; what it writes until then, the others find written.
         self._lives_until = begun + recovery.DEAD_AFTER_S / 2
 
-    async def _flush(self, connection: calls.Connection, until: float) -> None:
+    async def _flush(self, connection: Connection, until: float) -> None:
         """Write what there is; no longer than until the next heartbeat, however fast more comes in."""
         while self._queue and monotonic() < until:
             batch = self._queue[:_BATCH]
@@ -179,7 +180,7 @@ class SettlementWriter:
         await self._write_lines(connection)
         metrics.unsettled.set(self.backlog)
 
-    async def _settle(self, connection: calls.Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
+    async def _settle(self, connection: Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
         """Settle and seal; what the database or the protocol does not take is kept without its details."""
         try:
             await self._commit(connection, owner, batch)
@@ -191,7 +192,7 @@ class SettlementWriter:
             log.exception("a call's record was refused; it is kept without its details")
             await self._commit(connection, owner, [batch[0].bare()])
 
-    async def _commit(self, connection: calls.Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
+    async def _commit(self, connection: Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
         async with connection.transaction():
             sequences = await calls.settle(connection, owner, [settlement.row() for settlement in batch])
             documents = [settlement.capsule for settlement in batch if settlement.call_id in sequences]
@@ -214,7 +215,7 @@ class SettlementWriter:
             else:
                 log.warning("call %s was settled by another gateway, which took this one for dead", call_id)
 
-    async def _write_lines(self, connection: calls.Connection) -> None:
+    async def _write_lines(self, connection: Connection) -> None:
         if self._unlogged and monotonic() >= self._lives_until:
             await self._show_life(connection)
         if not self._unlogged:
@@ -233,7 +234,7 @@ class SettlementWriter:
         self._unlogged.clear()
         self._logged_through = rows[-1]["seq"]
 
-    async def _drain_own(self, connection: calls.Connection) -> None:
+    async def _drain_own(self, connection: Connection) -> None:
         """Everything that was spooled while the database was away, also what is added meanwhile."""
         while files := await self._spool.cut():
             intents = await self._drain(connection, self._me, files)
@@ -242,7 +243,7 @@ class SettlementWriter:
             _remove(files)
             await self._write_lines(connection)
 
-    async def _drain_orphans(self, connection: calls.Connection) -> None:
+    async def _drain_orphans(self, connection: Connection) -> None:
         for owner, files in self._spool.orphans():
             if not files:
                 continue
@@ -253,7 +254,7 @@ class SettlementWriter:
             await calls.reopen_log(connection, owner)
             _remove(files)
 
-    async def _drain(self, connection: calls.Connection, owner: UUID, files: Sequence[Path]) -> dict[str, Row]:
+    async def _drain(self, connection: Connection, owner: UUID, files: Sequence[Path]) -> dict[str, Row]:
         """Settle what these files hold, in order; returns the intents of calls that are not settled in them."""
         intents: dict[str, Row] = {}
         batch: list[Settlement] = []

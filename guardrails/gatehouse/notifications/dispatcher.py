@@ -18,13 +18,12 @@ from uuid import uuid4
 import psycopg
 
 from gatehouse.core import clock
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.notifications import outbox
 from gatehouse.notifications.messages import Event
 from gatehouse.notifications.metrics import notifications
 from gatehouse.notifications.outbox import Claim
 from gatehouse.notifications.senders import SEND_TIMEOUT_S, NotDelivered, Sender
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Connection, connect
 
 log = logging.getLogger("gatehouse.notifications")
 

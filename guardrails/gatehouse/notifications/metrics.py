@@ -1,4 +1,4 @@
-"""The metrics of notifications, beside the gateway's others in `gatehouse.metrics`."""
+"""The metrics of notifications, beside the gateway's others in `core.metrics`."""
 
 from __future__ import annotations
 

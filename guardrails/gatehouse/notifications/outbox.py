@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.notifications.messages import Event
+from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_outbox"
 """What is notified when there is something new to send."""

@@ -12,20 +12,21 @@ from gatehouse.approvals.gate import Asked, Gate
 from gatehouse.approvals.model import Edit
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, GovernedCall
+from gatehouse.core.call import GovernedCall
 from gatehouse.core.decision import Decision, Verdict
 from gatehouse.core.errors import GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.core.text import clean
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_kept, check_servers
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
-from gatehouse.ledger.audit_line import clean
 from gatehouse.pipeline import call_facts, screening
 from gatehouse.pipeline.in_force import Governance
 from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.policy import limits
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.rules import Ruling

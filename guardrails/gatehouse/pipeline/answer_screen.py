@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope
 from gatehouse.core.errors import ContentBlocked
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.pipeline import call_facts
 from gatehouse.pipeline.in_force import Governance
 from gatehouse.pipeline.response import Answers
+from gatehouse.pipeline.scope import CallScope
 from gatehouse.pipeline.screening import count_hits
 
 

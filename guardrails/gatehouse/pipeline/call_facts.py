@@ -24,6 +24,7 @@ from gatehouse.core.errors import (
 )
 from gatehouse.core.keys import DerivedKey
 from gatehouse.core.names import hidden
+from gatehouse.core.text import clean
 from gatehouse.dialects import Path, StoredPart, TextPart
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import shown
@@ -35,7 +36,6 @@ from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import Hit
-from gatehouse.ledger.audit_line import clean
 from gatehouse.policy.facts import (
     AgentFacts,
     CallerFacts,

@@ -14,13 +14,14 @@ from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import ScanConfig
-from gatehouse.guards.screens.config import ScreenConfig, screen_config
+from gatehouse.guards.screens.config import ScreenConfig
 from gatehouse.guards.screens.engine import ScreenEngine
 from gatehouse.guards.worker_pool import Scanner
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.policy.load import LoadedPolicy
 from gatehouse.policy.model import Policy
 from gatehouse.policy.pii_section import pii_config
+from gatehouse.policy.screens_section import screen_config
 
 log = logging.getLogger("gatehouse.policy")
 

@@ -16,17 +16,17 @@ from uuid import UUID
 
 import psycopg
 
-from gatehouse.core.call import Caller, CallScope, GovernedCall
+from gatehouse.core.call import Caller, GovernedCall
 from gatehouse.core.clock import now
 from gatehouse.core.errors import Gone, GovernanceUnavailable, NotFound
 from gatehouse.ledger import library_report
 from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.store import library_calls
-from gatehouse.ledger.store.calls import Connection
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.pipeline.pipeline import Pipeline
-from gatehouse.storage.connection import OneConnection
+from gatehouse.pipeline.scope import CallScope
+from gatehouse.storage.connection import Connection, OneConnection
 
 _T = TypeVar("_T")
 

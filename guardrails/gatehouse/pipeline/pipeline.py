@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, GovernedCall, Outcome
+from gatehouse.core.call import GovernedCall, Outcome
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects import UnknownShape
+from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
-from gatehouse.gateway.routes import TRANSCRIPTION, call_type_of
-from gatehouse.ledger import audit_line
 from gatehouse.ledger.recorder import Recorder
-from gatehouse.ledger.settlement import approved_by, decision_row
+from gatehouse.ledger.settlement import decision_row
 from gatehouse.pipeline.admission import Deciding
 from gatehouse.pipeline.answer_screen import answers_of, screen
 from gatehouse.pipeline.in_force import Governance
 from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Kept, note_prompt
-from gatehouse.pipeline.settlement import Endings
+from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.settlement import Endings, approved_by, request_facts
 
 if TYPE_CHECKING:
     from gatehouse.pricing.estimate import Prices
@@ -90,7 +90,7 @@ class Pipeline:
             intent = {
                 "call_id": str(scope.call_id),
                 "started_at": scope.started_at.isoformat(),
-                "request": audit_line.request_facts(scope),
+                "request": request_facts(scope),
                 "decision": decision_row(decision, facts, approved_by(scope.approval)),
                 **(self._to_report(note_prompt(scope), scope.governance, scope.salt) if call.library else {}),
             }

@@ -14,12 +14,13 @@ from uuid import uuid4
 
 from starlette.datastructures import UploadFile
 
-from gatehouse.core.call import CallScope
 from gatehouse.core.keys import DerivedKey
 from gatehouse.core.names import hidden, is_plain
+from gatehouse.dialects.canonical import offered_tools
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.pii.config import Mode
 from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.scope import CallScope
 
 # Where a body names its end user, in any dialect; LiteLLM looks in all of these.
 _USERS: Final = ("user", "safety_identifier")
@@ -175,3 +176,15 @@ def _renamed(place: Mapping[str, Any], fields: Iterable[str], hidden_names: Mapp
     if isinstance(tags := place.get("tags"), list):
         changed["tags"] = [hidden_names.get(tag, tag) if isinstance(tag, str) else tag for tag in tags]
     return changed
+
+
+async def hide_other_names(names: RecordedNames | None, scope: CallScope, key: Any, data: Mapping[str, Any]) -> None:
+    """Note what stands for names that are more than names, where the edge could not: of tools, of a token."""
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    said = (
+        getattr(key, "end_user_id", None),
+        headers.get("x-gatehouse-agent"),
+        headers.get("x-gatehouse-session") or data.get("litellm_session_id"),
+        *offered_tools(data),
+    )
+    await hide_names(names, scope, (str(each) for each in said if each and each not in scope.hidden))

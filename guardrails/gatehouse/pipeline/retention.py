@@ -7,12 +7,13 @@ from typing import Any
 
 from gatehouse.capsule.document import Content, ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, GovernedCall, Outcome, Prompt
+from gatehouse.core.call import GovernedCall, Outcome, Prompt
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.pii.masking import Mask, Placeholders, scope_of
 from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.scope import CallScope
 
 
 class Kept:

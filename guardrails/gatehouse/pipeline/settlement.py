@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from gatehouse.capsule.document import ContentMode
+from gatehouse.approvals.model import Approval as UsedApproval
+from gatehouse.capsule.document import Approval, ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import CallScope, Outcome, Status, ToolCall
+from gatehouse.core.call import GovernedCall, Outcome, Status, ToolCall
 from gatehouse.core.clock import monotonic, now
-from gatehouse.ledger import audit_line
+from gatehouse.ledger.audit_line import caller_facts
 from gatehouse.ledger.recorder import Recorder
-from gatehouse.ledger.settlement import approved_by, settlement
+from gatehouse.ledger.settlement import settlement
 from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.scope import CallScope
 
 
 class Endings:
@@ -70,7 +73,7 @@ class Endings:
         ending = settlement(
             call_id=scope.call_id,
             started_at=scope.started_at,
-            request=audit_line.request_facts(scope),
+            request=request_facts(scope),
             decision=scope.decision,
             facts=scope.facts and scope.facts.renamed(scope.hidden),
             approvals=approved_by(scope.approval),
@@ -115,3 +118,30 @@ def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
     if scope.charge is not None:
         scope.charge(usd)
     return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)
+
+
+def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
+    """Each person's yes to a call, as its capsule names them."""
+    if approval is None:
+        return ()
+    return tuple(Approval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
+
+
+def request_facts(scope: CallScope) -> dict[str, Any]:
+    """Who asked for what, as kept with the intent."""
+    call = scope.call
+    if call is None:
+        return {"route": scope.route}
+    return {
+        "route": call.route,
+        "call_type": call.call_type,
+        "model": call.model,
+        "stream": call.stream,
+        **({"library": True} if call.library else {}),
+        "caller": caller_facts(call),
+        **({"agent": agent} if (agent := _agent(call)) else {}),
+    }
+
+
+def _agent(call: GovernedCall) -> dict[str, str]:
+    return {name: value for name, value in (("id", call.agent.id), ("session", call.agent.session)) if value}

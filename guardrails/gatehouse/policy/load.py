@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.core.errors import SetupError
-from gatehouse.guards.screens.config import screen_config
 from gatehouse.policy.check import WhenError, condition
 from gatehouse.policy.document import Document, DocumentError, Problem, parse_document, read_document
 from gatehouse.policy.facts import KNOWN_ENTITIES
 from gatehouse.policy.model import Policy
 from gatehouse.policy.pii_section import pii_problems
 from gatehouse.policy.rules import Rule, RuleSet
+from gatehouse.policy.screens_section import screen_config
 
 NOT_YET_ENFORCED = frozenset(
     {

@@ -8,19 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
-from litellm.litellm_core_utils.token_counter import high_detail_image_token_upper_bound
 
 from gatehouse.dialects import FilePart
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import value_at
 from gatehouse.dialects.requested import MOST
 from gatehouse.policy.limits import Estimate
+from gatehouse.pricing.deployment import Deployment
+from gatehouse.pricing.structure import CL100K, structure_tokens
 from gatehouse.pricing.tariffs import Kind, Tariff, Use, kind_of
-from gatehouse.proxy.catalog import Deployment, Deployments
-from gatehouse.proxy.tokenizer import CL100K, TokenCounter, structure_tokens
 
 UNKNOWN_OUTPUT: Final = 32_768
 """Output tokens of a request without a bound, on a model whose longest answer is not known."""
@@ -34,8 +33,8 @@ OpenAI's 1,536 patches make 3,779 with its smallest models. Some newer models lo
 
 # OpenAI's `detail: original` makes up to 10,000 patches (its guide to images), and small models count more for a patch.
 _ORIGINAL_IMAGE_TOKENS: Final = 20_000
-# gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85.
-_MINI_IMAGE_TOKENS: Final[int] = high_detail_image_token_upper_bound(2_834)
+# gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85: 17 tiles' worth of 2,834, as LiteLLM bounds it.
+_MINI_IMAGE_TOKENS: Final = 48_178
 
 # Sound and film of the lowest usual bitrate (6 kbit/s) at the most tokens a second that providers count (32).
 _BYTES_PER_MEDIA_TOKEN: Final = 20
@@ -54,12 +53,31 @@ _STRUCTURES: Final = 500
 _NO_PREMIUM: Final = (None, "default", "standard", "standard_only", "flex")
 
 
-class Prices:
-    """Estimates requests."""
+class KnowsDeployments(Protocol):
+    """Says which deployments may answer for a model."""
 
-    def __init__(self, deployments: Deployments | None = None, counter: TokenCounter | None = None) -> None:
-        self._deployments = deployments or Deployments()
-        self._counter = counter or TokenCounter()
+    def of(self, model: str) -> Sequence[Deployment]: ...
+
+
+class CountsTokens(Protocol):
+    """Counts the tokens of texts."""
+
+    def count(self, texts: Iterable[str], encoding: str) -> int: ...
+
+    async def prepare(self, texts: Sequence[str], encoding: str) -> None: ...
+
+
+class Prices:
+    """Estimates requests.
+
+    Args:
+        deployments: those of the proxy's router.
+        counter: the proxy's tokenizers.
+    """
+
+    def __init__(self, deployments: KnowsDeployments, counter: CountsTokens) -> None:
+        self._deployments = deployments
+        self._counter = counter
         self._structures: dict[bytes, tuple[int, bool]] = {}
 
     def knows(self, model: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import litellm
@@ -18,8 +17,9 @@ from litellm.proxy import proxy_server
 from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
 
 from gatehouse.core.clock import monotonic
-from gatehouse.pricing.tariffs import Tariff, tariff
-from gatehouse.proxy.tokenizer import CL100K, O200K
+from gatehouse.pricing.deployment import Deployment
+from gatehouse.pricing.structure import CL100K, O200K
+from gatehouse.pricing.tariffs import tariff
 
 # Names that are remembered: more than any gateway serves, and a bound on what callers make up.
 _NAMES: Final = 2_000
@@ -44,22 +44,6 @@ _CL100K_NAMES = re.compile(r"(ft:)?(gpt-3\.5|gpt-4|text-embedding-|davinci-002|b
 # count a quarter to a third more than cl100k_base.
 _CLAUDE: Final = 1.35
 _OTHERS: Final = 1.2
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """One model that may answer: what it charges and how it counts.
-
-    Attributes:
-        name: provider and model as the provider calls it.
-        encoding: the tokenizer to count with.
-        factor: how many tokens it may make of one.
-    """
-
-    name: str
-    tariff: Tariff
-    encoding: str
-    factor: float
 
 
 class Deployments:

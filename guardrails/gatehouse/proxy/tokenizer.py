@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from litellm.litellm_core_utils.token_counter import get_encoding
 
-# The older encoding counts more tokens in most languages, so it stands for models whose own is not public.
-CL100K: Final = "cl100k_base"
-O200K: Final = "o200k_base"
+from gatehouse.pricing.structure import CL100K, O200K
+
 _ENCODINGS: Final = (CL100K, O200K)
 
 # New text that is counted at once: 14 ms at the slowest (nothing but blanks), 4 ms of English.
@@ -31,13 +30,6 @@ _IN_A_THREAD: Final = 4_194_304
 # What one text costs the cache: a key of 17 bytes, a number, and their places in an ordered dictionary. Measured: 125,
 # and up to twice that while the dictionary grows.
 _ENTRY_BYTES: Final = 250
-
-# Tokens of what is written around texts: `{"` and `}`, `":"` and a comma. A message of a role and a content makes 8;
-# the providers count 3 to 5.
-_PER_OBJECT: Final = 2
-_PER_NAME: Final = 3
-_PER_WORD: Final = 2
-_LONGEST_FLOAT: Final = 24
 
 
 class TokenCounter:
@@ -110,33 +102,6 @@ class TokenCounter:
         self._counts[key] = tokens
         while len(self._counts) > self._most:
             self._counts.popitem(last=False)
-
-
-def structure_tokens(values: Iterable[Any]) -> tuple[int, bool]:
-    """Tokens of what is no text, and whether a part of it is marked `cache_control`.
-
-    Counted are the shape of objects, names of fields, numbers and switches; strings are texts and count nothing.
-    """
-    tokens, caches = 0, False
-    left = list(values)
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            continue
-        if isinstance(value, Mapping):
-            tokens += _PER_OBJECT + _PER_NAME * len(value)
-            caches = caches or "cache_control" in value
-            left.extend(value.values())
-        elif isinstance(value, list | tuple):
-            tokens += _PER_OBJECT + len(value)
-            left.extend(value)
-        elif isinstance(value, bool) or value is None:
-            tokens += _PER_WORD
-        elif isinstance(value, int):
-            tokens += value.bit_length() // 3 + 2  # at least its digits and its sign
-        elif isinstance(value, float):
-            tokens += _LONGEST_FLOAT
-    return tokens, caches
 
 
 def _bytes(text: str) -> bytes:

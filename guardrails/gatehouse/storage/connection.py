@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import psycopg
-
-from gatehouse.ledger.store.calls import Connection
+from psycopg import AsyncConnection
 
 _T = TypeVar("_T")
 
@@ -64,3 +63,6 @@ class OneConnection:
         except BaseException:  # also a time-out: what the connection would say next belongs to nobody
             await self._connection.close()
             raise
+
+
+Connection = AsyncConnection[tuple[Any, ...]]

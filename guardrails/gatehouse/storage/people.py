@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 async def teams_of(connection: Connection, user_id: str | None, team_id: str | None) -> frozenset[str]:

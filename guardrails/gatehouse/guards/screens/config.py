@@ -12,7 +12,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.guards.screens.words import words_of
 
 if TYPE_CHECKING:
-    from gatehouse.policy.model import ScreensPolicy
+    pass
 
 # A list that is longer wants a classifier, not a list. 50,000 words take 30 MB.
 MAX_WORDS = 50_000
@@ -75,19 +75,3 @@ class ScreenConfig:
     def digest(self) -> bytes:
         """What a cached scan is kept under beside the text."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
-
-
-def screen_config(policy: ScreensPolicy) -> ScreenConfig:
-    """The `screens` section of policy.yaml. Its modes and `on_error` stay the caller's to obey: what is off is not
-    looked for, and a hit of what is on says which screen it is of.
-
-    Raises:
-        SetupError: names the first mistake.
-    """
-    config = ScreenConfig(
-        blocked_content=dict(policy.blocked_content),
-        secrets=policy.secrets != "off",
-        prompt_injection=policy.prompt_injection != "off",
-    )
-    config.check()
-    return config

@@ -13,9 +13,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from gatehouse.storage.connection import Connection
 
-Connection = AsyncConnection[tuple[Any, ...]]
 Row = dict[str, Any]
 
 

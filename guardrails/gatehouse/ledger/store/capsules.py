@@ -18,6 +18,7 @@ from psycopg import errors
 
 from gatehouse.capsule.merkle import HASH_SIZE, NodeId, leaf_hash
 from gatehouse.capsule.seal import SealedCapsule
+from gatehouse.capsule.stored import StoredCapsule, StoredHead
 from gatehouse.core.errors import SetupError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -33,25 +34,6 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 # A time that Python cannot hold is a changed one: any other will do, for it is compared with the signed bytes.
 _COLUMNS = """chain, id::text, sequence, previous_hash, canonical, hash, signature, signed_by,
     least(greatest(signed_at, '0002-01-01+00'), '9998-01-01+00') as signed_at, subtrees"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCapsule:
-    """A row of `gatehouse.capsules`; nothing of it is verified."""
-
-    chain: str
-    sealed: SealedCapsule
-    subtrees: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHead:
-    """A row of `gatehouse.chains`; nothing of it is verified."""
-
-    size: int
-    hash: str | None
-    signed_by: str | None
-    frontier: bytes
 
 
 @dataclass(frozen=True, slots=True)

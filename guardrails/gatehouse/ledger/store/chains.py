@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gatehouse.capsule.merkle import Frontier
 from gatehouse.capsule.seal import SealedCapsule
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

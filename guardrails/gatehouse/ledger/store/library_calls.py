@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from gatehouse.ledger.store.calls import Connection
+from gatehouse.storage.connection import Connection
 
 Row = dict[str, Any]
 

@@ -26,7 +26,7 @@ from gatehouse.capsule.canonical import TYPES
 from gatehouse.core.call import Status
 from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.audit_line import clean
+from gatehouse.core.text import clean
 from gatehouse.loggers.capsules import litellm_queue
 from gatehouse.loggers.capsules.record import (
     Asked,

@@ -16,9 +16,9 @@ from typing import Any, Final
 from gatehouse.capsule.document import Content, call_capsule
 from gatehouse.core.call import Outcome, Status, ToolCall, Usage
 from gatehouse.core.clock import new_call_id, now
+from gatehouse.core.text import clean
 from gatehouse.dialects import prompt as content
 from gatehouse.dialects.canonical import offered_tools
-from gatehouse.ledger.audit_line import clean
 
 # What LiteLLM puts in the place of text with `litellm.turn_off_message_logging`.
 _REDACTED: Final = "redacted-by-litellm"

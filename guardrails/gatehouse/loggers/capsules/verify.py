@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from gatehouse.capsule.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.keys import Keys
-from gatehouse.capsule.verification import Broken, ChainReport, Note, Problem, Walk, verify
+from gatehouse.capsule.stored import StoredCapsule
+from gatehouse.capsule.verification import Broken, ChainReport, Note, Problem, Walk, chain_of, verify
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.inspection import chain_of
-from gatehouse.ledger.store.capsules import StoredCapsule
 from gatehouse.loggers.capsules.store import ChainEnd, ReadableStore
 
 

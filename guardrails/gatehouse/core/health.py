@@ -1,0 +1,8 @@
+"""What says how the parts of the gateway are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+State = Callable[[], Awaitable[dict[str, Any]]]

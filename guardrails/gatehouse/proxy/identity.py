@@ -1,0 +1,102 @@
+"""Who asks, and on what terms: a call as LiteLLM authenticated it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_wish
+from gatehouse.core.call import Agent, Caller, GovernedCall, Terms
+from gatehouse.core.text import clean
+from gatehouse.proxy.model_access import may_use
+
+
+class Opened(Protocol):
+    """What is known of a call before its caller is."""
+
+    @property
+    def call_id(self) -> UUID: ...
+
+    @property
+    def started_at(self) -> datetime: ...
+
+    @property
+    def route(self) -> str: ...
+
+    @property
+    def hidden(self) -> Mapping[str, str]: ...
+
+
+def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+    """The call that LiteLLM is about to make; the pipeline notes what was asked.
+
+    Args:
+        key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
+        data: the request, with LiteLLM's own fields beside it.
+    """
+    headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+    stands = {name: stands for stands, name in scope.hidden.items()}
+
+    def kept(name: object) -> str | None:
+        return clean(stands.get(str(name), name))
+
+    return GovernedCall(
+        call_id=scope.call_id,
+        started_at=scope.started_at,
+        route=scope.route,
+        call_type=call_type,
+        model=clean(data.get("model")),
+        stream=data.get("stream") is True,
+        caller=Caller(
+            key_hash=key_hash(getattr(key, "api_key", None)),
+            key_alias=clean(getattr(key, "key_alias", None)),
+            user=clean(getattr(key, "user_id", None)),
+            team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
+            org=clean(getattr(key, "org_id", None)),
+            role=clean(getattr(key, "user_role", None)),
+            end_user=kept(getattr(key, "end_user_id", None)),
+            team_id=clean(getattr(key, "team_id", None)),
+        ),
+        agent=Agent(
+            id=clean(getattr(key, "agent_id", None)) or kept(headers.get("x-gatehouse-agent")),
+            session=kept(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
+        ),
+        terms=_terms(key, headers),
+        hidden=scope.hidden,
+    )
+
+
+def _terms(key: Any, headers: dict[str, str]) -> Terms:
+    metadata = getattr(key, "metadata", None) or {}
+    tags = metadata.get("tags")
+    return Terms(
+        tags=tuple(str(clean(tag)) for tag in tags) if isinstance(tags, list) else (),
+        spend_usd=_finite(getattr(key, "spend", None)) or 0.0,
+        budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
+        key_metadata=metadata,
+        team_metadata=getattr(key, "team_metadata", None) or {},
+        headers={
+            name: value
+            for name, value in headers.items()
+            if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
+        },
+        approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
+        may_use=partial(may_use, key),
+    )
+
+
+def key_hash(key: str | None) -> str | None:
+    """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
+    if not key:
+        return None
+    return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
+
+
+def _finite(cost: Any) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None
