@@ -30,7 +30,7 @@ from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY
 from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres
 from tests.support.process import wait_until
-from tests.unit.test_seal import _reference_chain, capsule_command
+from tests.unit.capsule.test_seal import _reference_chain, capsule_command
 
 BIN = Path(sys.executable).parent
 HOSTILE = "calls/../../etc/pass wd\n☃+" + "x" * 230  # longer than a file may be called

@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.litellm_core_utils.token_counter import get_encoding, high_detail_image_token_upper_bound
 
-CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
+CONFIG = Path(__file__).resolve().parents[3] / "config.yaml"
 TEN, DEAR = 0.00001, 0.00009
 
 MODELS: list[dict[str, Any]] = [

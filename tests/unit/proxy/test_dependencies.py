@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 LITELLM = Path(litellm.__file__).parent
 PROJECT = tomllib.loads((REPOSITORY / "guardrails/pyproject.toml").read_text())["project"]
 LOCKED = {package["name"] for package in tomllib.loads((REPOSITORY / "uv.lock").read_text())["package"]}

@@ -15,7 +15,7 @@ from gatehouse.notifications.messages import Event, webhook_body
 from gatehouse.policy.load import load_policy
 from standardwebhooks import Webhook, WebhookVerificationError
 
-PAGE = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 

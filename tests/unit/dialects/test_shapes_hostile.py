@@ -25,8 +25,8 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params, response_input_item_param
 from typing_extensions import get_type_hints
 
-from tests.unit.test_shapes import ANSWERS, REQUESTS
-from tests.unit.test_shapes_stream import STREAMS
+from tests.unit.dialects.test_shapes import ANSWERS, REQUESTS
+from tests.unit.dialects.test_shapes_stream import STREAMS
 
 CALL_TYPES = sorted({call_type for call_type, _ in REQUESTS.values()})
 LEAVES = (

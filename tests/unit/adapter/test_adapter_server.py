@@ -426,7 +426,7 @@ async def test_a_torn_and_an_abandoned_stream_leave_no_warning_behind(
     gc.collect()
 
 
-README = Path(__file__).parents[2] / "adapter" / "README.md"
+README = Path(__file__).parents[3] / "adapter" / "README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 

@@ -15,7 +15,7 @@ import pytest
 from gatehouse_adapter._internal import answers
 
 # Kept between runs, apart from the project's own, because the first run of mypy takes ten seconds and more.
-CACHE = Path(__file__).parents[2] / ".mypy_cache" / "adapter-user"
+CACHE = Path(__file__).parents[3] / ".mypy_cache" / "adapter-user"
 
 ANSWER = {
     "id": "chatcmpl-1",

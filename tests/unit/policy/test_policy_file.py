@@ -182,11 +182,11 @@ def test_an_empty_section_asks_for_nothing(tmp_path: Path) -> None:
 
 
 def test_the_shipped_policy_is_one_that_the_gateway_enforces() -> None:
-    load_policy(Path(__file__).parents[2] / "policy.yaml")
+    load_policy(Path(__file__).parents[3] / "policy.yaml")
 
 
 def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
     policy, cases, _ = re.findall(r"```yaml\n(.*?)```", page, re.S)
     loaded, _ = read_policy(written(tmp_path, policy))
     (tmp_path / "cases.yaml").write_text(cases)
@@ -194,7 +194,7 @@ def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
     assert [case.differences(loaded.rules) for case in tried] == [[]]
 
 
-SHIPPED = (Path(__file__).parents[2] / "policy.yaml").read_text()
+SHIPPED = (Path(__file__).parents[3] / "policy.yaml").read_text()
 
 
 def test_as_shipped_nothing_that_a_provider_keeps_may_be_named_and_the_example_lists_some(tmp_path: Path) -> None:

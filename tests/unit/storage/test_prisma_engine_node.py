@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gatehouse.storage.node import find_node
 
-ENGINE = Path(__file__).resolve().parents[2] / "prisma-engine"
+ENGINE = Path(__file__).resolve().parents[3] / "prisma-engine"
 
 
 def node(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from gatehouse.storage import prisma_engine
 from gatehouse.storage.node import Node, find_node, npm_ci
 from gatehouse.storage.prisma_engine import Kind, engine_environment, engine_version, install
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 ENGINE = REPOSITORY / "prisma-engine"
 
 

@@ -13,7 +13,7 @@ from evaluation.scores import Score, score_table
 from evaluation.screens import INJECTION, read, results
 from evaluation.secret_samples import look_alikes, secrets
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SEED = 20_261
 
 

@@ -17,7 +17,7 @@ from gatehouse.embedded.envfile import GENERATED, ensure, load, parse
 from typer.testing import CliRunner
 
 REGISTERED = (_init, _stack)  # a Typer app of one command would take its name for an argument
-TEMPLATE = Path(__file__).parents[2] / ".env.example"
+TEMPLATE = Path(__file__).parents[3] / ".env.example"
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from gatehouse.guards.pii.masking import Placeholders
 from typer.testing import CliRunner
 
 REGISTERED = (_init, _keys)
-TEMPLATE = Path(__file__).parents[2] / ".env.example"
-GUARDRAILS = Path(__file__).parents[2] / "guardrails"
+TEMPLATE = Path(__file__).parents[3] / ".env.example"
+GUARDRAILS = Path(__file__).parents[3] / "guardrails"
 
 Run = Callable[..., tuple[int, str]]
 
