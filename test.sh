@@ -10,7 +10,7 @@ usage() {
 usage: ./test.sh [all|lint|unit|stack|console|compose|long] [pytest options]
 
   all      everything below but `long` (the default); compose where a Docker engine answers
-  lint     ruff, mypy, shellcheck, and prisma-engine's types and tests
+  lint     ruff, mypy, import-linter, shellcheck, and prisma-engine's types and tests
   unit     tests/unit: no servers
   stack    tests/stack: real Postgres, Redis and proxy, from wheels
   console  tests/console: the same, and a real browser where `chromium` is installed
@@ -52,6 +52,7 @@ lint() {
   step "ruff check" .venv/bin/ruff check .
   step "ruff format" .venv/bin/ruff format --check .
   step "mypy" .venv/bin/mypy
+  step "imports (import-linter)" .venv/bin/lint-imports --no-cache
   step "shellcheck" lint_shell
   step "prisma-engine: types and tests" check_engine
 }
