@@ -46,7 +46,7 @@ async def test_names_are_scanned_in_the_senders_turns_and_then_in_their_keys(mon
     monkeypatch.setattr(decide, "authenticated", authenticated)
     monkeypatch.setattr(decide, "model_meant", lambda key, model: model)
     api = FastAPI()
-    api.include_router(decide.router(lambda: cast(Library, Refusing())))
+    api.include_router(decide.router(lambda: cast(Library, Refusing()), lambda: None))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[SENDER] = "address 10.0.0.1"

@@ -323,7 +323,7 @@ def test_an_export_is_verified_without_the_file(copied: Path, tmp_path: Path) ->
 def test_a_chain_is_read_a_page_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append(open_store(file), 25)
     pages: list[int] = []
-    monkeypatch.setattr("gatehouse.loggers.capsules_sqlite.BATCH", 10)
+    monkeypatch.setattr("gatehouse.loggers.capsules.sqlite.BATCH", 10)
     store = SqliteStore(file, keys_beside(file))
     store.ends()
 
