@@ -50,16 +50,9 @@ def call(upstream: Upstream) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def no_callbacks() -> Iterator[None]:
-    """LiteLLM copies `litellm.callbacks` to lists of its own and never takes one off them; what calls of other tests
-    left to be told is told to theirs."""
-    lists = ("callbacks", "input_callback", "success_callback", "failure_callback")
-    lists += ("_async_input_callback", "_async_success_callback", "_async_failure_callback")
-    before = {name: list(getattr(litellm, name)) for name in lists}
+def nothing_left_to_tell() -> None:
+    """What calls of other tests left to be told is told to theirs."""
     assert settle(30)
-    yield
-    for name, callbacks in before.items():
-        setattr(litellm, name, callbacks)
 
 
 @pytest.fixture
