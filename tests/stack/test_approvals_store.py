@@ -16,8 +16,7 @@ from gatehouse.approvals import queries
 from gatehouse.approvals import store as db
 from gatehouse.approvals import waiting as waiting_module
 from gatehouse.approvals.binding import edited_digest
-from gatehouse.approvals.model import Approval, Edit, NewApproval, State, Voter
-from gatehouse.approvals.review_copy import ReviewCopy
+from gatehouse.approvals.model import Approval, Edit, NewApproval, ReviewCopy, State, Voter
 from gatehouse.approvals.waiting import Waiting
 from gatehouse.core.errors import (
     AccessDenied,

@@ -11,8 +11,8 @@ from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import verify_chain
 from gatehouse.core.errors import SetupError
+from gatehouse.loggers.capsules.opening import open_store
 from gatehouse.loggers.capsules.postgres import PostgresStore
-from gatehouse.loggers.capsules.store import open_store
 from gatehouse.loggers.capsules.verify import sign_verified, verify_store
 from gatehouse.loggers.capsules.writer import Writer
 

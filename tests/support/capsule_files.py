@@ -11,9 +11,10 @@ from gatehouse.capsule.export import export_json
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.loggers.capsules.opening import keys_beside
 from gatehouse.loggers.capsules.record import asked, document, failed
 from gatehouse.loggers.capsules.sqlite import SqliteStore
-from gatehouse.loggers.capsules.store import ReadableStore, keys_beside
+from gatehouse.loggers.capsules.store import ReadableStore
 from qp_capsule.cli import verify_chain as qp_verify_chain
 
 

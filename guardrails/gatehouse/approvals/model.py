@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from gatehouse.core.clock import new_call_id
-
-if TYPE_CHECKING:  # what it binds is made of these values
-    from gatehouse.approvals.review_copy import ReviewCopy
+from gatehouse.core.text import printable
 
 SHOWN_CHARS: Final = 32_000
 """Characters of a summary's texts together: more than a person reads before deciding."""
@@ -232,6 +230,17 @@ class _Fitting:
         return printable(cut)
 
 
-def printable(text: str) -> str:
-    """Text without what Postgres refuses: NUL, lone surrogates."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+@dataclass(frozen=True, slots=True)
+class ReviewCopy:
+    """A copy as it is kept.
+
+    Attributes:
+        epoch: which installation secret its key is wrapped under.
+        key: its key, wrapped.
+        request: the request as it is bound, compressed and encrypted; `values` likewise, what placeholders stand for.
+    """
+
+    epoch: str
+    key: bytes = field(repr=False)
+    request: bytes = field(repr=False)
+    values: bytes = field(repr=False)

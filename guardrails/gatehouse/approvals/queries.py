@@ -11,8 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gatehouse.approvals.model import Approval, Edit, State, Vote
-from gatehouse.approvals.review_copy import ReviewCopy
+from gatehouse.approvals.model import Approval, Edit, ReviewCopy, State, Vote
 from gatehouse.storage.connection import Connection
 
 

@@ -12,35 +12,19 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatehouse.approvals.binding import Bound
-from gatehouse.approvals.model import printable
+from gatehouse.approvals.model import ReviewCopy
 from gatehouse.core.errors import Gone
 from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.core.text import printable
 
 _KEY_BITS: Final = 256
 _NONCE_BYTES: Final = 12  # what AES-GCM is made for (NIST SP 800-38D, 5.2.1.1)
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewCopy:
-    """A copy as it is kept.
-
-    Attributes:
-        epoch: which installation secret its key is wrapped under.
-        key: its key, wrapped.
-        request: the request as it is bound, compressed and encrypted; `values` likewise, what placeholders stand for.
-    """
-
-    epoch: str
-    key: bytes = field(repr=False)
-    request: bytes = field(repr=False)
-    values: bytes = field(repr=False)
 
 
 def seal(keys: InstallationKeys, bound: Bound, values: Mapping[str, str]) -> ReviewCopy:

@@ -20,12 +20,11 @@ from gatehouse.approvals import lifecycle, queries
 from gatehouse.approvals.audit_entries import Change
 from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.lifecycle import Event
-from gatehouse.approvals.model import Approval, Edit, NewApproval, State, Voter, printable, shown
+from gatehouse.approvals.model import Approval, Edit, NewApproval, ReviewCopy, State, Voter, shown
 from gatehouse.approvals.notices import tell_decided, tell_edited
-from gatehouse.approvals.review_copy import ReviewCopy
 from gatehouse.core.clock import new_call_id
 from gatehouse.core.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyOpenRequests
-from gatehouse.core.text import clean
+from gatehouse.core.text import clean, printable
 from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_approvals"

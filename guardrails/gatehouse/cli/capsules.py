@@ -19,7 +19,8 @@ from gatehouse.cli.audit import OutputOption, progress_bar, report_document, rep
 from gatehouse.cli.output import exit_2_if_not_checked, write
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.inspection import read_note
-from gatehouse.loggers.capsules.store import DEFAULT_KEYS, POSTGRES, ReadableStore, Unavailable, keys_beside, open_store
+from gatehouse.loggers.capsules.opening import DEFAULT_KEYS, POSTGRES, keys_beside, open_store
+from gatehouse.loggers.capsules.store import ReadableStore, Unavailable
 
 capsules = typer.Typer(no_args_is_help=True, help="What CapsuleLogger recorded: verify, checkpoint and export it.")
 app.add_typer(capsules, name="capsules")

@@ -11,3 +11,8 @@ def clean(text: object) -> str | None:
     if text is None:
         return None
     return str(text)[:_NAME_CHARS].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Text without what Postgres refuses: NUL, lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

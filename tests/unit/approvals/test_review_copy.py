@@ -13,8 +13,8 @@ import pytest
 from gatehouse.approvals.audit_entries import Journal
 from gatehouse.approvals.binding import Bound, bind
 from gatehouse.approvals.lifecycle import may_open
-from gatehouse.approvals.model import Approval, State, Vote, Voter
-from gatehouse.approvals.review_copy import ReviewCopy, open_request, open_values, seal
+from gatehouse.approvals.model import Approval, ReviewCopy, State, Vote, Voter
+from gatehouse.approvals.review_copy import open_request, open_values, seal
 from gatehouse.core.errors import AccessDenied, Gone
 from gatehouse.core.keys import InstallationKeys, Purpose
 

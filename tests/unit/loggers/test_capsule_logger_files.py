@@ -24,8 +24,8 @@ from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.inspection import verify_export
 from gatehouse.loggers.capsules.logger import CapsuleLogger, CapsuleLost
+from gatehouse.loggers.capsules.opening import keys_beside, open_store
 from gatehouse.loggers.capsules.sqlite import SqliteStore
-from gatehouse.loggers.capsules.store import keys_beside, open_store
 from typer.testing import CliRunner
 
 from tests.support.capsule_files import capsule, capsules_of, reference_verifies, verified

@@ -28,6 +28,7 @@ from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
 from gatehouse.core.text import clean
 from gatehouse.loggers.capsules import litellm_queue
+from gatehouse.loggers.capsules.opening import open_store
 from gatehouse.loggers.capsules.record import (
     Asked,
     answer_hash,
@@ -39,7 +40,7 @@ from gatehouse.loggers.capsules.record import (
     succeeded,
     unreported,
 )
-from gatehouse.loggers.capsules.store import CapsuleStore, Unavailable, open_store
+from gatehouse.loggers.capsules.store import CapsuleStore, Unavailable
 from gatehouse.loggers.capsules.writer import CapsuleLost, Document, Writer
 
 __all__ = ["CapsuleLogger", "CapsuleLost", "CapsuleStore", "answer_hash", "prompt_hash"]
