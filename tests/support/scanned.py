@@ -13,7 +13,7 @@ from gatehouse.guards.pii.engine import Engine
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.config import ScreenConfig
 from gatehouse.guards.screens.engine import ScreenEngine
-from gatehouse.pipeline import call_facts
+from gatehouse.pipeline.redaction import masked
 from gatehouse.pipeline.seams import joined, with_joined
 
 from tests.support.masking import PLACEHOLDERS
@@ -52,7 +52,7 @@ class Scanned:
         self.sealed = {
             found.entity for part, each in zip(self.parts, scans, strict=True) if part.sealed for found in each.findings
         }
-        changes, self.mask = call_facts.masked(self.parts, scans, PII, PLACEHOLDERS)
+        changes, self.mask = masked(self.parts, scans, PII, PLACEHOLDERS)
         write_back(self.body, changes)
 
     @property

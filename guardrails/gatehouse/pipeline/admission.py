@@ -14,29 +14,36 @@ from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
 from gatehouse.core.call import GovernedCall
 from gatehouse.core.decision import Decision, Verdict
-from gatehouse.core.errors import GovernanceError, LimitExceeded, PolicyDenied
+from gatehouse.core.errors import ContentBlocked, GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.text import clean
-from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects import UnknownShape
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_kept, check_servers
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
-from gatehouse.pipeline import call_facts, screening
+from gatehouse.pipeline import call_facts, obligations, screening
 from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.obligations import changed_by, oblige
+from gatehouse.pipeline.redaction import kept_by_provider, mask
 from gatehouse.pipeline.retention import Kept
 from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.screening import personal_data, screened
 from gatehouse.policy import limits
-from gatehouse.policy.limits import Estimate
+from gatehouse.policy.facts import Facts
+from gatehouse.policy.limits import Ceiling, Estimate
+from gatehouse.policy.model import Policy
 from gatehouse.policy.rules import Ruling
 
 if TYPE_CHECKING:  # it brings LiteLLM
     from gatehouse.pricing.estimate import Prices
 
+SHAPE: Final = ("shape",)
 _DENIED = "The policy does not allow this call."
 _WITHOUT_PLACE: Final[Mapping[tuple[str, ...], str]] = {
-    screening.SHAPE: "The request is not understood.",
+    SHAPE: "The request is not understood.",
     PROVIDER_DATA: "The request names what the provider keeps, and policy.yaml does not list it.",
 }
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
@@ -74,8 +81,8 @@ class Deciding:
         try:
             wanted = wishes(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
-                read = partial(screening.read, call.call_type, body, scope.names, self._is_note)
-                request = scope.request = await OFFLOAD.run(scope.effort, turns, read)
+                reading = partial(read, call.call_type, body, scope.names, self._is_note)
+                request = scope.request = await OFFLOAD.run(scope.effort, turns, reading)
                 check_servers(request.fields, policy.hosted_mcp.allow)
                 check = partial(check_kept, request, policy.provider_data.allowed_to(call.caller.team))
                 await OFFLOAD.run(scope.effort, turns, check)
@@ -83,7 +90,7 @@ class Deciding:
                 estimate = await self._estimate(scope, call, request)
                 _note_costs(scope, estimate)
                 try:
-                    limits.check(estimate, screening.ceiling(call, policy), policy.limits)
+                    limits.check(estimate, ceiling(call, policy), policy.limits)
                 except LimitExceeded as error:
                     error.policies = ("limits",)
                     scope.facts = call_facts.facts_of(call, request, estimate, None, scope.started_at)
@@ -99,14 +106,14 @@ class Deciding:
                 hits = [hit for scan in scans for hit in scan.hits]
                 screening.count_hits(hits, "request")
                 screening.sealed(policy.screens, request.scanned, scans)
-                call_facts.screened(policy.screens, hits)
+                screened(policy.screens, hits)
             if governance.pii is not None:
                 for scan in scans:
                     for found in scan.findings:
                         metrics.findings.labels(found.entity).inc()
-                call_facts.personal_data(governance.pii, scans)
+                personal_data(governance.pii, scans)
             with metrics.stage_seconds.labels("policy").time():
-                ruling = screening.ruled(scope.facts, governance)
+                ruling = ruled(scope.facts, governance)
                 decision = scope.decision = ruling.decision(governance.version)
                 if decision.verdict is Verdict.DENY:
                     raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
@@ -115,14 +122,12 @@ class Deciding:
                 full = self._kept.mode is ContentMode.FULL
                 kept = prompt_of(request.fields, keep_text=True, salt=scope.salt) if full else None
                 placeholders = self._kept.placeholders(governance, call)
-                mask = partial(screening.mask, governance, decision, request, scans, placeholders)
-                masked = await OFFLOAD.run(scope.effort, turns, mask)
+                masking = partial(mask, governance, decision, request, scans, placeholders)
+                masked = await OFFLOAD.run(scope.effort, turns, masking)
                 if masked is not None:
-                    call_facts.kept_by_provider(request.fields)
+                    kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked
-                request = request.limited(
-                    partial(call_facts.oblige, obligation=decision.obligation, call_type=call.call_type)
-                )
+                request = request.limited(partial(oblige, obligation=decision.obligation, call_type=call.call_type))
                 scope.request = request
             if self._kept.mode is ContentMode.REDACTED:
                 kept = prompt_of(request.fields, keep_text=True, salt=scope.salt)
@@ -172,21 +177,21 @@ class Deciding:
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
         # What it would cost as it is now: a placeholder is longer than what it stands for.
         before = (await self._estimate(scope, call, request)).estimated_usd
-        request = scope.request = call_facts.edit(request, edit)
+        request = scope.request = obligations.edit(request, edit)
         edited = replace(call, model=edit.model or call.model)
         estimate = await self._estimate(scope, edited, request)
-        limits.check(estimate, screening.ceiling(call, governance.policy), governance.policy.limits)
+        limits.check(estimate, ceiling(call, governance.policy), governance.policy.limits)
         _note_costs(scope, estimate)
         scope.facts = call_facts.facts_of(edited, request, estimate, scans, scope.started_at)
         if before and scope.facts.cost.estimated_usd > before:
             raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
-        ruling = screening.ruled(scope.facts, governance)
+        ruling = ruled(scope.facts, governance)
         wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}
         if ruling.verdict is Verdict.DENY or not wanting <= set(approved):
             scope.decision = ruling.decision(governance.version)
             denied = ruling.reason or _DENIED if ruling.verdict is Verdict.DENY else _WANTS_ANOTHER
             raise PolicyDenied(denied, policies=scope.decision.policies)
-        if call_facts.changed_by(request, ruling.obligation) or (
+        if changed_by(request, ruling.obligation) or (
             ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
         ):
             raise PolicyDenied(
@@ -240,7 +245,7 @@ class Deciding:
         if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
             return
         facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
-        decision = screening.ruled(facts, scope.governance).decision(scope.governance.version)
+        decision = ruled(facts, scope.governance).decision(scope.governance.version)
         approval = scope.approval
         # Who approved another model did not approve this one.
         chosen = approval is not None and approval.edit is not None and approval.edit.model is not None
@@ -275,7 +280,46 @@ def _check_attempts(scope: CallScope) -> None:
     unanswered = sum(each.unanswered for each in scope.attempts)
     if not unanswered or scope.attempt_usd is None or scope.call is None or scope.governance is None:
         return
-    most = screening.ceiling(scope.call, scope.governance.policy).max_cost_usd
+    most = ceiling(scope.call, scope.governance.policy).max_cost_usd
     if most is not None and scope.attempt_usd * (unanswered + 1) > most:
         metrics.blocks.labels(LimitExceeded.code).inc()
         raise LimitExceeded(_MAY_BE_BILLED, policies=("limits",))
+
+
+def read(
+    call_type: str, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
+) -> CanonicalRequest:
+    """Read a call's body; see `canonical_request`.
+
+    Raises:
+        ContentBlocked: its shape is not understood.
+        InvalidRequest: a field has a wrong type.
+    """
+    try:
+        return canonical_request(call_type, body, names, is_note)
+    except UnknownShape as error:
+        metrics.stage_errors.labels("read", "unknown_shape").inc()
+        raise ContentBlocked(
+            f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
+            policies=SHAPE,
+        ) from None
+
+
+def ruled(facts: Facts, governance: Governance) -> Ruling:
+    """What the rules say, which is counted."""
+    ruling = governance.loaded.rules.evaluate(facts)
+    for rule in ruling.matched:
+        metrics.rules_matched.labels(rule.id, "enforce").inc()
+    for rule_id in ruling.observed:
+        metrics.rules_matched.labels(rule_id, "observe").inc()
+    for _ in ruling.errors:
+        metrics.stage_errors.labels("policy", "rule").inc()
+    return ruling
+
+
+def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
+    """The strictest of what policy, key, team and caller allow one request."""
+    terms = call.terms
+    return limits.ceiling(
+        policy.limits, terms.key_metadata, terms.team_metadata, terms.headers, key_name=call.caller.key_alias
+    )

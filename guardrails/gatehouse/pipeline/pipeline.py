@@ -23,11 +23,11 @@ from gatehouse.dialects.canonical import canonical_request
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.settlement import decision_row
 from gatehouse.pipeline.admission import Deciding
-from gatehouse.pipeline.answer_screen import answers_of, screen
 from gatehouse.pipeline.in_force import Governance
-from gatehouse.pipeline.response import Answers
+from gatehouse.pipeline.response import Answers, answers_of
 from gatehouse.pipeline.retention import Kept, note_prompt
 from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.screening import screen
 from gatehouse.pipeline.settlement import Endings, approved_by, request_facts
 
 if TYPE_CHECKING:

@@ -1,53 +1,25 @@
-"""Reading, scanning, ruling and masking of one call, with their metrics; what is pure about them is in `stages`."""
+"""Scans the texts of requests and answers, and refuses what a screen or a mode of personal data blocks.
+
+No text of a call is in any message that leaves here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from gatehouse.core import metrics
-from gatehouse.core.call import GovernedCall
-from gatehouse.core.decision import Decision
-from gatehouse.core.errors import ContentBlocked, PiiBlocked
-from gatehouse.dialects import TextPart, UnknownShape
-from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.core.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, TooManyRequests
+from gatehouse.dialects import TextPart
 from gatehouse.dialects.parts import shown
-from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import NOTHING, Scan
 from gatehouse.guards.screens.hits import Hit
-from gatehouse.pipeline import call_facts
 from gatehouse.pipeline.in_force import Governance
 from gatehouse.pipeline.seams import joined, with_joined
-from gatehouse.policy import limits
-from gatehouse.policy.facts import Facts
-from gatehouse.policy.limits import Ceiling
 from gatehouse.policy.model import Policy, ScreensPolicy
-from gatehouse.policy.rules import Ruling
-
-SHAPE = ("shape",)
-
-
-def read(
-    call_type: str, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
-) -> CanonicalRequest:
-    """Read a call's body; see `canonical_request`.
-
-    Raises:
-        ContentBlocked: its shape is not understood.
-        InvalidRequest: a field has a wrong type.
-    """
-    try:
-        return canonical_request(call_type, body, names, is_note)
-    except UnknownShape as error:
-        metrics.stage_errors.labels("read", "unknown_shape").inc()
-        raise ContentBlocked(
-            f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
-            policies=SHAPE,
-        ) from None
 
 
 async def scan(governance: Governance, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
@@ -74,7 +46,7 @@ async def scan(governance: Governance, texts: Sequence[TextPart], caller: str, e
             return await OFFLOAD.run(effort, caller, whole)
         except ScanFailed as failed:
             metrics.stage_errors.labels("scan", failed.reason).inc()
-            refusal = call_facts.not_scanned(governance.policy, failed)
+            refusal = not_scanned(governance.policy, failed)
             if refusal is not None:
                 raise refusal from None
     return [NOTHING] * len(texts)
@@ -88,74 +60,105 @@ def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Sca
     """
     for part, scan in zip(texts, scans, strict=True):
         for hit in scan.hits if part.sealed else ():
-            if call_facts.blocks(policy, hit.screen):
+            if blocks(policy, hit.screen):
                 raise ContentBlocked(
                     f"{shown(part.path)}: blocked by {hit.screen}. Take it out and ask again.",
                     policies=(f"screens/{hit.screen}",),
                 )
 
 
-def ruled(facts: Facts, governance: Governance) -> Ruling:
-    """What the rules say, which is counted."""
-    ruling = governance.loaded.rules.evaluate(facts)
-    for rule in ruling.matched:
-        metrics.rules_matched.labels(rule.id, "enforce").inc()
-    for rule_id in ruling.observed:
-        metrics.rules_matched.labels(rule_id, "observe").inc()
-    for _ in ruling.errors:
-        metrics.stage_errors.labels("policy", "rule").inc()
-    return ruling
-
-
-def mask(
-    governance: Governance,
-    decision: Decision,
-    request: CanonicalRequest,
-    scans: Sequence[Scan],
-    placeholders: Placeholders,
-) -> tuple[CanonicalRequest, Mask, dict[str, str]] | None:
-    """Mask what is found in a request; None where there was nothing.
-
-    Returns:
-        the request as it is then, the way back, and what each text that changed is now.
-
-    Raises:
-        ContentBlocked: it cannot be written back.
-        PlaceholdersCollide: two values would have one placeholder.
-        PiiBlocked: it stands where nothing may be changed.
-    """
-    config = governance.masking if decision.obligation.mask else governance.pii
-    if config is None or not any(scan.findings for scan in scans):
-        return None
-    for part, scan in zip(request.scanned, scans, strict=True):
-        if part.sealed and (found := sorted({each.entity for each in scan.findings if _is_masked(config, each)})):
-            raise PiiBlocked(
-                f"{shown(part.path)}: {' and '.join(found)}, which cannot be masked there. Take it out and ask again.",
-                policies=tuple(f"pii/{name}" for name in found),
-            )
-    changes, mask = call_facts.masked(request.scanned, scans, config, placeholders)
-    if not changes:
-        return None
-    try:
-        changed = request.masked(changes)
-    except UnknownShape as error:
-        raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
-    return changed, mask, {part.text: changes[part.path] for part in request.scanned if part.path in changes}
-
-
-def _is_masked(config: PiiConfig, finding: Finding) -> bool:
-    return config.mode_of(finding.entity) is Mode.MASK
-
-
-def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
-    """The strictest of what policy, key, team and caller allow one request."""
-    terms = call.terms
-    return limits.ceiling(
-        policy.limits, terms.key_metadata, terms.team_metadata, terms.headers, key_name=call.caller.key_alias
-    )
-
-
 def count_hits(hits: Iterable[Hit], side: str) -> None:
     """Count hits of a `request` or of an `answer`."""
     for hit in hits:
         metrics.screen_hits.labels(hit.screen, side).inc()
+
+
+def screened(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
+    """Refuse what a screen that blocks has hit.
+
+    Raises:
+        ContentBlocked: names the screens.
+    """
+    blocking = sorted({hit.screen for hit in hits if blocks(policy, hit.screen)})
+    if blocking:
+        raise ContentBlocked(
+            f"Blocked by {_and(blocking)}. Take it out and ask again.",
+            policies=tuple(f"screens/{name}" for name in blocking),
+        )
+
+
+def blocks(policy: ScreensPolicy, screen: str) -> bool:
+    """Whether a hit of this screen blocks, or is only a fact."""
+    if screen == "secrets":
+        return policy.secrets == "block"
+    if screen == "prompt_injection":
+        return policy.prompt_injection == "block"
+    return True
+
+
+def personal_data(config: PiiConfig, scans: Iterable[Scan]) -> None:
+    """Refuse personal data whose mode is `block`.
+
+    Raises:
+        PiiBlocked: names the entities.
+    """
+    found = {each.entity for scan in scans for each in scan.findings}
+    blocking = sorted(entity for entity in found if config.mode_of(entity) is Mode.BLOCK)
+    if blocking:
+        raise PiiBlocked(
+            f"The request holds personal data that may not be sent: {_and(blocking)}. Take it out and ask again.",
+            policies=tuple(f"pii/{name}" for name in blocking),
+        )
+
+
+_CROWDED = (
+    "Your key has as much new text waiting to be scanned as one key may. Wait for the calls under way, then ask again."
+)
+
+
+def not_scanned(policy: Policy, failed: ScanFailed) -> GovernanceError | None:
+    """The refusal of a call whose text could not be scanned; None where policy.yaml lets it through by name."""
+    if failed.reason == "crowded":  # no fault of the scanner's, so that no policy lets it through
+        return TooManyRequests(_CROWDED)
+    pii, screens = policy.pii, policy.screens
+    pii_denies = pii is not None and pii.on_error == "deny"
+    if not pii_denies and (screens is None or screens.on_error != "deny"):
+        return None
+    if failed.reason == "too_long":
+        why = "A text of the request is too long to be scanned. Send it in parts."
+    elif failed.reason == "timeout":
+        why = "A text of the request could not be scanned in time. Send it in parts."
+    else:
+        return GovernanceUnavailable("The scanner is not there. Try again soon.")
+    return PiiBlocked(why, policies=("pii",)) if pii_denies else ContentBlocked(why, policies=("screens",))
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def screen(governance: Governance, text: str) -> None:
+    """Look at what a model said.
+
+    Raises:
+        ContentBlocked: it may not be passed on.
+    """
+    engine, policy = governance.answers, governance.policy.screens
+    if engine is None or policy is None:
+        return
+    try:
+        hits = engine.scan(text)
+    except ScanFailed as failed:
+        metrics.stage_errors.labels("answer", failed.reason).inc()
+        if policy.on_error == "allow":
+            return
+        raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
+    if hits:
+        count_hits(hits, "answer")
+        try:
+            screened(policy, hits)
+        except ContentBlocked as blocked:
+            raise ContentBlocked(
+                f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",
+                policies=blocked.policies,
+            ) from None

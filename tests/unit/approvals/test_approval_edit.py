@@ -15,7 +15,7 @@ from gatehouse.approvals.model import Approval, Edit, State, Vote, Voter
 from gatehouse.core.decision import Obligation
 from gatehouse.core.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.pipeline import call_facts
+from gatehouse.pipeline.obligations import changed_by, edit, oblige
 
 from tests.support.binding import digest
 
@@ -110,34 +110,34 @@ def read(body: dict[str, Any], call_type: str = "acompletion") -> CanonicalReque
 @pytest.mark.parametrize("said", [100, 100.0, None])
 def test_whatever_says_how_long_an_answer_may_be_is_lowered(name: str, said: Any) -> None:
     body: dict[str, Any] = {"model": "large", name: said}
-    edited = call_facts.edit(read(body), Edit("small", 10))
+    edited = edit(read(body), Edit("small", 10))
     assert (body["model"], body[name]) == (edited.model, edited.requested.tokens) == ("small", 10)
 
 
 @pytest.mark.parametrize("said", [100, "100", 10.5, True, None])
 def test_what_an_operator_lays_over_a_request_is_lowered_too(said: Any) -> None:
     body: dict[str, Any] = {"max_output_tokens": said, "extra_body": {"max_tokens": said}}
-    call_facts.oblige(body, Obligation(max_tokens=10), "acompletion")
+    oblige(body, Obligation(max_tokens=10), "acompletion")
     assert body == {"max_output_tokens": 10, "extra_body": {"max_tokens": 10}}
 
 
 def test_a_shorter_request_is_not_made_longer() -> None:
     body: dict[str, Any] = {"max_tokens": 5}
-    call_facts.edit(read(body), Edit(max_tokens=10))
+    edit(read(body), Edit(max_tokens=10))
     assert body == {"max_tokens": 5}
 
 
 def test_a_route_on_which_no_length_can_be_said_is_refused() -> None:
     with pytest.raises(PolicyDenied):
-        call_facts.edit(read({"input": "x"}, "aembedding"), Edit(max_tokens=10))
+        edit(read({"input": "x"}, "aembedding"), Edit(max_tokens=10))
 
 
 def test_what_an_obligation_would_change_is_noticed_and_left() -> None:
     body: dict[str, Any] = {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
     asked = read(body)
-    assert not call_facts.changed_by(asked, Obligation(max_tokens=20, downgrade_to="small"))
+    assert not changed_by(asked, Obligation(max_tokens=20, downgrade_to="small"))
     for obligation in (Obligation(max_tokens=15), Obligation(downgrade_to="tiny")):
-        assert call_facts.changed_by(asked, obligation)
+        assert changed_by(asked, obligation)
     assert body == {"model": "small", "max_tokens": 10, "extra_body": {"max_tokens": 20}}
 
 

@@ -21,6 +21,7 @@ from gatehouse.dialects import request_view
 from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.dialects.sealed import is_written
 from gatehouse.pipeline import screening
+from gatehouse.pipeline.redaction import mask
 from gatehouse.policy.load import load_policy
 
 from tests.support.masking import PLACEHOLDERS
@@ -199,7 +200,7 @@ def masked(body: dict[str, Any], call_type: str) -> None:
     governance = SimpleNamespace(pii=PII, masking=PII)
     screening.sealed(policy.screens, request.scanned, scans)
     decision = Decision(Verdict.ALLOW, (), "v")
-    screening.mask(cast("Governance", governance), decision, request, scans, PLACEHOLDERS)
+    mask(cast("Governance", governance), decision, request, scans, PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)

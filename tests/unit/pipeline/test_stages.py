@@ -16,6 +16,7 @@ from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import Hit
 from gatehouse.pipeline import call_facts
+from gatehouse.pipeline.screening import not_scanned, personal_data, screened
 from gatehouse.policy.facts import Facts, RequestFacts
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
@@ -34,14 +35,14 @@ def hit(screen: str) -> Hit:
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection", "blocked_content/weapons"])
 def test_a_hit_of_a_screen_that_blocks_refuses_the_call_and_names_the_screen(screen: str) -> None:
     with pytest.raises(ContentBlocked, match=screen) as refused:
-        call_facts.screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
+        screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
     assert refused.value.policies == (f"screens/{screen}",)
 
 
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection"])
 def test_a_hit_of_a_screen_that_observes_is_a_fact_and_no_refusal(screen: str) -> None:
-    call_facts.screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
-    call_facts.screened(screens(secrets="block", prompt_injection="block"), [])
+    screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
+    screened(screens(secrets="block", prompt_injection="block"), [])
 
 
 @pytest.mark.parametrize("mode", [Mode.BLOCK, Mode.MASK, Mode.OBSERVE])
@@ -49,10 +50,10 @@ def test_personal_data_is_refused_where_its_mode_is_block(mode: Mode) -> None:
     config = PiiConfig(entities={"EMAIL_ADDRESS": mode})
     scans = [Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ())]
     if mode is not Mode.BLOCK:
-        call_facts.personal_data(config, scans)
+        personal_data(config, scans)
         return
     with pytest.raises(PiiBlocked, match="EMAIL_ADDRESS") as refused:
-        call_facts.personal_data(config, scans)
+        personal_data(config, scans)
     assert refused.value.policies == ("pii/EMAIL_ADDRESS",)
 
 
@@ -67,19 +68,19 @@ DENIES = [
 @pytest.mark.parametrize(("said", "error"), DENIES)
 @pytest.mark.parametrize("reason", ["too_long", "timeout"])
 def test_a_text_that_cannot_be_scanned_is_refused(said: dict[str, Any], error: type[Exception], reason: Any) -> None:
-    assert isinstance(call_facts.not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
+    assert isinstance(not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
 
 
 @pytest.mark.parametrize(("said", "_error"), DENIES)
 def test_without_a_scanner_a_call_is_refused_until_there_is_one(said: dict[str, Any], _error: Any) -> None:
-    refusal = call_facts.not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
+    refusal = not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
     assert isinstance(refusal, GovernanceUnavailable)
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_error: Any) -> None:
     policy = Policy(version=1, pii=PiiPolicy(on_error=on_error), screens=ScreensPolicy(on_error=on_error))
-    refusal = call_facts.not_scanned(policy, ScanFailed("crowded"))
+    refusal = not_scanned(policy, ScanFailed("crowded"))
     assert isinstance(refusal, TooManyRequests)
     assert refusal.status == 429
     assert "retry-after" in refusal.headers
@@ -87,7 +88,7 @@ def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_err
 
 def test_only_what_policy_names_passes_unscanned() -> None:
     allows = Policy(version=1, pii=PiiPolicy(on_error="allow"), screens=ScreensPolicy(on_error="allow"))
-    assert call_facts.not_scanned(allows, ScanFailed("timeout")) is None
+    assert not_scanned(allows, ScanFailed("timeout")) is None
 
 
 @pytest.mark.parametrize(
