@@ -26,9 +26,9 @@ from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames
 from gatehouse.gateway import egress
 from gatehouse.gateway.request_body import json_object
-from gatehouse.pipeline.admission import Deciding
-from gatehouse.pipeline.in_force import GovernanceHolder
-from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.admission import Admission
+from gatehouse.pipeline.in_force import PolicyInForceHolder
+from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
@@ -91,7 +91,7 @@ def _sent(call_type: str, body: Body) -> tuple[str, Body]:
     return "acompletion", dict(made[0] if isinstance(made, tuple) else made)
 
 
-async def measure(name: str, calls: int, deciding: Deciding, holder: GovernanceHolder) -> tuple[float, float]:
+async def measure(name: str, calls: int, deciding: Admission, holder: PolicyInForceHolder) -> tuple[float, float]:
     """Median milliseconds of the admission and, of that, of note and comparison."""
     call_type, make = CASES[name]
     whole, second = [], []
@@ -123,11 +123,11 @@ async def measure(name: str, calls: int, deciding: Deciding, holder: GovernanceH
 
 
 async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
-    holder = GovernanceHolder(PolicyHolder(POLICY, lambda _: None), workers=1)
+    holder = PolicyInForceHolder(PolicyHolder(POLICY, lambda _: None), workers=1)
     await holder.start()
     prices = Prices(Deployments(lambda: None), TokenCounter())
-    deciding = Deciding(
-        MagicMock(Gate), prices, Kept(ContentMode.HASH), InstallationKeys("bench-" * 8), lambda _: False
+    deciding = Admission(
+        MagicMock(Gate), prices, Retention(ContentMode.HASH), InstallationKeys("bench-" * 8), lambda _: False
     )
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}

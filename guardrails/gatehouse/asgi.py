@@ -35,7 +35,7 @@ from gatehouse.gateway.labels import labels
 from gatehouse.gateway.log_filter import keep_content_out
 from gatehouse.gateway.middleware import GovernanceMiddleware
 from gatehouse.gateway.notification_senders import addresses
-from gatehouse.gateway.prescan import ScanAhead
+from gatehouse.gateway.prescan import Prescan
 from gatehouse.gateway.provider_answers import watch_answers
 from gatehouse.gateway.request_body import BodyReader
 from gatehouse.gateway.ways_out import watch_ways_out
@@ -43,7 +43,7 @@ from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.checkpointer import Checkpointer
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.notifications.dispatcher import Dispatcher
-from gatehouse.pipeline.in_force import Governance, GovernanceHolder
+from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
 from gatehouse.pipeline.library_mode import Library
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.recorded_names import RecordedNames
@@ -108,7 +108,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self._settings = load_settings()
-        self._governance = GovernanceHolder(
+        self._governance = PolicyInForceHolder(
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
         self._prices = Prices(Deployments(), TokenCounter())
@@ -137,7 +137,7 @@ class Gateway:
                 names,
                 made_up_model,
             ),
-            ahead=ScanAhead(lambda: self._governance.current.scanner),
+            ahead=Prescan(lambda: self._governance.current.scanner),
             slots=CallSlots,
             shown=labels(),
         )
@@ -175,7 +175,7 @@ class Gateway:
         if self._recorder is not None:
             self._recorder.log_only(line)
 
-    def _in_force(self) -> Governance:
+    def _in_force(self) -> PolicyInForce:
         return self._governance.current
 
     async def _start(self) -> None:

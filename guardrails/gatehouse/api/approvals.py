@@ -25,15 +25,15 @@ from gatehouse.api.approvals_shown import (
     ERRORS,
     ApprovalPage,
     ApprovalShown,
-    Ballot,
     RequestShown,
+    VoteRequest,
     ballot_schema,
     shown,
 )
 from gatehouse.approvals import queries
 from gatehouse.approvals import store as db
 from gatehouse.approvals.audit_entries import Change, Journal
-from gatehouse.approvals.event_stream import Feed, Onlooker, Told
+from gatehouse.approvals.event_stream import ApprovalEvent, Feed, Subscriber
 from gatehouse.approvals.lifecycle import NoVote, may_see
 from gatehouse.approvals.model import Approval, State, Voter
 from gatehouse.approvals.review import ReviewDesk
@@ -94,14 +94,14 @@ class _Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _ballot(request: Request) -> Ballot:
+async def _ballot(request: Request) -> VoteRequest:
     """The body of a vote.
 
     Raises:
         InvalidRequest: it is none.
     """
     try:
-        return Ballot.model_validate_json(await _body(request))
+        return VoteRequest.model_validate_json(await _body(request))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = clean(first["loc"][-1])[:100] if first["loc"] else "body"  # type: ignore[index]
@@ -180,7 +180,7 @@ def router(database_url: str, journal: Journal, keys: InstallationKeys) -> APIRo
         async with AsyncExitStack() as stack:
             onlooker = await stack.enter_async_context(feed.look_on())
             by, pending = await ask(caller, _pending)
-            first = [Told(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
+            first = [ApprovalEvent(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
             staying = stack.pop_all()
 
         async def stream() -> AsyncIterator[bytes]:
@@ -240,7 +240,7 @@ def router(database_url: str, journal: Journal, keys: InstallationKeys) -> APIRo
         dependencies=[ballot_of],
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": ballot_schema()}}}},
     )
-    async def vote(approval_id: UUID, caller: Caller, ballot: Ballot = ballot_of) -> ApprovalShown:
+    async def vote(approval_id: UUID, caller: Caller, ballot: VoteRequest = ballot_of) -> ApprovalShown:
         if not clean(caller.user_id):
             raise NoVote.NOBODY.error
 
@@ -314,11 +314,11 @@ async def _pending(connection: Connection, by: Voter) -> tuple[Voter, list[Appro
     return by, [each for each in pending if may_see(each, by)]
 
 
-async def _told(onlooker: Onlooker) -> AsyncIterator[Told | None]:
+async def _told(onlooker: Subscriber) -> AsyncIterator[ApprovalEvent | None]:
     """What happens, and None where nothing has for a while; ends when the feed does."""
     over = monotonic() + _LONGEST_S
     while monotonic() < over:
-        told: Told | None = None
+        told: ApprovalEvent | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(_HEARTBEAT_S):
                 told = await onlooker.queue.get()
@@ -331,7 +331,7 @@ async def _told(onlooker: Onlooker) -> AsyncIterator[Told | None]:
 _TOLD: Final = frozenset(set(State) - {State.CONSUMED})
 
 
-def _event(told: Told, by: Voter) -> bytes:
+def _event(told: ApprovalEvent, by: Voter) -> bytes:
     name = "requested" if told.state is State.REQUESTED else "decided"
     data: dict[str, Any] = {
         "event": name,

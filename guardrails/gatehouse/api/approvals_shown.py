@@ -30,7 +30,7 @@ class EditBallot(BaseModel):
         return Edit(self.model, self.max_tokens)
 
 
-class Ballot(BaseModel):
+class VoteRequest(BaseModel):
     """A vote. Whose it is, the key says."""
 
     model_config = ConfigDict(extra="forbid", title="Vote")
@@ -42,7 +42,7 @@ class Ballot(BaseModel):
 
 def ballot_schema() -> dict[str, Any]:
     """A vote's JSON schema in one piece, for it stands inside of another document."""
-    schema = Ballot.model_json_schema()
+    schema = VoteRequest.model_json_schema()
     schema["properties"]["edit"]["anyOf"][0] = schema.pop("$defs")["EditBallot"]
     return schema
 

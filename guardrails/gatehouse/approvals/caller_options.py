@@ -29,7 +29,7 @@ _AMOUNT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,20})?(e-[0-9]{1,2})?", re.AS
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class CallerOptions:
     """What the caller wants.
 
     Attributes:
@@ -55,21 +55,21 @@ class Wishes:
         )
 
 
-def wishes(headers: Mapping[str, str]) -> Wishes:
+def caller_options(headers: Mapping[str, str]) -> CallerOptions:
     """What these headers say; names in any case.
 
     Raises:
         InvalidRequest: an amount or a time is none.
     """
     said = {name.lower(): value for name, value in headers.items()}
-    return Wishes(
+    return CallerOptions(
         said.get(APPROVAL_HEADER) == ONLY_ASK,
         _number(said.get(OVER_HEADER), "X-Gatehouse-Approval-Over-Usd", "an amount of US dollars, such as 0.25"),
         _number(said.get(HOLD_HEADER), "X-Gatehouse-Hold", "a number of seconds, such as 0 or 30"),
     )
 
 
-def is_wish(name: str) -> bool:
+def is_caller_option(name: str) -> bool:
     """Whether a header of this name, in any case, belongs to them."""
     return name.lower() in (APPROVAL_HEADER, OVER_HEADER, HOLD_HEADER)
 

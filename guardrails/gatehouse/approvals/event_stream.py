@@ -34,7 +34,7 @@ _COMMIT: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ApprovalEvent:
     """One thing that happened: the approval is in `state` since `at`. `approval` is as it stood a moment later."""
 
     approval: Approval
@@ -43,10 +43,10 @@ class Told:
 
 
 @dataclass(slots=True, eq=False)
-class Onlooker:
+class Subscriber:
     """Somebody who looks on; None in the queue is the end."""
 
-    queue: asyncio.Queue[Told | None] = field(default_factory=lambda: asyncio.Queue(_BEHIND))
+    queue: asyncio.Queue[ApprovalEvent | None] = field(default_factory=lambda: asyncio.Queue(_BEHIND))
     lost: bool = False
 
 
@@ -55,18 +55,18 @@ class Feed:
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
-        self._onlookers: set[Onlooker] = set()
+        self._onlookers: set[Subscriber] = set()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Future[None] | None = None
 
     @asynccontextmanager
-    async def look_on(self) -> AsyncIterator[Onlooker]:
+    async def look_on(self) -> AsyncIterator[Subscriber]:
         """Be told of everything from now on.
 
         Raises:
             GovernanceUnavailable: the database is away.
         """
-        onlooker = Onlooker()
+        onlooker = Subscriber()
         self._onlookers.add(onlooker)
         try:
             if self._task is None or self._task.done():
@@ -126,10 +126,10 @@ class Feed:
                 if onlooker.queue.qsize() >= _BEHIND - 1:
                     _end(onlooker)
                 elif not onlooker.lost:
-                    onlooker.queue.put_nowait(Told(approval, each.state, each.at))
+                    onlooker.queue.put_nowait(ApprovalEvent(approval, each.state, each.at))
 
 
-def _end(onlooker: Onlooker) -> None:
+def _end(onlooker: Subscriber) -> None:
     if not onlooker.lost:
         onlooker.lost = True
         onlooker.queue.put_nowait(None)

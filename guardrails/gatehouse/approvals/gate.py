@@ -19,7 +19,7 @@ import psycopg
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.audit_entries import Change, Journal
 from gatehouse.approvals.binding import Bound, Unbindable, bind, edited_digest
-from gatehouse.approvals.caller_options import Wishes
+from gatehouse.approvals.caller_options import CallerOptions
 from gatehouse.approvals.lifecycle import made_by
 from gatehouse.approvals.model import Approval, Edit, NewApproval, State
 from gatehouse.approvals.notices import tell_requested
@@ -80,7 +80,7 @@ class Asked:
     most_open: int
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: CallerOptions = field(default_factory=CallerOptions)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]] | None = field(default=None, repr=False)
 

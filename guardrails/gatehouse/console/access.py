@@ -65,7 +65,7 @@ class Visitor:
         return Voter(self.person.user_id, self.person.role, self.person.teams, self.person.key_hash)
 
 
-class Doorkeeper:
+class SessionAuthenticator:
     """Signs people in and out, and says at each request who is there."""
 
     def __init__(self, database_url: str) -> None:

@@ -24,7 +24,7 @@ from gatehouse.approvals.lifecycle import NoVote, longest_answer, may_see, may_v
 from gatehouse.approvals.model import Approval, Edit, State
 from gatehouse.approvals.review import Opened, ReviewDesk
 from gatehouse.console import queries as db
-from gatehouse.console.access import HOME, Doorkeeper, Visitor
+from gatehouse.console.access import HOME, SessionAuthenticator, Visitor
 from gatehouse.console.rendering import page
 from gatehouse.console.whole_request import sections, shown_values
 from gatehouse.core.clock import now
@@ -83,7 +83,7 @@ class Card:
         return f"ask-{self.approval.id}-{self.approval.given}"
 
 
-def add(api: APIRouter, door: Doorkeeper, settings: Settings, journal: Journal) -> None:
+def add(api: APIRouter, door: SessionAuthenticator, settings: Settings, journal: Journal) -> None:
     """Put the pages on the router."""
     visitor_of = Depends(door.visitor)
     desk = ReviewDesk(settings.keys, journal)

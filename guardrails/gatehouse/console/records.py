@@ -13,13 +13,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.console import charts, seals
 from gatehouse.console import queries as db
-from gatehouse.console.access import Doorkeeper, Visitor
+from gatehouse.console.access import SessionAuthenticator, Visitor
 from gatehouse.console.rendering import page
 from gatehouse.core.clock import now
 from gatehouse.core.errors import NotFound
 from gatehouse.core.health import State
 from gatehouse.core.settings import Settings
-from gatehouse.pipeline.in_force import GovernanceHolder
+from gatehouse.pipeline.in_force import PolicyInForceHolder
 
 _STATUSES: Final = ("success", "failure", "blocked", "partial", "open")
 _VERDICTS: Final = ("allow", "require_approval", "deny")
@@ -32,9 +32,9 @@ Days = Annotated[int, Query(ge=1, le=90)]
 
 def add(
     api: APIRouter,
-    door: Doorkeeper,
+    door: SessionAuthenticator,
     settings: Settings,
-    governed: GovernanceHolder,
+    governed: PolicyInForceHolder,
     look: State,
 ) -> None:
     """Put the pages on the router."""

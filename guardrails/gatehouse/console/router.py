@@ -10,12 +10,12 @@ from fastapi.responses import RedirectResponse
 
 from gatehouse.approvals.audit_entries import Journal
 from gatehouse.console import inbox, records
-from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, Doorkeeper, SignInNeeded, local, with_cookie
+from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, SessionAuthenticator, SignInNeeded, local, with_cookie
 from gatehouse.console.rendering import page
 from gatehouse.core.errors import NotFound
 from gatehouse.core.health import State
 from gatehouse.core.settings import Settings
-from gatehouse.pipeline.in_force import GovernanceHolder
+from gatehouse.pipeline.in_force import PolicyInForceHolder
 
 _FILES: Final = {
     "console.css": "text/css; charset=utf-8",
@@ -25,7 +25,7 @@ _FILES: Final = {
 }
 
 
-def router(settings: Settings, governed: GovernanceHolder, look: State, journal: Journal) -> APIRouter:
+def router(settings: Settings, governed: PolicyInForceHolder, look: State, journal: Journal) -> APIRouter:
     """The pages.
 
     Args:
@@ -33,7 +33,7 @@ def router(settings: Settings, governed: GovernanceHolder, look: State, journal:
         journal: where what is decided here is written down.
     """
     api = APIRouter(prefix=HOME, route_class=ConsoleRoute, include_in_schema=False)
-    door = Doorkeeper(settings.database_url)
+    door = SessionAuthenticator(settings.database_url)
     contents = {name: files("gatehouse.console").joinpath("static", name).read_bytes() for name in _FILES}
 
     @api.get("/sign-in")

@@ -55,7 +55,7 @@ async def _nobody_may(_model: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CallerGrants:
     """What the proxy knows of the key's money, and who says how much one request may use.
 
     Attributes:
@@ -119,7 +119,7 @@ class GovernedCall:
     caller: Caller
     agent: Agent = Agent()
     prompt: Prompt = Prompt()
-    terms: Terms = Terms()
+    terms: CallerGrants = CallerGrants()
     library: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -14,7 +14,7 @@ from gatehouse.core.health import State
 from gatehouse.core.settings import Settings
 from gatehouse.gateway.hooks import governance
 from gatehouse.ledger.recorder import Recorder
-from gatehouse.pipeline.in_force import Governance, GovernanceHolder
+from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
 
 # One probe of a part; a part that needs longer is not well.
 _PROBE_S = 2.0
@@ -26,7 +26,7 @@ _FRESH_S = 2.0
 _VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
-def watch(settings: Settings, governed: GovernanceHolder, recorder: Callable[[], Recorder | None]) -> State:
+def watch(settings: Settings, governed: PolicyInForceHolder, recorder: Callable[[], Recorder | None]) -> State:
     """What says the state of every part: `{status, parts, policy_version}`."""
     lock = asyncio.Lock()
     last: dict[str, str] = {}
@@ -67,7 +67,7 @@ def watch(settings: Settings, governed: GovernanceHolder, recorder: Callable[[],
     return state
 
 
-def _scanner(governance: Governance) -> str:
+def _scanner(governance: PolicyInForce) -> str:
     if governance.scanner is None:
         return "off" if governance.ready else "down"
     return "up" if governance.scanner.alive else "down"

@@ -65,7 +65,7 @@ ANSWERS_CACHED = (
 )
 
 
-class Governance(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
+class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     """LiteLLM's callback object."""
 
     def __init__(self) -> None:
@@ -423,4 +423,4 @@ def _error_code(error: Exception) -> str:
     return clean(kind) if isinstance(kind, str) and kind.isidentifier() else type(error).__name__  # type: ignore[return-value]
 
 
-governance = Governance()
+governance = LiteLLMHooks()

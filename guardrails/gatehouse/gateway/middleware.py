@@ -21,7 +21,7 @@ from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, an
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.exposition import Exposition, Shown
 from gatehouse.gateway.management import check_stored
-from gatehouse.gateway.prescan import ScanAhead
+from gatehouse.gateway.prescan import Prescan
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.gateway.routes import RouteKind, classify, is_management
 from gatehouse.pipeline.scope import CallScope, current_scope
@@ -52,7 +52,7 @@ class GovernanceMiddleware:
         grace_s: float,
         edge: Edge,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
-        ahead: ScanAhead | None = None,
+        ahead: Prescan | None = None,
         slots: Callable[[], Slots] = NoSlots,
         shown: Mapping[str, Shown] | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class GovernanceMiddleware:
         self.settler: Settler | None = None
         self._edge = edge
         self._named_routes = named_routes
-        self._ahead = ahead or ScanAhead(lambda: None)
+        self._ahead = ahead or Prescan(lambda: None)
         self._slots = slots
         self._exposition = Exposition(REGISTRY, shown or {})
         self._pending: set[CallScope] = set()

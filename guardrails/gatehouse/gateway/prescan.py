@@ -27,7 +27,7 @@ _MOST_CALLERS = 10_000
 _NEWEST = 6
 
 
-class ScanAhead:
+class Prescan:
     """Scans ahead for callers whose last call was admitted.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gatehouse.approvals.caller_options import BY_CALLER, Wishes, wishes
+from gatehouse.approvals.caller_options import BY_CALLER, CallerOptions, caller_options
 from gatehouse.approvals.gate import Asked, Gate
 from gatehouse.approvals.model import Edit
 from gatehouse.capsule.document import ContentMode
@@ -25,12 +25,12 @@ from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
 from gatehouse.pipeline import call_facts, obligations, screening
-from gatehouse.pipeline.in_force import Governance
-from gatehouse.pipeline.obligations import changed_by, oblige
+from gatehouse.pipeline.in_force import PolicyInForce
+from gatehouse.pipeline.obligations import apply_obligations, changed_by
 from gatehouse.pipeline.redaction import kept_by_provider, mask
-from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
-from gatehouse.pipeline.screening import personal_data, screened
+from gatehouse.pipeline.screening import enforce_screens, personal_data
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling, Estimate
@@ -49,7 +49,7 @@ _WITHOUT_PLACE: Final[Mapping[tuple[str, ...], str]] = {
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
 
 
-class Deciding:
+class Admission:
     """Decides on calls.
 
     Args:
@@ -61,7 +61,7 @@ class Deciding:
     """
 
     def __init__(
-        self, gate: Gate, prices: Prices, kept: Kept, keys: InstallationKeys, is_note: Callable[[str], bool]
+        self, gate: Gate, prices: Prices, kept: Retention, keys: InstallationKeys, is_note: Callable[[str], bool]
     ) -> None:
         self._gate = gate
         self._prices = prices
@@ -70,7 +70,7 @@ class Deciding:
         self._is_note = is_note
 
     async def decide(
-        self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: Governance
+        self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: PolicyInForce
     ) -> Decision:
         """The stages up to the decision; what they ask for is done to `body`.
 
@@ -79,7 +79,7 @@ class Deciding:
         """
         policy, turns = governance.policy, call.caller.turns
         try:
-            wanted = wishes(call.terms.headers)
+            wanted = caller_options(call.terms.headers)
             with metrics.stage_seconds.labels("read").time():
                 reading = partial(read, call.call_type, body, scope.names, self._is_note)
                 request = scope.request = await OFFLOAD.run(scope.effort, turns, reading)
@@ -106,7 +106,7 @@ class Deciding:
                 hits = [hit for scan in scans for hit in scan.hits]
                 screening.count_hits(hits, "request")
                 screening.sealed(policy.screens, request.scanned, scans)
-                screened(policy.screens, hits)
+                enforce_screens(policy.screens, hits)
             if governance.pii is not None:
                 for scan in scans:
                     for found in scan.findings:
@@ -127,7 +127,9 @@ class Deciding:
                 if masked is not None:
                     kept_by_provider(request.fields)
                     request, scope.mask, scope.replaced = masked
-                request = request.limited(partial(oblige, obligation=decision.obligation, call_type=call.call_type))
+                request = request.limited(
+                    partial(apply_obligations, obligation=decision.obligation, call_type=call.call_type)
+                )
                 scope.request = request
             if self._kept.mode is ContentMode.REDACTED:
                 kept = prompt_of(request.fields, keep_text=True, salt=scope.salt)
@@ -209,7 +211,7 @@ class Deciding:
         call: GovernedCall,
         request: CanonicalRequest,
         ruling: Ruling,
-        wanted: Wishes,
+        wanted: CallerOptions,
         edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]],
     ) -> Asked:
         """What people are asked about: the call as it would go upstream now."""
@@ -305,7 +307,7 @@ def read(
         ) from None
 
 
-def ruled(facts: Facts, governance: Governance) -> Ruling:
+def ruled(facts: Facts, governance: PolicyInForce) -> Ruling:
     """What the rules say, which is counted."""
     ruling = governance.loaded.rules.evaluate(facts)
     for rule in ruling.matched:

@@ -31,7 +31,7 @@ _RETIRE_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Governance:
+class PolicyInForce:
     """What a call is decided by.
 
     Attributes:
@@ -60,7 +60,7 @@ class Governance:
         return self.loaded.version
 
 
-class GovernanceHolder:
+class PolicyInForceHolder:
     """The governance in force, while policy.yaml changes underneath."""
 
     def __init__(self, policies: PolicyHolder, *, workers: int) -> None:
@@ -70,7 +70,7 @@ class GovernanceHolder:
         self._policies = policies
         self._workers = workers
         self._fixed = policies.current.policy.audit, policies.current.policy.notifications
-        self.current = Governance(policies.current, ready=False)
+        self.current = PolicyInForce(policies.current, ready=False)
         self._scan_config = ScanConfig()
         self._refused: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,7 +137,7 @@ class GovernanceHolder:
                 scanner = Scanner(scan_config, workers=self._workers)
                 await scanner.start()
         self._scan_config = scan_config
-        self.current = Governance(
+        self.current = PolicyInForce(
             loaded,
             pii,
             pii and _masked(pii, Mode.OBSERVE),

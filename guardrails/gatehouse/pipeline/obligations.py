@@ -21,7 +21,7 @@ _ANSWER_LENGTH = {
 }
 
 
-def oblige(body: MutableMapping[str, Any], obligation: Obligation, call_type: str) -> None:
+def apply_obligations(body: MutableMapping[str, Any], obligation: Obligation, call_type: str) -> None:
     """Change the request to what the rules ask for: the model, and the longest answer."""
     if obligation.downgrade_to is not None:
         body["model"] = obligation.downgrade_to
@@ -45,7 +45,7 @@ def edit(request: CanonicalRequest, edit: Edit) -> CanonicalRequest:
         PolicyDenied: the length of its answer cannot be set.
     """
     obligation = Obligation(downgrade_to=edit.model, max_tokens=edit.max_tokens)
-    edited = request.limited(partial(oblige, obligation=obligation, call_type=request.call_type))
+    edited = request.limited(partial(apply_obligations, obligation=obligation, call_type=request.call_type))
     if edit.max_tokens is not None:
         most = edited.requested.tokens
         if most is None or most > edit.max_tokens:
@@ -59,7 +59,7 @@ def changed_by(request: CanonicalRequest, obligation: Obligation) -> bool:
     probe = dict(body)
     if isinstance(below := body.get("extra_body"), Mapping):
         probe["extra_body"] = dict(below)
-    oblige(probe, obligation, request.call_type)
+    apply_obligations(probe, obligation, request.call_type)
     return probe != body
 
 

@@ -22,13 +22,13 @@ from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.settlement import decision_row
-from gatehouse.pipeline.admission import Deciding
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.admission import Admission
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.response import Answers, answers_of
-from gatehouse.pipeline.retention import Kept, note_prompt
+from gatehouse.pipeline.retention import Retention, note_prompt
 from gatehouse.pipeline.scope import CallScope
 from gatehouse.pipeline.screening import screen
-from gatehouse.pipeline.settlement import Endings, approved_by, request_facts
+from gatehouse.pipeline.settlement import CallSettlement, approved_by, request_facts
 
 if TYPE_CHECKING:
     from gatehouse.pricing.estimate import Prices
@@ -49,7 +49,7 @@ class Pipeline:
     def __init__(
         self,
         recorder: Recorder,
-        governance: Callable[[], Governance],
+        governance: Callable[[], PolicyInForce],
         gate: Gate,
         prices: Prices,
         keys: InstallationKeys,
@@ -61,9 +61,9 @@ class Pipeline:
         self._governance = governance
         self._gate = gate
         audit = governance().policy.audit
-        self._kept = Kept(ContentMode(audit.content), keys)
-        self._deciding = Deciding(gate, prices, self._kept, keys, is_note)
-        self._endings = Endings(recorder, self._kept, by_team=audit.chain == "team")
+        self._kept = Retention(ContentMode(audit.content), keys)
+        self._deciding = Admission(gate, prices, self._kept, keys, is_note)
+        self._endings = CallSettlement(recorder, self._kept, by_team=audit.chain == "team")
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
         """Let a call through, with `body` as it may go upstream, or raise. Its intent is committed when this returns.
@@ -113,7 +113,7 @@ class Pipeline:
             scope.request = canonical_request(call_type, body, scope.names, lambda _: True)
         note_prompt(scope)
 
-    def _to_report(self, call: GovernedCall, governance: Governance, salt: bytes) -> dict[str, Any]:
+    def _to_report(self, call: GovernedCall, governance: PolicyInForce, salt: bytes) -> dict[str, Any]:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
         prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._kept.mode.value, "salt": salt.hex()}
         if self._kept.mode is ContentMode.REDACTED:

@@ -19,7 +19,7 @@ from gatehouse.core.names import hidden, is_plain
 from gatehouse.dialects.canonical import offered_tools
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.pii.config import Mode
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.scope import CallScope
 
 # Where a body names its end user, in any dialect; LiteLLM looks in all of these.
@@ -43,7 +43,7 @@ class RecordedNames:
     def __init__(
         self,
         key: DerivedKey,
-        governance: Callable[[], Governance],
+        governance: Callable[[], PolicyInForce],
         configured: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._key = key
@@ -102,7 +102,7 @@ def is_plain_model(name: str) -> bool:
     return is_plain(name.replace("@", "-"))
 
 
-def _masks(governance: Governance) -> bool:
+def _masks(governance: PolicyInForce) -> bool:
     pii = governance.pii
     return pii is not None and any(pii.mode_of(name) in (Mode.MASK, Mode.BLOCK) for name in pii.wanted)
 

@@ -14,11 +14,11 @@ from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import Scan
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 
 
 def mask(
-    governance: Governance,
+    governance: PolicyInForce,
     decision: Decision,
     request: CanonicalRequest,
     scans: Sequence[Scan],

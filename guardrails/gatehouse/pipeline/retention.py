@@ -12,11 +12,11 @@ from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.pii.masking import Mask, Placeholders, scope_of
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.scope import CallScope
 
 
-class Kept:
+class Retention:
     """One way of keeping content.
 
     Args:
@@ -35,13 +35,13 @@ class Kept:
         """Whether prompts and answers are written down, not only their hashes."""
         return self.mode is not ContentMode.HASH
 
-    def scope(self, governance: Governance, call: GovernedCall) -> str:
+    def scope(self, governance: PolicyInForce, call: GovernedCall) -> str:
         """Where the same value has the same placeholder as in this call."""
         pii, caller = governance.policy.pii, call.caller
         kind = "call" if pii is None else pii.scope
         return scope_of(kind, team_id=caller.team_id, key_hash=caller.key_hash, call_id=call.call_id)
 
-    def placeholders(self, governance: Governance, call: GovernedCall) -> Placeholders:
+    def placeholders(self, governance: PolicyInForce, call: GovernedCall) -> Placeholders:
         """What a call's placeholders are made with, in the model's view of it and in the records."""
         return Placeholders(self._masking, self.scope(governance, call))
 
@@ -55,11 +55,11 @@ class Kept:
         same = Placeholders(self._masking, f"approvals of {call.caller.key_hash}")
         return {name: mask.restated(value, same) for name, value in fields.items()}
 
-    async def redacted(self, governance: Governance, call: GovernedCall, text: str | None) -> str | None:
+    async def redacted(self, governance: PolicyInForce, call: GovernedCall, text: str | None) -> str | None:
         """The text with all personal data masked; None where it could not be scanned."""
         return await self.redacted_in(governance, self.scope(governance, call), text, call.caller.turns)
 
-    async def redacted_in(self, governance: Governance, scope: str, text: str | None, caller: str) -> str | None:
+    async def redacted_in(self, governance: PolicyInForce, scope: str, text: str | None, caller: str) -> str | None:
         """As `redacted`, by the scope of a call that another gateway may have decided on.
 
         Args:

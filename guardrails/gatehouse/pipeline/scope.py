@@ -19,7 +19,7 @@ from gatehouse.guards.pii.masking import Mask
 
 if TYPE_CHECKING:
     from gatehouse.approvals.model import Approval
-    from gatehouse.pipeline.in_force import Governance
+    from gatehouse.pipeline.in_force import PolicyInForce
     from gatehouse.policy.facts import Facts
 
 
@@ -51,7 +51,7 @@ class CallScope:
     exempt: bool = False
     call: GovernedCall | None = None
     decision: Decision | None = None
-    governance: Governance | None = field(default=None, repr=False)
+    governance: PolicyInForce | None = field(default=None, repr=False)
     facts: Facts | None = None
     models: set[str] = field(default_factory=set)
     mask: Mask | None = None

@@ -17,12 +17,12 @@ from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import NOTHING, Scan
 from gatehouse.guards.screens.hits import Hit
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.seams import joined, with_joined
 from gatehouse.policy.model import Policy, ScreensPolicy
 
 
-async def scan(governance: Governance, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
+async def scan(governance: PolicyInForce, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
     """What is in each text, alone and read together with its neighbours.
 
     Args:
@@ -73,7 +73,7 @@ def count_hits(hits: Iterable[Hit], side: str) -> None:
         metrics.screen_hits.labels(hit.screen, side).inc()
 
 
-def screened(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
+def enforce_screens(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
     """Refuse what a screen that blocks has hit.
 
     Raises:
@@ -137,7 +137,7 @@ def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def screen(governance: Governance, text: str) -> None:
+def screen(governance: PolicyInForce, text: str) -> None:
     """Look at what a model said.
 
     Raises:
@@ -156,7 +156,7 @@ def screen(governance: Governance, text: str) -> None:
     if hits:
         count_hits(hits, "answer")
         try:
-            screened(policy, hits)
+            enforce_screens(policy, hits)
         except ContentBlocked as blocked:
             raise ContentBlocked(
                 f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",

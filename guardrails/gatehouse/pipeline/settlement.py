@@ -13,11 +13,11 @@ from gatehouse.core.clock import monotonic, now
 from gatehouse.ledger.audit_line import caller_facts
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.settlement import settlement
-from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
 
 
-class Endings:
+class CallSettlement:
     """Settles calls.
 
     Args:
@@ -26,7 +26,7 @@ class Endings:
         by_team: whether each team has a chain of its own.
     """
 
-    def __init__(self, recorder: Recorder, kept: Kept, *, by_team: bool) -> None:
+    def __init__(self, recorder: Recorder, kept: Retention, *, by_team: bool) -> None:
         self._recorder = recorder
         self._kept = kept
         self._by_team = by_team

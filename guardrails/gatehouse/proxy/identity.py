@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
-from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_wish
-from gatehouse.core.call import Agent, Caller, GovernedCall, Terms
+from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_caller_option
+from gatehouse.core.call import Agent, Caller, CallerGrants, GovernedCall
 from gatehouse.core.text import clean
 from gatehouse.proxy.model_access import may_use
 
@@ -71,10 +71,10 @@ def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str)
     )
 
 
-def _terms(key: Any, headers: dict[str, str]) -> Terms:
+def _terms(key: Any, headers: dict[str, str]) -> CallerGrants:
     metadata = getattr(key, "metadata", None) or {}
     tags = metadata.get("tags")
-    return Terms(
+    return CallerGrants(
         tags=tuple(str(clean(tag)) for tag in tags) if isinstance(tags, list) else (),
         spend_usd=_finite(getattr(key, "spend", None)) or 0.0,
         budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
@@ -83,7 +83,7 @@ def _terms(key: Any, headers: dict[str, str]) -> Terms:
         headers={
             name: value
             for name, value in headers.items()
-            if name.lower().startswith("x-gatehouse-max-") or is_wish(name)
+            if name.lower().startswith("x-gatehouse-max-") or is_caller_option(name)
         },
         approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
         may_use=partial(may_use, key),

@@ -15,7 +15,7 @@ from gatehouse.approvals.model import Approval, Edit, State, Vote, Voter
 from gatehouse.core.decision import Obligation
 from gatehouse.core.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.pipeline.obligations import changed_by, edit, oblige
+from gatehouse.pipeline.obligations import apply_obligations, changed_by, edit
 
 from tests.support.binding import digest
 
@@ -117,7 +117,7 @@ def test_whatever_says_how_long_an_answer_may_be_is_lowered(name: str, said: Any
 @pytest.mark.parametrize("said", [100, "100", 10.5, True, None])
 def test_what_an_operator_lays_over_a_request_is_lowered_too(said: Any) -> None:
     body: dict[str, Any] = {"max_output_tokens": said, "extra_body": {"max_tokens": said}}
-    oblige(body, Obligation(max_tokens=10), "acompletion")
+    apply_obligations(body, Obligation(max_tokens=10), "acompletion")
     assert body == {"max_output_tokens": 10, "extra_body": {"max_tokens": 10}}
 
 

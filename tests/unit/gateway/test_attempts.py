@@ -14,9 +14,9 @@ from gatehouse.core.errors import UpstreamFailed
 from gatehouse.gateway import hooks
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.pipeline import admission
-from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
-from gatehouse.pipeline.settlement import Endings
+from gatehouse.pipeline.settlement import CallSettlement
 from gatehouse.policy.limits import Estimate
 from gatehouse.proxy.configured import bound_stored, max_attempts, retries_asked
 from litellm import Router
@@ -144,7 +144,7 @@ def test_a_deployment_says_how_often_its_client_repeats(scope: CallScope) -> Non
 
 def settled(scope: CallScope, outcome: Outcome | None) -> Outcome:
     """How a call is written down."""
-    ends = Endings(MagicMock(Recorder), Kept(ContentMode.HASH, KEYS), by_team=False)
+    ends = CallSettlement(MagicMock(Recorder), Retention(ContentMode.HASH, KEYS), by_team=False)
     seen: list[Outcome] = []
     ends.settle = lambda _, outcome: seen.append(outcome)  # type: ignore[method-assign]
     scope.outcome = outcome

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from fastapi import HTTPException
 from gatehouse.core.clock import monotonic, new_call_id, now
-from gatehouse.gateway.hooks import Governance
+from gatehouse.gateway.hooks import LiteLLMHooks
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.scope import CallScope, current_scope
 
@@ -24,7 +24,7 @@ class Read:
 
 @pytest.mark.parametrize(("status", "is_read"), [(401, False), (429, True), (400, True)])
 async def test_what_a_refused_call_asked_is_read_only_where_its_caller_is_known(status: int, is_read: bool) -> None:
-    plugin, pipeline = Governance(), Read()
+    plugin, pipeline = LiteLLMHooks(), Read()
     plugin.pipeline = cast("Pipeline", pipeline)
     scope = CallScope(new_call_id(), "/v1/chat/completions", now(), monotonic())
     token = current_scope.set(scope)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from gatehouse.core.http import Message, Receive, Scope, Send
 from gatehouse.gateway.middleware import GovernanceMiddleware
-from gatehouse.gateway.prescan import MAX_BYTES, ScanAhead
+from gatehouse.gateway.prescan import MAX_BYTES, Prescan
 from gatehouse.guards.worker_pool import Scanner
 from gatehouse.pipeline.scope import CallScope, current_scope
 
@@ -48,7 +48,7 @@ class Gateway:
     def __init__(self) -> None:
         self.begun, self.admits = Begun(), True
         self.seen: list[list[str]] = []
-        ahead = ScanAhead(lambda: cast("Scanner", self.begun))
+        ahead = Prescan(lambda: cast("Scanner", self.begun))
         self._middleware = GovernanceMiddleware(
             self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, edge=edge(), ahead=ahead
         )
@@ -150,7 +150,7 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
 async def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatehouse.gateway.prescan._MOST_CALLERS", 2)
     scanner = Begun()
-    ahead = ScanAhead(lambda: cast("Scanner", scanner))
+    ahead = Prescan(lambda: cast("Scanner", scanner))
     callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]
     for caller in callers:
         ahead.remember(caller, "key", admitted=True)

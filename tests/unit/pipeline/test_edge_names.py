@@ -15,7 +15,7 @@ from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.request_body import BodyReader
 from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.scan import NOTHING
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.recorded_names import RecordedNames
 from gatehouse.pipeline.scope import CallScope
 from gatehouse.proxy.control_fields import control_fields
@@ -39,7 +39,7 @@ def made_up(model: str) -> bool:
 
 def masking(*, on: bool = True) -> Edge:
     governance = SimpleNamespace(scanner=Scanner() if on else None, pii=PiiConfig() if on else None)
-    names = RecordedNames(KEY, lambda: cast(Governance, governance))
+    names = RecordedNames(KEY, lambda: cast(PolicyInForce, governance))
     return Edge(
         BodyReader(100_000),
         control_fields(),

@@ -12,19 +12,19 @@ from gatehouse.core.clock import now
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.pii.masking import Mask
-from gatehouse.pipeline.in_force import Governance
-from gatehouse.pipeline.retention import Kept
+from gatehouse.pipeline.in_force import PolicyInForce
+from gatehouse.pipeline.retention import Retention
 from gatehouse.policy.load import read_policy
 
 from tests.support.binding import digest
 from tests.support.masking import KEYS, mask_one
 
-KEPT = Kept(ContentMode.REDACTED, KEYS)
+KEPT = Retention(ContentMode.REDACTED, KEYS)
 
 
-def governance(folder: Path, scope: str) -> Governance:
+def governance(folder: Path, scope: str) -> PolicyInForce:
     (folder / "policy.yaml").write_text(f"version: 1\npii: {{mode: mask{scope}}}\n")
-    return Governance(read_policy(folder / "policy.yaml")[0])
+    return PolicyInForce(read_policy(folder / "policy.yaml")[0])
 
 
 def call(team: str | None = None, key: str = "k", alias: str | None = None) -> GovernedCall:

@@ -21,7 +21,7 @@ from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.config import ScreenConfig
 from gatehouse.guards.screens.engine import ScreenEngine
 from gatehouse.guards.screens.hits import Hit
-from gatehouse.pipeline.in_force import Governance
+from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.recorded_names import (
     RecordedNames,
     is_plain_model,
@@ -180,7 +180,7 @@ def caller_names(
 ) -> RecordedNames:
     pii = None if mode is None else PiiConfig(mode=mode)
     governance = SimpleNamespace(scanner=scanner or Scanner(), pii=pii)
-    return RecordedNames(KEY, lambda: cast(Governance, governance), lambda: tags)
+    return RecordedNames(KEY, lambda: cast(PolicyInForce, governance), lambda: tags)
 
 
 async def test_what_the_scanner_finds_in_a_plain_name_is_not_kept() -> None:
@@ -198,7 +198,7 @@ async def test_without_masking_secrets_alone_are_not_kept(mode: Mode | None) -> 
 
 
 async def test_where_nothing_is_looked_for_names_stay() -> None:
-    governance = cast(Governance, SimpleNamespace(scanner=None, pii=None))
+    governance = cast(PolicyInForce, SimpleNamespace(scanner=None, pii=None))
     assert await RecordedNames(KEY, lambda: governance).hide(["ada@example.com"]) == {}
 
 

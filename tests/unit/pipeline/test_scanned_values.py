@@ -28,7 +28,7 @@ from tests.support.masking import PLACEHOLDERS
 from tests.support.scanned import PII, Scanned, chat, numbered, scan
 
 if TYPE_CHECKING:
-    from gatehouse.pipeline.in_force import Governance
+    from gatehouse.pipeline.in_force import PolicyInForce
 
 
 class NamedFile(BytesIO):
@@ -200,7 +200,7 @@ def masked(body: dict[str, Any], call_type: str) -> None:
     governance = SimpleNamespace(pii=PII, masking=PII)
     screening.sealed(policy.screens, request.scanned, scans)
     decision = Decision(Verdict.ALLOW, (), "v")
-    mask(cast("Governance", governance), decision, request, scans, PLACEHOLDERS)
+    mask(cast("PolicyInForce", governance), decision, request, scans, PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)

@@ -16,7 +16,7 @@ from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import Hit
 from gatehouse.pipeline import call_facts
-from gatehouse.pipeline.screening import not_scanned, personal_data, screened
+from gatehouse.pipeline.screening import enforce_screens, not_scanned, personal_data
 from gatehouse.policy.facts import Facts, RequestFacts
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
@@ -35,14 +35,14 @@ def hit(screen: str) -> Hit:
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection", "blocked_content/weapons"])
 def test_a_hit_of_a_screen_that_blocks_refuses_the_call_and_names_the_screen(screen: str) -> None:
     with pytest.raises(ContentBlocked, match=screen) as refused:
-        screened(screens(secrets="block", prompt_injection="block"), [hit(screen)])
+        enforce_screens(screens(secrets="block", prompt_injection="block"), [hit(screen)])
     assert refused.value.policies == (f"screens/{screen}",)
 
 
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection"])
 def test_a_hit_of_a_screen_that_observes_is_a_fact_and_no_refusal(screen: str) -> None:
-    screened(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
-    screened(screens(secrets="block", prompt_injection="block"), [])
+    enforce_screens(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
+    enforce_screens(screens(secrets="block", prompt_injection="block"), [])
 
 
 @pytest.mark.parametrize("mode", [Mode.BLOCK, Mode.MASK, Mode.OBSERVE])
