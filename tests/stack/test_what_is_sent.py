@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.caller_requests import Case, make
+from tests.support.caller_requests import WORD, Case, make
 from tests.support.gateway import Gateway
 from tests.support.process import PATIENCE_S
 from tests.support.raw_client import RawAnswer, send
@@ -73,7 +73,7 @@ async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstre
     """Send the requests of these seeds, and look at each."""
     cases = [make(seed, elsewhere.url) for seed in wanted]
     failing = {case.code.encode() for case in cases if case.fails}
-    upstream.fails = lambda body: any(code in body for code in failing)
+    upstream.fails = lambda body: any(match[1].lower() in failing for match in WORD.finditer(body))
     answers = await ask_all(gateway, key, cases)
     by_case: dict[str, list[Arrival]] = defaultdict(list)
     wrong: list[str] = []
@@ -106,7 +106,7 @@ async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstre
     if not await asyncio.to_thread(gateway.ready):
         wrong.append("the gateway is not well")
     assert not wrong, f"{len(wrong)} faults:\n" + "\n".join(wrong)
-    assert sent > len(cases) / 4 or len(cases) < 50  # or nothing was looked at
+    assert sent > len(cases) / 5 or len(cases) < 50  # or nothing was looked at
 
 
 @pytest.mark.timeout(900)

@@ -211,8 +211,10 @@ class _Maker:
             case.changes.append("query")
         if rng.random() < 0.03:
             self._packed()
+        # Where the path names the model, what the body calls it is said to nobody.
+        unsaid = _HIDDEN | ({"model"} if re.match(r"/(engines|openai/deployments)/", case.path) else set())
         if any(
-            mark.kind == "secret" and mark.place not in _HIDDEN for mark in map(case.marks.get, self._written()) if mark
+            mark.kind == "secret" and mark.place not in unsaid for mark in map(case.marks.get, self._written()) if mark
         ):
             case.refused.append("a secret")
             case.named.clear()

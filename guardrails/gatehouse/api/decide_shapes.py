@@ -153,7 +153,7 @@ async def read(request: Request, kind: type[_B], most_bytes: int) -> _B:
 
 def _read(body: bytearray, kind: type[_B]) -> _B:
     try:
-        said = decode(body)
+        said = decode(body.decode())
         text = encoded(said)
     except (ValueError, RecursionError):
         raise InvalidRequest("body: not one JSON object whose every name is given once. Correct it.") from None

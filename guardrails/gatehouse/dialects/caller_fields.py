@@ -50,13 +50,18 @@ _INSTEAD: Final = {
 }
 
 
-# LiteLLM breaks on anything else before its hooks run.
+# LiteLLM breaks on anything else, and says that it is its own fault.
 _OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
     "web_search_options": (dict,),
     "response_format": (dict,),
-    "text_format": (dict,),
     "context_management": (dict, list),
 }
+_OBJECTS_OF: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
+    "anthropic_messages": {"context_management": (dict,), "tool_choice": (dict,)},
+}
+# These hold objects, one after the other.
+_LISTS: Final = ("messages", "tools", "functions")
+_NEEDED: Final = ("messages", "prompt")
 
 
 class EngineFields(Protocol):
@@ -106,11 +111,15 @@ def caller_request(
         raise InvalidRequest("model: the name of a model was expected. Correct it and ask again.", param="model")
     _check_size(flat)
     known = names_of(call_type)
+    objects = {**_OBJECTS, **_OBJECTS_OF.get(call_type, {})}
+    if call_type == "aimage_generation" and flat.get("stream") is True:
+        raise InvalidRequest("stream: LiteLLM does not stream pictures. Leave it out and ask again.", param="stream")
     kept: dict[str, Any] = {}
     new: dict[str, Any] = {}
     for name, value in flat.items():
-        if name in _OBJECTS and value is not None and not isinstance(value, _OBJECTS[name]):
-            raise InvalidRequest(f"{name}: an object was expected. Correct it and ask again.", param=name)
+        if name in objects and value is None:
+            continue  # as if it were left out; LiteLLM breaks on it
+        _check_kind(name, value, objects)
         if name == "metadata":
             kept[name] = value if value is None else _metadata(value, engine)
         elif name in _BOUNDED:
@@ -127,6 +136,21 @@ def caller_request(
     if new:
         kept["extra_body"] = new
     return kept
+
+
+def _check_kind(name: str, value: Any, objects: Mapping[str, tuple[type, ...]]) -> None:
+    """Refuse a value of a kind that no API takes and that LiteLLM does not answer as a caller's mistake."""
+    expected = None
+    if name in objects and not isinstance(value, objects[name]):
+        expected = "an object"
+    elif name in _NEEDED and value is None:
+        expected = "a list of messages" if name == "messages" else "a text"
+    elif name in _LISTS and isinstance(value, list) and not all(isinstance(each, dict) for each in value):
+        expected = "a list of objects"
+    elif name == "prompt" and isinstance(value, list) and (not value or None in value):
+        expected = "a text, or several,"
+    if expected:
+        raise InvalidRequest(f"{name}: {expected} was expected. Correct it and ask again.", param=name)
 
 
 def _unfolded(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

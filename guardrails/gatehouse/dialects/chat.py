@@ -196,9 +196,9 @@ completions_request = Request(
         "suffix": as_role("user", text),
         "stop": names,
         "logit_bias": other_free,
-        "messages": each(message),
     },
-    [*_SETTINGS, "best_of", "echo"],
+    [*(name for name in _SETTINGS if name != "top_logprobs"), "best_of", "echo"],
+    added={"messages": each(message)},
 )
 completions_answer = as_role(
     "assistant", fields({**_ANSWER, "choices": each(fields({**_choice, "text": text}, otherwise=free))}, otherwise=free)

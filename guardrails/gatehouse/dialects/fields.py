@@ -45,10 +45,15 @@ _WORDS = frozenset(
 )
 
 
+def is_api_word(value: str) -> bool:
+    """Whether a string is too short, or too usual a word of the APIs, to be noted where a plain value stands."""
+    return len(value) < _LEAST_VALUE or value in _WORDS
+
+
 def token(view: View, value: Any, path: Path, role: str) -> None:
     """A number, a switch, an identifier or a word of the API; a string that looks like neither is somebody's text."""
     if isinstance(value, str):
-        if len(value) < _LEAST_VALUE or value in _WORDS:
+        if is_api_word(value):
             return
         if len(value) > _LONGEST_TOKEN or (len(value) > 6 and not _TOKEN.fullmatch(value)):
             view.text(path, value, "other")

@@ -205,7 +205,6 @@ responses_request = Request(
         "tools": tools,
         "tool_choice": tool_choice,
         "text": _text_settings,
-        "text_format": as_role("other", either(mapping=free)),
         # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
         "metadata": other_free,
         "reasoning": _reasoning_settings,

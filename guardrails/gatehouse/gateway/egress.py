@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatehouse.core.errors import GovernanceError
-from gatehouse.dialects import ALL_NAMES, UnknownShape, View, names_of, request_view
+from gatehouse.dialects import ALL_NAMES, TextPart, UnknownShape, View, names_of, request_view
 from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CanonicalRequest
+from gatehouse.dialects.fields import is_api_word
 from gatehouse.dialects.freejson import decode, free
-from gatehouse.dialects.parts import shown
+from gatehouse.dialects.parts import KEY, shown
 from gatehouse.dialects.requested import requested
 
 # By these LiteLLM chooses where a request goes, with which credential, or what of it is sent.
@@ -146,10 +147,21 @@ def _view(dialect: str, body: Mapping[str, Any]) -> View:
     known = names_of(dialect) | _READ
     view = request_view(dialect, {name: value for name, value in body.items() if name in known})
     # Where an API has no metadata of its own, LiteLLM keeps its notes there, and sends none of it.
+    others = View()
     for name in (ALL_NAMES - known - {"metadata"}) & body.keys():
         if isinstance(body[name], str | list | dict):
-            free(view, body[name], (name,), "other")
+            free(others, body[name], (name,), "other")
+    view.texts.extend(part for part in others.texts if not _is_the_apis(part))
     return view
+
+
+# How the APIs name their fields.
+_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _is_the_apis(part: TextPart) -> bool:
+    """Whether a text in a field of another API is none of the caller's, but a word or a field of that API."""
+    return bool(_FIELD.fullmatch(part.text)) if part.path[-1] is KEY else is_api_word(part.text)
 
 
 def _texts_of(dialect: str, configured: Mapping[str, Any]) -> set[str]:

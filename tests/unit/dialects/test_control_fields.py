@@ -199,3 +199,31 @@ def test_the_apis_own_fields_pass_untouched_on_their_routes() -> None:
         for name in names_of(call_type) - FEW - {"model"}:
             assert ask({name: {"a": [CANARY]}}, call_type) == {name: {"a": [CANARY]}}
     assert ask({"client_metadata": {"session_id": "s"}}, "aresponses") == {"client_metadata": {"session_id": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("call_type", "body"),
+    [
+        ("acompletion", {"messages": None}),
+        ("acompletion", {"tools": [None]}),
+        ("anthropic_messages", {"messages": ["a"]}),
+        ("anthropic_messages", {"tool_choice": "auto"}),
+        ("anthropic_messages", {"context_management": [{"type": "x"}]}),
+        ("atext_completion", {"prompt": []}),
+        ("atext_completion", {"prompt": ["a", None]}),
+        ("atext_completion", {"messages": []}),
+        ("atext_completion", {"top_logprobs": 2}),
+        ("aimage_generation", {"stream": True}),
+        ("aresponses", {"text_format": {"type": "text"}}),
+    ],
+    ids=str,
+)
+def test_what_litellm_would_break_on_is_told_by_name(call_type: str, body: dict[str, Any]) -> None:
+    (name,) = body
+    with pytest.raises(InvalidRequest, match=name):
+        ask(body, call_type)
+
+
+def test_an_object_that_is_null_is_left_out() -> None:
+    assert ask({"web_search_options": None, "seed": None}, "acompletion") == {"seed": None}
+    assert ask({"extra_body": {"web_search_options": None}}, "acompletion") == {}

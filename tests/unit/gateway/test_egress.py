@@ -300,3 +300,22 @@ def test_nothing_of_a_text_is_in_what_is_said_of_it() -> None:
         {"metadata": {}, "stop": secret, secret: secret},
     ):
         assert secret not in json.dumps(str(differs(CHAT | change)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"cache_control": {"type": "ephemeral"}},
+        {"speed": "fast"},
+        {"betas": ["auto"]},
+        {"compaction": {"type": "auto", "trigger_tokens": 5}},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_words_and_fields_of_the_callers_api_may_stand_beside_the_translation(said: dict[str, Any]) -> None:
+    asked = {"model": "up", "max_tokens": 9, "messages": [{"role": "user", "content": "Say it"}], **said}
+    known = of(asked, "anthropic_messages")
+    translated = {"model": "openai/gpt-4o", "input": "Say it", "max_output_tokens": 9, **said}
+    assert place(translated, "aresponses", known=known) is None
+    for hidden in ({"speed": "something else"}, {"compaction": {"something else": 1}}):
+        assert place(translated | hidden, "aresponses", known=known) == "text"
