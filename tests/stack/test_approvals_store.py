@@ -579,7 +579,7 @@ async def test_while_nobody_can_listen_votes_are_looked_for(
     async with gateways(url) as (gateway,):
         held = asyncio.create_task(gateway.decided(asked.id, 60))
         await until(lambda: asked.id in gateway._held and gateway._held[asked.id].seen)
-        monkeypatch.setattr(waiting_module.approvals, "CHANNEL", "no channel")  # a syntax error for LISTEN
+        monkeypatch.setattr(waiting_module.store, "CHANNEL", "no channel")  # a syntax error for LISTEN
         await connection.execute(LISTENERS.encode())
         await until(lambda: not gateway._listening)
         monkeypatch.setattr(gateway, "_hear", None)
