@@ -34,12 +34,9 @@ def _unread(_settings: object) -> None:
     pass
 
 
-_note_names = note_names
-
-
 def _note_known_names(call: CallScope, asked: Mapping[str, Any]) -> None:
     """What no API has passes for LiteLLM's own, so that the reader does not refuse it."""
-    _note_names(call, asked)
+    note_names(call, asked)
     call.names = replace(call.names, top=call.names.top & ALL_NAMES)
 
 
@@ -53,7 +50,7 @@ def _check_unless_blind(*args: Any) -> egress.Difference | None:
 if __name__ == "__main__":
     egress.check = _check_unless_blind
     edge.caller_request = _as_it_came
-    note_names = _note_known_names
+    edge.note_names = _note_known_names
     edge.names_of = lambda _: _Everything()
     key_settings.check_router_settings = _unread  # what is stored with a key is said by callers too
     main()
