@@ -119,7 +119,7 @@ def test_a_process_that_ends_at_once_and_its_forks_have_written_every_call(file:
 WRITES = """
     import sys, threading
     from pathlib import Path
-    from gatehouse.loggers.capsules.store import open_store
+    from gatehouse.loggers.capsules.opening import open_store
     from gatehouse.loggers.capsules.writer import Writer
     from tests.support.capsule_files import capsule
 
