@@ -81,12 +81,12 @@ def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
         if not prices.knows(model):
             raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
         try:
-            work = effort(await request.body())
-            asked = await OFFLOAD.run(work, caller.api_key or "unnamed", partial(_read, call_type, body))
+            run = partial(OFFLOAD.run, effort(await request.body()), caller.api_key or "unnamed")
+            asked = await run(partial(_read, call_type, body))
         except UnknownShape as error:
             raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
         await prices.prepare(model, [part.text for part in asked.texts])
-        found = await OFFLOAD.run(work, caller.api_key or "unnamed", partial(prices.estimate, asked, model))
+        found = await run(partial(prices.estimate, asked, model))
         limits = policy_of().policy.limits
         most = ceiling(
             limits,

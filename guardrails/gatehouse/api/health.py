@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from gatehouse.core.health import State
+from gatehouse.core.health import HealthCheck
 
 
-def router(state: State) -> APIRouter:
+def router(state: HealthCheck) -> APIRouter:
     """The route."""
     api = APIRouter(prefix="/governance/v1", tags=["governance"])
 

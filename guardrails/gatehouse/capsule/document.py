@@ -86,7 +86,7 @@ def call_capsule(
 
     Args:
         started_at: with a time zone.
-        request: who asked for what, as `record.request_facts` gives it and the intent's row keeps it.
+        request: who asked for what, as `pipeline.settlement` gives it and the intent's row keeps it.
         decision: None when the call ended before there was one, or nobody knows it any more.
         duration_ms: None when nobody lived to see the end.
         tool_calls: of the tools that the request offered, never a name that the model made up.

@@ -17,7 +17,7 @@ from gatehouse.console.access import SessionAuthenticator, Visitor
 from gatehouse.console.rendering import page
 from gatehouse.core.clock import now
 from gatehouse.core.errors import NotFound
-from gatehouse.core.health import State
+from gatehouse.core.health import HealthCheck
 from gatehouse.core.settings import Settings
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 
@@ -35,7 +35,7 @@ def add(
     door: SessionAuthenticator,
     settings: Settings,
     governed: PolicyInForceHolder,
-    look: State,
+    look: HealthCheck,
 ) -> None:
     """Put the pages on the router."""
     keyring = settings.key_dir / KEYRING_NAME

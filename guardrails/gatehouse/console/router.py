@@ -13,7 +13,7 @@ from gatehouse.console import inbox, records
 from gatehouse.console.access import HOME, SIGN_IN, ConsoleRoute, SessionAuthenticator, SignInNeeded, local, with_cookie
 from gatehouse.console.rendering import page
 from gatehouse.core.errors import NotFound
-from gatehouse.core.health import State
+from gatehouse.core.health import HealthCheck
 from gatehouse.core.settings import Settings
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 
@@ -25,7 +25,7 @@ _FILES: Final = {
 }
 
 
-def router(settings: Settings, governed: PolicyInForceHolder, look: State, journal: Journal) -> APIRouter:
+def router(settings: Settings, governed: PolicyInForceHolder, look: HealthCheck, journal: Journal) -> APIRouter:
     """The pages.
 
     Args:

@@ -5,4 +5,4 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-State = Callable[[], Awaitable[dict[str, Any]]]
+HealthCheck = Callable[[], Awaitable[dict[str, Any]]]

@@ -10,7 +10,7 @@ import redis.asyncio
 from litellm.proxy import proxy_server
 
 from gatehouse.core.clock import monotonic
-from gatehouse.core.health import State
+from gatehouse.core.health import HealthCheck
 from gatehouse.core.settings import Settings
 from gatehouse.gateway.hooks import governance
 from gatehouse.ledger.recorder import Recorder
@@ -26,7 +26,7 @@ _FRESH_S = 2.0
 _VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
-def watch(settings: Settings, governed: PolicyInForceHolder, recorder: Callable[[], Recorder | None]) -> State:
+def watch(settings: Settings, governed: PolicyInForceHolder, recorder: Callable[[], Recorder | None]) -> HealthCheck:
     """What says the state of every part: `{status, parts, policy_version}`."""
     lock = asyncio.Lock()
     last: dict[str, str] = {}

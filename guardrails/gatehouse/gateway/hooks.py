@@ -116,7 +116,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
                 scope.replaced = {}
             assert scope.request is not None
             admitted = partial(egress.admitted, scope.request, data, scope.said, control_fields().numbers)
-            scope.admitted = await OFFLOAD.run(scope.effort, call.caller.turns, admitted)
+            scope.admitted = await OFFLOAD.run(scope.effort, scope.turns, admitted)
         except GovernanceError as error:
             self._withhold(scope, data)
             raise _refuse(scope, error) from None
@@ -154,7 +154,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
                     check = partial(_check_egress, scope, call_type, kwargs)
-                    await OFFLOAD.run(scope.effort, scope.call.caller.turns if scope.call else scope.sender, check)
+                    await OFFLOAD.run(scope.effort, scope.turns, check)
                 _begin_attempt(scope, call_type, kwargs)
             except ProviderFailed as failed:
                 scope.provider_failed = failed

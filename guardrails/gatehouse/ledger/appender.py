@@ -16,7 +16,7 @@ from gatehouse.capsule.merkle import subtrees
 from gatehouse.capsule.seal import SealedCapsule, seal
 from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
-from gatehouse.ledger.store import chains as ledger
+from gatehouse.ledger.store import chains
 from gatehouse.storage.connection import Connection
 
 
@@ -65,7 +65,7 @@ class Ledger:
     async def _append(
         self, connection: Connection, chain: str, documents: Sequence[dict[str, Any]], at: datetime
     ) -> list[SealedCapsule]:
-        head = await ledger.lock_head(connection, chain)
+        head = await chains.lock_head(connection, chain)
         keys = self._keys.current()  # only now: whoever rotates holds every head
         _check_key(keys, head.signed_by, chain)
         capsules: list[SealedCapsule] = []
@@ -75,7 +75,7 @@ class Ledger:
             capsules.append(capsule)
             previous = capsule.hash
         frontier, nodes = head.frontier.append(bytes.fromhex(capsule.hash) for capsule in capsules)
-        await ledger.append(connection, chain, capsules, [subtrees(c.sequence, nodes) for c in capsules], frontier)
+        await chains.append(connection, chain, capsules, [subtrees(c.sequence, nodes) for c in capsules], frontier)
         return capsules
 
 

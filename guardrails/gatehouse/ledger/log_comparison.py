@@ -73,7 +73,7 @@ class LogReport:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What is asked of the ledger; `db.capsules` answers from a connection.
+    """What is asked of the ledger; `store.capsules` answers from a connection.
 
     Attributes:
         find: the records of a chain at these sequences.

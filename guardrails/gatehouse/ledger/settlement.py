@@ -13,7 +13,7 @@ from uuid import UUID
 from gatehouse.capsule.document import DEFAULT_CHAIN, NO_CONTENT, Approval, Content, call_capsule
 from gatehouse.core.call import Outcome, Status, ToolCall
 from gatehouse.core.decision import Decision, Obligation, Verdict
-from gatehouse.ledger import audit_line as record
+from gatehouse.ledger import audit_line
 from gatehouse.policy.facts import Facts
 
 Row = dict[str, Any]
@@ -63,7 +63,7 @@ class Settlement:
             started_at=self.started_at,
             request={},
             decision=None,
-            record=record.bare(self.record),
+            record=audit_line.bare(self.record),
             capsule=call_capsule(
                 call_id=call_id,
                 started_at=started_at,
@@ -95,7 +95,7 @@ def settlement(
     """Everything that is written of a call that ended.
 
     Args:
-        request: as `record.request_facts` gives it and the intent's row keeps it.
+        request: as `pipeline.settlement` gives it and the intent's row keeps it.
         duration_ms: None when nobody lived to see the end.
         facts: what the decision was made on.
         approvals: of the people who approved the call.
@@ -107,7 +107,7 @@ def settlement(
         started_at=started_at.isoformat(),
         request=request,
         decision=decision_row(decision, facts, approvals),
-        record=record.line(call_id, request, decision, outcome, ended_at, duration_ms),
+        record=audit_line.line(call_id, request, decision, outcome, ended_at, duration_ms),
         capsule=call_capsule(
             call_id=call_id,
             started_at=started_at,

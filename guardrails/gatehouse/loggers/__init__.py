@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Name to module: importing this package imports none of them.
 _WHERE = {
     "BaseCustomLogger": "gatehouse.loggers.base",
-    "CapsuleLogger": "gatehouse.loggers.capsules",
+    "CapsuleLogger": "gatehouse.loggers.capsules.logger",
     "ContentFilter": "gatehouse.loggers.examples",
     "RequestLogger": "gatehouse.loggers.request_log",
     "ResponseModifier": "gatehouse.loggers.examples",

@@ -87,6 +87,11 @@ class CallScope:
     failure: str | None = None
     on_settled: Callable[[], None] | None = field(default=None, repr=False)
 
+    @property
+    def turns(self) -> str:
+        """In whose turns work is done for it."""
+        return self.sender if self.call is None else self.call.caller.turns
+
 
 current_scope: ContextVar[CallScope | None] = ContextVar("gatehouse_call_scope", default=None)
 

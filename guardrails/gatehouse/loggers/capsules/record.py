@@ -17,8 +17,8 @@ from gatehouse.capsule.document import Content, call_capsule
 from gatehouse.core.call import Outcome, Status, ToolCall, Usage
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.core.text import clean
-from gatehouse.dialects import prompt as content
 from gatehouse.dialects.canonical import offered_tools
+from gatehouse.dialects.prompt import tool_calls_of
 
 # What LiteLLM puts in the place of text with `litellm.turn_off_message_logging`.
 _REDACTED: Final = "redacted-by-litellm"
@@ -216,7 +216,7 @@ def _usage(told: Mapping[str, Any]) -> Usage | None:
 
 
 def _tool_calls(body: Mapping[str, Any], offered: frozenset[str]) -> tuple[ToolCall, ...]:
-    return content.tool_calls_of(body, offered, keep_text=False)
+    return tool_calls_of(body, offered, keep_text=False)
 
 
 def _duration(call: Asked, end_time: datetime | None) -> float | None:
