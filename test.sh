@@ -34,6 +34,8 @@ step() {
 have_docker() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
 install() {
+  # The tests start a hundred gateways: each would compile LiteLLM again, for seconds, where this is set.
+  unset PYTHONDONTWRITEBYTECODE
   # A .venv that is there keeps its interpreter.
   [ -x .venv/bin/python ] || export UV_PYTHON=$PYTHON
   UV_PYTHON_DOWNLOADS=never "$UV" sync --frozen

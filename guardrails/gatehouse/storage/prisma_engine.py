@@ -34,6 +34,17 @@ GENERATE_SECONDS = 120
 AGAIN = "Run `gatehouse engine install`"
 CHECK_NETWORK = "Check the network, or use `--engine wasm`"
 
+_TABLE_TYPES = "table_types.py"
+_LOAD_TABLE_TYPES = """
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    from . import table_types
+
+    return getattr(table_types, name)
+"""
+
 Say = Callable[[str], None]
 
 
@@ -192,6 +203,17 @@ def _generate(node: Node, extra: dict[str, str], seconds: int) -> None:
             raise SetupError(f"prisma generate: no end within {seconds} s. {CHECK_NETWORK}.") from error
     if done.returncode != 0:
         raise SetupError(f"prisma generate: {_reason(done.stdout + done.stderr)}. {CHECK_NETWORK}.")
+    _set_table_types_aside(_package("prisma"))
+
+
+def _set_table_types_aside(client: Path) -> None:
+    """Move the types of LiteLLM's tables out of `types.py`, which then loads them when something asks for one.
+
+    Only type checkers read these 245,000 lines. Executing them costs each start of the gateway seconds and 200 MB.
+    """
+    text = (client / "types.py").read_text()
+    (client / _TABLE_TYPES).write_text(text)
+    (client / "types.py").write_text(text.partition("\n# LiteLLM_")[0] + _LOAD_TABLE_TYPES)
 
 
 def _reason(output: str) -> str:
@@ -209,7 +231,10 @@ def _current(home: Path) -> Prepared | None:
     engine = _folder(home) / "query-engine" if ready.kind == Kind.WASM else Path(ready.engine)
     target = _wanted(home, Kind(ready.kind), engine, Node(node, None) if node else None)
     there = (
-        os.access(engine, os.X_OK) and (node is None or node.is_file()) and (_package("prisma") / "client.py").is_file()
+        os.access(engine, os.X_OK)
+        and (node is None or node.is_file())
+        and (_package("prisma") / "client.py").is_file()
+        and (_package("prisma") / _TABLE_TYPES).is_file()
     )
     return ready if there and ready == target else None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def made(home: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise SetupError(f"prisma generate: no network. {prisma_engine.CHECK_NETWORK}.")
         calls.append("generate")
         (site / "prisma" / "client.py").touch()
+        (site / "prisma" / "table_types.py").touch()
 
     monkeypatch.setattr(prisma_engine, "npm_ci", ci)
     monkeypatch.setattr(prisma_engine, "_generate", generate)
@@ -113,6 +116,7 @@ def test_auto_takes_native_where_it_can_be_had(home: Path, site: Path, monkeypat
     def generate(node: Node, extra: dict[str, str], seconds: int) -> None:
         script(binary, "echo query-engine ac9d7041")
         (site / "prisma" / "client.py").touch()
+        (site / "prisma" / "table_types.py").touch()
 
     monkeypatch.setattr(prisma_engine, "npm_ci", ci)
     monkeypatch.setattr(prisma_engine, "_generate", generate)
@@ -148,6 +152,20 @@ def test_the_tools_for_checking_the_engine_are_installed_when_asked_for(home: Pa
     install(home, Kind.WASM, print)
     install(home, Kind.WASM, print, dev=True)
     assert made == ["npm ci prisma-engine", "generate", "npm ci prisma-engine dev"]
+
+
+def test_types_of_tables_are_loaded_when_they_are_asked_for_and_not_at_a_start() -> None:
+    program = """
+import sys
+import prisma.client
+from prisma.types import StringFilter
+assert "prisma.table_types" not in sys.modules
+from prisma.types import LiteLLM_BudgetTableCreateInput as found
+assert found is sys.modules["prisma.table_types"].LiteLLM_BudgetTableCreateInput
+print(hasattr(prisma.types, "NoSuchTable"), hasattr(prisma.types, "__path__"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False False\n", "")
 
 
 def test_a_torn_record_counts_as_none(home: Path, made: list[str]) -> None:
