@@ -187,9 +187,9 @@ def test_every_stage_is_seen_in_the_metrics(ruled: Gateway, upstream: Upstream) 
 
 def test_texts_are_scanned_ahead_for_whoever_was_admitted_last(ruled: Gateway, upstream: Upstream) -> None:
     def ahead() -> float:
-        before = metric(ruled, "gatehouse_scans_ahead_total")
+        before = metric(ruled, "gatehouse_prescans_total")
         ask(ruled)
-        return metric(ruled, "gatehouse_scans_ahead_total") - before
+        return metric(ruled, "gatehouse_prescans_total") - before
 
     ask(ruled)
     assert ahead() == 1

@@ -1,1 +1,1 @@
-"""What every other room may use; it imports the standard library alone."""
+"""Values and helpers that every other room may use. They import only the standard library at start."""

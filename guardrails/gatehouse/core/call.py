@@ -1,7 +1,6 @@
-"""One view of a model call, whatever API shape it came in, and the scope that lives as long as its connection.
+"""One model call as Gatehouse sees it, whatever API it came in: the request, its caller, its outcome, its attempts.
 
-`GovernedCall` is what the pipeline decides on. `CallScope` is what the middleware, the hooks and the settlement share;
-it travels in a context variable, so a hook finds the scope of the call it runs for.
+`GovernedCall` is what the pipeline decides on.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked, as LiteLLM authenticated them; only `end_user` is what the caller says.
+    """Identify who asks. LiteLLM authenticated every field but `end_user`, which the caller states.
 
     Attributes:
-        team: what people call it, which may change; `team_id` stays.
+        team: the team's alias, which may change; `team_id` does not.
     """
 
     key_hash: str | None = None
@@ -38,34 +37,34 @@ class Caller:
 
     @property
     def turns(self) -> str:
-        """In whose turns work is done for them: their key's, or where they came without one, their user's."""
+        """Return the name under which this caller takes turns for work: the key, else the user, else the team."""
         return self.key_hash or self.user or self.team or "unnamed"
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Which agent asks, and in which session: as the key says, else as the caller says."""
+    """Name the agent and its session: from the key's settings, else from the caller."""
 
     id: str | None = None
     session: str | None = None
 
 
-async def _nobody_may(_model: str) -> bool:
+async def _may_use_no_model(_model: str) -> bool:
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class CallerGrants:
-    """What the proxy knows of the key's money, and who says how much one request may use.
+    """Hold what LiteLLM knows of the key's money, and the settings that limit one request.
 
     Attributes:
-        tags: the key's own.
-        spend_usd: what the key has spent.
-        budget_usd: 0.0 where it has none.
-        key_metadata: the key's, and `team_metadata` its team's: their `gatehouse` sections may set limits.
-        headers: the request's that set limits, and those that say what the caller wants of approvals.
+        tags: the key's own tags.
+        spend_usd: how much the key has spent.
+        budget_usd: the key's budget; 0.0 where it has none.
+        key_metadata: the key's metadata; its `gatehouse` section may set limits, and so may the one in `team_metadata`.
+        headers: the request's headers that set limits or state options for approvals.
         approval_id: the approval that the caller names.
-        may_use: whether the caller's key may use another model, by its name.
+        may_use: tells whether the caller's key may use a model, by the model's name.
     """
 
     tags: tuple[str, ...] = ()
@@ -75,12 +74,12 @@ class CallerGrants:
     team_metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
-    may_use: Callable[[str], Awaitable[bool]] = field(default=_nobody_may, repr=False, compare=False)
+    may_use: Callable[[str], Awaitable[bool]] = field(default=_may_use_no_model, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What was asked.
+    """Hold what the caller asked.
 
     Attributes:
         hash: SHA3-256 of the call's salt and `text`, 64 lower-case hex characters; None where there is no text (audio).
@@ -95,7 +94,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model asked for. `arguments` is JSON text as the model wrote it, which is content."""
+    """Record a tool call of the model. `arguments` is the JSON text that the model wrote, so it is content."""
 
     tool: str
     arguments: str | None = field(default=None, repr=False)
@@ -103,11 +102,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class GovernedCall:
-    """One call as the pipeline sees it.
+    """Describe one call as the pipeline sees it.
 
     Attributes:
-        library: the caller calls the model themselves, and reports how it ended.
-        hidden: what stands for names that the caller gave, in `caller`, `agent` and all records, with those names.
+        library: the caller calls the model directly and reports the outcome.
+        hidden: the hashes that replace caller-given names in `caller`, `agent` and all records, with those names.
     """
 
     call_id: UUID
@@ -125,12 +124,12 @@ class GovernedCall:
 
 
 def new_salt() -> bytes:
-    """What a call's commitments are salted with: as long as what NIST's SP 800-132 asks for."""
+    """Make the salt of a call's commitments, as long as NIST SP 800-132 asks for."""
     return secrets.token_bytes(16)
 
 
 class Status(StrEnum):
-    """How a call ended; the words are those of the Capsule Protocol's outcome section."""
+    """Name how a call ended, in the words of the Capsule Protocol's outcome section."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -140,7 +139,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider or LiteLLM counted them."""
+    """Count tokens as the provider or LiteLLM counted them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -149,11 +148,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: status, what answered, what it cost (US dollars), and an error's code when there was one.
+    """Record how a call ended: its status, the model that answered, the cost in US dollars, and the code of an error.
 
     Attributes:
-        tool_calls: of the tools that the request offered, never a name that the model made up.
-        answer: what the model said; None unless policy.yaml's `audit.content` keeps it.
+        tool_calls: calls of tools that the request offered; a name that the model made up is left out.
+        answer: the model's text; None unless policy.yaml's `audit.content` keeps it.
     """
 
     status: Status
@@ -171,17 +170,17 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One time that the proxy sends a call, whatever it says it in.
+    """Follow one attempt of LiteLLM to send a call to one deployment, in whichever API's format.
 
     Attributes:
-        group: the model as config.yaml names it.
-        deployment: the id of the one that was chosen.
-        repeats: how often a client of the proxy's may send it again by itself, as its deployment says.
-        words: the APIs in whose words the proxy has said it.
-        sent: something was sent.
-        unanswered: it left, and its provider did not say that it failed: it may be billed.
-        failed: how it failed after it had left, by what was sent.
-        repeated: how often it was sent again.
+        group: the model's name in config.yaml.
+        deployment: the id of the deployment that LiteLLM chose.
+        repeats: how often LiteLLM's HTTP client may repeat the request by itself, by the deployment's settings.
+        words: the APIs in whose format LiteLLM has written the call so far.
+        sent: a request has left.
+        unanswered: a request has left and its provider did not report a failure, so it may be billed.
+        failed: the exception of each request that failed after it had left, by that request.
+        repeated: how often the request was repeated.
     """
 
     group: str
@@ -194,5 +193,5 @@ class Attempt:
     repeated: int = 0
 
 
-# The attempt that is being made by the task that runs. What the proxy does beside it, in tasks of its own, has none.
+# The attempt of the running task. LiteLLM's background tasks have none.
 current_attempt: ContextVar[Attempt | None] = ContextVar("gatehouse_attempt", default=None)

@@ -1,4 +1,4 @@
-"""The one place that reads the clock, and the call ids that carry its time."""
+"""Reads the clock, as the only module that does, and makes call ids that contain the time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from uuid import UUID
 
 
 def now() -> datetime:
-    """Wall clock, UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def monotonic() -> float:
-    """Seconds that never run backwards, for durations."""
+    """Return seconds from a clock that never runs backwards, to measure durations."""
     return time.monotonic()
 
 
 def new_call_id() -> UUID:
-    """A UUID of version 7 (RFC 9562 section 5.7): time first, so that the index of calls grows at one end."""
+    """Return a UUID of version 7 (RFC 9562 section 5.7). It starts with the time, so the calls' index grows at its end."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What may happen to a call; declared from the most lenient to the strictest."""
+    """Say what may happen to a call. The members are ordered from the most lenient to the strictest."""
 
     ALLOW = "allow"
     REQUIRE_APPROVAL = "require_approval"
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
     @property
     def strictness(self) -> int:
-        """0 for the most lenient."""
+        """Return the rank of this verdict; 0 is the most lenient."""
         return _STRICTNESS[self]
 
 
@@ -25,12 +25,12 @@ _STRICTNESS = {verdict: strictness for strictness, verdict in enumerate(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Obligation:
-    """What must be done to a call before it is sent; the default asks for nothing.
+    """Say what must be done to a call before it is sent. The default asks for nothing.
 
     Attributes:
-        mask: personal data is masked, whatever policy.yaml's `pii` says.
-        downgrade_to: the model that answers instead of the one asked for.
-        max_tokens: the most output tokens that the call may ask for.
+        mask: mask personal data, whatever policy.yaml's `pii` says.
+        downgrade_to: the model that answers instead of the requested one.
+        max_tokens: the most output tokens that the call may request.
         tags: names recorded with the call.
     """
 
@@ -41,7 +41,7 @@ class Obligation:
 
     @classmethod
     def merged(cls, obligations: Iterable[Obligation]) -> Obligation:
-        """All of them as one: the smallest `max_tokens`, the first `downgrade_to`, every tag once in order."""
+        """Combine obligations: the smallest `max_tokens`, the first `downgrade_to`, and each tag once, in order."""
         all_of = tuple(obligations)
         return cls(
             mask=any(each.mask for each in all_of),
@@ -53,12 +53,12 @@ class Obligation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict on one call, the ids of the rules behind it, and the policy it was made under.
+    """Hold the verdict on one call, the ids of the rules behind it, and the policy that was in force.
 
     Attributes:
         policies: ids of the rules that matched, in the file's order.
         policy_version: the SHA-256 of policy.yaml as lower-case hex.
-        reason: what the caller is told.
+        reason: the explanation for the caller.
         observed: ids of the rules in `mode: observe` that matched; they changed nothing.
         obligation: what must be done to the call before it is sent.
     """

@@ -3,35 +3,36 @@
 SetupError              the gateway cannot start, or a command cannot do its work
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
-|-- PolicyDenied        403  a rule of policy.yaml said no
-|-- ApprovalRequired    403  a person must approve it first; come back with the approval's id
-|-- ApprovalRejected    403  a person said no
-|-- ApprovalExpired     403  the approval came too late, or is used up
-|-- ApprovalMismatch    403  the approval is for another request, or for nobody's
+|-- PolicyDenied        403  a rule of policy.yaml denies the call
+|-- ApprovalRequired    403  a person must approve the call first; the caller comes back with the approval's id
+|-- ApprovalRejected    403  a person rejected the call
+|-- ApprovalExpired     403  the approval has expired or is used up
+|-- ApprovalMismatch    403  the approval is for another request, or does not exist
 |-- Cancelled           499  the client left while its call was held
-|-- ContentBlocked      403  a screen hit, or the request could not be read in full
-|-- PiiBlocked          403  personal data that may not be sent, or text that could not be scanned
-|-- LimitExceeded       413  it may use more than one request of this caller may
-|-- InvalidRequest      400  a parameter is not what it should be, or may not be set by callers
-|-- ModelNotFound       404  no model of config.yaml has that name
-|-- TooLarge            413  the body, or what is in it, is over the gateway's bounds
-|-- TooSlow             408  the body did not come in time
-|-- UnsupportedEncoding 415  the body is packed in a way that the gateway does not unpack
-|-- TooManyRequests     429  the caller has as much under way, or waiting for approval, as one may
-|   `-- TooManyOpenRequests      of one key are open for approval
-|-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not there
-|-- EgressMismatch    500  what was about to be sent is not what was admitted
+|-- ContentBlocked      403  a screen found something, or could not read the whole request
+|-- PiiBlocked          403  the request holds forbidden personal data, or text that could not be scanned
+|-- LimitExceeded       413  the request may use more than the caller's limit for one request
+|-- InvalidRequest      400  a parameter is wrong, or callers may not set it
+|-- ModelNotFound       404  config.yaml has no model of that name
+|-- TooLarge            413  the body is over the gateway's bounds
+|-- TooSlow             408  the body did not arrive in time
+|-- UnsupportedEncoding 415  the gateway does not decode the body's encoding
+|-- TooManyRequests     429  the caller has too many calls running or pending approval
+|   `-- TooManyOpenRequests      the key has too many pending approvals
+|-- GovernanceUnavailable  503  fail closed: a part that the decision needs is not available
+|-- EgressMismatch    500  LiteLLM was about to send something else than was admitted
+|-- Misconfigured     500  the gateway cannot govern what the operator configured
 |-- PlaceholdersCollide 500  two values of the request would have one placeholder
-|-- ProviderFailed      502  the provider answered, and its answer cannot be passed on
-|   |-- AnswerTooLarge       it is larger than the operator allows
-|   |-- UpstreamFailed       it failed, as often as it may be asked
-|   |-- UpstreamCutOff       it stopped before its end
-|   `-- UpstreamUnreadable   it is not what the provider's API answers
+|-- ProviderFailed      502  the provider answered, and the gateway cannot pass its answer on
+|   |-- AnswerTooLarge       the answer is larger than the operator allows
+|   |-- UpstreamFailed       the provider failed at every permitted attempt
+|   |-- UpstreamCutOff       the answer stopped before its end
+|   `-- UpstreamUnreadable   the answer is not in the format of the provider's API
 `-- of /governance alone:
-    |-- AccessDenied    403  LiteLLM knows the caller, whose role may not do this
-    |-- NotFound        404  there is nothing by that name
-    |-- Conflict        409  not now
-    `-- Gone            410  it is over
+    |-- AccessDenied    403  the caller's role may not do this
+    |-- NotFound        404  there is nothing of that name
+    |-- Conflict        409  it cannot be done now, perhaps later
+    `-- Gone            410  its time is over
 """
 
 from __future__ import annotations
@@ -41,23 +42,22 @@ from typing import Any, ClassVar
 
 
 class SetupError(Exception):
-    """Something on this machine or in its configuration keeps Gatehouse from starting.
+    """Report that something on this machine or in its configuration keeps Gatehouse from starting.
 
-    The message is one sentence that names the thing, the reason and the next step; the command line prints it and exits
-    with 1.
+    The message names the thing, the reason and the next step; the command line prints it and exits with 1.
     """
 
 
 class GovernanceError(Exception):
-    """A call that Gatehouse refuses.
+    """Report a call that Gatehouse refuses.
 
     Attributes:
         status: HTTP status of the answer.
         code: machine-readable reason, one per class.
         kind: OpenAI's `type` field.
         policies: ids of the rules that decided, if any.
-        approval: `{id, expires_at, status_url}` of the approval that it is about, if any.
-        param: the field that it is about, where its name can be repeated.
+        approval: `{id, expires_at, status_url}` of the approval concerned, if any.
+        param: the field concerned, where its name can be repeated.
     """
 
     status: ClassVar[int] = 403
@@ -80,7 +80,7 @@ class GovernanceError(Exception):
         self.param = param
 
     def body(self, call_id: str | None) -> dict[str, Any]:
-        """The answer's JSON body in OpenAI's error shape, with our own facts under `gatehouse`."""
+        """Return the answer's JSON body in OpenAI's error shape, with Gatehouse's own facts under `gatehouse`."""
         return {
             "error": {
                 "message": self.message,
@@ -97,62 +97,62 @@ class GovernanceError(Exception):
 
 
 class UngovernedRoute(GovernanceError):
-    """The route could reach a model without passing the pipeline."""
+    """Report a route that could reach a model without passing the pipeline."""
 
     code = "ungoverned_route"
 
 
 class PolicyDenied(GovernanceError):
-    """A rule of policy.yaml said no."""
+    """Report a call that a rule of policy.yaml denies."""
 
     code = "policy_denied"
 
 
 class ApprovalRequired(GovernanceError):
-    """A person must approve this request before it is sent."""
+    """Report a call that a person must approve before it is sent."""
 
     code = "approval_required"
 
 
 class ApprovalRejected(GovernanceError):
-    """A person said no to this request."""
+    """Report a call that a person rejected."""
 
     code = "approval_rejected"
 
 
 class ApprovalExpired(GovernanceError):
-    """The approval's time is over, or it has admitted its one request."""
+    """Report an approval that has expired, or has already admitted its one request."""
 
     code = "approval_expired"
 
 
 class ApprovalMismatch(GovernanceError):
-    """The approval named is not for this request of this caller."""
+    """Report an approval that is not for this request of this caller."""
 
     code = "approval_mismatch"
 
 
 class Cancelled(GovernanceError):
-    """The client left while its call was held; nobody reads this answer, but the record does."""
+    """Report that the client left while its call was held. Only the record shows this answer."""
 
     status = 499
     code = "cancelled"
 
 
 class ContentBlocked(GovernanceError):
-    """A screen found what may not be sent, or said; or text could hide where it cannot be found."""
+    """Report content that a screen blocks, or text that could hide such content from the screens."""
 
     code = "content_blocked"
 
 
 class PiiBlocked(GovernanceError):
-    """Personal data that may not be sent, or text that could not be scanned for it."""
+    """Report personal data that may not be sent, or text that could not be scanned for it."""
 
     code = "pii_blocked"
 
 
 class LimitExceeded(GovernanceError):
-    """The request may use more tokens, or cost more, than one request of this caller may."""
+    """Report a request that may use more tokens, or cost more, than one request of this caller may."""
 
     status = 413
     code = "limit_exceeded"
@@ -160,7 +160,7 @@ class LimitExceeded(GovernanceError):
 
 
 class GovernanceUnavailable(GovernanceError):
-    """A part that the decision or its record needs is not there; the caller may try again soon."""
+    """Report that a part which the decision or its record needs is not available; the caller may try again soon."""
 
     status = 503
     code = "governance_unavailable"
@@ -169,7 +169,7 @@ class GovernanceUnavailable(GovernanceError):
 
 
 class EgressMismatch(GovernanceError):
-    """What the proxy was about to send is not what was admitted; asked again, it would be the same."""
+    """Report that LiteLLM was about to send something else than was admitted. A retry gives the same result."""
 
     status = 500
     code = "egress_mismatch"
@@ -178,7 +178,7 @@ class EgressMismatch(GovernanceError):
 
 
 class Misconfigured(GovernanceError):
-    """What the operator configured cannot be governed; asked again, it would be the same."""
+    """Report a configuration that the gateway cannot govern. A retry gives the same result."""
 
     status = 500
     code = "misconfigured"
@@ -187,7 +187,7 @@ class Misconfigured(GovernanceError):
 
 
 class PlaceholdersCollide(GovernanceError):
-    """Two values of the request would have one placeholder, so one could come back as the other; it stays so."""
+    """Report two values with one placeholder, so that one could come back as the other. A retry does not help."""
 
     status = 500
     code = "placeholders_collide"
@@ -203,7 +203,7 @@ class PlaceholdersCollide(GovernanceError):
 
 
 class InvalidRequest(GovernanceError):
-    """A parameter is not what it should be."""
+    """Report a parameter that is wrong."""
 
     status = 400
     code = "invalid_request"
@@ -211,7 +211,7 @@ class InvalidRequest(GovernanceError):
 
 
 class ModelNotFound(GovernanceError):
-    """No model of config.yaml, or of those added later, has that name."""
+    """Report a model that is neither in config.yaml nor was added later."""
 
     status = 404
     code = "model_not_found"
@@ -219,27 +219,27 @@ class ModelNotFound(GovernanceError):
 
 
 class TooLarge(GovernanceError):
-    """The body has more bytes, messages or parts than the gateway takes."""
+    """Report a body with more bytes, messages or parts than the gateway accepts."""
 
     status = 413
     code = "too_large"
     kind = "invalid_request_error"
-    # Or the server would wait for the rest of the body.
+    # Without it the server would wait for the rest of the body.
     headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class TooSlow(GovernanceError):
-    """The body did not come in time."""
+    """Report a body that did not arrive in time."""
 
     status = 408
     code = "too_slow"
     kind = "invalid_request_error"
-    # Or the server would wait for the rest of the body.
+    # Without it the server would wait for the rest of the body.
     headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class TooManyRequests(GovernanceError):
-    """The caller has as much under way, or waiting for approval, as one caller may; others are served."""
+    """Report a caller with too many calls running or pending approval. Other callers are served."""
 
     status = 429
     code = "too_many_requests"
@@ -248,16 +248,16 @@ class TooManyRequests(GovernanceError):
 
 
 class TooManyOpenRequests(TooManyRequests):
-    """As many requests of one key are open for approval as may be. People decide, so asking sooner changes nothing."""
+    """Report a key with too many pending approvals. People decide them, so a quick retry changes nothing."""
 
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "30"}
 
 
 class ProviderFailed(GovernanceError):
-    """The provider answered, and its answer cannot be passed on. The record calls it a failure, not a refusal.
+    """Report a provider's answer that the gateway cannot pass on. The record calls it a failure, not a refusal.
 
     Attributes:
-        url: where it was asked.
+        url: the address that answered.
     """
 
     status = 502
@@ -270,30 +270,30 @@ class ProviderFailed(GovernanceError):
 
 
 class AnswerTooLarge(ProviderFailed):
-    """The answer, or one event of it, is larger than the operator allows; it would be as large again."""
+    """Report an answer, or one event of it, that is larger than the operator allows. A retry gives the same result."""
 
     code = "answer_too_large"
     headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
 
 
 class UpstreamFailed(ProviderFailed):
-    """The provider failed each of the times that one call may be sent."""
+    """Report a provider that failed at every attempt that one call may make."""
 
 
 class UpstreamCutOff(ProviderFailed):
-    """The answer stopped before its end."""
+    """Report an answer that stopped before its end."""
 
     code = "upstream_cut_off"
 
 
 class UpstreamUnreadable(ProviderFailed):
-    """The answer is not what the provider's API answers, such as the page of a proxy before it."""
+    """Report an answer that is not in the format of the provider's API, such as the page of a proxy before it."""
 
     code = "upstream_unreadable"
 
 
 class UnsupportedEncoding(GovernanceError):
-    """The body is packed in a way that the gateway does not unpack."""
+    """Report a body in an encoding that the gateway does not decode."""
 
     status = 415
     code = "unsupported_encoding"
@@ -301,13 +301,13 @@ class UnsupportedEncoding(GovernanceError):
 
 
 class AccessDenied(GovernanceError):
-    """LiteLLM knows the caller, whose role may not do this."""
+    """Report a caller whom LiteLLM knows, but whose role may not do this."""
 
     code = "access_denied"
 
 
 class NotFound(GovernanceError):
-    """There is nothing by that name."""
+    """Report that there is nothing of that name."""
 
     status = 404
     code = "not_found"
@@ -315,7 +315,7 @@ class NotFound(GovernanceError):
 
 
 class Conflict(GovernanceError):
-    """It cannot be done now, and may be later."""
+    """Report something that cannot be done now, and may be possible later."""
 
     status = 409
     code = "conflict"
@@ -323,7 +323,7 @@ class Conflict(GovernanceError):
 
 
 class Gone(GovernanceError):
-    """There was a time for it, which is over."""
+    """Report something whose time is over."""
 
     status = 410
     code = "gone"

@@ -1,4 +1,4 @@
-"""What says how the parts of the gateway are."""
+"""The type of the function that reports the health of the gateway's parts."""
 
 from __future__ import annotations
 

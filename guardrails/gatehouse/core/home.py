@@ -1,6 +1,6 @@
-"""Finds the project folder ("home"): the one holding config.yaml and policy.yaml.
+"""Finds the project folder ("home"), which holds config.yaml and policy.yaml.
 
-Standard library only, because setup.sh asks before anything is installed.
+It imports the standard library only, because setup.sh runs it before anything is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gatehouse.core.errors import SetupError
 def find_home(environ: Mapping[str, str], cwd: Path) -> Path:
     """Return `GATEHOUSE_HOME`, or the nearest folder from `cwd` upward that holds both configuration files.
 
-    Raises `SetupError` when there is none.
+    Raises `SetupError` where there is none.
     """
     named = environ.get("GATEHOUSE_HOME")
     if named:

@@ -1,4 +1,4 @@
-"""The names of ASGI, and the headers that the gateway adds to its answers."""
+"""The types of ASGI, and the headers that the gateway adds to its answers."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CALL_ID_HEADER = b"x-gatehouse-call-id"
 EDITED_HEADER = b"x-gatehouse-edited"
-# Where a request's ASGI scope says whose share its body is counted in.
+# The key in a request's ASGI scope under which its sender stands, in whose share the body is counted.
 SENDER: Final = "gatehouse.sender"

@@ -1,7 +1,7 @@
 """The installation secret, and one key for each purpose that is derived from it (HKDF with SHA-256, RFC 5869).
 
-Promises: keys of two purposes have nothing in common; the newest secret writes, and every secret that is still
-configured reads. The ledger's signing keys are others, and stay apart.
+Promises: keys of two purposes have nothing in common; the newest secret writes, and every configured secret reads. The
+ledger's signing keys do not come from this secret.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final, Self
 from gatehouse.core.errors import SetupError
 
 MIN_SECRET_CHARS: Final = 32
-_KEY_BYTES: Final = 32  # of SHA-256, and of AES-256
+_KEY_BYTES: Final = 32  # the length of a SHA-256 hash, and of an AES-256 key
 
 
 class Purpose(StrEnum):
-    """What a derived key is for."""
+    """Name what a derived key is for."""
 
     MASKING = "masking"
     RECORDS = "records"
@@ -31,10 +31,10 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DerivedKey:
-    """The key of one purpose.
+    """Hold the key of one purpose.
 
     Attributes:
-        epoch: which secret it comes from, 8 lower-case hex characters; it says nothing about the secret.
+        epoch: 8 lower-case hex characters that tell which secret the key comes from; they reveal nothing about it.
         key: 32 bytes.
     """
 
@@ -42,7 +42,7 @@ class DerivedKey:
     key: bytes = field(repr=False)
 
     def mac(self, *parts: str | bytes) -> bytes:
-        """The keyed hash of some parts (HMAC with SHA-256, 32 bytes); where each part ends counts too."""
+        """Return the keyed hash of some parts (HMAC with SHA-256, 32 bytes). It also covers where each part ends."""
         hashed = hmac.new(self.key, digestmod=hashlib.sha256)
         for part in parts:
             data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -52,13 +52,13 @@ class DerivedKey:
 
 
 class InstallationKeys:
-    """The keys of one installation: the same on each of its gateways, and after each restart.
+    """Derive the keys of one installation; they are the same on each of its gateways and after each restart.
 
     Args:
         secrets: the newest first; at least one, each of `MIN_SECRET_CHARS` characters or more.
 
     Raises:
-        SetupError: there is none, or one is too short to be a secret.
+        SetupError: there is no secret, or one is too short.
     """
 
     def __init__(self, *secrets: str) -> None:
@@ -74,10 +74,10 @@ class InstallationKeys:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read them as they stand in `.env`: with commas between, the newest first.
+        """Read the secrets as `.env` holds them: comma-separated, the newest first.
 
         Raises:
-            SetupError: as above.
+            SetupError: there is no secret, or one is too short.
         """
         return cls(*(secret for each in text.split(",") if (secret := each.strip())))
 
@@ -86,20 +86,20 @@ class InstallationKeys:
 
     @property
     def epochs(self) -> tuple[str, ...]:
-        """The epochs that can be read, the newest first."""
+        """Return the epochs that can be read, the newest first."""
         return tuple(reversed(self._secrets))
 
     def key(self, purpose: Purpose) -> DerivedKey:
-        """The key that writes."""
+        """Return the key that writes."""
         return DerivedKey(self.epoch, _derived(self._secrets[self.epoch], purpose))
 
     def key_of(self, purpose: Purpose, epoch: str) -> DerivedKey | None:
-        """The key of an epoch; None where its secret is gone."""
+        """Return the key of an epoch; None where the epoch's secret is no longer configured."""
         secret = self._secrets.get(epoch)
         return None if secret is None else DerivedKey(epoch, _derived(secret, purpose))
 
     def keys(self, purpose: Purpose) -> Iterator[DerivedKey]:
-        """The key of each epoch, the newest first."""
+        """Yield the key of each epoch, the newest first."""
         return (DerivedKey(epoch, _derived(self._secrets[epoch], purpose)) for epoch in self.epochs)
 
 
@@ -108,6 +108,6 @@ def _epoch(secret: str) -> str:
 
 
 def _derived(secret: bytes, purpose: Purpose) -> bytes:
-    """HKDF of one block: extract with a salt of our own, then expand for the purpose."""
+    """Derive one block with HKDF: extract with Gatehouse's own salt, then expand for the purpose."""
     extracted = hmac.digest(b"gatehouse installation secret", secret, "sha256")
     return hmac.digest(extracted, b"gatehouse/" + purpose.encode() + b"\x01", "sha256")[:_KEY_BYTES]

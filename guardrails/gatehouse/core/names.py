@@ -1,8 +1,8 @@
-"""Names that callers give: which of them may be kept as they are, and what is kept in the place of the others.
+"""Decides which caller-given names the records may show, and replaces the others with a keyed hash.
 
-Pure. Promises: what is kept in a name's place says nothing of it to anybody without the installation secret, and is the
-same each time, so that calls of one end user or one session still join. The rule looks at the shape alone: what only a
-recognizer knows, such as a number of the installation's own, is the scanner's to find.
+Pure. Promises: without the installation secret the hash reveals nothing of the name; one name always has the same hash,
+so calls of one end user or one session still join. The rule looks at the shape alone: only the scanner finds what takes
+a recognizer, such as the number format of one company.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Final
 from gatehouse.core.keys import DerivedKey
 
 MAX_NAME_CHARS: Final = 200
-# A telephone number has seven digits or more, and so have the numbers of accounts and identity cards.
+# Telephone numbers, account numbers and identity card numbers have seven digits or more.
 MAX_DIGITS: Final = 6
-# Of all digits of a name, but for dates: a card number that is cut up by letters has more.
+# The limit for all digits of a name, except dates: a card number that letters divide has more.
 MAX_DIGITS_IN_ALL: Final = 12
-# The longest words of the tools that agents bring; a key drawn at random has digits among its letters.
+# The longest words of the tools that agents bring are shorter; a random key has digits among its letters.
 _MAX_LETTERS: Final = 40
-# Digits among letters: `gpt4o`, `s3bucket`, a short digest. Tokens of issuers have twenty characters and more.
+# Digits among letters, as in `gpt4o`, `s3bucket` or a short digest. Keys that services issue have twenty or more.
 _MAX_MIXED: Final = 12
-# Of card numbers (ISO/IEC 7812), and what the numbers of banks and shops begin with.
+# The lengths of card numbers (ISO/IEC 7812), and the digits that numbers of banks and shops begin with.
 _CARD_DIGITS: Final = range(13, 20)
 _CARD_BEGINS: Final = "3456"
 
 _NOT_HEX: Final = r"(?<![0-9A-Za-z])(?:{})(?![0-9A-Za-z])"
 _UUID: Final = re.compile(_NOT_HEX.format(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"))
-# MD5 (and a UUID without hyphens), SHA-1, SHA-256: what providers advise to send for a user. After another word it may
-# be a key.
+# MD5 (and a UUID without hyphens), SHA-1, SHA-256: providers advise to send one of these for a user. After another word
+# it may be a key.
 _DIGEST: Final = re.compile(
     r"(?:\A|(?<![0-9A-Za-z])(?:user|customer|account|session|thread|run|trace|md5|sha1|sha256)[-_:])"
     r"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![0-9A-Za-z])"
 )
-# How many services begin their keys.
+# Many services begin their keys with one of these.
 _KEYS: Final = ("sk-", "sk_", "pk-", "pk_", "rk_")
-# Of versions and sessions; nobody who is born since then writes to a model yet.
+# Dates of versions and sessions. People born since 2020 do not use models yet, so it is no date of birth.
 _DATE: Final = re.compile(r"(?<!\d)20[2-9]\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
 _DIGITS: Final = re.compile(r"\d(?:[-_.:/]?\d)*")
 _SEPARATORS: Final = re.compile(r"[-_.:/]+")
@@ -44,13 +44,13 @@ _HIDDEN: Final = re.compile(r"hmac:[0-9a-f]{8}:[0-9a-f]{32}")
 
 
 def is_plain(name: str) -> bool:
-    """Whether a text has the shape of a name: words, and short numbers, joined by signs that no sentence has.
+    """Tell whether a text has the shape of a name: words and short numbers, joined by signs that no sentence has.
 
-    No address, telephone number, card number, key, or name of two words has it; a UUID and a digest have.
+    An address, telephone number, card number, key, or a name of two words does not have it; a UUID and a digest do.
     """
     if not 0 < len(name) <= MAX_NAME_CHARS or "//" in name or name.startswith(_KEYS) or _HIDDEN.fullmatch(name):
         return False
-    # Digits and letters that are another spelling of plain ones could spell what the rules below would see.
+    # Compatibility forms of digits and letters could spell what the rules below look for.
     if not name.isascii() and unicodedata.normalize("NFKC", name) != name:
         return False
     rest = _UUID.sub("-", _DIGEST.sub(_without_digest, name))
@@ -59,17 +59,17 @@ def is_plain(name: str) -> bool:
 
 
 def hidden(name: str, key: DerivedKey) -> str:
-    """What is kept in a name's place: a keyed hash, and which epoch's key made it."""
+    """Return what replaces a name: a keyed hash, and the epoch of the key that made it."""
     return f"hmac:{key.epoch}:{key.mac(name).hex()[:32]}"
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a text has the form that `hidden` writes."""
+    """Tell whether a text has the form that `hidden` writes."""
     return _HIDDEN.fullmatch(name) is not None
 
 
 def has_card_number(text: str) -> bool:
-    """Whether there is a number in a text that could be a card's; of random hexadecimal ids, hardly any has one."""
+    """Tell whether a text contains a number that could be a card's. Random hexadecimal ids hardly ever do."""
     return any(
         digits[start] in _CARD_BEGINS and _checks(digits[start : start + length])
         for digits in re.findall(r"[0-9]{13,}", text)
@@ -79,7 +79,7 @@ def has_card_number(text: str) -> bool:
 
 
 def _checks(digits: str) -> bool:
-    """Luhn's formula."""
+    """Tell whether a number satisfies Luhn's formula."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
@@ -96,6 +96,6 @@ def _few_digits(text: str) -> bool:
 def _is_word(run: str) -> bool:
     if run.isalpha():
         return len(run) <= _MAX_LETTERS
-    # Other scripts write digits too, and no recognizer of theirs is at work here.
+    # Other scripts have digits of their own, and no recognizer reads those.
     mixed = all(each.isalpha() or each in "0123456789" for each in run)
     return mixed and len(run) <= _MAX_MIXED

@@ -1,7 +1,7 @@
-"""The reverse proxies whose word on the caller's address is believed: those that the operator names, and no others.
+"""The reverse proxies that the operator names. The gateway believes only these about the caller's address.
 
-Pure. Promises: a caller chooses the address by which the gateway knows them only where they connect from an address of
-this list themselves.
+Pure. Promises: a caller can choose the address by which the gateway knows it only if it connects from an address of
+this list itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """Addresses and networks; none by default."""
+    """Hold addresses and networks; none by default."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
@@ -32,21 +32,21 @@ class TrustedProxies:
         """Read the list of an environment variable.
 
         Raises:
-            SetupError: something in it is no address and no network, or is everybody's.
+            SetupError: an entry is neither an address nor a network, or covers every address.
         """
         return cls(tuple(_network(each) for each in text.replace(",", " ").split()))
 
     def trust(self, peer: str) -> bool:
-        """Whether who connects from this address is believed."""
+        """Tell whether the gateway believes a peer that connects from this address."""
         address = address_of(peer)
         return address is not None and self._has(address)
 
     def caller(self, peer: str, hops: Iterable[str]) -> str:
-        """The address from which a request came: the nearest one that is no trusted proxy's.
+        """Return the address from which a request came: the nearest one that is no trusted proxy's.
 
         Args:
-            peer: who has connected.
-            hops: what `X-Forwarded-For` says, in its order: each proxy adds at the end who connected to it.
+            peer: the address that has connected.
+            hops: the entries of `X-Forwarded-For`, in order: each proxy appends the address that connected to it.
         """
         nearest = peer
         for hop in reversed(list(hops)):
@@ -60,7 +60,7 @@ class TrustedProxies:
 
 
 def address_of(text: str) -> Address | None:
-    """The address that a hop is written as, with a port or without; None where it is none."""
+    """Return the address of a hop, written with or without a port; None where it is not an address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -79,5 +79,5 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     except ValueError as error:
         raise SetupError(f"{_NAME}: {text!r} is not an address or a network ({error}). {_HOW}") from None
     if network.prefixlen == 0:
-        raise SetupError(f"{_NAME}: {text!r} is everybody, so callers could choose their address. {_HOW}")
+        raise SetupError(f"{_NAME}: {text!r} covers every address, so callers could choose theirs. {_HOW}")
     return network

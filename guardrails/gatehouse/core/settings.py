@@ -1,4 +1,4 @@
-"""What the gateway is told from outside: environment variables here, policy.yaml in `gatehouse.policy`."""
+"""The gateway's settings from environment variables; those of policy.yaml are in `gatehouse.policy`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _N = TypeVar("_N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The gateway process's environment, read once at start."""
+    """Hold the gateway process's environment, read once at start."""
 
     home: Path
     config_path: Path
@@ -43,10 +43,10 @@ class Settings:
 
     @property
     def keys(self) -> InstallationKeys:
-        """What the installation secret opens.
+        """Return the keys derived from the installation secret.
 
         Raises:
-            SetupError: there is no secret, or it is too short to be one.
+            SetupError: there is no secret, or it is too short.
         """
         return InstallationKeys.parse(self.secret)
 
@@ -63,7 +63,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the gateway's settings.
 
     Raises:
-        SetupError: a variable that the gateway cannot do without is missing or malformed.
+        SetupError: a required variable is missing or malformed.
     """
     home = find_home(environ, Path.cwd())
     url = environ.get("DATABASE_URL")

@@ -59,7 +59,7 @@ class Prescan:
             view = request_view(call_type, _newest(body))
         except UnknownShape:
             return
-        metrics.scans_ahead.inc()
+        metrics.prescans.inc()
         scanner.begin([part.text for part in view.scanned])
         await asyncio.sleep(0)  # what was begun gets on its way before LiteLLM takes the loop
 
