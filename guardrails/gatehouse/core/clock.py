@@ -19,7 +19,7 @@ def monotonic() -> float:
 
 
 def new_call_id() -> UUID:
-    """Return a UUID of version 7 (RFC 9562 section 5.7). It starts with the time, so the calls' index grows at its end."""
+    """Return a UUID of version 7 (RFC 9562 section 5.7). The time comes first, so the calls' index grows at its end."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

@@ -1,1 +1,1 @@
-"""The gateway's own database access: connection pool, schema `gatehouse`, and what prepares LiteLLM's schema."""
+"""Connects to the gateway's database, applies schema `gatehouse`, and prepares LiteLLM's schema."""

@@ -1,7 +1,7 @@
-"""Applies LiteLLM's migrations without Prisma's schema engine, and leaves what `prisma migrate deploy` would have left.
+"""Applies LiteLLM's migrations without Prisma's schema engine, and leaves the same records as `prisma migrate deploy`.
 
-Each is applied once, also when gateways start together. Script and record are committed in one transaction, so that a
-gateway killed meanwhile leaves nothing half done; a script that fails is recorded with its reason and blocks.
+It applies each migration once, also when gateways start together. One transaction commits a script and its record, so a
+gateway killed meanwhile leaves nothing half done. A failed script is recorded with its reason and blocks later ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRISMA_LOCK = 72707369  # the advisory lock key of prisma-engines' sql-schema-co
 LOCK_SECONDS = 300.0
 CONNECT_SECONDS = 10
 
-# Query parameters of Prisma's that libpq does not know and would refuse.
+# Prisma's query parameters that libpq would refuse.
 PRISMA_PARAMETERS = frozenset(
     "schema connection_limit pool_timeout pgbouncer socket_timeout statement_cache_size sslaccept sslidentity".split()
 )
@@ -44,39 +44,39 @@ MIGRATIONS_TABLE = """create table if not exists _prisma_migrations (
     migration_name varchar(255) not null, logs text, rolled_back_at timestamptz,
     started_at timestamptz not null default now(), applied_steps_count integer not null default 0)"""
 
-# As litellm_proxy_extras.request_log_indexes has them; a test compares.
+# The same indexes as in litellm_proxy_extras.request_log_indexes; a test compares them.
 REQUEST_LOG_INDEXES = {
     "LiteLLM_SpendLogs_api_key_startTime_idx": ("api_key", "startTime"),
     "LiteLLM_SpendLogs_litellm_call_id_idx": ("litellm_call_id",),
 }
 
-# Errors that say nothing about a script: lock not available, deadlock, serialization, and Postgres going down.
+# Errors that a script does not cause: lock not available, deadlock, serialization, and a Postgres that shuts down.
 TRANSIENT = ("55P03", "40P01", "40001", "57P01", "57P02", "57P03")
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One script that litellm_proxy_extras ships."""
+    """Hold one script that litellm_proxy_extras ships."""
 
     name: str
     script: bytes
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the file's bytes in lower-case hex, as Prisma computes it."""
+        """Return the SHA-256 of the file's bytes in lower-case hex, as Prisma computes it."""
         return hashlib.sha256(self.script).hexdigest()
 
     @property
     def transactional(self) -> bool:
-        """False for a script that Postgres refuses to run inside a transaction."""
+        """Return False for a script that Postgres refuses to run inside a transaction."""
         return re.search(rb"\bconcurrently\b", re.sub(rb"--[^\n]*", b"", self.script), re.IGNORECASE) is None
 
 
 def shipped_migrations() -> tuple[Migration, ...]:
-    """The migrations of the installed litellm_proxy_extras, in the order in which they apply.
+    """Return the migrations of the installed litellm_proxy_extras, in the order in which they apply.
 
     Raises:
-        SetupError: the package is not there, or has none.
+        SetupError: the package is not installed, or has none.
     """
     spec = importlib.util.find_spec("litellm_proxy_extras")
     folders = (spec.submodule_search_locations or ()) if spec else ()
@@ -92,15 +92,15 @@ def apply_litellm_migrations(
     """Bring LiteLLM's tables to the installed version.
 
     Args:
-        database_url: postgresql:// address; parameters meant for Prisma are understood.
-        progress: called after each script with how many are done and how many there are to do.
-        migrations: what to apply; by default what the installed LiteLLM ships.
+        database_url: postgresql:// address; it may carry parameters meant for Prisma.
+        progress: called after each script with the number of scripts applied and the total.
+        migrations: the migrations to apply; by default those of the installed LiteLLM.
 
     Returns:
-        how many were applied now.
+        The number of migrations that this run applied.
 
     Raises:
-        SetupError: the database cannot be reached, an earlier migration failed, or one fails now.
+        SetupError: the database is unreachable, an earlier migration failed, or one fails now.
     """
     everything = shipped_migrations() if migrations is None else migrations
     try:
@@ -120,10 +120,10 @@ def apply_litellm_migrations(
 
 
 def pending_migrations(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
-    """Those of `migrations` that were not applied yet; one that failed counts as pending.
+    """Return the migrations that were not applied yet; a failed one counts as pending.
 
     Raises:
-        psycopg.errors.InsufficientPrivilege: this role may not read which ones were.
+        psycopg.errors.InsufficientPrivilege: this role may not read the history.
     """
     row = connection.execute("select to_regclass('public._prisma_migrations') is not null").fetchone()
     if row is None or not row[0]:
@@ -138,15 +138,14 @@ def pending_migrations(connection: Connection, migrations: Sequence[Migration]) 
 def build_request_log_indexes(database_url: str) -> bool:
     """Build the indexes that LiteLLM keeps out of its migrations because they may take long on a table with rows.
 
-    LiteLLM does this itself only when it runs its own migrations. Idempotent; what cannot be built LiteLLM logs, and
-    it is left for the next start. Only where there is something to build beside rows is LiteLLM loaded, which takes
-    seconds.
+    LiteLLM builds them only when it runs its own migrations. Idempotent: LiteLLM logs an index that it cannot build,
+    and the next start tries again. Only a table with rows that lacks an index loads LiteLLM, which takes seconds.
 
     Returns:
-        whether any was missing.
+        Whether any index was missing.
 
     Raises:
-        SetupError: the database cannot be reached.
+        SetupError: the database is unreachable.
     """
     try:
         with _connect(database_url) as connection:
@@ -179,7 +178,7 @@ def _connect(database_url: str) -> Connection:
     try:
         conninfo_to_dict(address)
     except psycopg.ProgrammingError:
-        # libpq quotes what it could not read, and that may be the password.
+        # libpq quotes the part that it could not read, which may be the password.
         raise SetupError("DATABASE_URL: it is not a postgresql:// address. Percent-encode its password.") from None
     connection = psycopg.connect(address, autocommit=True, connect_timeout=CONNECT_SECONDS)
     if schema != "public":
@@ -197,8 +196,8 @@ def _without_prisma_parameters(database_url: str) -> tuple[str, str]:
 
 @contextmanager
 def _prisma_lock(connection: Connection) -> Iterator[None]:
-    # Asked for again and again rather than waited for: a statement that waits holds a snapshot, and the `create index
-    # concurrently` of whoever has the lock would wait for that, each for the other.
+    # Poll for the lock instead of waiting for it: a waiting statement holds a snapshot, and the lock's holder may run
+    # `create index concurrently`, which waits for that snapshot. Both would wait for ever.
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         row = connection.execute("select pg_try_advisory_lock(%s)", (PRISMA_LOCK,)).fetchone()
@@ -221,7 +220,7 @@ def _ensure_table(connection: Connection) -> None:
     row = connection.execute("select to_regclass('_prisma_migrations') is not null").fetchone()
     if row is not None and row[0]:
         return
-    # Prisma's P3005: tables of unknown origin. Those of extensions are no obstacle.
+    # Prisma's P3005: the database has tables but no history. Tables of extensions do not count.
     stranger = connection.execute(
         """select c.relname from pg_class c
            where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p')
@@ -288,7 +287,7 @@ def _record_end(connection: Connection, identity: str) -> None:
 
 
 def _run_script(connection: Connection, script: bytes) -> None:
-    """The whole script as one simple query, which is how the schema engine sends it."""
+    """Run the whole script as one simple query, as the schema engine does."""
     result = connection.pgconn.exec_(script)
     if result.status == ExecStatus.FATAL_ERROR:
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
@@ -305,7 +304,7 @@ def _log(migration: Migration, error: psycopg.Error) -> str:
 
 def _reason(logs: str) -> str:
     found = re.search(r"Database error:\s*(?:ERROR:\s*)?([^\n]+)", logs)
-    return found[1] if found else "its record has no reason; the process may have been killed"
+    return found[1] if found else "its record gives no reason; the process may have been killed"
 
 
 def _next_step(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Finds Node.js and its npm: in the wheel that the `embedded` extra installs, else on PATH; and runs `npm ci`.
+"""Finds Node.js and npm, in the wheel of the `embedded` extra or else on PATH, and runs `npm ci`.
 
 The wheel comes first because its version is pinned. Its `bin/npm` does not start (wheels carry no symbolic links), so
-npm's own script is called with node.
+node runs npm's own script.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ GET_NODE = f"Install gatehouse[embedded], which brings it, or Node.js {MIN_MAJOR
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node.js that is new enough."""
+    """Describe a Node.js that is new enough."""
 
     executable: Path
     npm: tuple[str, ...] | None
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """`base` with this Node first on PATH, where npm's and Prisma's scripts look for it."""
+        """Return `base` with this Node first on PATH, where npm's and Prisma's scripts look for it."""
         return {**base, "PATH": os.pathsep.join((str(self.executable.parent), base.get("PATH", os.defpath)))}
 
 
 def find_node() -> Node:
-    """The Node.js to run the WASM engine with.
+    """Find the Node.js that runs the WASM engine.
 
     Raises:
         SetupError: there is none, or it is too old.
@@ -68,7 +68,7 @@ def _in_wheel() -> Node | None:
 
 
 def npm_ci(node: Node, folder: Path, *, dev: bool = False) -> None:
-    """Install what `folder`'s lock file says, checked by hash, running no package's scripts; all of it or nothing.
+    """Install the packages of `folder`'s lock file, checked by hash, without their scripts; all of them or none.
 
     Raises:
         SetupError: npm is missing, or failed.

@@ -1,4 +1,4 @@
-"""What LiteLLM's tables say of a person, and the database's clock; nothing here writes."""
+"""Reads from LiteLLM's tables what they hold about a person, and reads the database's clock; it never writes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gatehouse.storage.connection import Connection
 
 
 async def teams_of(connection: Connection, user_id: str | None, team_id: str | None) -> frozenset[str]:
-    """Ids and aliases of the teams a person is in.
+    """Return the ids and aliases of a person's teams.
 
     Args:
-        team_id: of the key that they use, where it belongs to one.
+        team_id: the team of the key that the person uses, if it belongs to one.
     """
     cursor = await connection.execute(
         """select t.team_id, t.team_alias from "LiteLLM_TeamTable" t
@@ -23,7 +23,7 @@ async def teams_of(connection: Connection, user_id: str | None, team_id: str | N
 
 
 async def maker_of(connection: Connection, key_hash: str | None) -> str | None:
-    """Who made a key that belongs to no user; None for every other key, and where LiteLLM's tables do not say."""
+    """Return who made a key that belongs to no user; None for other keys, and where LiteLLM's tables do not tell."""
     cursor = await connection.execute(
         """select created_by from "LiteLLM_VerificationToken" where token = %s and coalesce(user_id, '') = ''""",
         (key_hash,),
@@ -33,7 +33,7 @@ async def maker_of(connection: Connection, key_hash: str | None) -> str | None:
 
 
 async def now(connection: Connection) -> datetime:
-    """The time that approvals live by."""
+    """Return the database's time, by which approvals expire."""
     row = await (await connection.execute("select clock_timestamp()")).fetchone()
     assert row is not None
     at: datetime = row[0]

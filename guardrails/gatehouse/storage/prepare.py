@@ -1,7 +1,7 @@
-"""Brings the database to where a gateway can work on it, and tells whether it is there.
+"""Prepares the database for a gateway, and tells whether that is done.
 
 Promises: idempotent, also when several run at once; a gateway that finds nothing pending has every privilege it needs,
-because the last migrations and the privileges are committed together.
+because one transaction commits the last migrations and the privileges.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _PAUSE_S = 0.2
 
 
 def connect(database_url: str) -> Connection:
-    """A connection on which no name is looked up in a schema that the gateway's role may write to.
+    """Open a connection that looks up no name in a schema to which the gateway's role may write.
 
     Raises:
         SetupError: the address cannot be read.
-        psycopg.OperationalError: the database is not there, or refuses this role.
+        psycopg.OperationalError: the database is unreachable, or refuses this role.
     """
     try:
         conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:
-        # libpq quotes what it could not read, and that may be the password.
+        # libpq quotes the part that it could not read, which may be the password.
         raise SetupError("DATABASE_URL: it is not a postgresql:// address. Percent-encode its password.") from None
     return psycopg.connect(database_url, connect_timeout=5, options="-c search_path=pg_catalog")
 
@@ -42,7 +42,7 @@ def wait_for(
     """Wait until the database answers and `missing_in` finds nothing missing.
 
     Raises:
-        SetupError: it is so not within `seconds`; says what was missing last.
+        SetupError: that takes longer than `seconds`; the message says what was missing last.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -60,13 +60,13 @@ def wait_for(
 
 
 def may_prepare(database_url: str) -> bool:
-    """Whether this role is one that may make schemas: the owner, or a superuser."""
+    """Tell whether this role may make schemas, as the owner and a superuser may."""
     with connect(database_url) as connection:
         return connection.execute("select has_database_privilege(current_database(), 'CREATE')").fetchone() == (True,)
 
 
 def same_role(owner_url: str, gateway_url: str) -> bool:
-    """Whether both addresses name one role."""
+    """Tell whether both addresses name one role."""
     return conninfo_to_dict(owner_url).get("user") == conninfo_to_dict(gateway_url).get("user")
 
 
@@ -78,10 +78,10 @@ def prepare_database(owner_url: str, gateway_url: str | None) -> list[str]:
         gateway_url: address with the gateway's role; None when that is the owner's.
 
     Returns:
-        what was done, a line each; nothing when nothing was to do.
+        A line for each thing that was done.
 
     Raises:
-        SetupError: something of it cannot be done.
+        SetupError: a step failed.
     """
     role = str(conninfo_to_dict(gateway_url).get("user", "")) if gateway_url else None
     done: list[str] = []
@@ -103,7 +103,7 @@ def prepare_database(owner_url: str, gateway_url: str | None) -> list[str]:
 
 
 def pending_in(connection: Connection, shipped: Sequence[litellm_schema.Migration]) -> str | None:
-    """What `prepare_database` still has to do before this role can work; None when nothing.
+    """Name what `prepare_database` still has to do before this role can work; None when nothing.
 
     Args:
         shipped: LiteLLM's migrations.
@@ -120,6 +120,6 @@ def pending_in(connection: Connection, shipped: Sequence[litellm_schema.Migratio
 
 
 def has_capsules(owner_url: str) -> bool:
-    """Whether anything was sealed in this database."""
+    """Tell whether this database holds any sealed capsule."""
     with connect(owner_url) as connection:
         return connection.execute("select exists (select from gatehouse.capsules)").fetchone() == (True,)

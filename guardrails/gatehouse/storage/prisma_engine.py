@@ -1,8 +1,8 @@
 """Prepares Prisma for LiteLLM: an engine for this machine, and the Python client generated for LiteLLM's schema.
 
-The native engine is a download that many networks do not reach; the WASM engine in `prisma-engine/` needs only npm
-packages. What was prepared is written beside the generated client, with everything it depends on, so that a moved
-checkout or a new LiteLLM is prepared again and nothing else is.
+Many networks do not reach the download of the native engine; the WASM engine in `prisma-engine/` needs only npm
+packages. A record beside the generated client lists what it was made from, so a moved checkout or a new LiteLLM is
+prepared again, and nothing else is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gatehouse.storage.node import Node, find_node, npm_ci
 
 WASM_VERSION = "5.17.0"
 WASM_COMMIT = "393aa359c9ad4a4bb28630fb5613f9c281cde053"
-NATIVE_SECONDS = 60  # where its host answers the download takes seconds; where it is dropped it would hang for minutes
+NATIVE_SECONDS = 60  # a download takes seconds; where a firewall drops its packets it would hang for minutes
 GENERATE_SECONDS = 120
 AGAIN = "Run `gatehouse engine install`"
 CHECK_NETWORK = "Check the network, or use `--engine wasm`"
@@ -49,7 +49,7 @@ Say = Callable[[str], None]
 
 
 class Kind(StrEnum):
-    """The two engines: Prisma's binary, and its WASM build under Node."""
+    """Name the two engines: Prisma's binary, and its WASM build under Node."""
 
     NATIVE = "native"
     WASM = "wasm"
@@ -57,7 +57,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the generated client was made with; equal to `_wanted` when nothing has changed since."""
+    """Record what the generated client was made from. It equals `_wanted` while nothing has changed."""
 
     kind: str
     engine: str
@@ -68,18 +68,18 @@ class Prepared:
 
 
 def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> Prepared:
-    """Prepare the wanted engine, or with None the native one where it can be had and else the WASM one.
+    """Prepare the wanted engine; with None, the native one if it can be downloaded, else the WASM one.
 
     Args:
         home: the project root, holding `prisma-engine`.
-        say: gets one line for each long step, and one that tells which engine was taken and why.
+        say: receives one line for each long step, and one with the engine chosen and the reason.
         dev: also install the tools that check prisma-engine itself.
 
     Raises:
-        SetupError: it could not be done; nothing half-made is left that a later run would take for whole.
+        SetupError: it failed; a later run does not take what it left for a complete engine.
     """
     if shutil.which("openssl") is None:
-        # The client runs `openssl version` at each connect to name its platform, and fails where there is none.
+        # The client runs `openssl version` at each connect to name its platform, and fails without it.
         raise SetupError(
             "openssl: not found on PATH, and Prisma's Python client asks it for its version. Install openssl."
         )
@@ -101,20 +101,20 @@ def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> 
 
 
 def engine_environment(home: Path) -> dict[str, str]:
-    """Environment variables with which LiteLLM's Prisma client starts the engine that was prepared.
+    """Return the environment variables with which LiteLLM's Prisma client starts the prepared engine.
 
     Raises:
-        SetupError: none was prepared, or what it was prepared from has changed.
+        SetupError: no engine was prepared, or what it was prepared from has changed.
     """
     ready = current(home)
     return {"PRISMA_QUERY_ENGINE_BINARY": ready.engine} | ({"GATEHOUSE_NODE": ready.node} if ready.node else {})
 
 
 def current(home: Path) -> Prepared:
-    """What is prepared and still holds.
+    """Return the prepared engine, if it is still current.
 
     Raises:
-        SetupError: nothing does.
+        SetupError: no engine is.
     """
     ready = _current(home)
     if ready is None:
@@ -123,10 +123,10 @@ def current(home: Path) -> Prepared:
 
 
 def engine_version(ready: Prepared) -> str:
-    """What the engine answers to `--version`.
+    """Return the engine's answer to `--version`.
 
     Raises:
-        SetupError: it does not answer.
+        SetupError: the engine does not answer.
     """
     env = os.environ | ({"GATEHOUSE_NODE": ready.node} if ready.node else {})
     try:
@@ -190,7 +190,7 @@ def _generate(node: Node, extra: dict[str, str], seconds: int) -> None:
     env = node.environment(base) | extra
     # Prisma starts the generator `prisma-client-py` by name; it is installed beside this Python.
     env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
-    # LiteLLM's schema names five platforms: five downloads, and a client that tries five engines at each connect.
+    # LiteLLM's schema names five platforms. Each is a download, and the client would try all five at each connect.
     text = re.sub(r"binaryTargets\s*=\s*\[[^]]*]", 'binaryTargets = ["native"]', _litellm_schema().read_text())
     _stamp().unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -285,7 +285,7 @@ def _folder(home: Path) -> Path:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """One installation at a time: npm and the generator both rewrite folders in place."""
+    """Allow one installation at a time: npm and the generator both rewrite folders in place."""
     handle = os.open(_folder(home), os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""The gateway's role in Postgres, and what it may do: work with LiteLLM's tables, and add to the ledger.
+"""Makes the gateway's role in Postgres and grants what it needs: to use LiteLLM's tables and to append to the ledger.
 
 Promises: whatever the role could do before, afterwards it cannot change, empty or drop a capsule or a checkpoint, nor
-take away what guards them; what is right already is not written again. The caller holds `schema.lock`.
+remove what guards them. A privilege that is right already is not set again. The caller holds `schema.lock`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LITELLM = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _READ = frozenset({"SELECT"})
 _APPEND = _READ | {"INSERT"}
 _KEEP = _APPEND | {"UPDATE"}
-# What is not named here may be read.
+# The role may only read tables that this dictionary does not name.
 _OURS = {
     "calls": _KEEP,
     "gateways": _KEEP,
@@ -36,7 +36,7 @@ _OURS = {
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}
 
-# Every relation of both schemas that this owner may grant, with what the role may do there now, by whichever way.
+# Every relation of both schemas on which this owner may grant, with the role's present privileges from all sources.
 _HELD = """
 select n.nspname, c.relname, c.relkind = 'S',
        case when c.relkind = 'S'
@@ -64,13 +64,13 @@ select count(*) = 7 from pg_default_acl d, aclexplode(d.defaclacl) a
 
 
 def ensure_role(connection: Connection, gateway_url: str) -> list[str]:
-    """Make the role that `gateway_url` names, and see that its password opens the database.
+    """Create the role that `gateway_url` names, and make sure that its password opens the database.
 
     Returns:
-        what was done, a line each.
+        A line for each thing that was done.
 
     Raises:
-        SetupError: the role is more than a gateway's, or the owner may neither make it nor set its password.
+        SetupError: the role may do more than a gateway's, or the owner may neither create it nor set its password.
     """
     told = conninfo_to_dict(gateway_url)
     name, password = str(told.get("user", "")), str(told.get("password") or "")
@@ -94,7 +94,7 @@ def ensure_role(connection: Connection, gateway_url: str) -> list[str]:
             _set_password(connection, "alter role {} login", name, password)
             done.append(f"role {name}: its password is now the one in DATABASE_URL")
         if found is None or not found[1]:
-            # So that the owner can change and drop what LiteLLM makes as this role: its views.
+            # The owner then can change and drop the views that LiteLLM makes with this role.
             row = connection.execute("select pg_has_role(%s, 'usage')", (name,)).fetchone()
             if row and not row[0]:
                 connection.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(name)))
@@ -107,7 +107,7 @@ def ensure_role(connection: Connection, gateway_url: str) -> list[str]:
 
 
 def _set_password(connection: Connection, statement: str, name: str, password: str) -> None:
-    """Run `create role` or `alter role`. The server gets the password as SCRAM's verifier, which its log may show."""
+    """Run `create role` or `alter role` with the password as SCRAM's verifier, which the server's log may show."""
     command = sql.SQL(statement).format(sql.Identifier(name))
     if password:
         verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256")
@@ -124,7 +124,7 @@ def _opens(gateway_url: str) -> bool:
 
 
 def set_default_privileges(connection: Connection, role: str) -> None:
-    """What the owner adds to LiteLLM's schema from now on, the role may use at once."""
+    """Let the role use at once what the owner adds to LiteLLM's schema from now on."""
     row = connection.execute(_HAS_DEFAULTS, {"role": role}).fetchone()
     if row is None or not row[0]:
         for kind, privileges in (("tables", _LITELLM), ("sequences", _SEQUENCES["public"])):
@@ -139,10 +139,10 @@ def grant(connection: Connection, role: str) -> list[str]:
     """Give the role what the gateway needs, and take away what it must not have.
 
     Returns:
-        what was done, a line each.
+        A line for each thing that was done.
 
     Raises:
-        SetupError: it has more than that by way of another role.
+        SetupError: another role gives it more than that.
     """
     changed = _correct_all(connection, role)
     if changed and _correct_all(connection, role):
@@ -175,7 +175,7 @@ def _correct(
     held: list[str],
     wanted_by_schema: dict[str, frozenset[str]],
 ) -> bool:
-    """Make `held` what is wanted. In LiteLLM's schema more than that does no harm: its views are the role's own."""
+    """Turn the privileges `held` into the wanted ones. Extra ones in LiteLLM's schema do no harm: it owns views."""
     wanted = wanted_by_schema[schema]
     if wanted <= set(held) if schema == "public" else wanted == set(held):
         return False

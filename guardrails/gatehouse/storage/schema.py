@@ -1,4 +1,4 @@
-"""Applies the numbered SQL files of schema `gatehouse`: each once, in order, also when gateways start together."""
+"""Applies the numbered SQL files of schema `gatehouse`, each once and in order, also when gateways start together."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gatehouse.core.errors import SetupError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Any number that no other program on this database uses; it spells "gate".
+# Any number that no other program on this database uses; in ASCII it spells "gate".
 _LOCK = 0x67617465
 
 
 def lock(connection: Connection) -> None:
-    """Let one transaction at a time change what the gateway stands on; it ends with the transaction."""
+    """Let one transaction at a time change schemas and privileges; the lock ends with the transaction."""
     connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
 
 
 def pending_migrations(connection: Connection) -> Mapping[str, bytes]:
-    """The scripts that are still to be applied, by name and in order.
+    """Return the scripts that are not applied yet, by name and in order.
 
     Raises:
         SetupError: the database is newer than this gateway.
-        psycopg.errors.InsufficientPrivilege: this role may not read which ones were.
+        psycopg.errors.InsufficientPrivilege: this role may not read the history.
     """
     scripts = {
         entry.name: entry.read_bytes()
@@ -53,20 +53,20 @@ def apply_migrations(database_url: str) -> int:
 
     Raises:
         SetupError: as `apply_pending`.
-        psycopg.OperationalError: the database is not there.
+        psycopg.OperationalError: the database is unreachable.
     """
     with psycopg.connect(database_url) as connection:
         return apply_pending(connection)
 
 
 def apply_pending(connection: Connection) -> int:
-    """Bring schema `gatehouse` up to date, in the caller's transaction, which then holds `lock`.
+    """Bring schema `gatehouse` up to date in the caller's transaction, and take `lock` for it.
 
     Returns:
         How many migrations were applied.
 
     Raises:
-        SetupError: a migration failed, or the database is newer than this gateway; nothing is to be kept.
+        SetupError: a migration failed, or the database is newer than this gateway; the caller must roll back.
     """
     lock(connection)
     pending = pending_migrations(connection)
