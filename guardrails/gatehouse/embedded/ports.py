@@ -13,7 +13,7 @@ from gatehouse.core.errors import SetupError
 
 # A killed program shows as ended some milliseconds before its listeners are closed: Prometheus with its many threads
 # was seen to hold its port for 40 ms as a zombie. An `up` right after a kill must not stumble over that.
-_PATIENCE_S = 2.0
+_MAX_WAIT_S = 2.0
 LISTENABLE = "Set it to 127.0.0.1 or 0.0.0.0 in .env."
 
 
@@ -36,7 +36,7 @@ def check_port(title: str, variable: str, host: str, port: int) -> None:
 
 
 def _listen_soon(host: str, port: int) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _MAX_WAIT_S
     while True:
         try:
             return _listen(host, port)

@@ -1,1 +1,1 @@
-"""Tells people what waits for them: what they are told, how, and when. The outbox's SQL is in `outbox`."""
+"""Tells people about approvals: what the messages say, how and when they are sent. `outbox` holds the SQL."""

@@ -1,8 +1,8 @@
 """Sends what is in the outbox: one task in each gateway process, any number of gateways on one database.
 
-Promises: what is committed is sent, or given up after a day with a log line and a metric; no two gateways send one row
-at a time; an address that is slow or away holds up no other. A gateway that dies, or loses the database, between
-sending and writing that down leaves a row that is sent again: at least once then, with the same id.
+Promises: a committed event is sent, or given up after a day with a log line and a metric; two gateways never send one
+row at the same time; a slow or unreachable address does not delay the others. A gateway that dies, or loses the
+database, between sending and recording leaves a row that is sent again with the same id: at least once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gatehouse.storage.connection import Connection, connect
 log = logging.getLogger("gatehouse.notifications")
 
 AT_ONCE: Final = 4
-"""Attempts under way at one address by one gateway."""
+"""Parallel attempts of one gateway at one address."""
 
-# Longer than an attempt and the writing down of it, so that a row is taken over from the dead and from nobody else.
+# Longer than an attempt and its recording, so a gateway takes a row over only from one that died.
 LEASE_S: Final = SEND_TIMEOUT_S + 45
-# NOTIFY wakes at once; this is for what failed before, for leases that ran out, and for a listener that is away.
+# NOTIFY wakes the dispatcher at once. Polling finds failed attempts, expired leases, and rows of a lost listener.
 POLL_S: Final = 1.0
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 3600.0
@@ -41,21 +41,21 @@ _RECONNECT_S: Final = 0.5
 
 
 def backoff(attempt: int, retry_after_s: float, luck: float) -> float:
-    """Seconds until the next attempt: twice as many each time, half to all of that, and never fewer than asked for.
+    """Return the seconds until the next attempt: half to all of a delay that doubles, and at least `retry_after_s`.
 
     Args:
-        attempt: the one that failed, counted from 1.
-        luck: between 0 and 1, so that what failed together does not come back together.
+        attempt: the failed attempt, counted from 1.
+        luck: between 0 and 1, so that attempts that failed together do not return together.
     """
     longest = min(FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20), LAST_RETRY_S)
     return max(longest * (0.5 + luck / 2), retry_after_s)
 
 
 class Dispatcher:
-    """The sending end of the outbox in this process.
+    """Send the outbox's rows in this process.
 
     Args:
-        addresses: whom to tell.
+        addresses: the senders to whom it sends.
 
     Attributes:
         names: the addresses' names, for `outbox.enqueue`.
@@ -74,7 +74,7 @@ class Dispatcher:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to send. The database may come later."""
+        """Begin to send. The database may become reachable later."""
         if self._senders:
             self._tasks = [
                 asyncio.create_task(self._connected("send", self._work), name="gatehouse-notifications"),
@@ -82,7 +82,7 @@ class Dispatcher:
             ]
 
     async def stop(self, patience_s: float = 5.0) -> None:
-        """Take nothing more, let attempts end, and write down how they went; what does not is done again by others."""
+        """Claim nothing more, let attempts end, and record their results; others repeat what has no result."""
         self._stopping = True
         self._wake.set()
         if not self._tasks:
@@ -98,7 +98,7 @@ class Dispatcher:
         await asyncio.gather(work, listen, *self._attempts, return_exceptions=True)
 
     async def _connected(self, what: str, work: Callable[[Connection], Awaitable[None]]) -> None:
-        """Do it on a connection of its own, and on another one when that is lost."""
+        """Do the work on a connection of its own, and reconnect when that is lost."""
         while True:
             try:
                 async with await connect(self._url) as connection:
@@ -109,11 +109,11 @@ class Dispatcher:
             await asyncio.sleep(_RECONNECT_S)
 
     def _say(self, what: str, error: Exception) -> None:
-        """Once for each kind of failure, not twice a second."""
+        """Log each kind of failure once, not twice a second."""
         said = type(error).__name__
         if said != self._said.get(what):
             expected = isinstance(error, psycopg.OperationalError | OSError)
-            log.error("notifications wait (%s): %s in the outbox", what, said, exc_info=None if expected else error)
+            log.error("notifications cannot be sent now (%s): %s", what, said, exc_info=None if expected else error)
             self._said[what] = said
 
     def _works(self, what: str) -> None:
@@ -130,7 +130,7 @@ class Dispatcher:
     async def _work(self, connection: Connection) -> None:
         while True:
             self._wake.clear()
-            await self._write_down(connection)
+            await self._record_results(connection)
             self._works("send")
             if not self._stopping:
                 await self._begin(connection)
@@ -153,10 +153,10 @@ class Dispatcher:
             self._sweep_at = clock.monotonic() + _SWEEP_S
             for event_id, address in await outbox.give_up_unknown(connection, self.names):
                 notifications.labels(type="unknown", result="dead").inc()
-                log.error("notification of %s given up: policy.yaml has no address %s any more", event_id, address)
+                log.error("notification of %s given up: policy.yaml no longer has an address %s", event_id, address)
 
     async def _attempt(self, claim: Claim) -> None:
-        """Send, and leave how it went for `_write_down`."""
+        """Send, and leave the result for `_record_results`."""
         try:
             await self._senders[claim.address].send(Event.of_row(claim.event))
             self._ended.append((claim, None))
@@ -173,7 +173,7 @@ class Dispatcher:
         del self._attempts[task]
         self._wake.set()
 
-    async def _write_down(self, connection: Connection) -> None:
+    async def _record_results(self, connection: Connection) -> None:
         while self._ended:
             claim, error = self._ended[0]
             if error is None:
@@ -187,7 +187,7 @@ class Dispatcher:
             notifications.labels(type=self._senders[claim.address].kind, result=result).inc()
             if result == "dead":
                 log.error(
-                    "notification of %s to %s given up after %d attempts: %s. See that it answers.",
+                    "notification of %s to %s given up after %d attempts: %s. Check that the address answers.",
                     claim.event_id,
                     claim.address,
                     claim.attempt,

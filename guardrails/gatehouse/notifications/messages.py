@@ -1,7 +1,7 @@
-"""What people are told of an event: pure, from an `Event` to the values that senders send.
+"""Turns an `Event` into the values that senders send. Pure.
 
-Promises: of a summary only the fields named here are ever told or kept, so no word of a prompt; and what callers say of
-themselves (key alias, agent, model) stays text in every receiver: no markup, no mention, no link, no header.
+Promises: only the summary fields named here are sent or stored, so no word of a prompt is. What callers choose (key
+alias, agent, model) stays text in every receiver: it becomes no markup, mention, link or header.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_CHARS: Final = 300
 """Characters of one fact; a chat shows a few lines of it, and Slack takes at most 2,000."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_TOLD: Final = frozenset(
+_FACTS: Final = frozenset(
     "key_alias team agent user model estimated_usd rules reason expires_at decision decided_by".split()
 )
 _LABELS: Final = {
@@ -42,16 +42,16 @@ _LABELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that people are told of.
+    """Describe something of which people are notified.
 
     Attributes:
-        id: the same whenever this event is told of; letters, digits, `-` and `_`. Receivers know a repeat by it.
+        id: the same at every attempt; letters, digits, `-` and `_`. Receivers recognize a repeat by it.
         at: when it happened, with a time zone.
-        summary: what is told. Kept are: key_alias, team, agent, user, model, reason, decision, decided_by (text), rules
-            (a list of ids), estimated_usd (a number), expires_at (a time, or its ISO form); all else is left out.
+        summary: the facts to send. It keeps key_alias, team, agent, user, model, reason, decision, decided_by (text),
+            rules (a list of ids), estimated_usd (a number), expires_at (a time, or its ISO form), and drops all others.
 
     Raises:
-        ValueError: the id, the kind or the time is not one.
+        ValueError: the id, the kind or the time is malformed.
     """
 
     id: str
@@ -64,14 +64,14 @@ class Event:
         if not _ID.fullmatch(self.id):
             raise ValueError("an event's id has 1 to 100 letters, digits, dashes and underscores")
         if self.type not in KINDS:
-            raise ValueError(f"{self.type!r} is no kind of event")
+            raise ValueError(f"{self.type!r} is not a kind of event")
         if self.at.tzinfo is None:
-            raise ValueError("an event's time wants a time zone")
-        kept = {name: _fact(value) for name, value in self.summary.items() if name in _TOLD and value is not None}
+            raise ValueError("an event's time needs a time zone")
+        kept = {name: _fact(value) for name, value in self.summary.items() if name in _FACTS and value is not None}
         object.__setattr__(self, "summary", {name: value for name, value in kept.items() if value not in ("", ())})
 
     def row(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the event as JSON."""
         return {
             "id": self.id,
             "type": self.type,
@@ -82,17 +82,17 @@ class Event:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Event:
-        """What `row` gave.
+        """Read an event that `row` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: it did not.
+            ValueError, KeyError, TypeError: the row is malformed.
         """
         return cls(row["id"], row["type"], UUID(row["approval_id"]), datetime.fromisoformat(row["at"]), row["summary"])
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a person reads, not yet escaped: a heading of ours, a title, facts with their labels, where to decide."""
+    """Hold what a person reads, not yet escaped: Gatehouse's heading, a title, facts with their labels, the link."""
 
     heading: str
     title: str
@@ -101,59 +101,59 @@ class Message:
 
 
 def link_to(event: Event, base_url: str) -> str:
-    """The console's page on the approval."""
+    """Return the address of the console's page on the approval."""
     return f"{base_url}/governance/approvals/{event.approval_id}"
 
 
 def message(event: Event, base_url: str, now: datetime) -> Message:
-    """The event as a person reads it at that time."""
-    told = event.summary
-    facts = [(label, _shown(told[name])) for name, label in _LABELS.items() if name in told]
-    if isinstance(usd := told.get("estimated_usd"), int | float):
+    """Return the event as a person reads it at that time."""
+    summary = event.summary
+    facts = [(label, _shown(summary[name])) for name, label in _LABELS.items() if name in summary]
+    if isinstance(usd := summary.get("estimated_usd"), int | float):
         facts.append(("Estimated cost", f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"))
-    if event.type == "approval_requested" and (until := _time(told.get("expires_at"))):
+    if event.type == "approval_requested" and (until := _time(summary.get("expires_at"))):
         facts.append(("Time left", time_left(until - now)))
     heading = "Approval wanted"
     if event.type == "approval_decided":
-        heading = f"Approval {decision}" if (decision := told.get("decision")) in DECISIONS else "Approval decided"
-    title = f"{heading}: {_shown(told['model'])}" if "model" in told else heading
+        heading = f"Approval {decision}" if (decision := summary.get("decision")) in DECISIONS else "Approval decided"
+    title = f"{heading}: {_shown(summary['model'])}" if "model" in summary else heading
     return Message(heading, title, tuple(facts), link_to(event, base_url))
 
 
 def webhook_body(event: Event, base_url: str) -> dict[str, Any]:
-    """The payload of a generic webhook; the same at every attempt."""
+    """Return the payload of a generic webhook; the same at every attempt."""
     row = event.row()
     data = {"approval_id": row["approval_id"], "url": link_to(event, base_url), **row["summary"]}
     return {"type": event.type, "timestamp": row["at"], "data": data}
 
 
-def slack_body(told: Message) -> dict[str, Any]:
-    """For Slack's incoming webhooks and what is compatible with them; receivers without blocks show `text`."""
-    # In a code span nothing is a mention or a link, neither in Slack nor where Markdown is read.
-    lines = [f"*{escaped(told.title)}*", *(f"{label}: `{escaped(value)}`" for label, value in told.facts)]
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain_text(told.heading)}]
-    for first in range(0, len(told.facts), 10):  # a section takes ten
-        fields = [_plain_text(f"{label}: {value}") for label, value in told.facts[first : first + 10]]
+def slack_body(content: Message) -> dict[str, Any]:
+    """Return the body for Slack and compatible webhooks; receivers without blocks show `text`."""
+    # In a code span neither Slack nor a reader of Markdown makes mentions or links.
+    lines = [f"*{escaped(content.title)}*", *(f"{label}: `{escaped(value)}`" for label, value in content.facts)]
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain_text(content.heading)}]
+    for first in range(0, len(content.facts), 10):  # a section takes ten
+        fields = [_plain_text(f"{label}: {value}") for label, value in content.facts[first : first + 10]]
         blocks.append({"type": "section", "fields": fields})
-    blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{told.link}|Open the request>"}})
-    return {"text": "\n".join([*lines, told.link]), "blocks": blocks}
+    blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{content.link}|Open the request>"}})
+    return {"text": "\n".join([*lines, content.link]), "blocks": blocks}
 
 
-def mail(event: Event, told: Message, *, sender: str, to: str, now: datetime) -> EmailMessage:
-    """As an e-mail. Its Message-ID is the same at every attempt, so that a mail server can drop the repeat."""
+def mail(event: Event, content: Message, *, sender: str, to: str, now: datetime) -> EmailMessage:
+    """Return the e-mail. Its Message-ID is the same at every attempt, so that a mail server can drop the repeat."""
     found = EmailMessage(policy=SMTP)
-    found["From"], found["To"], found["Subject"] = sender, to, told.title
+    found["From"], found["To"], found["Subject"] = sender, to, content.title
     found["Date"] = now
     found["Message-ID"] = f"<{event.id}@{sender.rpartition('@')[2]}>"
-    found["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation notice comes back
-    width = max((len(label) for label, _ in told.facts), default=0) + 2
-    lines = [f"{label + ':':<{width}}{value}" for label, value in told.facts]
-    found.set_content("\n".join([told.title, "", *lines, "", told.link, ""]))
+    found["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents vacation notices
+    width = max((len(label) for label, _ in content.facts), default=0) + 2
+    lines = [f"{label + ':':<{width}}{value}" for label, value in content.facts]
+    found.set_content("\n".join([content.title, "", *lines, "", content.link, ""]))
     return found
 
 
 def time_left(left: timedelta) -> str:
-    """In the largest units that matter to somebody who has to decide."""
+    """Return the time that is left, in units that matter to the person who decides."""
     seconds = int(left.total_seconds())
     if seconds <= 0:
         return "none: it has expired"
@@ -164,7 +164,7 @@ def time_left(left: timedelta) -> str:
 
 
 def plain(text: str) -> str:
-    """One line without control, format and other invisible characters, at most `MAX_CHARS` long."""
+    """Return one line without control, format and other invisible characters, at most `MAX_CHARS` long."""
     line = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text[: MAX_CHARS * 4])
     line = "".join(char for char in line if not unicodedata.category(char).startswith("C"))
     line = " ".join(line.split())
@@ -172,12 +172,12 @@ def plain(text: str) -> str:
 
 
 def unlinked(text: str) -> str:
-    """Text that no mail program or chat makes a link of: the one link of a message is ours."""
+    """Break up links, so that mail programs and chats link only Gatehouse's own address."""
     return text.replace("://", ":// ").replace("www.", "www. ")
 
 
 def escaped(text: str) -> str:
-    """As Slack asks for it (& < >), and without what begins a mention or ends a code span."""
+    """Escape & < > as Slack asks, and remove what begins a mention or ends a code span."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace("`", "'").replace("@", "@\u200b").replace("*", "\u2217")
 

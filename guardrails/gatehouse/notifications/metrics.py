@@ -6,6 +6,6 @@ from prometheus_client import Counter
 
 notifications = Counter(
     "gatehouse_notifications_total",
-    "Attempts to notify an address: sent, failed and to be tried again, or dead after the last one.",
+    "Attempts to notify an address: sent, failed (tried again later), or dead after the last attempt.",
     ["type", "result"],
 )

@@ -1,7 +1,7 @@
-"""The SQL of `gatehouse.outbox`, a function each: who is still to be told of what.
+"""Holds the SQL of `gatehouse.outbox`, a function per statement: which address is still to receive which event.
 
-Promises: an event that is committed is kept until it was sent or given up, one that is rolled back is nobody's; no two
-gateways have the lease of one row at a time. Times are the database's.
+Promises: a committed event stays until it was sent or given up, and one that is rolled back leaves no row; two gateways
+never hold the lease of one row at the same time. All times are the database's.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gatehouse.notifications.messages import Event
 from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_outbox"
-"""What is notified when there is something new to send."""
+"""The channel of NOTIFY for new rows."""
 
 GIVE_UP_AFTER_S: Final = 24 * 3600.0
-"""After so long there is one last attempt."""
+"""After this time one last attempt is made."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An attempt that this gateway is to make, and nobody else while the lease lasts.
+    """Describe an attempt that only this gateway makes while its lease lasts.
 
     Attributes:
         attempt: counted from 1.
-        event: as `Event.row` gave it.
+        event: the JSON of `Event.row`.
     """
 
     event_id: str
@@ -41,13 +41,13 @@ class Claim:
 
 
 async def enqueue(connection: Connection, event: Event, addresses: Iterable[str]) -> int:
-    """Have these addresses told of an event, when and if the caller's transaction commits.
+    """Add an event for these addresses to the outbox, in the caller's transaction.
 
     Args:
-        addresses: by their names. One that was or will be told of this event (by its id) already is not told again.
+        addresses: by their names. An address with this event's id is left as it is.
 
     Returns:
-        to how many it is new.
+        The number of addresses for which the event is new.
     """
     cursor = await connection.execute(
         """with new as (
@@ -63,17 +63,17 @@ async def enqueue(connection: Connection, event: Event, addresses: Iterable[str]
 
 
 async def told_of(connection: Connection, event_id: str) -> list[str]:
-    """The addresses that were, or will be, told of an event."""
+    """Return the addresses that have received, or will receive, an event."""
     cursor = await connection.execute("select address from gatehouse.outbox where event_id = %s", (event_id,))
     return [address for (address,) in await cursor.fetchall()]
 
 
 async def claim(connection: Connection, free: Mapping[str, int], lease: UUID, lease_s: float) -> list[Claim]:
-    """Take what is due, for `lease_s` seconds; also what another gateway had taken and did not finish in its time.
+    """Claim due rows for `lease_s` seconds, also those that another gateway claimed and did not finish in time.
 
     Args:
-        free: at most so many for each address.
-        lease: by which the taker is known when it says how it went.
+        free: how many rows to claim at most for each address.
+        lease: identifies the claim when its result is recorded.
     """
     cursor = await connection.execute(
         """with due as materialized (
@@ -93,7 +93,7 @@ async def claim(connection: Connection, free: Mapping[str, int], lease: UUID, le
 
 
 async def sent(connection: Connection, claim: Claim) -> None:
-    """It was sent, whoever has the lease by now."""
+    """Record that an event was sent, whoever holds the lease by now."""
     await connection.execute(
         """update gatehouse.outbox set state = 'sent', sent_at = clock_timestamp(), lease = null, last_error = null
             where event_id = %s and address = %s and state <> 'sent'""",
@@ -102,13 +102,13 @@ async def sent(connection: Connection, claim: Claim) -> None:
 
 
 async def failed(connection: Connection, claim: Claim, error: str, again_in_s: float) -> str | None:
-    """It was not sent; try again in so many seconds, but at the end of its day at the latest.
+    """Record a failed attempt, and schedule the next one in so many seconds, at the latest when its day ends.
 
     Args:
-        error: what went wrong, without a word of the receiver's.
+        error: the reason, without any text of the receiver's.
 
     Returns:
-        its state: `pending`, or `dead` when its day is over; None when another gateway has taken it over.
+        The row's state: `pending`, or `dead` when its day is over; None when another gateway has taken it over.
     """
     cursor = await connection.execute(
         """update gatehouse.outbox
@@ -125,7 +125,7 @@ async def failed(connection: Connection, claim: Claim, error: str, again_in_s: f
 
 
 async def give_up_unknown(connection: Connection, known: Iterable[str]) -> list[tuple[str, str]]:
-    """Give up what waited its day for an address that no gateway tries: its event id and address."""
+    """Give up rows that have waited a day for an address that no gateway has; return event ids and addresses."""
     cursor = await connection.execute(
         """update gatehouse.outbox set state = 'dead', last_error = 'no gateway has an address of this name'
             where state = 'pending' and created_at < clock_timestamp() - make_interval(secs => %s)

@@ -1,7 +1,8 @@
-"""How an address is told: a webhook with a Standard Webhooks signature, a Slack-compatible webhook, an e-mail.
+"""Sends an event to one address: a signed Standard Webhooks webhook, a Slack-compatible webhook, or an e-mail.
 
-Promises: no redirect is followed, nothing of an answer is kept but its status, an attempt ends in `SEND_TIMEOUT_S`, and
-neither errors nor log lines name a secret. `addresses.py` makes them of policy.yaml.
+Promises: no redirect is followed, only the status of an answer is kept, an attempt ends in `SEND_TIMEOUT_S`, and
+    neither
+errors nor log lines name a secret. `gateway/notification_senders.py` makes the senders from policy.yaml.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from gatehouse.core.clock import now
 from gatehouse.notifications.messages import Event, mail, message, slack_body, webhook_body
 
 SEND_TIMEOUT_S: Final = 15.0
-"""Of one attempt as a whole."""
+"""The time limit of one whole attempt."""
 
-# Of mail servers: whether TLS is there from the first byte, whether STARTTLS must be, and the usual port.
+# For each scheme of a mail server: whether TLS starts at once, whether STARTTLS is required, and the usual port.
 SMTP_SCHEMES: Final = {"smtps": (True, False, 465), "smtp": (False, True, 587), "smtp+plaintext": (False, False, 25)}
 _sending: ContextVar[bool] = ContextVar("gatehouse_notification", default=False)
 
 
 class NotDelivered(Exception):
-    """An attempt failed. The message is fit to be kept: no secret, no word of the receiver's.
+    """Report a failed attempt. The message may be stored: it holds no secret and no text of the receiver's.
 
     Attributes:
-        retry_after_s: how long the receiver wants to be left alone.
+        retry_after_s: how long the receiver asks to wait.
     """
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
@@ -50,10 +51,10 @@ class NotDelivered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sender(ABC):
-    """One address.
+    """Send to one address.
 
     Attributes:
-        name: what the outbox and the log call it; nothing secret.
+        name: the address's name in the outbox and the log; not secret.
         base_url: where people reach the gateway, without a slash at the end.
     """
 
@@ -63,16 +64,16 @@ class Sender(ABC):
 
     @abstractmethod
     async def send(self, event: Event) -> None:
-        """Tell this address of an event, in at most `SEND_TIMEOUT_S`.
+        """Send an event to this address, in at most `SEND_TIMEOUT_S`.
 
         Raises:
-            NotDelivered: it did not take it, or may not have.
+            NotDelivered: the address did not accept it, or may not have.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSender(Sender):
-    """A webhook as https://www.standardwebhooks.com says; its id is the event's, so that a repeat can be dropped."""
+    """Send a webhook as https://www.standardwebhooks.com defines it. Receivers know a repeat by the event's id."""
 
     kind = "webhook"
     url: str
@@ -91,7 +92,7 @@ class WebhookSender(Sender):
 
 @dataclass(frozen=True, slots=True)
 class SlackSender(Sender):
-    """An incoming webhook of Slack, or of what is compatible with it. Its address is its secret."""
+    """Send to Slack's incoming webhooks or compatible ones. The address is its own secret."""
 
     kind = "slack"
     url: str = field(repr=False)
@@ -133,7 +134,7 @@ class EmailSender(Sender):
         except (aiosmtplib.SMTPException, OSError) as error:
             raise NotDelivered(_smtp_reason(error)) from None
         else:
-            with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken, whatever comes of saying goodbye
+            with suppress(aiosmtplib.SMTPException, OSError):  # the server has accepted the mail already
                 await client.quit(timeout=2)
         finally:
             client.close()
@@ -169,7 +170,7 @@ async def _post(url: str, body: str, headers: Mapping[str, str], tls: ssl.SSLCon
 
 
 def retry_after(header: str | None) -> float:
-    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3); 0 where it says nothing that can be read."""
+    """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3); 0 where it cannot be read."""
     if not header:
         return 0.0
     if header.strip().isascii() and header.strip().isdigit():
@@ -187,13 +188,13 @@ def _smtp_reason(error: Exception) -> str:
         return f"SMTP {error.code}"
     if isinstance(error, TimeoutError):
         return f"no answer in {SEND_TIMEOUT_S:.0f} s"
-    if type(error) is aiosmtplib.SMTPException and "STARTTLS" in str(error):  # the library's own words
+    if type(error) is aiosmtplib.SMTPException and "STARTTLS" in str(error):  # the library's message
         return "the mail server has no STARTTLS"
     return type(error).__name__
 
 
 class _Unlogged(logging.Filter):
-    """httpx logs the whole address of each request, and Slack's is a secret."""
+    """Keep httpx from logging the address of each request, because Slack's is a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _sending.get()

@@ -1,1 +1,1 @@
-"""What a request may cost, from the prices of its deployments."""
+"""Estimates what a request may cost, from the prices of its deployments."""

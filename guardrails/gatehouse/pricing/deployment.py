@@ -1,4 +1,4 @@
-"""What the estimate knows of a deployment."""
+"""The facts about a deployment that an estimate needs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gatehouse.pricing.tariffs import Tariff
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One model that may answer: what it charges and how it counts.
+    """Describe one model that may answer: its prices and its way of counting.
 
     Attributes:
         name: provider and model as the provider calls it.
         encoding: the tokenizer to count with.
-        factor: how many tokens it may make of one.
+        factor: how many tokens the model may count for one token of `encoding`.
     """
 
     name: str

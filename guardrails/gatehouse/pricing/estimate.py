@@ -1,6 +1,6 @@
-"""What a request may cost, before it is sent: its tokens by LiteLLM's tokenizers, its prices by LiteLLM's router.
+"""Estimates what a request may cost before it is sent: tokens by LiteLLM's tokenizers, prices by LiteLLM's router.
 
-An estimate is the most that the request may use. Where that cannot be known there is no price, never a low one.
+An estimate is the most that the request may use. Where that is unknown there is no price, and never a low one.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ from gatehouse.pricing.structure import CL100K, structure_tokens
 from gatehouse.pricing.tariffs import Kind, Tariff, Use, kind_of
 
 UNKNOWN_OUTPUT: Final = 32_768
-"""Output tokens of a request without a bound, on a model whose longest answer is not known."""
+"""Output tokens of a request without a bound, on a model whose longest answer is unknown."""
 
 UNKNOWN_WINDOW: Final = 131_072
-"""Input tokens of what cannot be looked into, on a model whose context window is not known."""
+"""Input tokens of content that cannot be read, on a model whose context window is unknown."""
 
 IMAGE_TOKENS: Final = 5_000
-"""Tokens of one picture, at most: LiteLLM's own bound is 1,445 for OpenAI's tiles and 1,533 for Claude's pixels, and
-OpenAI's 1,536 patches make 3,779 with its smallest models. Some newer models look closer, so there is room above."""
+"""The most tokens of one picture. LiteLLM's own bound is 1,445 for OpenAI's tiles and 1,533 for Claude's pixels, and
+OpenAI's 1,536 patches make 3,779 with its smallest models. Some newer models look closer, so this leaves room."""
 
 # OpenAI's `detail: original` makes up to 10,000 patches (its guide to images), and small models count more for a patch.
 _ORIGINAL_IMAGE_TOKENS: Final = 20_000
-# gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85: 17 tiles' worth of 2,834, as LiteLLM bounds it.
+# gpt-4o-mini counts 2,833 tokens where gpt-4o counts 85; LiteLLM bounds a picture at 17 such tiles of 2,834.
 _MINI_IMAGE_TOKENS: Final = 48_178
 
-# Sound and film of the lowest usual bitrate (6 kbit/s) at the most tokens a second that providers count (32).
+# For sound and film of the lowest usual bitrate (6 kbit/s), at the most tokens a second that providers count (32).
 _BYTES_PER_MEDIA_TOKEN: Final = 20
 
-# Where a model's own part of a request is; LiteLLM puts much else beside it.
+# The fields that the model reads; LiteLLM puts much else beside them.
 _READ: Final = (
     "messages system instructions prompt input suffix functions function_call tool_choice response_format text_format "
     "text output_format output_config arguments mcp_arguments context_management extra_body litellm_system_prompt"
 ).split()
-# Where the provider adds what it has kept of earlier requests.
+# Fields with which the provider adds what it has stored from earlier requests.
 _KEPT_ELSEWHERE: Final = ("previous_response_id", "conversation")
-# Identifiers of files that the provider has are shorter than a file.
-_LONGEST_ID: Final = 512
-# Sets of tools that are remembered; an agent has one.
+# The identifier of a file that the provider stores is shorter than a file.
+_MAX_ID_CHARS: Final = 512
+# Sets of tools whose tokens are remembered; an agent has one set.
 _STRUCTURES: Final = 500
 _NO_PREMIUM: Final = (None, "default", "standard", "standard_only", "flex")
 
 
 class KnowsDeployments(Protocol):
-    """Says which deployments may answer for a model."""
+    """Tell which deployments may answer for a model."""
 
     def of(self, model: str) -> Sequence[Deployment]: ...
 
 
 class CountsTokens(Protocol):
-    """Counts the tokens of texts."""
+    """Count the tokens of texts."""
 
     def count(self, texts: Iterable[str], encoding: str) -> int: ...
 
@@ -68,10 +68,10 @@ class CountsTokens(Protocol):
 
 
 class Prices:
-    """Estimates requests.
+    """Estimate requests.
 
     Args:
-        deployments: those of the proxy's router.
+        deployments: the deployments of the proxy's router.
         counter: the proxy's tokenizers.
     """
 
@@ -81,11 +81,11 @@ class Prices:
         self._structures: dict[bytes, tuple[int, bool]] = {}
 
     def knows(self, model: str) -> bool:
-        """Whether a call to this model would be answered."""
+        """Tell whether a deployment would answer a call to this model."""
         return bool(self._deployments.of(model))
 
     async def prepare(self, model: str, texts: Sequence[str]) -> None:
-        """Count long new texts in a thread; without it `estimate` counts them by their bytes, which is too much."""
+        """Count long new texts in a thread. Without it `estimate` counts bytes, which are more than tokens."""
         for encoding in {each.encoding for each in self._deployments.of(model)} or {CL100K}:
             await self._counter.prepare(texts, encoding)
 
@@ -93,7 +93,7 @@ class Prices:
         """Return the most that a request may use.
 
         Args:
-            model: the one that answers, as callers name it; the one that is asked for when not given.
+            model: the model that answers, as callers name it; by default the requested one.
         """
         kind, wanted, body = kind_of(request.call_type), request.requested, request.fields
         model = str(request.model or "") if model is None else model
@@ -122,7 +122,7 @@ class Prices:
         return max(math.ceil(self._counter.count(texts, encoding) * factor) for encoding, factor in ways)
 
     def _structure(self, body: Mapping[str, Any]) -> tuple[int, bool]:
-        """Tokens around the texts. Tools are many small things that are the same in each turn, so they are kept."""
+        """Count the tokens around the texts. Those of tools, which repeat in each turn, are cached."""
         tokens, caches = structure_tokens([body[name] for name in _READ if name in body])
         tools = body.get("tools")
         if not tools:
@@ -139,7 +139,7 @@ class Prices:
 
 
 def _digestible(tools: Any) -> bytes | None:
-    """What is the same for the same tools: a digest of their JSON; None for what is no plain JSON."""
+    """Return a digest of the tools' JSON, the same for the same tools; None for what is not plain JSON."""
     try:
         written = orjson.dumps(tools)
     except (TypeError, ValueError, RecursionError):
@@ -148,12 +148,12 @@ def _digestible(tools: Any) -> bytes | None:
 
 
 def _adds_kept(body: Mapping[str, Any]) -> bool:
-    """Whether the provider adds something that it keeps: earlier turns, or a prompt of its own."""
+    """Tell whether the provider adds something that it stores: earlier turns, or a prompt of its own."""
     return any(body.get(name) for name in _KEPT_ELSEWHERE) or isinstance(body.get("prompt"), Mapping)
 
 
 def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tariff]) -> int:
-    """The most that may be answered: what is asked for, else the longest answer of any model that may answer."""
+    """Return the most output tokens: the requested bound, else the longest answer of any model that may answer."""
     if kind not in (Kind.TEXT, Kind.UNKNOWN):
         return 0
     longest = bound if bound is not None else max(each.max_output or UNKNOWN_OUTPUT for each in tariffs)
@@ -161,7 +161,7 @@ def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tarif
 
 
 def _file(part: FilePart, body: Mapping[str, Any], deployments: Iterable[Deployment], window: int) -> int:
-    """Tokens of a file, at most. A document counts one for each byte; what cannot be looked into, all that is read."""
+    """Return the most tokens of a file: a document's bytes, or the whole window for a file that cannot be read."""
     if part.kind == "image":
         if any("4o-mini" in each.name for each in deployments):
             return _MINI_IMAGE_TOKENS
@@ -175,8 +175,8 @@ def _file(part: FilePart, body: Mapping[str, Any], deployments: Iterable[Deploym
 
 
 def _size(value: Any) -> int | None:
-    """Bytes of a file that came with the request; None for an address or an identifier."""
-    if isinstance(value, Mapping):  # a part whose content is under one of these names
+    """Return the bytes of a file that came with the request; None for an address or an identifier."""
+    if isinstance(value, Mapping):  # a part with its content under one of these names
         value = next((value[name] for name in ("data", "file_data", "url", "input_audio") if name in value), None)
         return _size(value) if not isinstance(value, Mapping) else _size(value.get("data"))
     if isinstance(value, tuple) and len(value) > 1:  # name, content, type
@@ -184,7 +184,7 @@ def _size(value: Any) -> int | None:
     if isinstance(value, bytes | bytearray):
         return len(value)
     if isinstance(value, str):
-        if not value.startswith("data:") and ("://" in value[:32] or len(value) < _LONGEST_ID):
+        if not value.startswith("data:") and ("://" in value[:32] or len(value) < _MAX_ID_CHARS):
             return None
         return len(value)
     size = getattr(value, "size", None)
@@ -192,7 +192,7 @@ def _size(value: Any) -> int | None:
 
 
 def _estimate(model: str, kind: Kind, use: Use, tariffs: Sequence[Tariff]) -> Estimate:
-    """By the dearest of the tariffs; without a price when one of them has none."""
+    """Estimate by the most expensive tariff; without a price when a tariff has none."""
     costs = [each.cost(kind, use) for each in tariffs]
     known = [cost for cost in costs if cost is not None and math.isfinite(cost)]
     if len(known) < len(costs):

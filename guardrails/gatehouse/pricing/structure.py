@@ -1,26 +1,26 @@
-"""Tokens of what is no text, and the encodings that texts are counted in."""
+"""Counts the tokens of everything but texts, and names the encodings in which texts are counted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-# The older encoding counts more tokens in most languages, so it stands for models whose own is not public.
+# The older encoding counts more tokens in most languages, so it stands in for tokenizers that are not public.
 CL100K: Final = "cl100k_base"
 O200K: Final = "o200k_base"
 
-# Tokens of what is written around texts: `{"` and `}`, `":"` and a comma. A message of a role and a content makes 8;
-# the providers count 3 to 5.
+# Tokens of the characters around texts: `{"` and `}`, `":"` and a comma. A message of a role and a content makes 8; the
+# providers count 3 to 5.
 _PER_OBJECT: Final = 2
 _PER_NAME: Final = 3
 _PER_WORD: Final = 2
-_LONGEST_FLOAT: Final = 24
+_FLOAT_DIGITS: Final = 24
 
 
 def structure_tokens(values: Iterable[Any]) -> tuple[int, bool]:
-    """Tokens of what is no text, and whether a part of it is marked `cache_control`.
+    """Return the tokens of everything but texts, and whether a part of it is marked `cache_control`.
 
-    Counted are the shape of objects, names of fields, numbers and switches; strings are texts and count nothing.
+    It counts the shape of objects, names of fields, numbers and switches; strings are texts and count nothing.
     """
     tokens, caches = 0, False
     left = list(values)
@@ -40,5 +40,5 @@ def structure_tokens(values: Iterable[Any]) -> tuple[int, bool]:
         elif isinstance(value, int):
             tokens += value.bit_length() // 3 + 2  # at least its digits and its sign
         elif isinstance(value, float):
-            tokens += _LONGEST_FLOAT
+            tokens += _FLOAT_DIGITS
     return tokens, caches

@@ -1,6 +1,6 @@
-"""What a model charges, read from LiteLLM's price fields, and what a request may cost by it. Pure.
+"""Reads a model's prices from LiteLLM's price fields, and computes what a request may cost. Pure.
 
-Where several prices may apply, the dearest does; a price that is not there is never nought.
+Where several prices may apply, the highest does. A missing price is never zero.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Price = float | None
 
 
 class Kind(Enum):
-    """What a call is paid by."""
+    """Name what a call is paid by."""
 
     TEXT = "text"  # tokens in and out
-    INPUT = "input"  # tokens in alone: embeddings, moderations
+    INPUT = "input"  # tokens in only: embeddings, moderations
     IMAGE = "image"  # pictures made
     SPEECH = "speech"  # characters read aloud
     AUDIO = "audio"  # seconds heard
-    TOOL = "tool"  # no model at all
+    TOOL = "tool"  # no model takes part
     UNKNOWN = "unknown"
 
 
@@ -39,24 +39,24 @@ _KINDS: Final = {
 
 
 def kind_of(call_type: str) -> Kind:
-    """What a call of LiteLLM's type `call_type` is paid by."""
+    """Return what a call of LiteLLM's type `call_type` is paid by."""
     return _KINDS.get(call_type) or _KINDS.get(call_type.removeprefix("a")) or Kind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a request may use.
+    """Hold what a request may use.
 
     Attributes:
-        input_tokens: all of them, those of files too.
-        file_tokens: of images, sounds and documents.
+        input_tokens: all input tokens, with those of files.
+        file_tokens: input tokens of images, sounds and documents.
         images: pictures sent.
-        output_tokens: over all answers.
-        answers: how many are asked for; of images, how many are made.
-        characters: of the texts.
-        caches: it asks the provider to keep some of it, which may cost more than reading it.
-        premium: it asks for a service tier or a speed that may cost more.
-        modal: it asks for an answer that is not only text.
+        output_tokens: output tokens of all answers together.
+        answers: how many answers are requested; for images, how many are made.
+        characters: characters of the texts.
+        caches: the request asks the provider to cache a part of it, which may cost more than reading it.
+        premium: the request asks for a service tier or a speed that may cost more.
+        modal: the request asks for an answer that is not only text.
     """
 
     input_tokens: int
@@ -72,14 +72,14 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """Prices of one model, in US dollars; None where there is none.
+    """Hold the prices of one model in US dollars; None where there is none.
 
     Attributes:
         source: `config`, `litellm` or `none`.
-        input: by token, from how many input tokens on, in ascending order.
-        output: the same.
-        window: the most tokens that the model can read; None when not known.
-        max_output: the longest answer in tokens; None when not known.
+        input: prices per token by the number of input tokens from which they apply, in ascending order.
+        output: as `input`.
+        window: the most tokens that the model can read; None where unknown.
+        max_output: the longest answer in tokens; None where unknown.
     """
 
     source: str = "none"
@@ -99,7 +99,7 @@ class Tariff:
     max_output: int | None = None
 
     def prices(self, use: Use) -> tuple[Price, Price]:
-        """Of a token in and a token out."""
+        """Return the price of an input token and of an output token."""
         inside, outside = _at(self.input, use.input_tokens), _at(self.output, use.input_tokens)
         if inside is not None and use.premium:
             inside = max(inside, self.premium_input)
@@ -112,7 +112,7 @@ class Tariff:
         return inside, outside
 
     def cost(self, kind: Kind, use: Use) -> Price:
-        """What a request may cost; None when that cannot be known."""
+        """Return what a request may cost; None where that is unknown."""
         inside, outside = self.prices(use)
         match kind:
             case Kind.TOOL:
@@ -125,7 +125,7 @@ class Tariff:
                 return self.per_image_made * use.answers + (inside or 0.0) * use.input_tokens + self.per_request
             case Kind.SPEECH if self.per_character is not None:
                 return self.per_character * use.characters + self.per_request
-            case Kind.AUDIO if self.per_second == 0.0:  # how long it lasts is not known before it is heard
+            case Kind.AUDIO if self.per_second == 0.0:  # the duration is unknown before the transcription
                 return self.per_request
             case _:
                 return None
@@ -137,12 +137,12 @@ class Tariff:
 
 
 def tariff(listed: Mapping[str, Any] | None, configured: Mapping[str, Any], *, caches_unasked: bool = False) -> Tariff:
-    """The tariff of one deployment.
+    """Return the tariff of one deployment.
 
     Args:
-        listed: the model's entry in LiteLLM's price list; None when it has none.
-        configured: what config.yaml or /model/new say of it, which counts before the list.
-        caches_unasked: the provider may keep what it reads, for a price, without being asked to.
+        listed: the model's entry in LiteLLM's price list; None where it has none.
+        configured: the prices of config.yaml or /model/new, which win over the list.
+        caches_unasked: the provider may cache what it reads, for a price, without a request to do so.
     """
     own = {name: value for name, value in configured.items() if value is not None}
     info = {**(listed or {}), **own}
@@ -177,12 +177,12 @@ def tariff(listed: Mapping[str, Any] | None, configured: Mapping[str, Any], *, c
 
 _MODES: Final = ("audio", "image", "video")
 _STEP = re.compile(r"_above_(\d{1,6})k_tokens", re.ASCII)
-# Some lists give the price of a picture that is made as one of input; some give one for each size, such as _4K.
+# Some lists give the price of a generated picture as an input price; some give one for each size, such as _4K.
 _PICTURE = re.compile(r"(in|out)put_cost_per_image(_\d[.\d]*K?)?", re.ASCII)
 
 
 def _steps(info: Mapping[str, Any], prices: Mapping[str, float], side: str) -> Iterator[tuple[int, float]]:
-    """Prices by token, from how many input tokens on. Of tiers in a list of their own the dearest always applies."""
+    """Yield prices per token and the input tokens from which they apply; of several tiers, the highest price."""
     name = f"{side}_cost_per_token"
     found = {0: prices[name]} if name in prices else {}
     for other, price in prices.items():
@@ -202,7 +202,7 @@ def _at(steps: tuple[tuple[int, float], ...], tokens: int) -> Price:
 
 
 def _most(prices: Mapping[str, float], *beginnings: str) -> float:
-    """The dearest of the prices whose names begin so: of service tiers, of long requests."""
+    """Return the highest of the prices whose names begin so: for service tiers, for long requests."""
     return max((price for name, price in prices.items() if name.startswith(beginnings)), default=0.0)
 
 

@@ -1,1 +1,1 @@
-"""What Gatehouse knows of LiteLLM's proxy."""
+"""Holds what Gatehouse knows of LiteLLM's proxy."""

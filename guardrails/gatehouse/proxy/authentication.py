@@ -1,7 +1,7 @@
-"""LiteLLM's word on a call that it will not make: who asks, and whether a call through the proxy would be let through.
+"""Asks LiteLLM who a caller is, and whether it would let a call of that caller through, without making the call.
 
-The checks are LiteLLM's own, all of them and in its order, for they are run on the request that it would get: key known
-and neither expired nor blocked, model allowed, budgets of key, user, team and organisation not exhausted.
+The checks are LiteLLM's own, all of them and in its order, because they run on the same request: the key is known,
+neither expired nor blocked, may use the model, and no budget of key, user, team or organisation is exhausted.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth import user_api_key_auth as auth
 from litellm.proxy.spend_tracking.budget_reservation import release_or_invalidate_budget_reservation
 
-# Of the request around the call, these say something of its own body.
+# Headers of the surrounding request that describe its own body, not the body of the call.
 _OF_THE_BODY = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 
 async def authenticated(request: Request, path: str, body: bytes) -> UserAPIKeyAuth:
-    """Who asks, where LiteLLM would let them POST this.
+    """Return who asks, if LiteLLM would let them POST this body.
 
     Args:
-        request: who asks is in its headers.
+        request: its headers identify the caller.
         path: the route.
         body: JSON.
 
     Raises:
-        ProxyException, HTTPException: LiteLLM would not.
+        ProxyException, HTTPException: LiteLLM would refuse the call.
     """
     proxied = _request(request, path, body)
     key = await auth.user_api_key_auth(
@@ -38,7 +38,7 @@ async def authenticated(request: Request, path: str, body: bytes) -> UserAPIKeyA
         azure_apim_header=await auth.azure_apim_header(proxied),
         custom_litellm_key_header=await auth.custom_litellm_key_header(proxied),
     )
-    # What the call may cost was set aside, so that it had to fit; the call itself is not LiteLLM's.
+    # LiteLLM reserved the call's cost to check that it fits the budget. Gatehouse makes the call, so release it.
     await release_or_invalidate_budget_reservation(key.budget_reservation)
     return key
 

@@ -1,6 +1,6 @@
-"""Which models may answer a call to a name, and what they charge: LiteLLM's router and its price list, read together.
+"""Finds the deployments that may answer a call to a name, and their prices, in LiteLLM's router and price list.
 
-A name may stand for several deployments, and for those it falls back to. What is found is kept until the router or the
+A name may stand for several deployments, and for those of its fallbacks. The result is cached until the router or the
 list changes.
 """
 
@@ -21,36 +21,36 @@ from gatehouse.pricing.deployment import Deployment
 from gatehouse.pricing.structure import CL100K, O200K
 from gatehouse.pricing.tariffs import tariff
 
-# Names that are remembered: more than any gateway serves, and a bound on what callers make up.
-_NAMES: Final = 2_000
-_LONGEST_NAME: Final = 256
-# A change that leaves no trace in what is compared is noticed after this long.
+# More names than any gateway serves; the limit bounds the memory for names that callers make up.
+_MAX_NAMES: Final = 2_000
+_MAX_NAME_CHARS: Final = 256
+# A change that the comparison below cannot see is noticed after this time.
 _FRESH_S: Final = 15.0
 _FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
-# Providers that LiteLLM lists under another name.
+# Providers that LiteLLM's list has under another name.
 _LISTED_AS: Final = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
-# Where LiteLLM leaves `extra_body` out, whoever the provider is.
+# Call types for which LiteLLM drops `extra_body`, for every provider.
 _DROPS_NEW_FIELDS: Final = frozenset(("moderation", "speech"))
 _SPEAK_OPENAI: Final = frozenset(
     (*litellm.openai_compatible_providers, "openai", "azure", "text-completion-openai", "custom_openai", "openrouter")
 )
-# OpenAI's models by their tokenizer, as tiktoken has them.
+# OpenAI's models by tokenizer, as tiktoken lists them.
 _O200K_NAMES = re.compile(
     r"(ft:)?(gpt-4o|gpt-4\.[1-9]|gpt-([5-9]|\d\d)|gpt-(image|audio|realtime)|chatgpt|o\d)", re.ASCII
 )
 _CL100K_NAMES = re.compile(r"(ft:)?(gpt-3\.5|gpt-4|text-embedding-|davinci-002|babbage-002|text-moderation)", re.ASCII)
-# How many tokens other models may make of what an encoding counts as one. Claude's tokenizer is not public: its models
+# How many tokens other models may count where the encoding counts one. Claude's tokenizer is not public: its models
 # count a quarter to a third more than cl100k_base.
 _CLAUDE: Final = 1.35
 _OTHERS: Final = 1.2
 
 
 class Deployments:
-    """Finds the deployments of a name.
+    """Find the deployments of a name.
 
     Args:
-        router: gives LiteLLM's router, or None where there is none.
+        router: returns LiteLLM's router, or None where there is none.
     """
 
     def __init__(self, router: Callable[[], Any] = lambda: proxy_server.llm_router) -> None:
@@ -61,42 +61,43 @@ class Deployments:
         self._looked = float("-inf")
 
     def of(self, model: str) -> tuple[Deployment, ...]:
-        """All that may answer a call to `model`; empty when nothing does."""
+        """Return every deployment that may answer a call to `model`; empty where there is none."""
         router = self._router()
         self._refresh(router)
         found = self._found.get(model)
         if found is None:
             found = tuple(self._resolve(router, model))
-            if len(model) <= _LONGEST_NAME:
+            if len(model) <= _MAX_NAME_CHARS:
                 self._found[model] = found
-                if len(self._found) > _NAMES:
+                if len(self._found) > _MAX_NAMES:
                     self._found.popitem(last=False)
         return found
 
     def serves(self, model: str, team: str | None = None) -> bool:
-        """Whether a call may name `model`: a group of config.yaml or of those added later, an alias, a name that a
-        pattern such as `ollama/*` stands for, or the team's own name for a model. A deployment's id, or what a provider
-        calls a model, is no such name.
+        """Tell whether a call may name `model`: a group of config.yaml or one added later, an alias, a name matching
+        a pattern such as `ollama/*`, or the team's own name for a model. A deployment's id and a provider's name for a
+        model are refused.
 
         Args:
-            team: LiteLLM's id of the caller's.
+            team: LiteLLM's id of the caller's team.
         """
         router = self._router()
-        if router is None or len(model) > _LONGEST_NAME:
+        if router is None or len(model) > _MAX_NAME_CHARS:
             return False
         self._refresh(router)
         found = self._named.get((model, team))
         if found is None:
             of_team = team is not None and router.map_team_model(model, team) is not None
             found = self._named[model, team] = of_team or _is_group(router, model)
-            if len(self._named) > _NAMES:
+            if len(self._named) > _MAX_NAMES:
                 self._named.popitem(last=False)
         return found
 
     def sends_new_fields(self, call_type: str, model: str) -> bool:
-        """Whether LiteLLM sends a field that it does not know on to the providers of `model`.
+        """Tell whether LiteLLM passes fields that it does not know on to the providers of `model`.
 
-        To those that do not speak OpenAI's API it sends none, or sends it where they refuse it.
+        For providers that do not speak OpenAI's API it drops such fields, or sends them where the provider refuses
+        them.
         """
         if call_type.removeprefix("a") in _DROPS_NEW_FIELDS:
             return False
@@ -105,13 +106,13 @@ class Deployments:
         return all(_provider(each) in _SPEAK_OPENAI for each in served)
 
     def _refresh(self, router: Any) -> None:
-        """Forget everything when the router or the price list is another."""
+        """Empty the cache when the router or the price list has changed."""
         prices = GetModelCostMap.loaded_model_cost_map()
         seen: tuple[Any, ...] = (id(prices),)
         if router is not None:
             routes = [getattr(router, name, None) or [] for name in _FALLBACKS]
             seen = (id(prices), id(router), router.model_list, *routes, router.model_group_alias)
-        # Lists compare their items by identity first, so this costs a microsecond while nothing changes.
+        # Lists compare their items by identity first, so this takes a microsecond while nothing changes.
         if seen != self._seen or monotonic() - self._looked > _FRESH_S:
             self._found.clear()
             self._named.clear()
@@ -134,7 +135,7 @@ def _copied(part: Any) -> Any:
 
 
 def _groups(router: Any, model: str) -> Iterable[str]:
-    """The name itself and every name that a call to it may fall back to."""
+    """Return the name itself and every name that a call to it may fall back to."""
     groups, left = {model: None}, [model]
     while left:
         for name in _fallbacks(router, left.pop()):
@@ -154,18 +155,18 @@ def _fallbacks(router: Any, group: str) -> Iterator[str]:
 
 
 def _team_name(entry: Mapping[str, Any]) -> str | None:
-    """What a team calls a deployment of its own."""
+    """Return a team's own name for a deployment of its own."""
     name = (entry.get("model_info") or {}).get("team_public_model_name")
     return name if isinstance(name, str) else None
 
 
 def _named_by_teams(router: Any, name: str) -> list[Any]:
-    """Deployments that some team calls by this name of its own."""
+    """Return the deployments that a team calls by this name of its own."""
     return [each for each in router.model_list if _team_name(each) == name]
 
 
 def _is_group(router: Any, model: str) -> bool:
-    """Whether `model` is a name that callers of every team may use; how LiteLLM stores a team's own is none."""
+    """Tell whether callers of every team may use the name `model`; not where LiteLLM stores a team's name under it."""
     if model in (router.model_group_alias or {}) or router.pattern_router.route(model):
         return True
     groups = {each.get("model_name") for each in router.get_model_list_from_routing_groups()}
@@ -175,7 +176,7 @@ def _is_group(router: Any, model: str) -> bool:
 
 
 def _deployment(entry: Mapping[str, Any]) -> Deployment:
-    """One of the router's deployments. Prices may stand beside the model's parameters or in its info."""
+    """Read one of the router's deployments. Prices may stand beside the model's parameters or in its info."""
     params, info = dict(entry.get("litellm_params") or {}), dict(entry.get("model_info") or {})
     provider, name = _split(str(params.get("model") or ""), params.get("custom_llm_provider"))
     base = info.get("base_model") or params.get("base_model")
@@ -197,7 +198,7 @@ def _provider(entry: Mapping[str, Any]) -> str:
 
 
 def _split(model: str, provider: Any) -> tuple[str, str]:
-    """Provider and name. LiteLLM takes what stands before the first slash for the provider."""
+    """Split a model into provider and name. LiteLLM takes what stands before the first slash for the provider."""
     if isinstance(provider, str) and provider:
         return provider, model.removeprefix(f"{provider}/")
     head, slash, tail = model.partition("/")
@@ -205,7 +206,7 @@ def _split(model: str, provider: Any) -> tuple[str, str]:
 
 
 def _listed(name: str, provider: str = "") -> Mapping[str, Any] | None:
-    """The entry of LiteLLM's price list, as it was loaded: its working copy has noughts for what is not known."""
+    """Return the entry of the price list as LiteLLM loaded it; its working copy holds zeros for unknown prices."""
     prices: Mapping[str, Mapping[str, Any]] = GetModelCostMap.loaded_model_cost_map()
     provider = _LISTED_AS.get(provider, provider)
     if provider and (entry := prices.get(f"{provider}/{name}")) is not None:

@@ -1,4 +1,4 @@
-"""What LiteLLM's configuration says that the edge must know: how far callers may go, and which headers it reads."""
+"""Reads from LiteLLM's configuration what the edge must know: the bounds for callers, and the headers LiteLLM reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAPPED: Final = "user_header_mappings"
 
 
 def caller_bounds() -> CallerBounds:
-    """How far a caller may set timeout and retries: as far as config.yaml has them."""
+    """Return the bounds for a caller's timeout and retries: the values of config.yaml."""
     router = proxy_server.llm_router
     timeout = getattr(router, "timeout", None) or litellm.request_timeout
     retries = getattr(router, "num_retries", None)
@@ -32,39 +32,39 @@ _POLICIES: Final = ("retry_policy", "model_group_retry_policy")
 
 
 def retries_asked(body: Mapping[str, Any]) -> int | None:
-    """The retries that a request asks for, or the settings that are stored with its key or team; None for neither."""
+    """Return the retries in a request, or in the settings stored with its key or team; None for neither."""
     stored = body.get("router_settings_override") or {}
     asked = body.get("num_retries")
     if asked is None:
         asked = stored.get("num_retries")
-    by_policy = max((_most(stored.get(name)) for name in _POLICIES), default=0)
+    by_policy = max((_max_retries(stored.get(name)) for name in _POLICIES), default=0)
     if not isinstance(asked, int):
         return by_policy or None
     return max(asked, by_policy) if asked else 0
 
 
 def bound_stored(settings: Any) -> None:
-    """Lower the retries that are stored with a key or its team to those that config.yaml has for calls."""
+    """Lower the retries that are stored with a key or its team to those of config.yaml."""
     if not isinstance(settings, dict):
         return
     router = proxy_server.llm_router
-    most = max(caller_bounds().num_retries, *(_most(getattr(router, name, None)) for name in _POLICIES))
+    limit = max(caller_bounds().num_retries, *(_max_retries(getattr(router, name, None)) for name in _POLICIES))
     for name in ("num_retries", *_POLICIES):
         if name in settings:
-            settings[name] = _lowered(settings[name], most)
+            settings[name] = _lowered(settings[name], limit)
 
 
-def _lowered(value: Any, most: int) -> Any:
+def _lowered(value: Any, limit: int) -> Any:
     if isinstance(value, dict):
-        return {name: _lowered(inner, most) for name, inner in value.items()}
-    return min(value, most) if isinstance(value, int | float) else value
+        return {name: _lowered(inner, limit) for name, inner in value.items()}
+    return min(value, limit) if isinstance(value, int | float) else value
 
 
 def max_attempts(group: str, retries: int | None) -> int:
-    """How often one call may be sent to the deployments of a group.
+    """Return how often LiteLLM may send one call to the deployments of a group.
 
     Args:
-        retries: those that are asked for; None where the configuration alone counts.
+        retries: the requested retries; None to count the configuration alone.
     """
     router = proxy_server.llm_router
     params = [each["litellm_params"] for each in router.get_model_list(model_name=group) or ()] if router else []
@@ -72,17 +72,17 @@ def max_attempts(group: str, retries: int | None) -> int:
         own = [int(value) for each in params if str(value := each.get("num_retries")).isdigit()]
         retries = max(caller_bounds().num_retries, *own, 0)
     if retries:
-        retries = max(retries, *(_most(getattr(router, name, None)) for name in _POLICIES))
-    # A group whose deployments have an order is tried once in each.
+        retries = max(retries, *(_max_retries(getattr(router, name, None)) for name in _POLICIES))
+    # LiteLLM tries a group whose deployments have an order once for each order.
     return (1 + retries) * (len({each.get("order") for each in params}) or 1)
 
 
-def _most(policy: Any) -> int:
-    """The most retries that a policy of LiteLLM's has for any error, or any of the policies of groups."""
+def _max_retries(policy: Any) -> int:
+    """Return the most retries that a retry policy of LiteLLM's has for any error, or any of the policies of groups."""
     values = policy.model_dump() if hasattr(policy, "model_dump") else policy
     if not isinstance(values, Mapping):
         return 0
-    return max((value if isinstance(value, int) else _most(value) for value in values.values()), default=0)
+    return max((value if isinstance(value, int) else _max_retries(value) for value in values.values()), default=0)
 
 
 def deployment_params(model_id: object) -> Mapping[str, Any] | None:
@@ -96,7 +96,7 @@ def deployment_params(model_id: object) -> Mapping[str, Any] | None:
 
 
 def configured_headers() -> ConfiguredHeaders:
-    """The headers that config.yaml has LiteLLM read."""
+    """Return the headers that config.yaml makes LiteLLM read."""
     settings: dict[str, Any] = proxy_server.general_settings or {}
     mappings = settings.get(_MAPPED)
     names = [
@@ -112,12 +112,12 @@ def configured_headers() -> ConfiguredHeaders:
 
 
 def believes_forwarded_addresses() -> bool:
-    """Whether config.yaml has LiteLLM take callers' addresses from `X-Forwarded-For`."""
+    """Tell whether config.yaml makes LiteLLM take callers' addresses from `X-Forwarded-For`."""
     return (proxy_server.general_settings or {}).get("use_x_forwarded_for") is True
 
 
 def configured_tags() -> frozenset[str]:
-    """The tags of config.yaml's models, and of those added later."""
+    """Return the tags of config.yaml's models, and of those added later."""
     router = proxy_server.llm_router
     entries = router.model_list if router is not None else []
     tags = ((entry.get("litellm_params") or {}).get("tags") or () for entry in entries)
@@ -125,7 +125,7 @@ def configured_tags() -> frozenset[str]:
 
 
 def made_up_model(model: str) -> bool:
-    """Whether this model's name ends in what its caller made of a pattern such as `ollama/*`."""
+    """Tell whether the caller chose the end of this model's name, by a pattern such as `ollama/*`."""
     router = proxy_server.llm_router
     if router is None or model in router.model_names or model in (router.model_group_alias or {}) or _listed(model):
         return False
@@ -134,12 +134,12 @@ def made_up_model(model: str) -> bool:
 
 
 def _listed(model: str) -> bool:
-    """Whether LiteLLM's price list has this model."""
+    """Tell whether LiteLLM's price list has this model."""
     return model in litellm.model_cost
 
 
 def known_model(model: str) -> str | None:
-    """A model's name as config.yaml or LiteLLM's price list has it, or its pattern; None for any other."""
+    """Return a model's name as config.yaml or LiteLLM's price list has it, or its pattern; None for any other."""
     router = proxy_server.llm_router
     if _listed(model):
         return model
@@ -152,7 +152,7 @@ def known_model(model: str) -> str | None:
 
 
 def _other_names(router: Any) -> Iterator[Any]:
-    """What models are called by teams, and at their providers."""
+    """Yield the names that teams and providers have for models."""
     for entry in router.model_list:
         params, info = entry.get("litellm_params") or {}, entry.get("model_info") or {}
         model = str(params.get("model") or "")

@@ -1,7 +1,7 @@
-"""The names that LiteLLM itself obeys when a request says them: a table that was made from one release of LiteLLM.
+"""The names in a request that LiteLLM itself obeys: a table made from one release of LiteLLM.
 
-Promises: each name that the installed release takes out of a request stands in the table (tests/unit holds it against
-the release's source), and a gateway with another release does not start.
+Promises: the table has each name that this release takes out of a request (a unit test compares it with the release's
+source), and a gateway with another release does not start.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
 
-# LiteLLM takes what begins so for its own, whatever follows.
+# LiteLLM treats every name with one of these prefixes as its own.
 _PREFIXES: Final = ("litellm_", "_litellm_", "user_api_key", "x-litellm")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlFields:
-    """What callers may not say to LiteLLM.
+    """Hold the names that callers may not send to LiteLLM.
 
     Attributes:
-        release: of LiteLLM that the table was made from.
-        obeyed: refused wherever LiteLLM could look for them.
-        top: refused at the top of a body, where no API that the route speaks has them.
-        numbers: parameters of some provider that say nothing but a number or a switch.
-        in_metadata: refused in a request's metadata, beside those of `obeyed`.
+        release: the release of LiteLLM that the table was made from.
+        obeyed: names refused at every place where LiteLLM could look for them.
+        top: names refused at the top of a body, unless an API of the route has them.
+        numbers: some provider's parameters that hold only a number or a switch.
+        in_metadata: names refused in a request's metadata, besides those of `obeyed`.
     """
 
     release: str
@@ -35,15 +35,15 @@ class ControlFields:
     in_metadata: frozenset[str]
 
     def obeys(self, name: str) -> bool:
-        """Whether LiteLLM could obey a field of this name at any depth of a container of fields."""
+        """Tell whether LiteLLM could obey a field of this name at any depth of a container of fields."""
         return name in self.obeyed or name.startswith(_PREFIXES)
 
     def takes(self, name: str) -> bool:
-        """Whether LiteLLM takes a field of this name from the top of a body."""
+        """Tell whether LiteLLM takes a field of this name from the top of a body."""
         return name in self.top or self.obeys(name)
 
     def obeys_in_metadata(self, name: str) -> bool:
-        """Whether LiteLLM could obey an entry of this name in a request's metadata."""
+        """Tell whether LiteLLM could obey an entry of this name in a request's metadata."""
         return name in self.in_metadata or self.obeys(name)
 
 
@@ -66,6 +66,6 @@ def control_fields() -> ControlFields:
 
 
 def other_release() -> str | None:
-    """The installed release of LiteLLM, where the table was made from another; None where it is the same."""
+    """Return the installed release of LiteLLM where the table was made from another; else None."""
     installed = version("litellm")
     return installed if installed != control_fields().release else None

@@ -1,7 +1,7 @@
-"""What LiteLLM's proprietary package `litellm-enterprise` would do, where it is not installed.
+"""Finds settings that only LiteLLM's proprietary package `litellm-enterprise` obeys, where it is not installed.
 
-LiteLLM mostly says nothing about what it leaves undone then. A setting that would silently do nothing, or something
-else, is a reason not to start.
+LiteLLM ignores most of them without a word. The gateway does not start with a setting that would do nothing, or
+something else than it says.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import Any, Final
 
 from litellm.secret_managers.main import get_secret_bool
 
-# LiteLLM puts some other callback in the place of these.
+# LiteLLM replaces these with some other callback.
 _LOGGERS: Final = frozenset(("generic_api", "pagerduty", "resend_email", "sendgrid_email", "smtp_email"))
 _LISTS: Final = ("callbacks", "success_callback", "failure_callback", "audit_log_callbacks")
 _SWITCHES: Final = ("DISABLE_ADMIN_ENDPOINTS", "DISABLE_LLM_API_ENDPOINTS")
 
 _GENERIC: Final = (
     "config.yaml: litellm_settings.{} has `generic_api`, which LiteLLM knows only with its package litellm-enterprise. "
-    "Say where to send to under callback_settings.generic_api: callback_type: generic_api, endpoint and headers."
+    "Configure it under callback_settings.generic_api instead: callback_type: generic_api, endpoint and headers."
 )
 _LOGGER: Final = (
-    "config.yaml: litellm_settings.{} has `{}`, which is part of LiteLLM's proprietary package litellm-enterprise. "
-    "That is not installed; take the name out."
+    "config.yaml: litellm_settings.{} has `{}`, which needs LiteLLM's proprietary package litellm-enterprise. "
+    "That is not installed. Remove the name."
 )
 _SWITCH: Final = (
     "{0}: only LiteLLM's proprietary package litellm-enterprise obeys it, which is not installed. "
     "Take {0} out of the environment, and close the routes in front of the gateway."
 )
 _AUTH: Final = (
-    "config.yaml: only LiteLLM's proprietary package litellm-enterprise obeys general_settings.custom_auth_settings, "
-    "which is not installed: custom_auth would be asked about every call. Take it out, or set its mode to `on`."
+    "config.yaml: only LiteLLM's proprietary package litellm-enterprise obeys general_settings.custom_auth_settings. "
+    "It is not installed, so LiteLLM would ask custom_auth about every call. Remove it, or set its mode to `on`."
 )
 
 
 def installed() -> bool:
-    """Whether the operator has installed the package beside what the lock file has."""
+    """Tell whether the operator has installed the package in addition to the lock file's."""
     return find_spec("litellm_enterprise") is not None
 
 
 def stand_in() -> None:
-    """Put a name where LiteLLM needs it once a response goes on in the background: it only names a type there."""
+    """Define the name that LiteLLM imports once a response continues in the background, where it only names a type."""
     name = "litellm_enterprise.proxy.hooks.managed_files"
     if not installed():
         module = ModuleType(name)
@@ -52,7 +52,7 @@ def stand_in() -> None:
 
 
 def unmet(config: Mapping[str, Any]) -> str | None:
-    """Return what LiteLLM is told to do and cannot without the package, and what to do instead; None for nothing.
+    """Return a setting that LiteLLM cannot obey without the package, and what to do instead; None where there is none.
 
     Args:
         config: config.yaml, with what LiteLLM's database adds to it.
@@ -79,7 +79,7 @@ def _unmet(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sends_somewhere(declared: Any) -> bool:
-    """Whether LiteLLM makes the generic logger of these settings, for which it needs no package."""
+    """Tell whether LiteLLM makes the generic logger from these settings, which it can do without the package."""
     return (
         isinstance(declared, dict)
         and declared.get("callback_type") == "generic_api"

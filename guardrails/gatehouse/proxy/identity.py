@@ -1,4 +1,4 @@
-"""Who asks, and on what terms: a call as LiteLLM authenticated it."""
+"""Turns a call that LiteLLM has authenticated into a `GovernedCall`: who asks, and with which grants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatehouse.proxy.model_access import may_use
 
 
 class Opened(Protocol):
-    """What is known of a call before its caller is."""
+    """Describe what is known of a call before its caller is."""
 
     @property
     def call_id(self) -> UUID: ...
@@ -33,17 +33,17 @@ class Opened(Protocol):
 
 
 def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
-    """The call that LiteLLM is about to make; the pipeline notes what was asked.
+    """Return the call that LiteLLM is about to make. The pipeline adds the prompt.
 
     Args:
-        key: LiteLLM's `UserAPIKeyAuth`: who asks, and on what terms.
+        key: LiteLLM's `UserAPIKeyAuth`: the caller and the grants.
         data: the request, with LiteLLM's own fields beside it.
     """
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-    stands = {name: stands for stands, name in scope.hidden.items()}
+    hashes = {name: hashed for hashed, name in scope.hidden.items()}
 
-    def kept(name: object) -> str | None:
-        return clean(stands.get(str(name), name))
+    def recorded(name: object) -> str | None:
+        return clean(hashes.get(str(name), name))
 
     return GovernedCall(
         call_id=scope.call_id,
@@ -59,19 +59,19 @@ def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str)
             team=clean(getattr(key, "team_alias", None) or getattr(key, "team_id", None)),
             org=clean(getattr(key, "org_id", None)),
             role=clean(getattr(key, "user_role", None)),
-            end_user=kept(getattr(key, "end_user_id", None)),
+            end_user=recorded(getattr(key, "end_user_id", None)),
             team_id=clean(getattr(key, "team_id", None)),
         ),
         agent=Agent(
-            id=clean(getattr(key, "agent_id", None)) or kept(headers.get("x-gatehouse-agent")),
-            session=kept(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
+            id=clean(getattr(key, "agent_id", None)) or recorded(headers.get("x-gatehouse-agent")),
+            session=recorded(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        terms=_terms(key, headers),
+        terms=_grants(key, headers),
         hidden=scope.hidden,
     )
 
 
-def _terms(key: Any, headers: dict[str, str]) -> CallerGrants:
+def _grants(key: Any, headers: dict[str, str]) -> CallerGrants:
     metadata = getattr(key, "metadata", None) or {}
     tags = metadata.get("tags")
     return CallerGrants(
@@ -91,12 +91,12 @@ def _terms(key: Any, headers: dict[str, str]) -> CallerGrants:
 
 
 def key_hash(key: str | None) -> str | None:
-    """LiteLLM's own hash of a virtual key (SHA-256, hex); a key that arrives in clear is hashed here."""
+    """Return LiteLLM's own hash of a virtual key (SHA-256, hex). A key that arrives in clear is hashed here."""
     if not key:
         return None
     return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else clean(key)
 
 
 def _finite(cost: Any) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """Return the cost as a number; None for NaN and infinity, which JSON cannot hold."""
     return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None

@@ -1,8 +1,8 @@
 """Checks what is stored with keys, teams, users and models, because LiteLLM obeys it in every later call.
 
-`router_settings` may name models, numbers and words, and nothing else: a fallback that is stored with messages of its
-own would send them on each call, past every stage. Fields that give a key callbacks, models or caches of its own, or
-that let its caller use LiteLLM's controls, are refused by name.
+`router_settings` may hold only names of models, numbers and words: a fallback stored with messages of its own would
+send them on each call, past every stage. Fields that give a key its own callbacks, models or caches, or that let its
+caller use LiteLLM's controls, are refused by name.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, Final
 
 from gatehouse.core.errors import InvalidRequest
 
-# A body of this many levels is no setting; LiteLLM's own have four.
+# No setting has so many levels; LiteLLM's own have four.
 _MAX_DEPTH = 40
-# The longest name of a model, a group or a strategy.
+# Names of models, groups and strategies are shorter.
 _MAX_NAME = 256
 
 _Shape = Callable[[object], bool]
 
-# These take the body of a call, or values of their own, and store nothing.
+# Routes that take the body of a call, or values of their own, and store nothing.
 _STORE_NOTHING: Final = frozenset({"/spend/calculate", "/cost/estimate"})
 
-# By name: what is wrong with a value that says anything.
+# For each refused name, what is wrong with any value for it.
 _CALLBACKS = "gives it callbacks, which see every call. Name callbacks under litellm_settings in config.yaml"
 _CONTROLS = "lets its caller use LiteLLM's own controls. Leave it out"
 _IN_METADATA: Final[Mapping[str, str]] = {
@@ -76,7 +76,7 @@ def _either(*shapes: _Shape) -> _Shape:
 _names = _list(_name)
 _fallbacks = _list(_map(_names))
 
-# LiteLLM's `UpdateRouterConfig`, and what its router takes of a request beside it.
+# LiteLLM's `UpdateRouterConfig`, and what its router takes from a request besides.
 _ROUTER: Final[Mapping[str, _Shape]] = {
     **dict.fromkeys(
         "allowed_fails cooldown_time num_retries timeout stream_timeout max_retries retry_after enable_tag_filtering"
@@ -103,7 +103,7 @@ _ROUTER: Final[Mapping[str, _Shape]] = {
     ),
 }
 
-# Beside `router_settings`: fields that name models or guardrails, and may hold nothing but names.
+# Fields besides `router_settings` that name models or guardrails; they may hold only names.
 _NAMES_IN_METADATA: Final[Mapping[str, _Shape]] = dict.fromkeys(("guardrails", "policies"), _names)
 _NAMES: Final[Mapping[str, _Shape]] = {
     **_NAMES_IN_METADATA,
@@ -114,7 +114,7 @@ _NAMES: Final[Mapping[str, _Shape]] = {
 
 
 class _Read(Enum):
-    """Which names LiteLLM reads in an object."""
+    """Name which names LiteLLM reads in an object."""
 
     FIELDS = "fields"
     METADATA = "metadata"
@@ -122,14 +122,14 @@ class _Read(Enum):
 
 
 def check_management(path: str, body: object) -> None:
-    """Refuse a request that would store what LiteLLM must not obey.
+    """Refuse a request that would store something that LiteLLM must not obey.
 
     Args:
         path: the route, such as `/key/generate`.
-        body: the request's JSON, decoded.
+        body: the request's decoded JSON.
 
     Raises:
-        InvalidRequest: it names the field; never its value.
+        InvalidRequest: it names the field, and never the value.
     """
     if path not in _STORE_NOTHING:
         _look(body, _Read.FIELDS, 0)

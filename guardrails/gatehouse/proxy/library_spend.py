@@ -1,6 +1,6 @@
-"""What calls of library mode cost, added to LiteLLM's spend of the key, its user, team, organisation and end user.
+"""Adds the cost of library-mode calls to LiteLLM's spend of the key, its user, team, organisation and end user.
 
-Promises: a call counts for no more than it was estimated at, whatever its caller says; and a report never fails for it.
+Promises: a call counts at most its estimate, whatever its caller reports, and a failure here never fails a report.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.proxy import spend
 from gatehouse.proxy.spend import Spent
 
-# How long a report waits for it; it goes on afterwards.
-_PATIENCE_S: Final = 2.0
+# How long a report waits for the spend to be added; the work continues afterwards.
+_MAX_WAIT_S: Final = 2.0
 
 
 def counted_usd(report: Report, call: LibraryCall) -> float | None:
-    """What a call counts for, in US dollars; None where its caller does not say what it cost, or it has no price."""
+    """Return a call's cost in US dollars; None where its caller reports no cost, or it has no price."""
     estimated = ((call.decision or {}).get("facts") or {}).get("cost", {}).get("estimated_usd")
     return None if report.cost_usd is None or estimated is None else min(report.cost_usd, float(estimated))
 
 
 async def add(key: UserAPIKeyAuth, call: LibraryCall, report: Report) -> None:
-    """Add what a call cost, once; the next decision sees it, unless LiteLLM's counters take their time."""
+    """Add the cost of a call, once. The next decision sees it, unless LiteLLM's counters lag behind."""
     cost = counted_usd(report, call)
     if cost is None:
         return
@@ -47,4 +47,4 @@ async def add(key: UserAPIKeyAuth, call: LibraryCall, report: Report) -> None:
         status="success",
         usage={} if report.usage is None else asdict(report.usage),
     )
-    await asyncio.wait({spend.add(key, spent)}, timeout=_PATIENCE_S)
+    await asyncio.wait({spend.add(key, spent)}, timeout=_MAX_WAIT_S)

@@ -1,4 +1,4 @@
-"""Keeps models of others out of what LiteLLM lists to a key.
+"""Keeps models that a key may not use out of the lists that LiteLLM shows to the key.
 
 LiteLLM narrows most of its lists to what the caller may use. It does not narrow `/v2/model/info`, which its UI shows to
 administrators, nor the lookup of one deployment by its id (`/model/info?litellm_model_id=`).
@@ -21,7 +21,7 @@ _ALL_MODELS: Final = "/v2/model/info"
 
 
 def close_to_keys() -> None:
-    """Take the list of all models from LiteLLM's routes that any key may read; administrators keep it."""
+    """Remove the list of all models from the routes that any key may read; administrators keep it."""
     routes: list[str] = LiteLLMRoutes.info_routes.value
     if _ALL_MODELS in routes:
         routes.remove(_ALL_MODELS)
@@ -30,7 +30,7 @@ def close_to_keys() -> None:
 async def listed(key: Any, names: Sequence[str]) -> Sequence[str]:
     """Return the names that the caller may see, of those that LiteLLM would show.
 
-    A list of several was narrowed by LiteLLM; a single name may be that of a deployment that was asked for by its id.
+    LiteLLM has narrowed a list of several names; a single name may come from a lookup by a deployment's id.
 
     Args:
         key: LiteLLM's `UserAPIKeyAuth`.
@@ -39,7 +39,7 @@ async def listed(key: Any, names: Sequence[str]) -> Sequence[str]:
         return names
     try:
         await can_key_call_resolved_model(names[0], proxy_server.llm_model_list, key, proxy_server.llm_router)
-    except Exception as error:  # LiteLLM says no by raising, in several ways, and a failure is no yes either
-        log.info("a key may not use the model that it asked about (%s)", type(error).__name__)
+    except Exception as error:  # LiteLLM refuses with several exceptions, and any failure counts as a refusal
+        log.info("a key may not use the model whose deployment it looked up (%s)", type(error).__name__)
         return ()
     return names

@@ -1,4 +1,4 @@
-"""What the routes and the console use of LiteLLM, in one place: rooms above do not import it themselves."""
+"""Re-exports what the routes and the console use of LiteLLM, because rooms above do not import it themselves."""
 
 from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS as LITELLM_PROXY_MASTER_KEY_ALIAS
 from litellm.proxy import proxy_server as proxy_server

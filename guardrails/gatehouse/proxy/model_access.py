@@ -1,6 +1,6 @@
-"""Whether a key of LiteLLM's may use a model: by the checks that LiteLLM itself makes before a call.
+"""Tells whether a LiteLLM key may use a model, by the checks that LiteLLM itself makes before a call.
 
-Promises: no is the answer to every doubt, such as a key that cannot be looked up or a model that is not served.
+Promises: every doubt counts as no, such as a key that cannot be looked up or a model that is not served.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _DEPLOYMENTS = Deployments()
 
 
 def serves(key: Any, model: str) -> bool:
-    """Whether a caller with this key may name the model at all; see `Deployments.serves`."""
+    """Tell whether a caller with this key may name the model at all; see `Deployments.serves`."""
     return _DEPLOYMENTS.serves(model, getattr(key, "team_id", None))
 
 
 def sends_new_fields(call_type: str, model: str) -> bool:
-    """Whether LiteLLM sends a field that it does not know on; see `Deployments.sends_new_fields`."""
+    """Tell whether LiteLLM passes unknown fields on; see `Deployments.sends_new_fields`."""
     return _DEPLOYMENTS.sends_new_fields(call_type, model)
 
 
 async def may_use(key: Any, model: str) -> bool:
-    """Whether the key, as LiteLLM authenticated it, may use this model of config.yaml or of those added later."""
+    """Tell whether the key, as LiteLLM authenticated it, may use this model of config.yaml or of those added later."""
     try:
         return serves(key, model) and await _allowed(key, model)
-    except Exception as error:  # LiteLLM says no by raising, in several ways, and a failure is no yes either
+    except Exception as error:  # LiteLLM refuses with several exceptions, and any failure counts as a refusal
         log.info("a key may not use the model that an approver chose (%s)", type(error).__name__)
         return False
 
@@ -76,7 +76,7 @@ async def _hash_may_use(key_hash: str | None, model: str) -> bool:
 
 
 async def _allowed(key: UserAPIKeyAuth, model: str) -> bool:
-    if key.agent_id is not None:  # what an agent's own grants say is LiteLLM's private matter
+    if key.agent_id is not None:  # LiteLLM has no public check for an agent's own grants
         return False
     await can_key_call_resolved_model(model, proxy_server.llm_model_list, key, proxy_server.llm_router)
     if key.team_id is None and key.user_id is not None:

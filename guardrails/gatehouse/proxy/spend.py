@@ -1,7 +1,7 @@
-"""What LiteLLM counts as spent by a key, its user, team, organisation and end user, where it counts nothing itself.
+"""Adds to LiteLLM's spend of a key, its user, team, organisation and end user where LiteLLM itself counts nothing.
 
-By the two functions of LiteLLM's that its own cost callback calls: one for the database, one for the counters that
-budgets are compared with.
+It calls the two functions that LiteLLM's own cost callback calls: one for the database, one for the counters that
+LiteLLM compares with budgets.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _running: Final[set[asyncio.Task[None]]] = set()
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one call cost.
+    """Describe the cost of one call.
 
     Attributes:
-        row_id: of LiteLLM's row, which has one for each.
-        group: the model as callers name it; `model` is what answered.
+        row_id: the id of LiteLLM's row; each call has its own.
+        group: the model as callers name it; `model` is the one that answered.
         status: success or failure.
-        usage: tokens as OpenAI's API says them.
+        usage: tokens in the format of OpenAI's API.
     """
 
     usd: float
@@ -49,8 +49,8 @@ class Spent:
 
 
 def add(key: UserAPIKeyAuth, spent: Spent) -> asyncio.Task[None]:
-    """Add it, once; what cannot be added is logged."""
-    # Out of the request's context, in which LiteLLM puts its counters off until a call is over that it never makes.
+    """Add a call's cost, once; a failure is logged."""
+    # Leave the request's context, in which LiteLLM would delay its counters until the end of a call it never makes.
     task = asyncio.create_task(_add(key, spent), name="gatehouse-spend", context=Context())
     _running.add(task)
     task.add_done_callback(_running.discard)
@@ -81,11 +81,11 @@ async def _add(key: UserAPIKeyAuth, spent: Spent) -> None:
         await proxy_server.increment_spend_counters(response_cost=spent.usd, request_started_at=spent.started, **whose)
     except Exception as error:
         metrics.plugin_errors.labels(stage="spend").inc()
-        log.error("what call %s cost was not added to the spend of its key (%s)", spent.row_id, type(error).__name__)
+        log.error("the cost of call %s was not added to the spend of its key (%s)", spent.row_id, type(error).__name__)
 
 
 def _call(spent: Spent, metadata: dict[str, Any]) -> dict[str, Any]:
-    """A call as LiteLLM's callbacks know one."""
+    """Return a call in the format that LiteLLM's callbacks receive."""
     return {
         "model": spent.model,
         "call_type": spent.call_type,

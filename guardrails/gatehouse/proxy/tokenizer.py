@@ -1,8 +1,8 @@
 """Counts the tokens of a request with the tokenizers that ship inside LiteLLM; needs no network.
 
-Never below what the tokenizer says. Each text is counted once: an agent sends its whole conversation again with every
-turn, and a digest is found again in a microsecond. Much new text is counted by a thread, or by its bytes, of which
-every token has at least one, so that the event loop is never held for long.
+The count is never below the tokenizer's. Each text is counted once: an agent sends its whole conversation again with
+every turn, and a lookup by digest takes a microsecond. A thread counts much new text; without one its bytes count, of
+which every token has at least one. So the event loop is never held for long.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from gatehouse.pricing.structure import CL100K, O200K
 
 _ENCODINGS: Final = (CL100K, O200K)
 
-# New text that is counted at once: 14 ms at the slowest (nothing but blanks), 4 ms of English.
-_AT_ONCE: Final = 65_536
-# New text that is worth a change of threads: 7 ms at the slowest.
-_WORTH_A_THREAD: Final = 32_768
-# New text of one request that a thread counts: a second at the slowest.
-_IN_A_THREAD: Final = 4_194_304
-# What one text costs the cache: a key of 17 bytes, a number, and their places in an ordered dictionary. Measured: 125,
-# and up to twice that while the dictionary grows.
+# Characters of new text that are counted at once: 14 ms at the slowest (nothing but blanks), 4 ms of English.
+_MAX_AT_ONCE: Final = 65_536
+# Characters of new text that are worth a change of threads: 7 ms at the slowest.
+_MIN_FOR_THREAD: Final = 32_768
+# Characters of new text of one request that a thread counts: a second at the slowest.
+_MAX_IN_THREAD: Final = 4_194_304
+# The memory of one cached text: a key of 17 bytes, a number, and their places in an ordered dictionary. Measured: 125
+# bytes, and up to twice that while the dictionary grows.
 _ENTRY_BYTES: Final = 250
 
 
 class TokenCounter:
-    """A tokenizer's counts, remembered.
+    """Count tokens and remember the counts.
 
     Args:
-        cache_bytes: about how much memory they may take.
+        cache_bytes: about how much memory the counts may take.
     """
 
     def __init__(self, cache_bytes: int = 16 * 1024 * 1024) -> None:
         self._encodings: dict[str, Any] = {name: get_encoding(name) for name in _ENCODINGS}
-        self._most = max(cache_bytes // _ENTRY_BYTES, 1)
+        self._max_counts = max(cache_bytes // _ENTRY_BYTES, 1)
         self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="gatehouse-tokens")
 
@@ -49,8 +49,8 @@ class TokenCounter:
         return len(self._counts)
 
     def count(self, texts: Iterable[str], encoding: str = CL100K) -> int:
-        """Tokens of all the texts. What is new beyond 64 kB counts as many tokens as it has bytes."""
-        tokens, left = 0, _AT_ONCE
+        """Return the tokens of all the texts. New text beyond 64 kB counts as many tokens as it has bytes."""
+        tokens, left = 0, _MAX_AT_ONCE
         for text in texts:
             if not text:
                 continue
@@ -69,18 +69,18 @@ class TokenCounter:
         return tokens
 
     async def prepare(self, texts: Sequence[str], encoding: str = CL100K) -> None:
-        """Count what is new in a thread, when it is much, so that `count` is fast and exact."""
-        if sum(map(len, texts)) < _WORTH_A_THREAD:
+        """Count much new text in a thread, so that `count` is fast and exact."""
+        if sum(map(len, texts)) < _MIN_FOR_THREAD:
             return
         new: dict[bytes, str] = {}
         size = 0
         for text in dict.fromkeys(texts):
             raw = _bytes(text)
             key = _key(raw, encoding)
-            if key not in self._counts and key not in new and size + len(raw) <= _IN_A_THREAD:
+            if key not in self._counts and key not in new and size + len(raw) <= _MAX_IN_THREAD:
                 size += len(raw)
                 new[key] = text
-        if size < _WORTH_A_THREAD:
+        if size < _MIN_FOR_THREAD:
             return
         counted = await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: [self._tokens(text, encoding) for text in new.values()]
@@ -94,13 +94,13 @@ class TokenCounter:
     def _known(self, key: bytes) -> int | None:
         tokens = self._counts.get(key)
         if tokens is not None:
-            with suppress(KeyError):  # another thread may just have forgotten it
+            with suppress(KeyError):  # another thread may just have dropped it
                 self._counts.move_to_end(key)
         return tokens
 
     def _remember(self, key: bytes, tokens: int) -> None:
         self._counts[key] = tokens
-        while len(self._counts) > self._most:
+        while len(self._counts) > self._max_counts:
             self._counts.popitem(last=False)
 
 
