@@ -1,8 +1,8 @@
-"""Models of our own making, served through LiteLLM: base classes to write one, a registry, and two to try with.
+"""The kit for custom models that LiteLLM serves: base classes, a registry, and two providers to try.
 
-`Provider` is the easy way: one async method that returns text. `BaseCustomProvider` beneath it speaks LiteLLM's terms.
-`register_provider(name, provider)` makes one known to a program, `litellm_settings.custom_provider_map` to the gateway,
-and an installed package's entry points to both (docs/plugins.md).
+`Provider` is the easy way: one async method that returns text. `BaseCustomProvider` beneath it has LiteLLM's methods.
+`register_provider(name, provider)` registers one in a program, `litellm_settings.custom_provider_map` in the gateway,
+and an installed package's entry points in both (docs/plugins.md).
 """
 
 from __future__ import annotations

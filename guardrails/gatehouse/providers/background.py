@@ -1,8 +1,8 @@
-"""Where synchronous and asynchronous code wait for each other: one event loop in a thread for all synchronous callers,
+"""Lets synchronous and asynchronous code wait for each other: one event loop in a thread for all synchronous callers,
 and threads for synchronous code that an event loop waits for.
 
-Both are started when first needed, belong to the process, and start anew in a forked child. A caller that runs on the
-loop itself (an asynchronous provider that makes a synchronous call) gets another loop: nobody waits for himself.
+Both start when first needed, belong to the process, and start anew in a forked child. A caller on the loop itself (an
+asynchronous provider that makes a synchronous call) gets another loop, because a loop cannot wait for itself.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-# Synchronous calls at once; more wait for a thread. Not the event loop's own threads, of which there are few, and which
-# LiteLLM needs for every call.
+# The most parallel synchronous calls; more wait for a thread. The event loop's own threads are few, and LiteLLM needs
+# them for every call.
 MAX_THREADS: Final = 64
 
 _END: Final = object()
 
 
 class BackgroundLoop:
-    """An event loop in a daemon thread, for code that cannot await."""
+    """Run an event loop in a daemon thread, for code that cannot await."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,11 +34,11 @@ class BackgroundLoop:
         self._inner: BackgroundLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` returns or raises. Ctrl-C, or anything else that ends the wait, cancels it."""
+        """Return or raise what `work` does. Ctrl-C, or anything else that ends the wait, cancels it."""
         return _result(asyncio.run_coroutine_threadsafe(work, self._running()))
 
     def iterate(self, chunks: AsyncIterator[T]) -> Iterator[T]:
-        """The items of `chunks`, each produced when it is asked for; closing the iterator closes `chunks`."""
+        """Yield the items of `chunks`, each produced on demand. Closing the iterator closes `chunks`."""
         loop = self._running()
         asked, given = _on(loop, _queues())
         reading = asyncio.run_coroutine_threadsafe(_read(chunks, asked, given), loop)
@@ -54,7 +54,7 @@ class BackgroundLoop:
         finally:
             if not ended:
                 reading.cancel()
-        reading.result()  # raises what `chunks` raised
+        reading.result()  # raises the exception of `chunks`
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -79,16 +79,16 @@ def loop() -> BackgroundLoop:
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **call: Any) -> T:
-    """What `function` returns, run in a thread with the caller's context variables.
+    """Run `function` in a thread with the caller's context variables, and return its result.
 
-    Cancelling ends the wait at once. The thread cannot be stopped: it goes on, and what it returns is dropped.
+    Cancelling ends the wait at once. The thread cannot be stopped: it continues, and its result is dropped.
     """
     context = contextvars.copy_context()
     return await asyncio.wrap_future(_shared.threads.submit(context.run, lambda: function(*args, **call)))
 
 
 async def iterate_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """The items of `items`, each produced in a thread when it is asked for; `items` is closed at the end."""
+    """Yield the items of `items`, each produced in a thread on demand; `items` is closed at the end."""
     context = contextvars.copy_context()
     threads, pending = _shared.threads, None
     try:
@@ -100,7 +100,7 @@ async def iterate_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:
             yield item  # type: ignore[misc]
     finally:
         close = getattr(items, "close", None)
-        if close is not None and pending is not None:  # a thread may still be inside: close after it
+        if close is not None and pending is not None:  # a thread may still run it: close after it
             pending.add_done_callback(lambda _: threads.submit(close))
 
 
@@ -138,7 +138,7 @@ async def _queues() -> tuple[asyncio.Queue[None], asyncio.Queue[Any]]:
 
 
 async def _read(chunks: AsyncIterator[T], asked: asyncio.Queue[None], given: asyncio.Queue[Any]) -> None:
-    """Read in one task from begin to end, for what `chunks` opens (a timeout, a connection) belongs to its task."""
+    """Read in one task from start to end, because what `chunks` opens (a timeout, a connection) belongs to its task."""
     try:
         await asked.get()
         async for chunk in chunks:

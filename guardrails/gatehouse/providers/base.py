@@ -1,7 +1,7 @@
-"""The base class of custom providers: LiteLLM's own methods and signatures, of which an author writes one of each kind.
+"""The base class of custom providers, with LiteLLM's own methods and signatures. An author writes one of each kind.
 
-Chat, embeddings and images each have a synchronous and an asynchronous form, and chat streams in both. What is not
-written is derived from what is; what cannot be derived is refused by name. An error is the same in every form.
+Chat, embeddings and images each have a synchronous and an asynchronous form, and chat streams in both. A missing form
+is derived from another; one that cannot be derived is refused by name. An error is the same in every form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped for us
-    """A provider in LiteLLM's terms. Write `completion` or `acompletion`, and what else the model can do.
+    """A provider with LiteLLM's methods. Write `completion` or `acompletion`, and whatever else the model can do.
 
     LiteLLM calls every method by keyword (`model`, `messages`, `model_response`, `optional_params`, `timeout`, ...; its
     `CustomLLM` lists them): name those that you read and take the rest as `**call`.
@@ -30,42 +30,42 @@ class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped
     | written | derived |
     |---|---|
     | `completion` | `acompletion` in a thread, `streaming` and `astreaming` in one piece |
-    | `acompletion` | `completion` on a loop of our own, `streaming` and `astreaming` in one piece |
+    | `acompletion` | `completion` on a background loop, `streaming` and `astreaming` in one piece |
     | `streaming` or `astreaming` | the other of the two |
     | `embedding` or `aembedding`, `image_generation` or `aimage_generation` | the other of the two |
 
-    A derived form gives up after `timeout` (in a stream: for each chunk). Cancelling one ends the wait at once; a
-    thread that it waited for goes on unseen. One instance serves all calls at once, so keep nothing about a call on it.
+    A derived form gives up after `timeout` (in a stream: for each chunk). Cancelling one ends the wait at once; its
+    thread continues in the background. One instance serves all calls at once, so keep nothing about a call on it.
 
     Attributes:
-        name: what errors call it; where a class does not say, the name that it is registered under.
+        name: the provider's name in errors; by default the name under which it is registered.
     """
 
     name: str = ""
 
     def error(self, status: int, message: str, model: str) -> Exception:
-        """The exception to raise so that the caller sees HTTP `status` with `message`."""
+        """Return the exception that makes the caller see HTTP `status` with `message`."""
         return upstream_error(status, message, model=model, provider=self.name or type(self).__name__)
 
-    # The parameters are LiteLLM's, and an author's own selection of them: `Any` lets a type checker accept every one.
+    # LiteLLM chooses the parameters, and an author picks some of them: with `Any` a type checker accepts every choice.
 
     def completion(self, *args: Any, **call: Any) -> Any:
-        """A whole answer, a `ModelResponse`."""
+        """Return a whole answer, a `ModelResponse`."""
         return self._from_async("acompletion", "chat", args, call)
 
     async def acompletion(self, *args: Any, **call: Any) -> Any:
-        """A whole answer, a `ModelResponse`."""
+        """Return a whole answer, a `ModelResponse`."""
         return await self._from_sync("completion", "chat", args, call)
 
     def streaming(self, *args: Any, **call: Any) -> Iterator[Any]:
-        """An answer in pieces, each a `GenericStreamingChunk`."""
+        """Yield an answer in pieces, each a `GenericStreamingChunk`."""
         if self._writes("astreaming"):
             yield from background.loop().iterate(_each_in_time(self.astreaming(*args, **call), self, args, call))
         else:
             yield from chunks_of(self.completion(*args, **_unstreamed(call)))
 
     async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[Any]:
-        """An answer in pieces, each a `GenericStreamingChunk`."""
+        """Yield an answer in pieces, each a `GenericStreamingChunk`."""
         if self._writes("streaming"):
             chunks = background.iterate_in_thread(self.streaming(*args, **call))
             async with aclosing(_each_in_time(chunks, self, args, call)) as in_time:
@@ -110,7 +110,7 @@ class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped
 
 
 def seconds(timeout: float | httpx.Timeout | None) -> float | None:
-    """LiteLLM's `timeout`, which may be an httpx one: how long to wait for the next byte."""
+    """Return LiteLLM's `timeout` in seconds; of an httpx timeout, how long to wait for the next byte."""
     return timeout.read if isinstance(timeout, httpx.Timeout) else timeout
 
 
@@ -143,6 +143,6 @@ def _model(args: tuple[Any, ...], call: dict[str, Any]) -> str:
 
 
 def _unstreamed(call: dict[str, Any]) -> dict[str, Any]:
-    """The call for an author who answers in one piece: it is not he who streams."""
+    """Return the call without `stream`, for an author's method that answers in one piece."""
     given = call.get("optional_params") or {}
     return {**call, "optional_params": {k: v for k, v in given.items() if k not in ("stream", "stream_options")}}

@@ -1,8 +1,8 @@
-"""`echo`: answers with the last thing the user said. Deterministic, offline, and priced by config.yaml like any model.
+"""`echo`: answers with the user's last message. Deterministic, offline, and priced by config.yaml like any model.
 
-It uses tools, so that agents can be tried: told `NAME {JSON}`, with a tool of that name, it asks for that tool, and
-then says what came of it. Its embeddings are unit vectors taken from a hash of the text: equal texts are equal, others
-are close to orthogonal.
+It uses tools, so that agents can be tried: for a message `NAME {JSON}`, where the request offers that tool, it calls
+the tool and then answers with the result. Its embeddings are unit vectors made from a hash of the text: equal texts
+have equal vectors, and others are close to orthogonal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gatehouse.providers.provider import Provider
 from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall, text_of
 
 DEFAULT_DIMENSIONS = 256
-MAX_DIMENSIONS = 4096  # a caller chooses the dimension; this bounds the work that buys
+MAX_DIMENSIONS = 4096  # callers choose the dimension, so this bounds the work that a request can cause
 
 
 class EchoProvider(Provider):
-    """Settings: `dimensions`, of its embeddings (256); a request's own `dimensions` wins."""
+    """Echo the request. Settings: `dimensions` of its embeddings (256); a request's own `dimensions` wins."""
 
     name = "echo"
 
@@ -46,7 +46,7 @@ class EchoProvider(Provider):
 
 
 def wanted_tool(request: ChatRequest) -> ToolCall | None:
-    """The call that the last user message spells out, `NAME {JSON}`, of a tool that the request offers."""
+    """Return the call that the last user message spells out, `NAME {JSON}`, for a tool that the request offers."""
     name, _, arguments = request.last_user_text.strip().partition(" ")
     tools = request.params.get("tools")
     offered = [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
@@ -60,12 +60,12 @@ def wanted_tool(request: ChatRequest) -> ToolCall | None:
 
 
 def words(text: str) -> list[str]:
-    """`text` cut before each word's leading space; joined again it is `text`."""
+    """Split `text` before each word's leading space; the parts joined are `text` again."""
     return re.findall(r"\s*\S+|\s+$", text)
 
 
 def hash_vector(text: str, dimensions: int) -> list[float]:
-    """The unit vector of `text`: SHAKE-256 read as 32-bit integers, scaled to length 1."""
+    """Return a unit vector for `text`: SHAKE-256 read as 32-bit integers, scaled to length 1."""
     digest = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(4 * dimensions)
     raw = struct.unpack(f">{dimensions}i", digest)
     length = math.hypot(*raw) or 1.0

@@ -1,7 +1,7 @@
-"""Errors of a provider, as the LiteLLM exception that carries the right HTTP status.
+"""Reports a provider's errors as the LiteLLM exception that carries the right HTTP status.
 
-LiteLLM's router retries, cools down and falls back by exception class, so a provider that raises anything else is
-reported as a connection error and treated as one.
+LiteLLM's router retries, cools down and falls back by exception class. It treats every other exception as a connection
+error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BY_STATUS = {
 
 
 def upstream_error(status: int, message: str, *, model: str, provider: str) -> Exception:
-    """The exception to raise when the model behind `provider` answers with the HTTP status `status`."""
+    """Return the exception to raise when the model behind `provider` answers with HTTP `status`."""
     message = f"{provider}: {message}"
     if status == httpx.codes.REQUEST_TIMEOUT:
         timeout: Exception = litellm.Timeout(message, model=model, llm_provider=provider)

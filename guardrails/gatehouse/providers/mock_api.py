@@ -1,6 +1,6 @@
-"""`mock_api`: a model that is slow, wrong or broken on order, for tests and demonstrations of what surrounds a model.
+"""`mock_api`: a model that is slow, wrong or broken as configured, for tests and demonstrations.
 
-Everything is set by the operator, in config.yaml under `model_info.provider_settings`; a request can change none of it.
+The operator configures all of it in config.yaml under `model_info.provider_settings`; a request can change nothing.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ class Failure(_Strict):
     """Fail with `status`: always, every n-th call, or at a rate; before the answer, or `after_chunks` pieces in."""
 
     status: int = Field(default=500, ge=400, le=599)
-    message: str = "mock_api was told to fail"
+    message: str = "mock_api is configured to fail"
     every: int = Field(default=1, ge=1)
     rate: float = Field(default=1.0, ge=0, le=1)
     after_chunks: int = Field(default=0, ge=0)
 
 
 class Tool(_Strict):
-    """A tool call to answer with."""
+    """Describe a tool call to answer with."""
 
     name: str
     arguments: dict[str, Any] = {}
 
 
 class MockSettings(_Strict):
-    """`model_info.provider_settings` of a mock_api model. Without an answer of any kind it echoes.
+    """Hold `model_info.provider_settings` of a mock_api model. Without an answer of any kind it echoes.
 
     `fixture` is a JSON file with a recorded OpenAI chat completion, relative to GATEHOUSE_HOME: its message is used.
     `latency_ms` comes before the answer, `chunk_latency_ms` between pieces; above the model's `timeout` they time out.
@@ -62,7 +62,7 @@ class MockSettings(_Strict):
 
 
 class MockAPIProvider(EchoProvider):
-    """See `MockSettings` for what can be set. One counter per deployment drives `failure.every`."""
+    """Answer as `MockSettings` says. One counter per deployment drives `failure.every`."""
 
     name = "mock_api"
 
@@ -107,7 +107,7 @@ class MockAPIProvider(EchoProvider):
             return None
         self._calls[request.deployment] += 1
         due = self._calls[request.deployment] % failure.every == 0
-        return failure if due and random.random() < failure.rate else None  # noqa: S311  # no secret hangs on it
+        return failure if due and random.random() < failure.rate else None  # noqa: S311  # no secret depends on it
 
     def _pieces(self, request: ChatRequest, settings: MockSettings) -> list[Piece]:
         if settings.fixture is not None:

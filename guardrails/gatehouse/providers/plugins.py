@@ -1,6 +1,6 @@
-"""Plug-ins of installed packages: what a package declares under one of two entry-point groups is found and loaded.
+"""Finds and loads plug-ins: objects that installed packages declare under one of two entry-point groups.
 
-They are code that runs inside the process with everything it may do. Whoever installs one trusts it.
+A plug-in is code that runs inside the process with all of its rights. Whoever installs one must trust it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LOGGERS: Final = "gatehouse.loggers"
 
 
 class PluginError(SetupError):
-    """A plug-in cannot be used. The message names it, its package, and what is wrong."""
+    """Report that a plug-in cannot be used. The message names it, its package and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One entry point.
+    """Describe one entry point.
 
     Attributes:
         group: `gatehouse.providers` or `gatehouse.loggers`.
-        name: what the package calls it.
+        name: the package's name for it.
         value: `module:object`.
         package: the distribution's name and version.
     """
@@ -46,20 +46,20 @@ class Plugin:
         return f"plug-in {self.name!r} of {self.package} ({self.group}: {self.value})"
 
     def load(self) -> Any:
-        """Import the object."""
+        """Import and return the object."""
         return EntryPoint(self.name, self.value, self.group).load()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugins:
-    """What became of the installed plug-ins: those in use, and the others with the reason."""
+    """List the installed plug-ins that are in use, and the others with the reason."""
 
     loaded: tuple[Plugin, ...]
     failed: Mapping[Plugin, str]
 
 
 def installed() -> Iterator[Plugin]:
-    """Every plug-in that an installed package declares, once."""
+    """Yield every plug-in that an installed package declares, once."""
     seen: set[Plugin] = set()
     for group in (PROVIDERS, LOGGERS):
         for entry in sorted(entry_points(group=group)):
@@ -71,24 +71,24 @@ def installed() -> Iterator[Plugin]:
 
 
 def add_logger(logger: Any) -> Any:
-    """Put a logger, or an instance of a logger's class, before LiteLLM's other callbacks; once.
+    """Put a logger, or an instance of a logger's class, before LiteLLM's other callbacks, once.
 
-    Before them, so that the gateway decides on a request as the plug-ins left it.
+    The gateway then decides on the request as the plug-ins left it.
 
     Raises:
-        TypeError: that is no logger.
+        TypeError: the object is not a logger.
     """
     if isinstance(logger, type) and issubclass(logger, CustomLogger):
         logger = logger()
     if not isinstance(logger, CustomLogger):
-        raise TypeError(f"{logger!r} is no BaseCustomLogger")
+        raise TypeError(f"{logger!r} is not a BaseCustomLogger")
     if not any(there is logger for there in litellm.callbacks):
         litellm.callbacks.insert(0, logger)
     return logger
 
 
 def changes_after(decider: Any) -> str | None:
-    """The first callback, but for LiteLLM's own, that may change a request which `decider` has seen; None if none."""
+    """Return the first callback after `decider` that may change a request, LiteLLM's own aside; None without one."""
     behind = litellm.callbacks[litellm.callbacks.index(decider) + 1 :]
     for callback in behind:
         hook = getattr(type(callback), "async_pre_call_hook", None)

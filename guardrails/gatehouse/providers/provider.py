@@ -1,4 +1,4 @@
-"""The easy way to write a provider: one async method that returns text, without anything of LiteLLM's.
+"""The easy way to write a provider: one async method that returns text, without LiteLLM's types.
 
 On top of what `BaseCustomProvider` derives come the token counts (LiteLLM's counter, offline), the response shapes, the
 timeout, and errors that quote nothing. Cancelling a call cancels whatever the method awaits.
@@ -29,18 +29,18 @@ class Provider(BaseCustomProvider):
     """
 
     async def answer(self, request: ChatRequest) -> str:
-        """The whole answer to `request`."""
+        """Return the whole answer to `request`."""
         raise self.error(404, "offers no chat", request.model)
 
     async def answer_in_pieces(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        """The answer as it comes; unless overridden, `answer` in one piece."""
+        """Yield the answer in pieces; unless overridden, `answer` in one piece."""
         yield await self.answer(request)
 
     async def embed(self, request: EmbeddingRequest) -> Sequence[Sequence[float]]:
-        """One vector for each of `request.texts`, in order."""
+        """Return one vector for each of `request.texts`, in order."""
         raise self.error(404, "offers no embeddings", request.model)
 
-    # What LiteLLM calls, everything by keyword.
+    # LiteLLM calls the methods below, with every argument by keyword.
 
     async def acompletion(
         self, model: str, messages: list[dict[str, Any]], model_response: Any = None, **rest: Any
@@ -94,14 +94,14 @@ class Provider(BaseCustomProvider):
 
     @contextmanager
     def _readable_errors(self, model: str) -> Iterator[None]:
-        """Make every exception one that LiteLLM understands.
+        """Turn every exception into one that LiteLLM understands.
 
         A timeout is a 408. An exception that is not LiteLLM's is a 500 without its text, which may quote the request;
-        LiteLLM alone would call it a connection error and a bug of its own.
+        LiteLLM alone would report it as a connection error and as a bug of LiteLLM.
         """
         try:
             yield
-        except OpenAIError:  # the base of all of LiteLLM's
+        except OpenAIError:  # the base class of all of LiteLLM's exceptions
             raise
         except TimeoutError as error:
             raise self.error(408, "no answer in time", model) from error
@@ -133,7 +133,7 @@ def _embedding_request(model: str, texts: Sequence[str], rest: Mapping[str, Any]
 
 
 def _texts(given: object) -> list[str] | None:
-    """The texts of an embedding request, which holds one text, several, or the tokens of either; else None."""
+    """Return the texts of an embedding request, which holds one text, several, or the tokens of either; else None."""
     several = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
     try:
         return [text if isinstance(text, str) else litellm.decode(tokens=text) for text in several]
@@ -153,7 +153,7 @@ def _usage(request: ChatRequest, pieces: Sequence[Piece]) -> dict[str, int]:
 
 
 def _tokens(**what: Any) -> int:
-    # Without a model name, so that the counter takes the tokenizer LiteLLM ships and never downloads one.
+    # Without a model name the counter takes the tokenizer that LiteLLM ships, and never downloads one.
     count: int = litellm.token_counter(model="", **what)
     return count
 

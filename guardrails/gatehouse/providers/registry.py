@@ -1,7 +1,7 @@
-"""The providers of this process by name, known to LiteLLM as soon as they are registered.
+"""Holds the providers of this process by name, and tells LiteLLM of each as it is registered.
 
-LiteLLM keeps its own list, which programs and its proxy overwrite; `initialize_plugins` puts back what was lost there,
-so it may be called at any time and any number of times. Everything here may be called from any thread.
+LiteLLM keeps its own list, which programs and its proxy overwrite. `initialize_plugins` restores what was lost there;
+it may be called at any time and repeatedly. Any thread may call everything here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gatehouse.providers.plugins import PROVIDERS, LoadedPlugins, Plugin, Plugin
 
 log = logging.getLogger("gatehouse.plugins")
 
-# What may stand before the slash of a model's name.
+# The characters before the slash of a model's name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class PluginRegistry:
-    """Providers by name. A process has one, `get_registry()`, because LiteLLM has one list."""
+    """Hold providers by name. A process has one registry, `get_registry()`, because LiteLLM has one list."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -35,22 +35,22 @@ class PluginRegistry:
         """Make `provider` answer for the models `<name>/...`, here and in LiteLLM.
 
         Args:
-            name: letters, digits, `_`, `.` and `-`; none of LiteLLM's own providers.
+            name: letters, digits, `_`, `.` and `-`; not one of LiteLLM's own providers.
             provider: an instance of `BaseCustomProvider` (or of LiteLLM's `CustomLLM`), or a class without arguments.
             replace: take the place of another provider of this name.
 
         Returns:
-            The instance; the one that is there already where the same one, or its class, is registered again.
+            The instance; the registered one where the same instance, or its class, is registered again.
 
         Raises:
             ValueError: the name cannot be used, or is taken.
-            TypeError: that is no provider.
+            TypeError: the object is not a provider.
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"provider {name!r}: a name has letters, digits, '_', '.' and '-'. Choose another one.")
         a_class = isinstance(provider, type)
         if not (issubclass(provider, CustomLLM) if a_class else isinstance(provider, CustomLLM)):
-            raise TypeError(f"provider {name!r}: {provider!r} is no BaseCustomProvider. Derive its class from that.")
+            raise TypeError(f"provider {name!r}: {provider!r} is not a BaseCustomProvider. Derive its class from that.")
         with self._lock:
             there = self._providers.get(name)
             if there is not None and (there is provider or (a_class and type(there) is provider)):
@@ -59,7 +59,7 @@ class PluginRegistry:
             if there is not None and not replace:
                 raise ValueError(
                     f"provider {name!r} is already registered ({_described(there)}). "
-                    "Choose another name, unregister it, or say replace=True."
+                    "Choose another name, unregister it, or pass replace=True."
                 )
             instance = provider() if a_class else provider
             _tell_litellm(name, instance, replace=replace)
@@ -69,7 +69,7 @@ class PluginRegistry:
             return instance
 
     def unregister(self, name: str) -> None:
-        """Forget a provider, here and in LiteLLM; a name that nobody has is fine."""
+        """Remove a provider, here and in LiteLLM. An unknown name does no harm."""
         with self._lock:
             provider = self._providers.pop(name, None)
             self._plugins = {plugin: it for plugin, it in self._plugins.items() if it is None or it is not provider}
@@ -84,20 +84,19 @@ class PluginRegistry:
                         names.remove(name)
 
     def get_provider(self, name: str) -> Any:
-        """The provider of this name, or None."""
+        """Return the provider of this name, or None."""
         with self._lock:
             return self._providers.get(name)
 
     def list_providers(self) -> list[str]:
-        """The names, sorted."""
+        """Return the names, sorted."""
         with self._lock:
             return sorted(self._providers)
 
     def initialize(self, *, strict: bool = False) -> LoadedPlugins:
         """Load the plug-ins of installed packages, and tell LiteLLM of every provider again.
 
-        A plug-in that cannot be loaded is logged, named in what is returned, tried again the next time, and keeps no
-        other from being loaded.
+        A plug-in that cannot be loaded is logged, listed in the result and tried again the next time; the others load.
 
         Args:
             strict: raise instead, after all were tried.
@@ -130,13 +129,13 @@ class PluginRegistry:
         return add_logger(found)
 
 
-_NEXT = " Mend, update or uninstall the package."
+_NEXT = " Repair, update or uninstall the package."
 
 _registry = PluginRegistry()
 
 
 def get_registry() -> PluginRegistry:
-    """The registry of this process."""
+    """Return the registry of this process."""
     return _registry
 
 
@@ -158,7 +157,7 @@ def _tell_litellm(name: str, provider: Any, *, replace: bool) -> None:
     if others and not replace:
         raise ValueError(
             f"provider {name!r} is already in custom_provider_map ({_described(others[0]['custom_handler'])}). "
-            "Choose another name, or take that one out."
+            "Choose another name, or remove that one."
         )
     if not others and name in litellm.provider_list and name not in litellm._custom_providers:
         raise ValueError(f"provider {name!r} is one of LiteLLM's own. Choose another name.")

@@ -1,4 +1,4 @@
-"""LiteLLM's shapes of an answer, made from ours and from each other."""
+"""Makes LiteLLM's shapes of an answer from Gatehouse's values and from each other."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from gatehouse.providers.values import Piece
 
 
 def chunk(piece: Piece, index: int) -> dict[str, object]:
-    """One step of a stream; `index` counts the tool calls before it."""
+    """Return one step of a stream; `index` counts the tool calls before it."""
     if isinstance(piece, str):
         return _chunk(piece, None)
     return _chunk("", piece.as_openai(index))
 
 
 def last_chunk(finish_reason: str, usage: Mapping[str, int] | None) -> dict[str, object]:
-    """The end of a stream."""
+    """Return the last step of a stream."""
     return {"text": "", "is_finished": True, "finish_reason": finish_reason, "usage": usage, "index": 0}
 
 
 def chunks_of(answer: Any) -> Iterator[dict[str, object]]:
-    """A whole answer (a `ModelResponse`) as a stream: the first choice's text, its tool calls, its end."""
+    """Yield a whole answer (a `ModelResponse`) as a stream: the first choice's text, its tool calls, its end."""
     choice = answer.choices[0]
     if choice.message.content:
         yield _chunk(choice.message.content, None)

@@ -1,7 +1,7 @@
-"""What a provider is given and what it gives back: frozen values, without anything of LiteLLM's.
+"""The input and output of a provider as frozen values, without LiteLLM's types.
 
-`settings` is the operator's (`model_info.provider_settings` in config.yaml): LiteLLM's router puts the deployment's
-`model_info` over whatever the request carried, so nothing a caller sends reaches it. `params` is the caller's.
+`settings` is the operator's (`model_info.provider_settings` in config.yaml): LiteLLM's router overwrites a request's
+`model_info` with the deployment's, so a caller cannot set it. `params` is the caller's.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """The model asks for a tool: its name, and its arguments as a JSON object."""
+    """Describe the model's call of a tool: its name, and its arguments as a JSON object."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     id: str = "call_0"
 
     def as_openai(self, index: int) -> dict[str, object]:
-        """The OpenAI shape of this call, as it stands in a message or a delta."""
+        """Return the OpenAI shape of this call, as in a message or a delta."""
         function = {"name": self.name, "arguments": json.dumps(self.arguments)}
         return {"index": index, "id": self.id, "type": "function", "function": function}
 
@@ -32,7 +32,7 @@ Piece: TypeAlias = str | ToolCall
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """One chat request. `model` is the deployment's name without the provider; `timeout` is seconds for each piece."""
+    """Hold one chat request. `model` is the deployment's name without the provider; `timeout` is seconds per piece."""
 
     model: str
     messages: Sequence[Mapping[str, object]]
@@ -43,7 +43,7 @@ class ChatRequest:
 
     @property
     def last_user_text(self) -> str:
-        """The text of the last user message, its text parts joined; empty when there is none."""
+        """Return the text of the last user message, its text parts joined; empty where there is none."""
         for message in reversed(self.messages):
             if message.get("role") == "user":
                 return text_of(message.get("content"))
@@ -52,10 +52,10 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingRequest:
-    """One embedding request: every text to embed, in order.
+    """Hold one embedding request: every text to embed, in order.
 
-    LiteLLM passes a custom provider neither `dimensions` nor `encoding_format` (an error, or dropped by `drop_params`),
-    so the dimension is the operator's setting.
+    LiteLLM passes a custom provider neither `dimensions` nor `encoding_format` (it raises an error, or drops them with
+    `drop_params`), so the operator sets the dimension.
     """
 
     model: str
@@ -66,7 +66,7 @@ class EmbeddingRequest:
 
 
 def text_of(content: object) -> str:
-    """The text of a message's `content`, which is a string, a list of parts, or null."""
+    """Return the text of a message's `content`, which is a string, a list of parts, or null."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

@@ -123,7 +123,7 @@ def test_litellms_own_providers_cannot_be_replaced() -> None:
 
 @pytest.mark.parametrize("what", [object(), object, "gatehouse.providers.echo.provider", None])
 def test_what_is_no_provider_is_refused(what: Any) -> None:
-    with pytest.raises(TypeError, match="is no BaseCustomProvider"):
+    with pytest.raises(TypeError, match="is not a BaseCustomProvider"):
         register_provider("mine", what)
 
 
@@ -174,7 +174,7 @@ BROKEN = {
     "exit": ("import sys; sys.exit('bye')", "broken:Anything", "SystemExit: bye"),
     "missing module": ("", "not_there:Anything", "ModuleNotFoundError: No module named 'not_there'"),
     "missing name": ("", "broken:Anything", "AttributeError: module 'broken' has no attribute 'Anything'"),
-    "no provider": ("Anything = 5", "broken:Anything", "5 is no BaseCustomProvider"),
+    "no provider": ("Anything = 5", "broken:Anything", "5 is not a BaseCustomProvider"),
     "constructor": (
         "from gatehouse.providers import Provider\n"
         "class Anything(Provider):\n    def __init__(self): raise OSError('x')",
@@ -206,7 +206,7 @@ def test_a_broken_plug_in_is_named_and_takes_no_other_down(
 
 def test_a_logger_that_is_none_is_named(site: Path) -> None:
     install(site, "broken-log", {"broken_log": "it = 'x'"}, {"gatehouse.loggers": {"it": "broken_log:it"}})
-    with pytest.raises(PluginError, match=r"plug-in 'it' of broken-log 1.0 .*is no BaseCustomLogger"):
+    with pytest.raises(PluginError, match=r"plug-in 'it' of broken-log 1.0 .*is not a BaseCustomLogger"):
         initialize_plugins(strict=True)
 
 
