@@ -116,7 +116,7 @@ logged() {
 
 # Runs on every way out of an `up` that did not reach its end, Ctrl-C too.
 undo_docker() {
-  echo "stopping what was started" >&2
+  echo "stopping the parts that were started" >&2
   docker compose logs --tail 15 2>/dev/null >&2 || true
   docker compose down --remove-orphans >/dev/null 2>&1 || true
   rm -f "$MODE_FILE"

@@ -1,4 +1,4 @@
-"""The `gatehouse` command: assembles its parts, each in a module of its own."""
+"""The `gatehouse` command. It puts together commands that have a module each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`gatehouse approvals list | show | approve | reject | watch`: a reviewer's work at the command line, over HTTP.
+"""`gatehouse approvals list | show | approve | reject | watch`: review requests from the command line, over HTTP.
 
-Exit codes: 0 when it is done, 1 when it was refused or the gateway is away, 2 when the command is not understood.
+Exit codes: 0 when it is done, 1 when the gateway refuses or cannot be reached, 2 when the command is not understood.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _COLOURS: Final = {"requested": "yellow", "approved": "green", "consumed": "gree
 approvals = typer.Typer(
     name="approvals",
     no_args_is_help=True,
-    help="Requests that wait for a person. GATEHOUSE_URL and GATEHOUSE_API_KEY say where and who, else .env.",
+    help="Review pending requests. GATEHOUSE_URL and GATEHOUSE_API_KEY name the gateway and your key, else .env.",
 )
 app.add_typer(approvals)
 
 UrlOption = Annotated[str | None, typer.Option("--url", help="The gateway's address.")]
-KeyOption = Annotated[str | None, typer.Option("--key", help="Your key; others see it in the list of processes.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON, as the gateway answers it.")]
-CommentOption = Annotated[str | None, typer.Option("--comment", "-m", help="Why; the caller reads it.")]
+KeyOption = Annotated[str | None, typer.Option("--key", help="Your key; others can see it in the process list.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the gateway's JSON answer.")]
+CommentOption = Annotated[str | None, typer.Option("--comment", "-m", help="Your reason; the caller reads it.")]
 IdArgument = Annotated[UUID, typer.Argument(help="The approval's id.")]
 
 
 @approvals.command("list")
 def list_(
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Whatever state they are in.")] = False,
+    state: Annotated[State | None, typer.Option(help="Only approvals in this state.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Approvals in every state.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     as_json: JsonOption = False,
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
-    """List what waits for a decision, newest first."""
+    """List pending requests, newest first."""
     wanted = state or (None if everything else State.REQUESTED)
     with _client(url, key) as client:
         found = list(_pages(client, wanted, limit))
@@ -60,21 +60,21 @@ def list_(
     for line in _table(found):
         _print(line)
     if not found:
-        _print(Text("Nothing waits for a decision." if wanted is State.REQUESTED else "There is none."))
+        _print(Text("There are no pending requests." if wanted is State.REQUESTED else "There are no such approvals."))
 
 
 @approvals.command()
 def show(
     approval_id: IdArgument,
-    full: Annotated[bool, typer.Option("--full", help="All of the request that is bound, not its summary.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The whole bound request, not its summary.")] = False,
     values: Annotated[
-        bool, typer.Option("--values", help="That, with what placeholders stand for; the audit log keeps that you did.")
+        bool, typer.Option("--values", help="Also the values behind placeholders; the audit log records this look.")
     ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Show a request with what there is to know before deciding."""
+    """Show a request with the facts that a decision needs."""
     with _client(url, key) as client:
         found = client.ask("GET", f"{PATH}/{approval_id}")
         if full or values:
@@ -93,13 +93,13 @@ def show(
 def approve(
     approval_id: IdArgument,
     comment: CommentOption = None,
-    model: Annotated[str | None, typer.Option(help="Only if this model answers.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Only if the answer has no more tokens.")] = None,
+    model: Annotated[str | None, typer.Option(help="Approve only if this model answers.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Approve only at most so many tokens.")] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Vote that the request may be sent, also as less than was asked."""
+    """Vote to send the request, with the options also as less than it asks for."""
     edit = {name: value for name, value in (("model", model), ("max_tokens", max_tokens)) if value is not None}
     _vote(approval_id, {"decision": "approve", "comment": comment, "edit": edit}, as_json, url, key)
 
@@ -112,13 +112,13 @@ def reject(
     url: UrlOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Vote that the request may not be sent."""
+    """Vote not to send the request."""
     _vote(approval_id, {"decision": "reject", "comment": comment}, as_json, url, key)
 
 
 @approvals.command()
 def watch(as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None) -> None:
-    """Show requests and decisions as they come, also after the gateway was restarted; Ctrl-C ends."""
+    """Show requests and decisions as they come, also across restarts of the gateway; Ctrl-C ends."""
     try:
         with _client(url, key) as client:
             for event in _follow(client):
@@ -138,7 +138,8 @@ def _client(url: str | None, key: str | None) -> GatewayClient:
 def _vote(approval_id: UUID, said: dict[str, Any], as_json: bool, url: str | None, key: str | None) -> None:
     ballot = {name: value for name, value in said.items() if value}
     with _client(url, key) as client:
-        # What the terminal could not read as text arrives as lone surrogates; escaped, the gateway can say so.
+        # Bytes that the terminal could not read as text arrive as lone surrogates. Escaped, they let the gateway refuse
+        # them.
         body = json.dumps(ballot).encode()
         found = client.ask(
             "POST", f"{PATH}/{approval_id}/votes", content=body, headers={"content-type": "application/json"}
@@ -147,9 +148,9 @@ def _vote(approval_id: UUID, said: dict[str, Any], as_json: bool, url: str | Non
         _json(found)
         return
     state, given, needed = (found.get(name) for name in ("state", "given", "needed"))
-    rest = f" {given} of {needed} have said yes." if state == "requested" else ""
+    rest = f" {given} of {needed} approvals are given." if state == "requested" else ""
     edited = str(found.get("id")) != str(approval_id)
-    name = f"{approval_id}, edited, is now {found.get('id')}, which" if edited else str(approval_id)
+    name = f"{approval_id} was edited and is now {found.get('id')}, which" if edited else str(approval_id)
     _print(Text(printable(f"{name} is {state}.{rest}")))
 
 
@@ -171,7 +172,7 @@ def _pages(client: GatewayClient, state: State | None, limit: int) -> Iterator[d
 
 
 def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
-    """Events, each once, over any number of streams: what was decided while there was none is asked for."""
+    """Yield each event once, over any number of streams. Ask for decisions that were made between two streams."""
     pending: set[str] = set()
     wait, said = _FIRST_RETRY_S, False
     while True:
@@ -183,7 +184,7 @@ def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
                     if name == "ready":
                         wait = _FIRST_RETRY_S
                         if said:
-                            typer.echo("The gateway is back.", err=True)
+                            typer.echo("The gateway answers again.", err=True)
                             said = False
                         yield from _missed(client, pending, there)
                     elif name == "requested":
@@ -201,7 +202,7 @@ def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
             time.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY_S)
         else:
-            time.sleep(_FIRST_RETRY_S)  # it ended as it should: streams do not live for ever
+            time.sleep(_FIRST_RETRY_S)  # the gateway ended the stream; every stream has an end
 
 
 def _missed(client: GatewayClient, pending: set[str], there: set[str]) -> Iterator[dict[str, Any]]:
@@ -219,7 +220,7 @@ def _table(found: Iterable[dict[str, Any]]) -> Iterator[Text]:
 
 
 def _row(approval: Any, *, at: str, state: str) -> Text:
-    """One line: id, state, when, who, what, why."""
+    """Return one line: id, state, time, requester, model, reason."""
     approval = approval if isinstance(approval, dict) else {}
     votes = f"{approval.get('given')}/{approval.get('needed')}"
     words = [_who(approval), approval.get("model") or "-", ",".join(map(str, approval.get("rules") or ())) or "-"]
@@ -235,7 +236,7 @@ def _row(approval: Any, *, at: str, state: str) -> Text:
 
 
 def _lines(approval: dict[str, Any]) -> Iterator[str]:
-    """A request as a person reads it, line by line."""
+    """Yield a request as a person reads it, line by line."""
     approvers = approval.get("approvers") or {}
     named = [
         f"{kind} {', '.join(map(str, names))}" for kind, names in approvers.items() if isinstance(names, list) and names
@@ -266,7 +267,7 @@ def _lines(approval: dict[str, Any]) -> Iterator[str]:
     for name in ("summary", "request"):
         if approval.get(name):
             yield ""
-            # Escaped again line by line: JSON leaves what moves a cursor backwards through text as it is.
+            # Escape line by line: JSON leaves characters in place that move a cursor backwards through text.
             for line in json.dumps(approval[name], indent=2, ensure_ascii=False).split("\n"):
                 yield printable(line)
     if isinstance(approval.get("values"), dict):
@@ -281,7 +282,7 @@ def _who(approval: dict[str, Any]) -> str:
 
 
 def _left(approval: dict[str, Any]) -> str:
-    """How long there is for a decision; when it was, once there is one."""
+    """Return the time left for a decision, or the time of the decision."""
     if approval.get("state") not in ("requested", "approved"):
         return str(approval.get("decided_at") or approval.get("expires_at"))[:19]
     try:
@@ -292,7 +293,7 @@ def _left(approval: dict[str, Any]) -> str:
 
 
 def _print(line: Text) -> None:
-    # Made at each use: tests and shells change what standard output is. NO_COLOR is rich's own to keep.
+    # Make the console at each use, because tests and shells replace standard output. Rich obeys NO_COLOR.
     Console(highlight=False, soft_wrap=True).print(line)
 
 

@@ -1,4 +1,4 @@
-"""`gatehouse audit`: the auditor's commands. Here those that prove or verify; `records` has those that show."""
+"""`gatehouse audit`: the auditor's commands that verify and prove. `records` holds those that show records."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from gatehouse.ledger.log_comparison import LogFile, LogReport, opened
 from gatehouse.ledger.prover import check, prove
 from gatehouse.ledger.store.capsules import reachable, reading
 
-audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove what was recorded.")
+audit = typer.Typer(no_args_is_help=True, help="The ledger: verify, export, show and prove its records.")
 app.add_typer(audit, name="audit")
 
 ChainOption = Annotated[str, typer.Option("--chain", help="The chain; with policy.yaml's chain: team, calls/<team>.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")]
 KeyringOption = Annotated[
-    Path | None, typer.Option("--keyring", help="The ledger's public keys; the gateway's own when left out.")
+    Path | None, typer.Option("--keyring", help="The ledger's public keys; by default the gateway's own.")
 ]
 
 
 @audit.command()
 def verify(
-    chain: Annotated[str | None, typer.Option(help="Only this chain; all of them when left out.")] = None,
+    chain: Annotated[str | None, typer.Option(help="Only this chain; by default all of them.")] = None,
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="A checkpoint kept outside, to be compared too; may be repeated.")
+        list[Path] | None, typer.Option(help="A checkpoint stored elsewhere, to compare; may be repeated.")
     ] = None,
     keyring: KeyringOption = None,
     file: Annotated[
         str | None, typer.Option(help="An export instead of the ledger; `-` is standard input. Needs --keyring.")
     ] = None,
-    first: Annotated[int, typer.Option("--from", min=0, help="The sequence that the export begins with.")] = 0,
+    first: Annotated[int, typer.Option("--from", min=0, help="The first sequence of the export.")] = 0,
     jsonl: Annotated[
         list[Path] | None,
         typer.Option(help="A file of the audit log, or its folder, instead of the gateway's own; may be repeated."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Verify every record, checkpoint and chain's end, and compare them with the audit log. Exit code 0: verified,
     1: broken, 2: not checked."""
@@ -65,7 +65,7 @@ def verify(
         given = [read_note(path) for path in checkpoint or ()]
         if file is not None:
             if keyring is None:
-                raise SetupError("keyring: an export is verified with public keys. Name their file with --keyring.")
+                raise SetupError("keyring: public keys are needed to verify an export. Name their file with --keyring.")
             if jsonl:
                 raise SetupError("--jsonl: the audit log is compared with the ledger itself. Leave out --file.")
             with _opened(file) as opened:
@@ -73,7 +73,7 @@ def verify(
                     verify_export(opened, read_keyring(keyring), chain=chain, given=given, first=first, progress=bar)
                 )
         elif first:
-            raise SetupError("--from: the ledger is verified from its first record. It is for exports.")
+            raise SetupError("--from: it works with exports only. Leave it out; the ledger is verified from its start.")
         else:
             settings = gateway_settings()
             with _audit_log(jsonl, settings.log_dir) as (files, log):
@@ -117,12 +117,12 @@ def check_proof_file(
     key: Annotated[
         list[str] | None, typer.Option(help="The ledger's verifier key, <name>+<hex>+<base64>; may be repeated.")
     ] = None,
-    keyring: Annotated[Path | None, typer.Option(help="The ledger's keyring, instead of keys.")] = None,
+    keyring: Annotated[Path | None, typer.Option(help="The ledger's keyring, instead of --key.")] = None,
 ) -> None:
     """Check a proof file with public keys alone. Exit code 0: it proves the record, 1: it does not, 2: not checked."""
     with exit_2_if_not_checked():
         if bool(key) == (keyring is not None):
-            raise SetupError("keys: a proof is checked with public keys. Give --keyring, or --key once or more.")
+            raise SetupError("keys: public keys are needed to check a proof. Give --keyring, or --key once or more.")
         with _opened(file) as opened:
             data = opened.read()
         try:
@@ -143,7 +143,7 @@ def check_proof_file(
 
 @audit.command()
 def checkpoint(chain: ChainOption = DEFAULT_CHAIN) -> None:
-    """Sign a checkpoint over all of a chain's records, unless there is one, and print it: give it to a witness."""
+    """Sign a checkpoint over all records of a chain, unless one covers them, and print it to give to a witness."""
     from gatehouse.ledger.checkpointer import Inconsistent, connect, sign_now
 
     settings = gateway_settings()
@@ -162,7 +162,7 @@ def keys(chain: ChainOption = DEFAULT_CHAIN, keyring: KeyringOption = None) -> N
 
 
 def print_keyring(keyring: Keyring, chain: str) -> None:
-    """Every epoch, the oldest first."""
+    """Print every epoch, the oldest first."""
     for epoch in keyring.epochs:
         until = f"retired {epoch.retired_at:%Y-%m-%d %H:%M:%S}Z" if epoch.retired_at else "active"
         typer.echo(f"epoch {epoch.number}  made {epoch.created_at:%Y-%m-%d %H:%M:%S}Z, {until}")
@@ -184,7 +184,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _audit_log(named: list[Path] | None, folder: Path) -> Iterator[tuple[list[LogFile], None] | tuple[None, LogReport]]:
-    """The files to compare, or why there are none: the gateway's own may be elsewhere, those that are named may not."""
+    """Open the files to compare, or report why there are none. Named files must exist; the gateway's own need not."""
     with ExitStack() as stack:
         try:
             files = stack.enter_context(opened(named or [folder]))
@@ -198,7 +198,7 @@ def _audit_log(named: list[Path] | None, folder: Path) -> Iterator[tuple[list[Lo
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A progress bar on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
+    """Show a progress bar on a terminal, and nothing elsewhere; NO_COLOR turns its colours off."""
     if not sys.stderr.isatty():
         yield Progress()
         return
@@ -235,7 +235,7 @@ def report_lines(
     seconds: float,
     log: LogReport | None = None,
 ) -> Iterator[str]:
-    """What a verification found, for a person."""
+    """Yield the result of a verification as lines for a person."""
     for report in chains:
         name = f"chain {printable(report.chain)}" if report.chain is not None else "export"
         if report.finding is not None:
@@ -254,16 +254,16 @@ def report_lines(
         elif not log.findings:
             elsewhere = f"; {log.elsewhere:,} of an older ledger" if log.elsewhere else ""
             lines = f"{log.lines:,} line{'' if log.lines == 1 else 's'}"
-            yield f"audit log: {lines}, each of a record with its hash{elsewhere}"
+            yield f"audit log: {lines}, each with the hash of a record{elsewhere}"
     total = f"{sum(report.records for report in chains):,} records in {seconds:.1f} s"
-    trusted = f"; what came before record {first} is taken on trust" if first else ""
+    trusted = f"; records before {first} were not verified" if first else ""
     yield f"verified: {total}{trusted}" if ok else f"not verified: {total} were right"
 
 
 def report_document(
     ok: bool, chains: list[ChainReport], findings: list[Finding], log: LogReport | None = None
 ) -> dict[str, Any]:
-    """What a verification found, for a program."""
+    """Return the result of a verification for a program."""
 
     def of(finding: Finding) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""`gatehouse capsules`: what `CapsuleLogger` wrote, verified, signed for and exported; needs no gateway."""
+"""`gatehouse capsules`: verifies, checkpoints and exports the records of `CapsuleLogger`; needs no gateway."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gatehouse.ledger.inspection import read_note
 from gatehouse.loggers.capsules.opening import DEFAULT_KEYS, POSTGRES, keys_beside, open_store
 from gatehouse.loggers.capsules.store import ReadableStore, Unavailable
 
-capsules = typer.Typer(no_args_is_help=True, help="What CapsuleLogger recorded: verify, checkpoint and export it.")
+capsules = typer.Typer(no_args_is_help=True, help="CapsuleLogger's records: verify, checkpoint and export them.")
 app.add_typer(capsules, name="capsules")
 
 Target = Annotated[str, typer.Argument(metavar="FILE", help="The SQLite file, or the postgresql:// address.")]
@@ -35,21 +35,21 @@ KeysOption = Annotated[
 @capsules.command()
 def verify(
     target: Target,
-    chain: Annotated[str | None, typer.Option(help="Only this chain; all of them when left out.")] = None,
+    chain: Annotated[str | None, typer.Option(help="Only this chain; by default all of them.")] = None,
     keyring: Annotated[
-        Path | None, typer.Option("--keyring", help="The public keys; those beside the file when left out.")
+        Path | None, typer.Option("--keyring", help="The public keys; by default those beside the file.")
     ] = None,
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="A checkpoint that was kept, to be compared; may be repeated.")
+        list[Path] | None, typer.Option(help="A stored checkpoint, to compare; may be repeated.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Verify every record and every chain's end. Exit code 0: verified, 1: broken, 2: not checked."""
     from gatehouse.loggers.capsules.verify import verify_store
 
     begin = time.monotonic()
     with exit_2_if_not_checked(), progress_bar() as bar, _reading(target) as store:
-        store.ends()  # whether it is there, before its keys are looked for
+        store.ends()  # fails where the store is missing, before its keys are looked for
         public_keys = read_keyring(keyring or _keys(target, None) / KEYRING_NAME)
         given = [read_note(path) for path in checkpoint or ()]
         reports = list(verify_store(store, public_keys, chain=chain, given=given, progress=bar.advance))
@@ -65,7 +65,7 @@ def verify(
 
 @capsules.command()
 def checkpoint(target: Target, chain: ChainName = "chat", keys: KeysOption = None) -> None:
-    """Verify a chain, sign a checkpoint over all of it, and print it: keep it where nobody changes it."""
+    """Verify a chain, sign a checkpoint over all of it, and print it; store it where others cannot change it."""
     from gatehouse.loggers.capsules.verify import sign_verified
 
     with _reading(target) as store:
@@ -74,7 +74,7 @@ def checkpoint(target: Target, chain: ChainName = "chat", keys: KeysOption = Non
 
 @capsules.command()
 def export(target: Target, chain: ChainName = "chat", output: OutputOption = None) -> None:
-    """Write a chain as JSON, as `gatehouse audit verify --file` and qp-capsule's `capsule verify` read it."""
+    """Write a chain as JSON, which `gatehouse audit verify --file` and qp-capsule's `capsule verify` read."""
     from gatehouse.capsule.export import export_json
 
     with _reading(target) as store:
@@ -88,9 +88,9 @@ def _reading(target: str) -> Iterator[ReadableStore]:
     store = open_store(target)
     try:
         with closing(store):
-            yield store  # type: ignore[misc]  # both of ours can be read
+            yield store  # type: ignore[misc]  # both of Gatehouse's stores can be read
     except Unavailable as error:
-        raise SetupError(f"{error}. Wait for whoever holds it, or name another.") from None
+        raise SetupError(f"{error}. Wait until the other process is done, or name another file.") from None
 
 
 def _keys(target: str, given: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""`gatehouse engine`: prepares Prisma's query engine for LiteLLM, and tells which one is in use."""
+"""`gatehouse engine`: prepares Prisma's query engine for LiteLLM, and shows which one is in use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app.add_typer(engine, name="engine")
 
 
 class Choice(StrEnum):
-    """Engines to choose from."""
+    """Name the engines to choose from."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -27,8 +27,8 @@ class Choice(StrEnum):
 
 @engine.command()
 def install(
-    choice: Annotated[Choice, typer.Option("--engine", help="auto: native if it can be had, else wasm.")] = Choice.AUTO,
-    dev: Annotated[bool, typer.Option("--dev", help="Also the tools that check prisma-engine itself.")] = False,
+    choice: Annotated[Choice, typer.Option("--engine", help="auto: native if available, else wasm.")] = Choice.AUTO,
+    dev: Annotated[bool, typer.Option("--dev", help="Also install the tools that check prisma-engine.")] = False,
 ) -> None:
     """Prepare Prisma for LiteLLM on this machine; quick when that is done already."""
     wanted = None if choice is Choice.AUTO else prisma_engine.Kind(choice.value)
@@ -37,6 +37,6 @@ def install(
 
 @engine.command()
 def check() -> None:
-    """Tell which engine is in use and whether it answers."""
+    """Show which engine is in use and whether it answers."""
     ready = prisma_engine.current(find_home(os.environ, Path.cwd()))
     typer.echo(f"prisma engine: {ready.kind}, {prisma_engine.engine_version(ready)}, {ready.engine}")

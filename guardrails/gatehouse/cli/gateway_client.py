@@ -1,6 +1,6 @@
-"""How commands speak with a gateway: where it is, with which key, and every failure as one sentence.
+"""Lets commands talk to a gateway: finds its address and key, and turns every failure into one sentence.
 
-Promises: a key that was found in `.env` goes to that stack's own gateway and nowhere else.
+Promises: a key found in `.env` goes only to that stack's own gateway.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from gatehouse.embedded.settings import read_settings
 
 URL_NAMES: Final = ("GATEHOUSE_URL", "LITELLM_BASE_URL")
 KEY_NAMES: Final = ("GATEHOUSE_API_KEY", "LITELLM_MASTER_KEY")
-# Longer than the gateway is silent on a stream of events.
+# Longer than the gateway's longest silence on a stream of events.
 TIMEOUT: Final = httpx.Timeout(60, connect=10)
 
 
 class GatewayAway(SetupError):
-    """The gateway cannot be reached, or says that it cannot answer now: trying again may help."""
+    """Report that the gateway is unreachable or cannot answer now, so a retry may help."""
 
 
 def address(url: str | None, key: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
-    """URL and key: as given, else from the environment, else of the embedded stack.
+    """Return the URL and the key: as given, else from the environment, else of the embedded stack.
 
     Raises:
-        SetupError: there is neither, or one that cannot be used.
+        SetupError: one is missing or malformed.
     """
     url = url or next((environ[name] for name in URL_NAMES if environ.get(name)), None)
     key = key or next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
@@ -51,12 +51,12 @@ def address(url: str | None, key: str | None, environ: Mapping[str, str]) -> tup
     except (httpx.InvalidURL, TypeError):
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise SetupError(f"url: {printable(url)!r} is no http address. Give one such as http://127.0.0.1:4000.")
+        raise SetupError(f"url: {printable(url)!r} is not an http address. Give one such as http://127.0.0.1:4000.")
     return url.rstrip("/").removesuffix("/v1"), key
 
 
 class GatewayClient:
-    """Asks a gateway; answers are JSON objects."""
+    """Send requests to a gateway, whose answers are JSON objects."""
 
     def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
@@ -71,11 +71,11 @@ class GatewayClient:
         self._http.close()
 
     def ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """One question.
+        """Send one request and return the answer.
 
         Raises:
-            GatewayAway: nobody answers, or not now.
-            SetupError: it is refused, in the gateway's own words.
+            GatewayAway: the gateway is unreachable, or cannot answer now.
+            SetupError: the gateway refuses; the message is its own.
         """
         with self._failures():
             answer = self._http.request(method, path, **options)
@@ -84,10 +84,10 @@ class GatewayClient:
 
     @contextmanager
     def events(self, path: str) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-        """Server-sent events as they come: name and data.
+        """Yield the name and data of server-sent events as they arrive.
 
         Raises:
-            GatewayAway: they end in the middle; also while they are read.
+            GatewayAway: the stream breaks off, also while it is read.
             SetupError: as `ask`.
         """
         with self._failures(), self._http.stream("GET", path) as answer:
@@ -111,10 +111,10 @@ class GatewayClient:
             yield
         except (httpx.TransportError, httpx.StreamError) as error:
             why = printable(error) or type(error).__name__
-            raise GatewayAway(f"{printable(self._url)}: {why}. See that the gateway runs, and its address.") from None
+            raise GatewayAway(f"{printable(self._url)}: {why}. Check the address, and that the gateway runs.") from None
         except httpx.HTTPError as error:
             raise SetupError(
-                f"{printable(self._url)}: {printable(error)}. See that it is a gateway's address."
+                f"{printable(self._url)}: {printable(error)}. Check that it is a gateway's address."
             ) from None
 
     def _check(self, answer: httpx.Response) -> None:
@@ -124,9 +124,9 @@ class GatewayClient:
         try:
             said = json.loads(answer.text)["error"]["message"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            said = f"it answered {status}. See that it is a gateway's address."
+            said = f"it answered {status}. Check that it is a gateway's address."
         if status == 401:
-            said = "it does not know the key. Set GATEHOUSE_API_KEY to a key that it made."
+            said = "it does not know the key. Set GATEHOUSE_API_KEY to a key of this gateway."
         kind = GatewayAway if status in (502, 503, 504) else SetupError
         raise kind(f"{printable(self._url)}: {printable(said)[:1_000]}")
 
@@ -136,5 +136,5 @@ class GatewayClient:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise SetupError(f"{printable(self._url)}: what it answered is no JSON object. See that it is a gateway.")
+            raise SetupError(f"{printable(self._url)}: its answer is not a JSON object. Check that it is a gateway.")
         return found

@@ -1,4 +1,4 @@
-"""`gatehouse init`: makes `.env` with new secrets, or adds what a newer version needs to the one that is there."""
+"""`gatehouse init`: makes `.env` with new secrets, or adds what a newer version needs to an existing one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatehouse.embedded.envfile import ensure
 
 @app.command()
 def init() -> None:
-    """Make .env with new secrets; what is set in it is never changed."""
+    """Make .env with new secrets; values that are set in it are never changed."""
     found = ensure(find_home(os.environ, Path.cwd()))
     for line in found.notes() or [f"{found.path} is complete; nothing was changed."]:
         typer.echo(line)

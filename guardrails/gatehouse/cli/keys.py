@@ -26,7 +26,7 @@ keys = typer.Typer(no_args_is_help=True, help="The keys that sign the ledger, an
 app.add_typer(keys, name="keys")
 secret = typer.Typer(
     no_args_is_help=True,
-    help="The installation secret (GATEHOUSE_SECRET): placeholders, keyed hashes and reviewers' copies rest on it.",
+    help="The installation secret (GATEHOUSE_SECRET), from which the keys for placeholders, hashes and copies come.",
 )
 keys.add_typer(secret, name="secret")
 
@@ -39,20 +39,20 @@ def show(chain: ChainOption = DEFAULT_CHAIN) -> None:
 
 @keys.command()
 def rotate() -> None:
-    """Make a new key that signs from now on, in all running gateways; what the old one signed stays verifiable."""
+    """Make a new key that signs from now on, in all running gateways; older signatures stay verifiable."""
     settings = gateway_settings()
     before = folder_of_keys.load(settings.key_dir).keyring
     with reachable():
         after = asyncio.run(_rotate(settings.database_url, settings.key_dir, now())).keyring
     typer.echo(f"old key  epoch {before.active.number}  {before.active.name}")
     typer.echo(f"new key  epoch {after.active.number}  {after.active.name}")
-    typer.echo(f"{settings.key_dir / KEYRING_NAME} has both public keys: give it to your auditors.")
+    typer.echo(f"{settings.key_dir / KEYRING_NAME} has both public keys. Give it to your auditors.")
 
 
 async def _rotate(database_url: str, folder: Path, at: datetime) -> Keys:
-    """Hold every chain, so that each record is of before or after.
+    """Rotate while holding every chain, so that each record comes before or after the rotation.
 
-    When the transaction is lost behind the new keyring, nothing is: the heads only repeat what the keyring says.
+    If the transaction is lost after the keyring was written, nothing else is: the heads only repeat the keyring.
     """
     from gatehouse.ledger.store import chains
     from gatehouse.storage.connection import connect
@@ -72,17 +72,17 @@ def show_secret() -> None:
 
 @secret.command("rotate")
 def rotate_secret() -> None:
-    """Put a new secret before the others in .env; it writes after a restart, and the older ones still read."""
+    """Put a new secret before the others in .env. After a restart it writes, and the older ones still read."""
     changed = installation_secret.rotate(find_home(os.environ, Path.cwd()))
     _print(*installation_secret.table(changed.epochs), installation_secret.ROTATED, installation_secret.RESTART)
 
 
 @secret.command("forget")
 def forget_secret(
-    epoch: Annotated[str, typer.Argument(help="Which one, as `gatehouse keys secret show` prints it.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    epoch: Annotated[str, typer.Argument(help="The secret's epoch, as `gatehouse keys secret show` prints it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the question.")] = False,
 ) -> None:
-    """Take an older secret out of .env. What only it opens is lost."""
+    """Remove an older secret from .env. Whatever only that secret can read is lost."""
     home = find_home(os.environ, Path.cwd())
     if not installation_secret.check_forgettable(home, epoch):
         _print(f"epoch {epoch}: .env has no such secret; nothing was changed.")

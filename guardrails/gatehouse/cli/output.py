@@ -1,4 +1,4 @@
-"""What commands print and write: whole files, and text that cannot move a terminal's cursor."""
+"""Prints and writes for commands: whole files, and text that cannot move a terminal's cursor."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gatehouse.core.errors import SetupError
 
 
 def printable(text: object) -> str:
-    """The text, with everything escaped that a terminal would not show as a character."""
+    """Return the text with everything escaped that a terminal would not show as a character."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def write(pieces: Iterable[bytes], path: Path | None) -> None:
-    """Write to a file, which gets all of it or keeps what it held, or to standard output.
+    """Write to standard output, or to a file, which receives all of it or stays as it was.
 
     Raises:
         SetupError: the file cannot be written.
@@ -50,7 +50,7 @@ def write(pieces: Iterable[bytes], path: Path | None) -> None:
 
 @contextmanager
 def exit_2_if_not_checked() -> Iterator[None]:
-    """For commands whose exit code is their answer: 1 is "it is wrong", so what kept them from looking is 2."""
+    """Exit with 2 when a check could not run, in commands whose exit code 1 means that the check failed."""
     try:
         yield
     except SetupError as error:

@@ -1,4 +1,4 @@
-"""`gatehouse pii`: what the scanner finds in a file, before it is in a prompt."""
+"""`gatehouse pii`: shows what the scanner finds in a file, before the file is in a prompt."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from gatehouse.policy.pii_section import pii_config, pii_problems
 
 FOUND = 3
 Scanned = Iterator[tuple[str, list[Finding]]]
-# Smaller ones are scanned before a bar could be read.
+# Smaller files are scanned before anybody could read a bar.
 _BAR_FROM_BYTES = 500_000
 
-pii_app = typer.Typer(no_args_is_help=True, help="Personal data: what the scanner finds in a text.")
+pii_app = typer.Typer(no_args_is_help=True, help="Personal data: show what the scanner finds in a text.")
 app.add_typer(pii_app, name="pii")
 
 
 @pii_app.callback()
 def _group() -> None:
-    """Keeps `scan` a word of its own: a Typer group of one command would swallow it."""
+    """Make `scan` a command of its own: Typer would merge a group with a single command into it."""
 
 
 @pii_app.command()
@@ -56,19 +56,19 @@ def scan(
     mask: Annotated[bool, typer.Option("--mask", help="Print the text with placeholders, as a model would see it.")] = (
         False
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each finding.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and finding.")] = False,
     show_values: Annotated[
-        bool, typer.Option("--show-values", help="Print what was found and not only its first character and length.")
+        bool, typer.Option("--show-values", help="Print whole values, not only their first character and length.")
     ] = False,
 ) -> None:
     """Find personal data in a text, as the gateway would.
 
-    Prints each finding's entity, line:column, score and mode. Nothing is sent anywhere, and no gateway need run.
+    Prints each finding's entity, line:column, score and mode. It sends nothing anywhere and needs no running gateway.
 
     Exit code 0: nothing found, 3: something found, 1: the text could not be scanned to its end.
     """
     if mask and (as_json or show_values):
-        raise SetupError("--mask: prints the text, not findings. Leave out --json and --show-values.")
+        raise SetupError("--mask: it prints the text, not findings. Leave out --json and --show-values.")
     config = _config(policy, _words(entities), _words(languages))
     with _opened(file) as opened, _bar(file, shown=not (mask and sys.stdout.isatty())) as advance:
         text = TextFile(opened, advance)
@@ -83,7 +83,7 @@ def scan(
     if not mask and not as_json:
         typer.echo(_summary(counts))
     if text.strange:
-        typer.echo(f"note: bytes that are not UTF-8: {text.strange:,}. A value with one may not be found.", err=True)
+        typer.echo(f"note: {text.strange:,} bytes are not UTF-8. A value with one may not be found.", err=True)
     if counts:
         raise typer.Exit(FOUND)
 
@@ -97,10 +97,10 @@ def _config(path: Path | None, entities: list[str], languages: list[str]) -> Pii
     if path is not None:
         loaded, _ = read_policy(path)
         if loaded.policy.pii is None:
-            raise SetupError(f"{path}: has no section `pii`. Add one, or leave out --policy.")
+            raise SetupError(f"{path}: it has no section `pii`. Add one, or leave out --policy.")
         section = loaded.policy.pii
     if entities:
-        # With the policy's own mode and recognizer, where it has them.
+        # Use the policy's own mode and recognizer, where it has them.
         section = section.model_copy(
             update={
                 "entities": {name: section.entities.get(name) for name in entities},
@@ -114,13 +114,13 @@ def _config(path: Path | None, entities: list[str], languages: list[str]) -> Pii
             raise SetupError(f"--{where[0]}: {what}" + "." * (not what.endswith("?")))
     config = pii_config(section)
     if not config.wanted:
-        raise SetupError("pii: everything is off, so nothing is looked for. Name what to look for with --entities.")
+        raise SetupError("pii: everything is off, so there is nothing to look for. Name entities with --entities.")
     return config
 
 
 def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
     try:
-        from gatehouse.guards.pii.engine import Engine  # it loads Presidio, for which --help need not wait
+        from gatehouse.guards.pii.engine import Engine  # loads Presidio, for which --help need not wait
     except ModuleNotFoundError as error:
         raise SetupError(f"{error.name}: not installed. Install gatehouse with its dependencies.") from None
     engine = Engine(config)
@@ -131,8 +131,8 @@ def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
             line += piece.count("\n")
     except ScanFailed as failed:
         raise SetupError(
-            f"{name}: from line {line} on it could not be scanned ({failed.reason}); the gateway would block it. "
-            "Look for a pattern of yours that is slow there."
+            f"{name}: it could not be scanned from line {line} on ({failed.reason}); the gateway would block it. "
+            "Check whether a pattern of yours is slow there."
         ) from None
     except OSError as error:
         raise SetupError(f"{name}: {error.strerror}. Name a text file that can be read.") from None
@@ -140,7 +140,7 @@ def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A finding with its line and column, both from 1, and its place from the text's beginning, in characters."""
+    """Hold a finding with its line and column, both from 1, and its offset in the text, in characters."""
 
     entity: str
     line: int
@@ -187,9 +187,9 @@ def _located(scanned: Scanned, config: PiiConfig) -> Iterator[_Found]:
 
 
 def _print_masked(scanned: Scanned, text: TextFile, config: PiiConfig) -> Counter[str]:
-    """As a model would see it; what is in mode `block`, which no model would see, has a placeholder too.
+    """Print the text as a model would see it; values in mode `block`, which no model would see, have placeholders too.
 
-    The key is made for this run: what is printed may be passed on, and values cannot be guessed from it.
+    The key is made for this run, so the output may be passed on: nobody can guess values from it.
     """
     stricter = replace(
         config,
@@ -225,7 +225,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = Path(name).open("rb")  # noqa: SIM115 - closed below; the body's own errors are none of opening it
+        file = Path(name).open("rb")  # noqa: SIM115 - closed below; errors of the body are not errors of opening it
     except OSError as error:
         raise SetupError(f"{name}: {error.strerror}. Name a text file that can be read.") from None
     with file:
@@ -234,7 +234,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _bar(name: str, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar for a big file on a terminal, nothing elsewhere; without colour where NO_COLOR asks for that."""
+    """Show a progress bar for a big file on a terminal, and nothing elsewhere; NO_COLOR turns its colours off."""
     size = 0 if name == "-" else Path(name).stat().st_size
     if not shown or size < _BAR_FROM_BYTES or not sys.stderr.isatty():
         yield lambda _: None
@@ -248,7 +248,7 @@ def _bar(name: str, *, shown: bool) -> Iterator[Callable[[int], object]]:
         progress.DownloadColumn(),
         progress.TimeRemainingColumn(),
     )
-    # Findings that go to the same terminal are printed above the bar; those that go to a file stay out of it.
+    # Findings on the same terminal are printed above the bar; findings in a file stay out of it.
     redirect = sys.stdout.isatty()
     console = Console(stderr=True)
     with progress.Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:

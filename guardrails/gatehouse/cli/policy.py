@@ -1,7 +1,7 @@
-"""gatehouse policy: is this file right, does it decide as it should, and why did it decide so?
+"""`gatehouse policy`: checks a policy file, tests how it decides, and explains why.
 
-All three work on the whole of policy.yaml, also where this version of the gateway cannot enforce it yet, and say so.
-Exit codes: 0 yes; 1 a file cannot be used; 3 the answer is no (a case fails, or the gateway would refuse the policy).
+All three read the whole of policy.yaml, also sections that this version of the gateway cannot enforce, and report
+those. Exit codes: 0 yes; 1 a file cannot be used; 3 no (a case fails, or the gateway would refuse the policy).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _T = TypeVar("_T")
 policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain policy.yaml.")
 app.add_typer(policy_app, name="policy")
 
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy; otherwise the gateway's own.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy; by default the gateway's.")]
 
 
 @policy_app.command()
-def check(file: Annotated[Path | None, typer.Argument(help="The policy; otherwise the gateway's own.")] = None) -> None:
-    """Say every mistake in a policy, with its line."""
+def check(file: Annotated[Path | None, typer.Argument(help="The policy; by default the gateway's.")] = None) -> None:
+    """List every mistake in a policy, with its line."""
     path = file or own_policy()
     loaded, refused = read(path)
     rules = loaded.rules.rules
@@ -48,7 +48,7 @@ def check(file: Annotated[Path | None, typer.Argument(help="The policy; otherwis
 
 @policy_app.command("test")
 def run_cases(
-    file: Annotated[Path, typer.Argument(help="YAML with cases: facts, and what they should lead to.")],
+    file: Annotated[Path, typer.Argument(help="YAML with cases: facts, and the expected decision.")],
     policy: PolicyFile = None,
 ) -> None:
     """Run a file of cases against a policy."""
@@ -77,7 +77,7 @@ def explain(
     ] = None,
     policy: PolicyFile = None,
 ) -> None:
-    """Show which rules fire for a request, and why."""
+    """Show which rules match a request, and why."""
     loaded, refused = read(policy or own_policy())
     known = _facts(facts, loaded)
     results = loaded.rules.results(known)
@@ -112,7 +112,7 @@ def read(path: Path) -> tuple[LoadedPolicy, list[Problem]]:
 
 
 def _all_mistakes(read: Callable[[], _T]) -> _T:
-    """What `read` returns; on failure every mistake on a line of its own, where one sentence tells only the first."""
+    """Return the result of `read`; on failure print every mistake on a line of its own, not only the first."""
     try:
         return read()
     except DocumentError as error:

@@ -1,4 +1,4 @@
-"""`gatehouse prepare`: brings up what the gateway stands on, with the owner's rights that the gateway does not have."""
+"""`gatehouse prepare`: prepares the database with the owner's rights, which the gateway does not have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(
     wait_for(owner_url, wait)
     if not may_prepare(owner_url):
         raise SetupError(
-            "database: this role may not make schemas in it. Put the address with its owner's role into "
+            "database: this role may not create schemas in it. Put the address with its owner's role into "
             "GATEHOUSE_OWNER_DATABASE_URL."
         )
     gateway_url = None if same_role(owner_url, settings.database_url) else settings.database_url

@@ -1,4 +1,4 @@
-"""The SQL that reads decisions and the facts they were made on; synchronous, for commands."""
+"""Reads recorded decisions and their facts with SQL; synchronous, for commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatehouse.policy.replay import Recorded
 
 
 def count(connection: Connection, since: timedelta) -> int:
-    """How many calls of that time have their facts recorded."""
+    """Count the calls of that period whose facts are recorded."""
     row = connection.execute(
         "select count(*) from gatehouse.calls where decision ? 'facts' and started_at >= now() - %s", (since,)
     ).fetchone()
@@ -19,7 +19,7 @@ def count(connection: Connection, since: timedelta) -> int:
 
 
 def recorded(connection: Connection, since: timedelta) -> Iterator[Recorded]:
-    """Those calls, the oldest first; no more than a batch of them is in memory."""
+    """Yield those calls, the oldest first, with no more than a batch of them in memory."""
     with connection.cursor(name="decisions") as cursor:
         cursor.itersize = BATCH
         cursor.execute(

@@ -1,4 +1,4 @@
-"""`gatehouse audit export | show | tail`: the records themselves, for programs and for people."""
+"""`gatehouse audit export | show | tail`: shows the records themselves, to programs and to people."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _POLL_S = 0.5
 
 
 class Format(StrEnum):
-    """Of an export."""
+    """Name the formats of an export."""
 
     JSON = "json"
     JSONL = "jsonl"
@@ -55,10 +55,10 @@ def export(
 
 @audit.command()
 def show(
-    call_id: Annotated[UUID, typer.Argument(help="As in the response header x-gatehouse-call-id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The sealed capsule as JSON.")] = False,
+    call_id: Annotated[UUID, typer.Argument(help="The response header x-gatehouse-call-id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sealed capsule as JSON.")] = False,
 ) -> None:
-    """Show what the ledger holds of one call."""
+    """Show the ledger's record of one call."""
     settings = gateway_settings()
     with db.reading(settings.database_url) as connection:
         stored = find(connection, call_id)
@@ -91,42 +91,42 @@ def show(
 
 @audit.command()
 def prompt(
-    call_id: Annotated[UUID, typer.Argument(help="As in the response header x-gatehouse-call-id.")],
+    call_id: Annotated[UUID, typer.Argument(help="The response header x-gatehouse-call-id.")],
     request: Annotated[
-        typer.FileText | None, typer.Argument(help="A request's JSON body, to be compared; `-` is standard input.")
+        typer.FileText | None, typer.Argument(help="A request's JSON body to compare; `-` is standard input.")
     ] = None,
-    erase_salt: Annotated[bool, typer.Option("--erase-salt", help="So that nothing can be compared any more.")] = False,
+    erase_salt: Annotated[bool, typer.Option("--erase-salt", help="Erase the salt; comparing ends.")] = False,
 ) -> None:
-    """Compare a request with the sealed hash of a call's prompt, or show hash and salt. Exit code 1: it is another."""
+    """Compare a request with the sealed hash of a call's prompt, or show hash and salt. Exit code 1: they differ."""
     database_url = gateway_settings().database_url
     with db.reading(database_url) as connection:
         sealed = (_document(find(connection, call_id).sealed).get("reasoning") or {}).get("prompt_hash")
         salt = salts.salt_of(connection, call_id)
     if erase_salt:
         erased = salts.erase_salt(database_url, call_id)
-        typer.echo("erased: the record still verifies" if erased else "there is no salt")
+        typer.echo("the salt is erased; the record still verifies" if erased else "there is no salt")
         return
     if sealed is None:
-        raise SetupError("prompt: no hash of it was sealed, for the call asked nothing in words.")
+        raise SetupError("prompt: the call had no text, so its record holds no hash of one. It cannot be compared.")
     if salt is None:
-        raise SetupError("prompt: its salt was erased, or it was sealed before there were any. It cannot be compared.")
+        raise SetupError("prompt: its salt was erased, or its record is older than salts. It cannot be compared.")
     if request is None:
         for line in _table({"prompt_hash": sealed, "salt": salt.hex()}):
             typer.echo(line)
         return
     same = commitment(_asked(request), salt) == sealed
-    typer.echo("the same: this is what was asked" if same else "another: this is not what was asked")
+    typer.echo("the same: the call had this prompt" if same else "another: the call had a different prompt")
     if not same:
         raise typer.Exit(1)
 
 
 @audit.command("name")
 def kept_name(
-    name: Annotated[str, typer.Argument(help="What a caller says: an end user, an agent, a session, a tag, a tool.")],
+    name: Annotated[str, typer.Argument(help="A caller's name for an end user, an agent, a session, a tag or a tool.")],
 ) -> None:
-    """Show what stands for a name in records, and in LiteLLM's tables, where it is more than a plain name."""
+    """Show the hash that replaces a name in records and in LiteLLM's tables, unless it is a plain name."""
     if is_plain(name):
-        typer.echo(f"{printable(name)}  (a plain name; it is kept as it is unless the scanner finds something in it)")
+        typer.echo(f"{printable(name)}  (a plain name; records show it unless the scanner finds personal data in it)")
     for key in gateway_settings().keys.keys(Purpose.RECORDS):
         typer.echo(hidden(name, key))
 
@@ -138,16 +138,16 @@ def _asked(request: typer.FileText) -> str:
         raise SetupError("request: not JSON. Give the body of the request as it was sent.") from None
     text = text_of(body) if isinstance(body, dict) else None
     if text is None:
-        raise SetupError("request: it asks nothing. Give the body of the request, with its messages, input or prompt.")
+        raise SetupError("request: it holds no prompt. Give the request's body, with its messages, input or prompt.")
     return text
 
 
 @audit.command()
 def tail(
     chain: ChainOption = DEFAULT_CHAIN,
-    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last records.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new ones as they come; Ctrl-C ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The sealed capsules, one a line.")] = False,
+    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last records to show.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new records as they come; Ctrl-C ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sealed capsules, one per line.")] = False,
 ) -> None:
     """Show the chain's last records, one a line."""
     with db.reading(gateway_settings().database_url) as connection:
@@ -160,7 +160,7 @@ def tail(
         shown = head.size - 1 if head else -1
         try:
             while follow:
-                connection.rollback()  # what this connection sees is one moment: go on to the next
+                connection.rollback()  # a transaction sees one moment: begin the next one
                 time.sleep(_POLL_S)
                 for row in db.capsules(connection, chain, shown + 1):
                     _print(row.sealed, as_json)
@@ -188,7 +188,7 @@ def _print(sealed: SealedCapsule, as_json: bool) -> None:
             document["reasoning"]["selected_option"] or "-",
         ]
     except (KeyError, TypeError):
-        words = ["not a capsule: `gatehouse audit verify` says what is wrong"]
+        words = ["not a capsule; run `gatehouse audit verify` for the reason"]
     at = sealed.signed_at.isoformat(timespec="seconds")
     typer.echo("  ".join([at, str(sealed.sequence), sealed.id, *(printable(word) for word in words)]))
 
@@ -201,7 +201,7 @@ def _document(sealed: SealedCapsule) -> dict[str, Any]:
 
 
 def _table(document: dict[str, Any], indent: int = 0) -> Iterator[str]:
-    """Names and values, what is empty left out; sections indented below their names."""
+    """Yield names and values, without empty ones; sections are indented below their names."""
     width = max((len(name) for name, value in document.items() if not isinstance(value, dict)), default=0)
     for name, value in sorted(document.items(), key=lambda pair: isinstance(pair[1], dict)):
         if value in (None, "", [], {}):

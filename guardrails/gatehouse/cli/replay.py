@@ -1,4 +1,4 @@
-"""`gatehouse policy replay`: what would another policy decide on the calls that were made?"""
+"""`gatehouse policy replay`: shows what another policy would decide on past calls."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _SINCE = re.compile(r"([0-9]{1,5})([mhdw])")
 @policy_app.command("replay")
 def replay_calls(
     file: Annotated[
-        Path | None, typer.Argument(help="The policy to try; when left out, today's is held against what was decided.")
+        Path | None, typer.Argument(help="The policy to try; by default today's, compared with the recorded decisions.")
     ] = None,
     since: Annotated[str, typer.Option(help="How far back: 30m, 12h, 7d, 4w.")] = "7d",
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """What would this file have decided on the recorded calls, and what changes against today's policy?
+    """Show what this file would have decided on the recorded calls, and the changes against today's policy.
 
-    Rules are decided again on the facts that were recorded with each call. Limits, screens and personal data are not:
-    no text is kept that could be looked at again.
+    Rules are evaluated again on the facts recorded with each call. Limits, screens and personal data are not, because
+    the texts were not recorded.
     """
     match = _SINCE.fullmatch(since)
     if match is None:
@@ -56,14 +56,14 @@ def replay_calls(
 
 
 def _as_decided_by(rules: RuleSet, calls: Iterable[Recorded]) -> Iterator[Recorded]:
-    """The calls with what today's rules decide on them."""
+    """Yield the calls with the decisions of today's rules."""
     for call in calls:
         ruling = rules.evaluate(Facts.from_mapping(call.facts, strict=False, entities=rules.entities))
         yield replace(call, verdict=ruling.verdict, policies=tuple(rule.id for rule in ruling.matched))
 
 
 def _by_rules(calls: Iterable[Recorded]) -> Iterator[Recorded]:
-    """The calls that rules decided on; what a limit or a screen refused never came to them."""
+    """Yield the calls that rules decided on; rules never saw what a limit or a screen refused."""
     return (call for call in calls if not (_BUILT_IN & {name.partition("/")[0] for name in call.policies}))
 
 
@@ -86,7 +86,7 @@ def _lines(found: Replay, since: str, name: str) -> Iterator[str]:
 
 
 def _shown(calls: Iterator[Recorded], total: int) -> Iterator[Recorded]:
-    """The calls, with a progress bar on a terminal."""
+    """Yield the calls, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield from calls
         return

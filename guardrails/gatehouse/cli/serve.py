@@ -1,8 +1,7 @@
-"""`gatehouse serve`: the gateway process. Waits until what it stands on is prepared, then serves.
+"""`gatehouse serve`: the gateway process. It waits until its database is prepared, then serves.
 
-Where its role may prepare the database (one role for everything: development, tests) it does that itself.
-
-What serving needs is imported where it is used, so that the other commands start fast.
+Where its role may prepare the database (one role for everything: development, tests) it does so itself. It imports
+what serving needs only where it is used, so that the other commands start fast.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.core.settings import Settings, load_settings
 from gatehouse.policy.load import load_policy
 
-# LiteLLM fetches these from the internet at start-up unless told that its packaged copies will do.
+# LiteLLM fetches these from the internet at start-up unless it is told to use its packaged copies.
 _OFFLINE = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -31,8 +30,8 @@ _OFFLINE = {
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
     "DISABLE_SCHEMA_UPDATE": "True",
     "LITELLM_LOG": "ERROR",
-    # How long it leaves a Redis that failed alone; meanwhile keys with a budget or a rate limit are refused. Its own
-    # minute would be the outage that a restart of Redis costs them.
+    # How long LiteLLM leaves a failed Redis alone; meanwhile keys with a budget or a rate limit are refused. LiteLLM's
+    # default of a minute would refuse them for that long after each restart of Redis.
     "REDIS_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "2",
 }
 
@@ -41,13 +40,13 @@ _OFFLINE = {
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4000,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the database, and until it is prepared.")] = 60.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the database and its preparation.")] = 60.0,
 ) -> None:
     """Run the gateway in the foreground: the LiteLLM proxy with Gatehouse's governance inside."""
     _log_to_stderr("gatehouse", "uvicorn")
     settings = load_settings()
     load_policy(settings.policy_path)
-    settings.keys  # noqa: B018  # an installation without a secret does not start
+    settings.keys  # noqa: B018  # fails where there is no secret
     if not settings.config_path.is_file():
         raise SetupError(
             f"{settings.config_path}: not found. Restore LiteLLM's configuration or point CONFIG_FILE_PATH to it."
@@ -60,9 +59,9 @@ def serve(
     from gatehouse.gateway.http_protocol import BoundedHttpProtocol
     from gatehouse.gateway.huge_pages import in_huge_pages
 
-    # Imported by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
+    # Import by name, as uvicorn would: LiteLLM reads the environment that was prepared above.
     gateway = import_module("gatehouse.asgi").app
-    # LiteLLM's threads interrupt the event loop less often (docs/performance.md has what this is worth).
+    # LiteLLM's threads interrupt the event loop less often (docs/performance.md has the effect).
     sys.setswitchinterval(0.02)
     if prepared_itself:
         threading.Thread(target=_build_indexes, args=(settings.database_url,), daemon=True).start()
@@ -74,21 +73,21 @@ def serve(
             loop="uvloop",
             http=BoundedHttpProtocol,
             access_log=False,
-            proxy_headers=False,  # `gateway.forwarded` reads them: uvicorn believes whoever connects from this machine
+            proxy_headers=False,  # `gateway.forwarded` reads them: uvicorn would believe every process on this machine
             log_config=None,
             timeout_graceful_shutdown=10,
             server_header=False,
         )
     except SystemExit:
-        # What LiteLLM had running ends noisily; the reason shall be the last line.
+        # LiteLLM's background work ends with many log lines; the reason must be the last line.
         logging.disable()
         raise SetupError(gateway.start_error or f"gateway: it could not serve on {host}:{port}. See above.") from None
 
 
 def _log_to_stderr(*names: str) -> None:
-    """Our lines and the server's; LiteLLM writes its own, at the level that LITELLM_LOG names, and prints to stdout."""
+    """Log Gatehouse's lines and the server's. LiteLLM logs its own at LITELLM_LOG's level, and prints to stdout."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # or what it printed would come after our last words
+        sys.stdout.reconfigure(line_buffering=True)  # otherwise printed lines would follow the last log lines
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in names:
@@ -99,7 +98,7 @@ def _log_to_stderr(*names: str) -> None:
 
 
 def _prepare(settings: Settings, wait: float) -> bool:
-    """Have prepared what the gateway stands on. Returns whether its own role did it, because it may."""
+    """Prepare what the gateway needs, or wait for it. Return whether this role did it itself."""
     from gatehouse.ledger import provisioning
     from gatehouse.storage.prepare import may_prepare, wait_for
 
@@ -113,7 +112,7 @@ def _prepare(settings: Settings, wait: float) -> bool:
 
 
 def _build_indexes(database_url: str) -> None:
-    """What takes long on a table with rows, beside serving; the next start tries again."""
+    """Build indexes, which takes long on a table with rows, while serving; the next start tries again."""
     from gatehouse.storage.litellm_schema import build_request_log_indexes
 
     try:
@@ -128,6 +127,6 @@ def _prepare_environment(settings: Settings) -> None:
     for name, value in _OFFLINE.items():
         os.environ.setdefault(name, value)
     os.environ.update(engine_environment(settings.home))
-    # Else LiteLLM and Prisma's client read a .env around them, and with it the database owner's password.
+    # Otherwise LiteLLM and Prisma's client would read a .env nearby, and with it the database owner's password.
     os.environ["PYTHON_DOTENV_DISABLED"] = "true"
     os.environ["CONFIG_FILE_PATH"] = str(settings.config_path)

@@ -23,7 +23,7 @@ from gatehouse.embedded.logs import follow, tail
 from gatehouse.embedded.stack import Report, Stack
 
 PARTS = ("gateway", "postgres", "redis", "prometheus", "supervisor")
-NOT_RUNNING = 3  # as `systemctl status` and the LSB's init scripts answer
+NOT_RUNNING = 3  # as `systemctl status` and the LSB's init scripts exit
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -34,7 +34,7 @@ def _stack() -> Stack:
 
 @contextmanager
 def _progress(doing: str) -> Iterator[Report]:
-    """A line for every step, and on a terminal a moving sign below them that says what is waited for."""
+    """Print a line for every step, and on a terminal a moving sign with the current step below them."""
     with console.status(doing) as status:
 
         def report(line: str) -> None:
@@ -55,8 +55,8 @@ def up(foreground: Annotated[bool, typer.Option(help="Stay attached; Ctrl-C stop
 
 
 def run_up(stack: Stack, *, foreground: bool) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):  # whatever ends this command, nothing half-made is left
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means what it says
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a signal that ends this command also stops what it started
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores the signal on purpose
             signal.signal(number, _interrupted)
     for line in ensure(stack.home).notes():
         console.print(line, markup=False)
@@ -65,11 +65,11 @@ def run_up(stack: Stack, *, foreground: bool) -> None:
     if started:
         console.print("Gatehouse is up.")
     elif foreground:
-        raise SetupError("gatehouse: it runs in the background already. Run `gatehouse down` first.")
+        raise SetupError("gatehouse: it already runs in the background. Run `gatehouse down` first.")
     else:
         console.print("Gatehouse is up already; nothing was changed.")
         if stack.env_is_newer():
-            console.print(".env was changed since: `gatehouse down` and `gatehouse up` take that over.")
+            console.print(".env has changed since: run `gatehouse down` and `gatehouse up` to apply it.")
     _print_addresses(stack)
     if foreground:
         _stay(stack)
@@ -84,7 +84,7 @@ def _print_addresses(stack: Stack) -> None:
 
 
 def _stay(stack: Stack) -> None:
-    console.print("Ctrl-C stops all of it.")
+    console.print("Ctrl-C stops everything.")
     try:
         while stack.processes() is not None:
             time.sleep(0.5)
@@ -97,7 +97,7 @@ def _stay(stack: Stack) -> None:
 
 @app.command()
 def down() -> None:
-    """Stop everything and wait until it is gone. Data is kept."""
+    """Stop everything and wait until it has ended. Data is kept."""
     with _progress("stopping") as report:
         stopped = _stack().down(report)
     console.print("Gatehouse is down; its data is kept." if stopped else "Gatehouse is not running.")
@@ -119,11 +119,11 @@ def status() -> None:
 
 @app.command()
 def logs(
-    part: Annotated[str | None, typer.Argument(help=f"One of {', '.join(PARTS)}; all of them when left out.")] = None,
+    part: Annotated[str | None, typer.Argument(help=f"One of {', '.join(PARTS)}; by default all of them.")] = None,
     follow_on: Annotated[
         bool, typer.Option("--follow", "-f", help="Show new lines as they come; Ctrl-C ends.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of each part.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of each part to show.")] = 20,
 ) -> None:
     """Show the last lines of the parts' logs."""
     if part is not None and part not in PARTS:
@@ -131,7 +131,7 @@ def logs(
     folder = _stack().state / "logs"
     paths = {name: folder / f"{name}.log" for name in ([part] if part else PARTS)}
     if not follow_on and not any(path.exists() for path in paths.values()):
-        raise SetupError(f"logs: there are none in {folder} yet. Run `gatehouse up`.")
+        raise SetupError(f"logs: {folder} has none yet. Run `gatehouse up`.")
     news = follow(paths)
     for name, path in paths.items():
         for line in tail(path, lines):

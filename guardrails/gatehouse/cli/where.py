@@ -1,4 +1,4 @@
-"""Where commands that read the ledger find the gateway's database and folders."""
+"""Finds the gateway's database and folders for commands that read the ledger."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gatehouse.embedded.settings import gateway_environment
 
 
 def gateway_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The gateway's own settings: from the environment where that names a database (a container, a service), else the
-    embedded stack's.
+    """Return the gateway's settings: from the environment where that names a database (a container, a service), else
+    those of the embedded stack.
 
     Raises:
         SetupError: there is neither.

@@ -132,7 +132,7 @@ def test_whoever_approves_may_approve_less(server: Server, run: Run) -> None:
     edited = {"edit": {"model": "small", "max_tokens": 9}, "model": "small", "state": "approved", "given": 1}
     server.answers[f"POST {PATH}/{ID}/votes"] = (200, approval(OTHER, **edited))
     done = run("approve", ID, "--model", "small", "--max-tokens", "9")
-    assert (done.code, done.out) == (0, f"{ID}, edited, is now {OTHER}, which is approved.\n")
+    assert (done.code, done.out) == (0, f"{ID} was edited and is now {OTHER}, which is approved.\n")
     assert json.loads(server.asked[0][3]) == {"decision": "approve", "edit": {"model": "small", "max_tokens": 9}}
     assert run("approve", ID, "--max-tokens", "0").code == 2
     assert run("reject", ID, "--model", "small").code == 2
@@ -229,15 +229,15 @@ def test_a_vote_says_what_was_decided_and_the_comment_goes_along(server: Server,
     assert (done.code, done.out) == (0, f"{ID} is approved.\n")
     assert json.loads(server.asked[0][3]) == {"decision": decision, "comment": "Fine \u00fc"}
     server.answers[f"POST {PATH}/{ID}/votes"] = (200, approval(given=1, needed=2))
-    assert run(decision, ID).out == f"{ID} is requested. 1 of 2 have said yes.\n"
+    assert run(decision, ID).out == f"{ID} is requested. 1 of 2 approvals are given.\n"
 
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(server: Server, run: Run) -> None:
     for status, content, said in (
         (403, {"error": {"message": "You asked for this yourself. Somebody else must decide."}}, "Somebody else"),
         (401, {"error": {"message": "LiteLLM's own, with the key in it"}}, "GATEHOUSE_API_KEY"),
-        (404, b"<html>", "See that it is a gateway"),
-        (200, b"[]", "no JSON object"),
+        (404, b"<html>", "Check that it is a gateway"),
+        (200, b"[]", "not a JSON object"),
         (302, b"", "answered 302"),
     ):
         server.answers[f"POST {PATH}/{ID}/votes"] = (status, content)
@@ -257,7 +257,7 @@ def test_what_is_not_understood_is_exit_code_2(run: Run) -> None:
 def test_a_gateway_that_is_away_is_said(run: Run) -> None:
     done = run("list", "--url", "http://127.0.0.1:9")
     assert done.code == 1
-    assert "See that the gateway runs" in done.err
+    assert "Check the address, and that the gateway runs" in done.err
 
 
 def test_no_color_means_none(
@@ -301,7 +301,7 @@ def test_watch_survives_a_restart_and_tells_everything_once(
         ("decided", OTHER, "approved"),
     ]
     assert done.code == 1  # the key holds no more
-    assert "The gateway is back." in done.err
+    assert "The gateway answers again." in done.err
 
 
 # Where the gateway is, and with which key.
@@ -329,7 +329,7 @@ def test_a_key_from_the_file_goes_to_its_own_gateway_alone(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("url", ["ftp://a", "a", "http://", "http://a:b"])
 def test_an_address_that_is_none_is_said(url: str) -> None:
-    with pytest.raises(SetupError, match="no http address"):
+    with pytest.raises(SetupError, match="not an http address"):
         address(url, "sk-a", {})
 
 

@@ -115,7 +115,7 @@ def test_mask_prints_the_text_as_it_was_but_for_what_was_found(scan: Run, encodi
 def test_bytes_that_are_no_text_stay_and_are_told_of(scan: Run) -> None:
     done = scan("--mask", stdin=b"caf\xe9 \xff jane@example.com")
     assert re.fullmatch(rb"caf\xe9 \xff <EMAIL_ADDRESS_\w{8}>", done.stdout)
-    assert "not UTF-8: 2" in done.stderr
+    assert "2 bytes are not UTF-8" in done.stderr
 
 
 def test_a_policy_says_what_to_look_for_and_what_becomes_of_it(scan: Run, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_entities_and_languages_replace_what_is_looked_for(scan: Run) -> None:
     [
         (("--entities", "EMAIL_ADRESS"), "did you mean EMAIL_ADDRESS?"),
         (("--entities", "ES_NIF"), "only where `languages` has 'es'"),
-        (("--languages", "xx"), "--languages: nothing is known of 'xx'"),
+        (("--languages", "xx"), "--languages: 'xx' is not a known language"),
         (("--mask", "--json"), "Leave out --json"),
         (("nowhere.txt",), "nowhere.txt: No such file"),
         (("--policy", "none.yaml"), "none.yaml: No such file"),
@@ -161,7 +161,7 @@ def test_a_text_that_takes_too_long_is_1_and_named(scan: Run, tmp_path: Path, mo
     monkeypatch.setattr("gatehouse.cli.pii.pii_config", lambda _: PiiConfig(timeout_s=1e-6))
     done = scan(stdin=b"a\njane@example.com")
     assert done.returncode == 1
-    assert "-: from line 1 on it could not be scanned (timeout)" in done.stderr
+    assert "-: it could not be scanned from line 1 on (timeout)" in done.stderr
 
 
 def test_a_small_text_takes_a_new_process_few_seconds() -> None:
