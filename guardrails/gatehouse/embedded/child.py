@@ -1,4 +1,4 @@
-"""The last step before each supervised program: sets it up to end with its parent, then becomes it by exec.
+"""Prepares each supervised program to end with its parent, then replaces itself with the program by exec.
 
 `python -m gatehouse.embedded.child SPEC`, where SPEC is a JSON file that `Launch.write` made. The supervisor sees one
 process with one pid, nothing stays resident, and secrets reach the program by its environment, never its command line.
@@ -24,7 +24,7 @@ PARENT = "GATEHOUSE_PARENT_PID"
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start one program. `stop_signal` ends it well; the kernel sends it too when the parent dies, if `tied`."""
+    """Describe how to start one program. `stop_signal` ends it; if `tied`, the kernel sends it when the parent dies."""
 
     argv: tuple[str, ...]
     cwd: str
@@ -32,8 +32,8 @@ class Launch:
     stop_signal: int
     tied: bool = True
     user: tuple[int, int] | None = None  # uid and gid to become; only root can ask for it
-    gateway_home: str | None = None  # set for the gateway: whose .env its environment comes from
-    inherit: bool = False  # whether the environment of the person who ran `up` is passed on
+    gateway_home: str | None = None  # for the gateway: the folder whose .env makes its environment
+    inherit: bool = False  # whether the program inherits the environment of the person who ran `up`
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -47,7 +47,7 @@ class Launch:
 
 
 def environment(launch: Launch) -> dict[str, str]:
-    """What the program inherits: everything, or no more than a locale and a path."""
+    """Return the environment that the program inherits: everything, or only a locale and a path."""
     kept = ("PATH", "LANG", "LC_ALL", "TZ")
     env = {name: value for name, value in os.environ.items() if launch.inherit or name in kept}
     if launch.gateway_home:
@@ -60,7 +60,7 @@ def environment(launch: Launch) -> dict[str, str]:
 
 
 def end_with_parent(stop_signal: int) -> None:
-    """Ask the kernel to send `stop_signal` when the parent dies; exit at once when it is dead already.
+    """Ask the kernel to send `stop_signal` when the parent dies; exit at once if it is dead already.
 
     Linux only; elsewhere the next `up` or `down` ends what was left behind. A change of user clears the request, so it
     comes after that; exec keeps it.
@@ -75,7 +75,7 @@ def end_with_parent(stop_signal: int) -> None:
 
 
 def become(launch: Launch) -> None:
-    """Replace this process by the program. Returns never; raises `SetupError` or `OSError`."""
+    """Replace this process with the program. It never returns, and raises `SetupError` or `OSError`."""
     Path(launch.pidfile).write_text(str(os.getpid()), encoding="ascii")
     env = environment(launch)
     os.chdir(launch.cwd)
@@ -86,7 +86,7 @@ def become(launch: Launch) -> None:
         os.setuid(uid)
     if launch.tied:
         end_with_parent(launch.stop_signal)
-    # A supervisor written in Python ignores SIGPIPE, and an ignored signal stays ignored over exec.
+    # A supervisor written in Python ignores SIGPIPE, and exec keeps ignored signals ignored.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(launch.argv[0], launch.argv, env)  # noqa: S606
 

@@ -1,7 +1,7 @@
-"""Makes and reads `.env`, the one place of settings and secrets for Docker and embedded mode alike.
+"""Makes and reads `.env`, which holds the settings and secrets of Docker and embedded mode alike.
 
-Promises: only `change` changes a value that is set; the file is 0600 from its first byte; it is replaced whole or not
-at all. Standard library only: setup.sh runs it before anything is installed.
+Promises: only `change` changes a value that is set; the file has mode 0600 from its first byte; it is replaced as a
+whole or not at all. It imports the standard library only: setup.sh runs it before anything is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from gatehouse.core.errors import SetupError
 
 GENERATED: Mapping[str, Callable[[], str]] = {
-    # 32 bytes are 43 characters of base64url: as strong as the AES-256 and SHA-256 they end up beside.
+    # 32 bytes are 43 characters of base64url, as strong as the AES-256 and SHA-256 keys that come from them.
     "LITELLM_MASTER_KEY": lambda: "sk-gatehouse-" + secrets.token_urlsafe(32),
     "LITELLM_SALT_KEY": lambda: secrets.token_urlsafe(32),
     "GATEHOUSE_SECRET": lambda: secrets.token_urlsafe(32),
@@ -25,7 +25,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "GATEHOUSE_DB_PASSWORD": lambda: secrets.token_urlsafe(32),
     "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
     "GATEHOUSE_METRICS_TOKEN": lambda: secrets.token_urlsafe(32),
-    # Whose files the container writes; never root's, as whom it does not run.
+    # The owner of the files that the container writes; never root, because the container does not run as root.
     "GATEHOUSE_UID": lambda: str(os.getuid() or 1000),
     "GATEHOUSE_GID": lambda: str(os.getgid() or 1000),
 }
@@ -33,7 +33,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
 
 @dataclass(frozen=True)
 class EnvFile:
-    """What `ensure` found or made. `new_master_key` is set only when this call made the key."""
+    """Report what `ensure` found or made. `new_master_key` is set only if this call made the key."""
 
     path: Path
     created: bool
@@ -42,21 +42,21 @@ class EnvFile:
     new_master_key: str | None
 
     def notes(self) -> list[str]:
-        """Lines for a person: what changed, and a new master key in full, once."""
+        """Return lines for a person: the changes, and once a new master key in full."""
         lines = []
         if self.created:
-            lines.append(f"Made {self.path} with new secrets, readable by you alone.")
+            lines.append(f"Made {self.path} with new secrets. Only you can read it.")
         elif self.added:
             lines.append(f"Added to {self.path}: {', '.join(self.added)}.")
         if self.tightened:
-            lines.append(f"{self.path} could be read by others; now by you alone.")
+            lines.append(f"Others could read {self.path}; now only you can.")
         if self.new_master_key:
-            lines.append(f"New master key, shown this once and kept in .env: {self.new_master_key}")
+            lines.append(f"New master key, shown only now and stored in .env: {self.new_master_key}")
         return lines
 
 
 def assignment(line: str) -> tuple[str, str] | None:
-    """Read one line as Docker Compose does: quotes fall away, a bare value ends at ` #`; None for anything else."""
+    """Read one line as Docker Compose does: drop quotes, end a bare value at ` #`. Return None for any other line."""
     key, separator, value = line.strip().removeprefix("export ").partition("=")
     key, value = key.strip(), value.strip()
     if not separator or not key.isidentifier():
@@ -70,15 +70,15 @@ def assignment(line: str) -> tuple[str, str] | None:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Return the assignments of an env file; the last one of a key counts."""
+    """Return the assignments of an env file; of a repeated key the last one counts."""
     return dict(pair for line in text.splitlines() if (pair := assignment(line)))
 
 
 def complete(existing: str | None, template: str) -> tuple[str, dict[str, str]]:
-    """Return the text `.env` should have, and the keys that were filled or added to it with their values.
+    """Return the text that `.env` should have, and the keys that were filled in or added, with their values.
 
-    Lines of `existing` stay as they are, except that a secret left empty is filled (a copied `.env.example`).
-    A key of the template that `existing` lacks is appended with the comment that stands above it.
+    Lines of `existing` stay as they are, except that an empty secret is filled in (as in a copied `.env.example`). A
+    key of the template that `existing` lacks is appended with the comment above it.
     """
     base = template if existing is None else existing
     values = parse(base)
@@ -128,7 +128,7 @@ def _ensure(path: Path, template: str) -> EnvFile:
     if existing is None:
         try:
             _write_new(path, text)
-        except FileExistsError:  # another setup was quicker: its file counts
+        except FileExistsError:  # another setup was faster: its file counts
             return _ensure(path, template)
         return EnvFile(path, created=True, added=added, tightened=False, new_master_key=master_key)
     found = path.stat()
@@ -141,10 +141,10 @@ def _ensure(path: Path, template: str) -> EnvFile:
 
 
 def change(home: Path, key: str, value: str) -> Path:
-    """Set a key that `home/.env` has, and no other byte of it; return the file.
+    """Set a key that `home/.env` has, and change no other byte; return the file.
 
     Raises:
-        SetupError: the file is missing or cannot be written, or the key is not in it.
+        SetupError: the file is missing or cannot be written, or lacks the key.
     """
     path = home / ".env"
     try:
@@ -153,7 +153,7 @@ def change(home: Path, key: str, value: str) -> Path:
         at = [index for index, line in enumerate(lines) if (assignment(line) or ("",))[0] == key]
         if not at:
             raise SetupError(f"{path}: {key} is not in it. Run ./setup.sh or `gatehouse init`, which adds it.")
-        # The last one counts.
+        # The last assignment counts.
         ending = lines[at[-1]][len(lines[at[-1]].rstrip("\r\n")) :]
         lines[at[-1]] = f"{key}={value}{ending}"
         _replace(target, "".join(lines), target.stat())
@@ -175,7 +175,7 @@ def _temporary(path: Path, text: str) -> Path:
 def _write_new(path: Path, text: str) -> None:
     temporary = _temporary(path, text)
     try:
-        os.link(temporary, path)  # unlike a rename, a link never takes the place of a file that is there
+        os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
     finally:
         temporary.unlink()
 
@@ -183,7 +183,7 @@ def _write_new(path: Path, text: str) -> None:
 def _replace(path: Path, text: str, owner: os.stat_result) -> None:
     temporary = _temporary(path, text)
     try:
-        if os.geteuid() == 0:  # root adding a key must not take the file away from its owner
+        if os.geteuid() == 0:  # root must leave the file to its owner
             os.chown(temporary, owner.st_uid, owner.st_gid)
         os.replace(temporary, path)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Reads the parts' log files: the last lines, and what is added while somebody looks."""
+"""Reads the parts' log files: the last lines, and new lines as they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 65536
 
 
 def tail(path: Path, count: int) -> list[str]:
-    """Return the last `count` lines of a file without reading more than its last 64 kB; none when it is not there."""
+    """Return the last `count` lines of a file, reading at most its last 64 kB; none where there is no file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -24,7 +24,7 @@ def tail(path: Path, count: int) -> list[str]:
 
 
 def follow(paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
-    """Yield (part, line) for every line added from now on, for ever; goes on in the new file after a rotation."""
+    """Yield (part, line) for every new line, for ever; continue in the new file after a rotation."""
     files: dict[str, BinaryIO] = {}
     for name, path in paths.items():
         if path.exists():
@@ -38,7 +38,7 @@ def follow(paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
             file = files.get(name)
             while file and (line := file.readline()):
                 if not line.endswith(b"\n"):
-                    file.seek(-len(line), 1)  # the rest of it is still to come
+                    file.seek(-len(line), 1)  # the line is not complete yet
                     break
                 quiet = False
                 yield name, line.decode("utf-8", "replace").rstrip("\r\n")
@@ -50,7 +50,7 @@ def follow(paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
 
 
 def _replaced(file: BinaryIO, path: Path) -> bool:
-    """Whether `path` is no longer the file that is open, or was cut off."""
+    """Tell whether `path` is no longer the open file, or was truncated."""
     try:
         now, opened = path.stat(), os.fstat(file.fileno())
     except OSError:

@@ -1,7 +1,7 @@
-"""The parts of the embedded stack: what each one runs, in which order they stop, and the supervisor's configuration.
+"""Describes the parts of the embedded stack: their programs, the order in which they stop, the supervisor's settings.
 
-The configuration names no secret and no path of this machine: each part's command line is in a file of its own
-(`Launch`), and relative paths count from `.gatehouse`, so no character of a path can break the file's syntax.
+The supervisor's configuration names no secret and no path of this machine: each part's command line is in a file of its
+own (`Launch`), and relative paths count from `.gatehouse`, so no character of a path can break the file's syntax.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETENTION = "15d"
 
 @dataclass(frozen=True)
 class Part:
-    """One supervised program. `priority`: the highest stops first. `patience`: seconds it gets to end by itself."""
+    """Describe one supervised program. The highest `priority` stops first; `patience` is seconds to end by itself."""
 
     name: str
     title: str
@@ -47,9 +47,9 @@ def postgres_part(settings: Settings, place: Place) -> Part:
         _launch(settings, "postgres", place.argv(settings)),
         cwd=str(place.data),
         user=place.user,
-        stop_signal=signal.SIGINT,  # end sessions and write a checkpoint; SIGTERM would wait for clients to leave
+        stop_signal=signal.SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for clients to leave
     )
-    # Only the first process: its sessions would take an interrupt as "cancel the query".
+    # Signal only the first process: the session processes read an interrupt as "cancel the query".
     return Part("postgres", "Postgres", launch, settings.postgres_port, "POSTGRES_PORT", 10, 60, stop_group=False)
 
 
@@ -80,16 +80,16 @@ def prometheus_part(settings: Settings, binary: str) -> Part:
 
 
 def all_parts(settings: Settings, place: Place, gateway_command: Sequence[str]) -> list[Part]:
-    """The parts on this machine: Prometheus only where its binary is on PATH."""
+    """Return the parts on this machine, with Prometheus only where its binary is on PATH."""
     parts = [postgres_part(settings, place), redis_part(settings), gateway_part(settings, gateway_command)]
     binary = shutil.which("prometheus")
     return [*parts, prometheus_part(settings, binary)] if binary else parts
 
 
 def redis_conf(settings: Settings) -> str:
-    """Redis keeps counters: it forgets those used least, and a full disk does not stop it; snapshots outlive it."""
+    """Return Redis's settings: it drops the counters used least, survives a full disk, and snapshots its data."""
     if not settings.redis_password.isascii() or any(c.isspace() or c in "\"'\\" for c in settings.redis_password):
-        raise SetupError("REDIS_PASSWORD: it holds more than letters, digits, '-' and '_'. Use only those in .env.")
+        raise SetupError("REDIS_PASSWORD: letters, digits, '-' and '_' are safe in it. Use only those in .env.")
     return (
         f"bind {LOCAL}\nport {settings.redis_port}\nprotected-mode yes\nrequirepass {settings.redis_password}\n"
         f"dir redis\ndaemonize no\ndatabases 2\nmaxmemory {COUNTERS_MB}mb\nmaxmemory-policy allkeys-lru\n"
@@ -98,7 +98,7 @@ def redis_conf(settings: Settings) -> str:
 
 
 def prometheus_yml(settings: Settings) -> str:
-    """Scrapes the gateway with its token out of a file, and keeps the alert rules that the project ships."""
+    """Return Prometheus's settings: it reads the gateway's token from a file, and loads the shipped alert rules."""
     rules = settings.home / "prometheus" / "rules"
     quoted = str(rules / "*.yml").replace("'", "''")
     rule_files = f"rule_files: ['{quoted}']\n" if rules.is_dir() else ""
@@ -110,10 +110,10 @@ def prometheus_yml(settings: Settings) -> str:
 
 
 def supervisord_conf(parts: Sequence[Part], socket: str) -> str:
-    """The supervisor's configuration. `socket` is relative to `.gatehouse`, or absolute when that path is too long.
+    """Return the supervisor's settings. `socket` is relative to `.gatehouse`, or absolute if that path is too long.
 
-    A part that dies is started again for ever, after a pause that grows by a second each time: giving up (FATAL) would
-    turn an hour without disk space into an outage that needs a person.
+    A part that dies is restarted for ever, after a pause that grows by a second each time: giving up (FATAL) would turn
+    an hour without disk space into an outage that needs a person.
     """
     lines = [
         "; Made by `gatehouse up`; changes are lost.",
@@ -138,7 +138,7 @@ def supervisord_conf(parts: Sequence[Part], socket: str) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whatever the umask and whatever was there."""
+    """Write a file that only this user can read, whatever the umask and the file's former mode."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

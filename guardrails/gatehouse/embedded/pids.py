@@ -1,4 +1,4 @@
-"""Whether the process that a pid file names is still the one that was meant: pids are used again."""
+"""Tells whether the process that a pid file names still runs, because pids are used again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import psutil
 
 
 def living(pidfile: Path) -> psutil.Process | None:
-    """Return the process named on the first line of `pidfile`, unless it is gone or younger than the file.
+    """Return the process named on the first line of `pidfile`, unless it has ended or is younger than the file.
 
-    Both a process that took the pid over and one after a reboot began later than the file was written.
+    A process that took over the pid, also after a reboot, started later than the file was written.
     """
     with suppress(OSError, ValueError, IndexError, psutil.Error):
         process = psutil.Process(int(pidfile.read_text(encoding="utf-8").split()[0]))
-        # A second's grace for the clock ticks in which the kernel counts.
+        # Allow a second, because the kernel counts start times in clock ticks.
         older = process.create_time() <= pidfile.stat().st_mtime + 1
         if older and process.status() != psutil.STATUS_ZOMBIE:
             return process

@@ -1,6 +1,7 @@
-"""Whether a port is free, told before anything is started.
+"""Checks whether a port is free before anything is started.
 
-Standard library only, because setup.sh asks before anything is installed; psutil, where it is, names the holder.
+It imports the standard library only, because setup.sh runs it before anything is installed; psutil, if installed, finds
+the program that holds the port.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import time
 
 from gatehouse.core.errors import SetupError
 
-# A killed program shows as ended some milliseconds before its listeners are closed: Prometheus with its many threads
-# was seen to hold its port for 40 ms as a zombie. An `up` right after a kill must not stumble over that.
+# A killed program ends some milliseconds before its listeners are closed: a zombie Prometheus with its many threads
+# held its port for 40 ms. An `up` right after a kill must wait for that.
 _MAX_WAIT_S = 2.0
 LISTENABLE = "Set it to 127.0.0.1 or 0.0.0.0 in .env."
 
 
 def check_port(title: str, variable: str, host: str, port: int) -> None:
-    """Raises `SetupError` when nobody could listen there now; `variable` is the one of `.env` that moves it."""
+    """Raise `SetupError` when no program could listen there now; `variable` is the setting in `.env` for the port."""
     try:
         _listen_soon(host, port)
     except socket.gaierror as error:
@@ -29,7 +30,7 @@ def check_port(title: str, variable: str, host: str, port: int) -> None:
         elif error.errno == errno.EACCES:
             reason = f"is reserved for root. Set {variable} to a port above 1023 in .env."
         elif error.errno == errno.EADDRNOTAVAIL:
-            raise SetupError(f"GATEHOUSE_BIND: {host} is no address of this machine. {LISTENABLE}") from error
+            raise SetupError(f"GATEHOUSE_BIND: {host} is not an address of this machine. {LISTENABLE}") from error
         else:
             reason = f"cannot be opened: {error.strerror}. Set {variable} to another port in .env."
         raise SetupError(f"{title}: port {port} {reason}") from error
@@ -55,10 +56,10 @@ def _listen(host: str, port: int) -> None:
 
 
 def _taker(port: int) -> str:
-    """The program that listens there, when this user may know: " by nginx (pid 4711)"."""
+    """Return the program that listens there, where this user may see it: " by nginx (pid 4711)"."""
     try:
         import psutil
-    except ImportError:  # setup.sh asks before anything is installed
+    except ImportError:  # setup.sh runs this before anything is installed
         return ""
     try:
         for connection in psutil.net_connections("tcp"):

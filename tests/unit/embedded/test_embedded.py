@@ -155,7 +155,7 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_told() -> None:
-    with pytest.raises(SetupError, match=r"GATEHOUSE_BIND: 192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(SetupError, match=r"GATEHOUSE_BIND: 192\.0\.2\.1 is not an address of this machine"):
         check_port("Gateway", "GATEHOUSE_PORT", "192.0.2.1", 4000)
 
 

@@ -125,7 +125,7 @@ def test_nothing_is_forgotten_without_a_yes(home: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "says"), [("newest", "the secret that writes"), ("zz", "8 characters"), ("../../etc", "8 characters")]
+    ("epoch", "says"), [("newest", "is the one that writes"), ("zz", "8 characters"), ("../../etc", "8 characters")]
 )
 def test_what_cannot_be_forgotten_is_said(home: Path, run: Run, epoch: str, says: str) -> None:
     before = (home / ".env").read_bytes()
