@@ -1,4 +1,4 @@
-"""policy.yaml: what it may say, how it is read, and what its rules decide.
+"""policy.yaml: its schema, its reading, and the decisions of its rules.
 
 Pure but for `holder`, which watches the file: no clock, no network, no LiteLLM.
 """

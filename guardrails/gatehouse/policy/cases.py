@@ -1,4 +1,4 @@
-"""Tests of a policy, written by whoever writes the policy: facts in, verdict and rules out."""
+"""Tests of a policy that its author writes: facts in, verdict and rules out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatehouse.policy.rules import RuleSet, Ruling
 
 
 class ExpectedObligation(Section):
-    """What must be done to the call; every key left out must not be asked for."""
+    """State what must be done to the call; a key that is left out must not be required."""
 
     mask: bool = False
     downgrade_to: str | None = None
@@ -26,11 +26,11 @@ class ExpectedObligation(Section):
 
 
 class Expected(Section):
-    """What must come out. What is left out is not looked at."""
+    """State the expected result. Keys that are left out are not compared."""
 
     verdict: str = Field(pattern="^(allow|require_approval|deny)$")
     rules: tuple[str, ...] | None = Field(default=None, description="Ids of all rules that match, in the file's order.")
-    observed: tuple[str, ...] | None = Field(default=None, description="Those of them in `mode: observe`.")
+    observed: tuple[str, ...] | None = Field(default=None, description="Those of the ids in `mode: observe`.")
     reason: str | None = None
     obligations: ExpectedObligation | None = None
 
@@ -39,12 +39,12 @@ class Case(Section):
     """One call."""
 
     name: Text
-    facts: dict[str, Any] = Field(default={}, description="Those that matter; all others are neutral.")
+    facts: dict[str, Any] = Field(default={}, description="The facts that matter; all others are neutral.")
     expect: Expected
 
 
 class Cases(Section):
-    """The whole file. `policy` is the file under test, from the folder of this one."""
+    """Hold the whole file. `policy` is the path of the file under test, relative to this file's folder."""
 
     policy: Text | None = None
     cases: tuple[Case, ...] = Field(min_length=1)
@@ -52,7 +52,7 @@ class Cases(Section):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a case expected, and what came out instead."""
+    """Hold a case's expectation and the different result."""
 
     what: str
     expected: Any
@@ -61,20 +61,20 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A case with its facts and the line where it stands."""
+    """Hold a case with its facts and its line."""
 
     case: Case
     facts: Facts
     line: int
 
     def differences(self, rules: RuleSet) -> list[Difference]:
-        """Where the rules decide otherwise than expected; empty when the case passes."""
+        """Return where the rules decide otherwise than expected; empty when the case passes."""
         return list(_differences(self.case.expect, rules.evaluate(self.facts)))
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """A file of cases that was read; `policy` is the file under test, when it names one."""
+    """Hold a file of cases; `policy` is the file under test, if it names one."""
 
     document: Document
     cases: Cases
@@ -84,7 +84,7 @@ class CaseFile:
         return self.cases.policy
 
     def prepared(self, rules: RuleSet) -> list[Tried]:
-        """The cases with their facts and rule ids checked against what the policy knows.
+        """Return the cases, with their facts and rule ids checked against those of the policy.
 
         Raises:
             DocumentError: with every mistake.
@@ -113,7 +113,7 @@ def read_cases(path: Path) -> CaseFile:
     """Read a file of cases.
 
     Raises:
-        SetupError: with file, line and what was expected.
+        SetupError: it names the file, the line and what was expected.
     """
     document = read_document(path)
     return CaseFile(document, document.validated(Cases))

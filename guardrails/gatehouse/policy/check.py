@@ -1,8 +1,8 @@
-"""Compiles a rule's `when`, and refuses one that would not work: no such fact, text compared with a number.
+"""Compiles a rule's `when`, and refuses one that would not work, such as a missing fact or text compared with a number.
 
-A rule with a typo must be a mistake when the file is loaded, not a denial of every call, nor a rule that never matches.
-Every piece of the condition is tried on a sample call, because CEL leaves out what a shorter way to the answer makes
-unnecessary.
+A typo in a rule must be a mistake when the file is loaded, not a denial of every call, nor a rule that never matches.
+Every part of the condition is tried on a sample call, because CEL does not evaluate parts that cannot change the
+result.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gatehouse.policy.facts import SAMPLE, Facts, wanted_by
 
 
 class WhenError(ValueError):
-    """A `when` that would not work; the message says why and what was expected."""
+    """Report a `when` that would not work; the message gives the reason and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A `when` that was compiled and tried.
+    """Hold a `when` that was compiled and tried.
 
     Attributes:
         paths: the facts that it names, such as `caller.team`.
@@ -35,16 +35,16 @@ class Condition:
     paths: tuple[tuple[str, ...], ...]
 
 
-# Most rules of a changed file are the old ones: what was tried once is not tried again.
+# Most rules of a changed file are unchanged, and need no second trial.
 @lru_cache(maxsize=4_096)
 def condition(source: str, entities: frozenset[str]) -> Condition:
     """Compile a `when` and try it.
 
     Args:
-        entities: names that `pii` counts.
+        entities: the names that `pii` counts.
 
     Raises:
-        WhenError: it cannot be read, names what is no fact, or is not true or false.
+        WhenError: it cannot be read, names an unknown fact, or is not true or false.
     """
     try:
         program = cel.compile(source)
@@ -56,7 +56,7 @@ def condition(source: str, entities: frozenset[str]) -> Condition:
     everything = SAMPLE.as_dict(entities)
     for path in structure.paths:
         _exists(path, everything)
-    wanted = wanted_by(structure.paths)  # as the gateway will: a fact that was not recognised as one shows here
+    wanted = wanted_by(structure.paths)  # as the gateway will do, so that a fact it does not recognise fails here
     sample, neutral = SAMPLE.as_dict(entities, wanted), Facts().as_dict(entities, wanted)
     _try_pieces(structure, sample)
     _true_or_false(source, _value(Piece(source), sample))
@@ -64,13 +64,13 @@ def condition(source: str, entities: frozenset[str]) -> Condition:
         _true_or_false(source, _value(Piece(source), neutral))
     except WhenError as error:
         raise WhenError(
-            f"fails for a call of which little is known: {error}. Ask first whether the fact is there"
+            f"fails for a call of which little is known: {error}. Check first that the fact is set"
         ) from None
     return Condition(source, program, tuple(structure.paths))
 
 
 def reason_of(error: Exception) -> str:
-    """What the CEL library says, in one line."""
+    """Return the CEL library's message in one line."""
     if isinstance(error, KeyError):
         return f"there is no {error}"
     return str(error).split(" CEL does not coerce")[0].split(". Check ")[0].splitlines()[0].rstrip(".")
@@ -110,7 +110,7 @@ def _try_pieces(structure: Structure, facts: dict[str, dict[str, Any]]) -> None:
 
 
 def _bound(scope: tuple[Binding, ...], facts: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """The sample with the names that macros bind; None where the macro looks at an empty list."""
+    """Return the sample with the names that macros bind; None where the macro runs over an empty list."""
     variables: dict[str, Any] = dict(facts)
     for binding in scope:
         outer = _bound(binding.scope, facts)
@@ -124,7 +124,7 @@ def _bound(scope: tuple[Binding, ...], facts: dict[str, dict[str, Any]]) -> dict
 def _value(piece: Piece, variables: dict[str, Any]) -> Any:
     try:
         return cel.evaluate(piece.text, variables)
-    except Exception as error:  # the library raises what Python would: KeyError, TypeError, ZeroDivisionError, ...
+    except Exception as error:  # the library raises Python's exceptions: KeyError, TypeError, ZeroDivisionError, ...
         raise WhenError(f"{piece.text}: {reason_of(error)}") from None
 
 

@@ -1,6 +1,7 @@
-"""YAML files that a person writes: read with bounds, validated, and every mistake told with its file and line.
+"""Reads YAML files that a person writes, within bounds, and reports every mistake with its file and line.
 
-A key given twice, of which YAML parsers take the last, is a mistake here: somebody may rely on the first.
+YAML parsers take the last value of a repeated key. Here such a key is a mistake, because its author may rely on the
+first value.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gatehouse.core.errors import SetupError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
-"""Values in a file with every alias written out. 1,000 rules have about 10,000; nested anchors reach any number."""
+"""Values in a file after every alias is written out. 1,000 rules have about 10,000; nested anchors reach any number."""
 MAX_DEPTH = 30
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -28,14 +29,14 @@ _Location = tuple[int | str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: the line, counted from 1, and what is wrong and what was expected."""
+    """Describe one mistake: its line, counted from 1, what is wrong and what was expected."""
 
     line: int
     message: str
 
 
 class DocumentError(SetupError):
-    """A file that cannot be used. `problems` holds every mistake; the message tells the first."""
+    """Report a file that cannot be used. `problems` holds every mistake; the message tells the first."""
 
     def __init__(self, path: Path, problems: Iterable[Problem]) -> None:
         self.path = path
@@ -48,7 +49,7 @@ class DocumentError(SetupError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file: its bytes, its plain value, and where each value stands."""
+    """Hold a parsed file: its bytes, its plain value, and the place of each value."""
 
     path: Path
     raw: bytes
@@ -56,7 +57,7 @@ class Document:
     root: yaml.Node | None
 
     def line_of(self, location: _Location) -> int:
-        """The line of the innermost key or item on the way to `location`."""
+        """Return the line of the innermost key or item on the way to `location`."""
         node, line = self.root, 1 if self.root is None else self.root.start_mark.line + 1
         for part in location:
             mark, node = next(_children(node, part), (None, None))
@@ -66,7 +67,7 @@ class Document:
         return line
 
     def validated(self, model: type[_M]) -> _M:
-        """The file as a `model`.
+        """Return the file as a `model`.
 
         Raises:
             DocumentError: with every mistake.
@@ -97,7 +98,7 @@ def read_document(path: Path) -> Document:
     """Read and parse a YAML file.
 
     Raises:
-        DocumentError: it is not there, too large, not YAML, or says a key twice.
+        DocumentError: it is missing, too large, not YAML, or repeats a key.
     """
     try:
         raw = path.read_bytes()
@@ -110,18 +111,18 @@ def parse_document(path: Path, raw: bytes) -> Document:
     """Parse the bytes of a YAML file; `path` is only for messages.
 
     Raises:
-        DocumentError: too large, not YAML, or says a key twice.
+        DocumentError: it is too large, not YAML, or repeats a key.
     """
     if len(raw) > MAX_BYTES:
         raise DocumentError(path, [Problem(1, f"{len(raw):,} bytes are too many; at most {MAX_BYTES:,} are read")])
     try:
-        # libyaml's composer recurses on the machine's stack, and a deep enough file kills the process.
+        # libyaml's composer recurses on the C stack, and a deep enough file kills the process.
         if (line := _too_deep(raw)) is not None:
             raise DocumentError(path, [Problem(line, f"more than {MAX_DEPTH} levels; write it out flat")])
         root = yaml.compose(raw, Loader=yaml.CSafeLoader)
         if problems := list(_structural_problems(root)):
             raise DocumentError(path, problems)
-        # Built from the nodes that were looked at, so that what was checked is what is used.
+        # Build the value from the nodes that were checked, so that the value is what was checked.
         value = yaml.CSafeLoader(b"").construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -132,7 +133,7 @@ def parse_document(path: Path, raw: bytes) -> Document:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`; did you mean X?` or what there is to choose from; empty where there is nothing."""
+    """Return `; did you mean X?` or the list of choices; empty where there are none."""
     names = sorted(known)
     close = difflib.get_close_matches(str(word), names, n=1)
     if close:
@@ -141,7 +142,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 
 def _too_deep(raw: bytes) -> int | None:
-    """The line where the nesting goes over `MAX_DEPTH`."""
+    """Return the line where the nesting exceeds `MAX_DEPTH`."""
     depth = 0
     for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -151,7 +152,7 @@ def _too_deep(raw: bytes) -> int | None:
 
 
 def _structural_problems(root: yaml.Node | None) -> Iterator[Problem]:
-    """Walk the file as it would be after every alias is written out, and stop where that is too much."""
+    """Walk the file as if every alias were written out, and stop where it becomes too large."""
     stack = [(root, 1)] if root is not None else []
     seen: set[int] = set()
     visited = 0
@@ -183,7 +184,7 @@ def _duplicates(node: yaml.MappingNode) -> Iterator[Problem]:
 
 
 def _children(node: yaml.Node | None, part: int | str) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """The node whose line is told, and the node to go on from."""
+    """Yield each child as the node whose line is reported and the node to continue from."""
     if isinstance(node, yaml.MappingNode):
         yield from ((key, value) for key, value in reversed(node.value) if key.value == str(part))
     elif isinstance(node, yaml.SequenceNode):
@@ -194,7 +195,7 @@ def _children(node: yaml.Node | None, part: int | str) -> Iterator[tuple[yaml.No
 
 
 def _model_at(model: type[BaseModel], location: _Location) -> type[BaseModel] | None:
-    """The model that describes what stands at `location`."""
+    """Return the model that describes the value at `location`."""
     current: Any = model
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

@@ -1,7 +1,7 @@
-"""Where the parts of a CEL expression are: which facts it names, and which pieces must be true or false.
+"""Finds the parts of a CEL expression: the facts that it names, and the parts that must be true or false.
 
 CEL stops at the first operand that settles a condition, so trying a `when` on an example leaves the rest of it untried.
-This finds the rest. The CEL library decides what an expression means; the grammar here is the specification's
+This module finds the rest. The CEL library decides what an expression means; the grammar here is the specification's
 (github.com/google/cel-spec, doc/langdef.md, "Syntax") without messages, which the library does not have either.
 """
 
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 MAX_DEPTH = 60
-"""Parentheses in parentheses. The library gives up between 50 and 200."""
+"""The most nested parentheses. The library gives up between 50 and 200."""
 
 _TOKEN = re.compile(
     r"""
@@ -30,12 +30,12 @@ _RELATIONS = frozenset({"<", "<=", ">", ">=", "==", "!=", "in"})
 
 
 class NotUnderstood(ValueError):
-    """The text is not a CEL expression that we know; the message says where."""
+    """Report a text that is not a known CEL expression; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A name that a macro such as `exists` gives to each item of `items`, an expression's text."""
+    """Hold a name that a macro such as `exists` gives to each item of `items`, an expression's text."""
 
     name: str
     items: str
@@ -44,7 +44,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of the expression, and the names that are bound where it stands."""
+    """Hold a part of the expression, and the names that are bound at its place."""
 
     text: str
     scope: tuple[Binding, ...] = ()
@@ -52,12 +52,12 @@ class Piece:
 
 @dataclass(slots=True)
 class Structure:
-    """What was found.
+    """List the parts of an expression.
 
     Attributes:
-        paths: each fact as it is named, such as `("caller", "team")`, once, in order.
+        paths: the name of each fact, such as `("caller", "team")`, once, in order.
         conditions: operands of `&&`, `||`, `!` and the test of `? :`; each must be true or false.
-        values: pieces that need only make sense: the branches of `? :`, and what macros look at.
+        values: parts that only have to evaluate: the branches of `? :`, and the lists of macros.
         comparisons: both sides of each `==` and `!=`.
     """
 
@@ -71,7 +71,7 @@ def structure_of(source: str) -> Structure:
     """Take an expression apart.
 
     Raises:
-        NotUnderstood: it is not an expression.
+        NotUnderstood: the text is not an expression.
     """
     return _Parser(source).run()
 
@@ -122,7 +122,7 @@ class _Parser:
             raise NotUnderstood(f"{symbol!r} is expected before {self._peek() or 'the end'!r}")
 
     def _piece(self, first: int) -> Piece:
-        """The text from token `first` to where we are."""
+        """Return the text from token `first` to the current one."""
         if first >= self._next:
             raise NotUnderstood("it ends too early")
         return Piece(self._source[self._tokens[first][2] : self._tokens[self._next - 1][3]], self._scope)
@@ -174,7 +174,7 @@ class _Parser:
                 self._found.comparisons.append((left, self._piece(right)))
 
     def _arithmetic(self) -> None:
-        # `+ - * / %` bind differently, which matters for the value and not for what is named or must be a condition.
+        # `+ - * / %` bind differently. That changes the value, but neither the facts named nor the conditions.
         self._unary()
         while self._accept("+", "-", "*", "/", "%"):
             self._unary()
@@ -253,7 +253,7 @@ class _Parser:
                 return
 
     def _macro(self, items: Piece) -> None:
-        """`list.exists(name, condition)` and its like: the name is bound in what follows it."""
+        """Parse a macro such as `list.exists(name, condition)`, which binds the name in its arguments."""
         kind, name = self._take()
         if kind != "name" or name in _LITERALS:
             raise NotUnderstood(f"a name is expected as a macro's first argument, not {name!r}")

@@ -1,7 +1,7 @@
-"""What a rule's `when` may ask about a call: typed values on our side, plain maps on CEL's.
+"""The facts of a call that a rule's `when` may use: typed values in Python, plain maps in CEL.
 
-Every fact is always there. One that is not known has a neutral value ("", 0, false, an empty list), so that a rule does
-not fail because a caller left something out.
+Every fact always exists. An unknown one has a neutral value ("", 0, false, an empty list), so that a rule does not fail
+because a caller left something out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gatehouse.core.errors import SetupError
 from gatehouse.guards.pii import config as pii
 from gatehouse.policy.document import did_you_mean
 
-# What something can be found of. Names of your own come with policy.yaml's `pii.recognizers` and `pii.entities`.
+# The entities that can be found. policy.yaml's `pii.recognizers` and `pii.entities` add names of the operator's own.
 KNOWN_ENTITIES = frozenset({*pii.KNOWN_ENTITIES, *pii.NER_ENTITIES})
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What is asked for. `temperature` is 1.0 where the request does not say: the default of OpenAI and Anthropic.
-    `library` says that the caller calls the model themselves; `reaches` are what the provider would reach out to.
+    """Hold facts of the request. `temperature` defaults to 1.0, as at OpenAI and Anthropic. `library` says that the
+    caller calls the model directly; `reaches` lists what the provider would reach out to.
     """
 
     model: str = ""
@@ -39,7 +39,7 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class CallerFacts:
-    """Who asks, as LiteLLM authenticated them; only `end_user` is what the caller says."""
+    """Identify who asks. LiteLLM authenticated every fact but `end_user`, which the caller states."""
 
     key_alias: str = ""
     key_hash: str = ""
@@ -53,7 +53,7 @@ class CallerFacts:
 
 @dataclass(frozen=True, slots=True)
 class AgentFacts:
-    """Which agent asks, in which session."""
+    """Name the agent and its session."""
 
     id: str = ""
     session: str = ""
@@ -61,7 +61,7 @@ class AgentFacts:
 
 @dataclass(frozen=True, slots=True)
 class CostFacts:
-    """What the call would cost at most: US dollars and tokens."""
+    """Hold the most that the call may cost: US dollars and tokens."""
 
     estimated_usd: float = 0.0
     input_tokens: int = 0
@@ -70,14 +70,14 @@ class CostFacts:
 
 @dataclass(frozen=True, slots=True)
 class ScreensFacts:
-    """Which screens hit: `secrets`, `prompt_injection`, `blocked_content/<category>`."""
+    """List the screens that hit: `secrets`, `prompt_injection`, `blocked_content/<category>`."""
 
     hits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SpendFacts:
-    """What the key has spent, in US dollars; its budget is 0.0 where it has none."""
+    """Hold the key's spend and its budget in US dollars; the budget is 0.0 where it has none."""
 
     key_usd: float = 0.0
     key_budget_usd: float = 0.0
@@ -85,20 +85,20 @@ class SpendFacts:
 
 @dataclass(frozen=True, slots=True)
 class NowFacts:
-    """The hour (0 to 23) and the ISO weekday (1 is Monday, 7 is Sunday), in UTC."""
+    """Hold the hour (0 to 23) and the ISO weekday (1 is Monday, 7 is Sunday), in UTC."""
 
     hour: int = 0
     weekday: int = 1
 
     @classmethod
     def at(cls, moment: datetime) -> Self:
-        """The facts of a moment, which is in UTC."""
+        """Return the facts of a moment in UTC."""
         return cls(moment.hour, moment.isoweekday())
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a `when` may ask about one call. `pii` counts findings by entity; those that are not named are 0."""
+    """Hold all facts of one call that a `when` may use. `pii` counts findings by entity; a missing entity counts 0."""
 
     request: RequestFacts = RequestFacts()
     caller: CallerFacts = CallerFacts()
@@ -112,7 +112,7 @@ class Facts:
     def as_dict(
         self, entities: Iterable[str] = KNOWN_ENTITIES, wanted: Wanted | None = None
     ) -> dict[str, dict[str, Any]]:
-        """As CEL sees them: `pii` has `total` and a count for each of `entities`. `wanted` are the facts to give."""
+        """Return the facts for CEL: `pii` has `total` and a count for each of `entities`. `wanted` picks the facts."""
         values: dict[str, dict[str, Any]] = {}
         for name, keys in (ALL_FACTS if wanted is None else wanted).items():
             if name != "pii":
@@ -124,10 +124,10 @@ class Facts:
         return values
 
     def renamed(self, names: Mapping[str, str]) -> Facts:
-        """The same with what stands for names that a caller gave.
+        """Return the facts with hashes in the place of caller-given names.
 
         Args:
-            names: those names, by what stands for them.
+            names: the names by their hashes.
         """
         if not names:
             return self
@@ -148,13 +148,13 @@ class Facts:
         )
 
     def recorded(self) -> dict[str, dict[str, Any]]:
-        """What is kept of them with a decision: those that are not neutral, for `from_mapping(strict=False)`.
+        """Return the facts to record with a decision: those that are not neutral, for `from_mapping(strict=False)`.
 
-        Of a very long list of tools only the beginning is kept.
+        Of a very long list of tools only the first are recorded.
         """
         kept = {
             part.name: {
-                name: value[:_MOST_KEPT] if isinstance(value, list) else value
+                name: value[:_MAX_TOOLS] if isinstance(value, list) else value
                 for name, value in _plain(getattr(self, part.name)).items()
                 if value != _NEUTRAL[part.name][name]
             }
@@ -166,14 +166,14 @@ class Facts:
 
     @classmethod
     def from_mapping(cls, values: Any, *, strict: bool = True, entities: Iterable[str] = KNOWN_ENTITIES) -> Self:
-        """Facts with the given ones set and the others neutral.
+        """Return facts with the given values, and neutral ones otherwise.
 
         Args:
             values: `{"request": {"model": ...}, "pii": {"EMAIL_ADDRESS": 1}, ...}`; `pii.total` is a sum and ignored.
-            strict: refuse what this version does not know; False leaves it out, for what another version recorded.
+            strict: refuse facts that this version does not know; False drops them, for records of another version.
 
         Raises:
-            SetupError: an unknown fact, or one of the wrong type.
+            SetupError: a fact is unknown or has the wrong type.
         """
         if not isinstance(values, Mapping):
             raise SetupError("facts: not a mapping. Write them as {request: {model: ...}, caller: {team: ...}}.")
@@ -195,7 +195,7 @@ class Facts:
         return cls(**found)
 
 
-_MOST_KEPT = 100
+_MAX_TOOLS = 100
 
 Wanted = Mapping[str, frozenset[str] | None]
 """Facts by part; None stands for all of a part."""
@@ -204,7 +204,7 @@ ALL_FACTS: Wanted = {part.name: None for part in fields(Facts)}
 
 
 def wanted_by(paths: Iterable[tuple[str, ...]]) -> Wanted:
-    """The facts that paths such as `("caller", "team")` name; a bare `("caller",)` names all of its part."""
+    """Return the facts that paths such as `("caller", "team")` name; a bare `("caller",)` names its whole part."""
     wanted: dict[str, frozenset[str] | None] = {}
     for part, *rest in paths:
         known = wanted.get(part, frozenset())
@@ -221,7 +221,7 @@ _NEUTRAL = {part.name: _plain(getattr(Facts(), part.name)) for part in fields(Fa
 
 
 def _checked(part: str, neutral: Mapping[str, Any], given: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
-    """The known ones among the given values, each of its neutral value's type."""
+    """Return the known ones of the given values, after checking that each has its neutral value's type."""
     checked: dict[str, Any] = {}
     for name, value in given.items():
         if name not in neutral:
@@ -250,4 +250,4 @@ SAMPLE = Facts(
     SpendFacts(12.5, 100.0),
     NowFacts(14, 3),
 )
-"""A call of which everything is known: what `when` conditions are tried on when they are loaded."""
+"""A call with every fact known, on which `when` conditions are tried when they are loaded."""

@@ -1,6 +1,6 @@
-"""The policy in force while its file changes underneath: a good file replaces it, a bad one changes nothing.
+"""Holds the policy in force while its file changes: a valid file replaces it, an invalid one changes nothing.
 
-No thread and no timer: whoever runs the gateway calls `refresh` about once a second.
+It has no thread and no timer: the gateway calls `refresh` about once a second.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
 from gatehouse.policy.load import LoadedPolicy, load_policy
 
-# A file that changed this short a time ago may change again within the same tick of the file system's clock.
+# A file that changed so recently may change again within the same tick of the file system's clock.
 _RACY_S = 2.0
 
 
 class PolicyHolder:
-    """Holds one policy file's last good content.
+    """Hold one policy file's last valid content.
 
     Attributes:
         current: the policy in force.
-        error: why the file as it stands now is not in force; None while it is.
+        error: why the newest file is not in force; None while it is.
     """
 
     def __init__(self, path: Path, on_load: Callable[[bool], None] = lambda good: None) -> None:
-        """Load the file; there is no earlier policy to fall back on.
+        """Load the file. It must be valid, because there is no earlier policy.
 
         Args:
-            on_load: called after each attempt to load a changed file, with whether it is now in force; for a metric.
+            on_load: called after each load of a changed file, with whether it is now in force; for a metric.
 
         Raises:
-            SetupError: with file, line and what was expected.
+            SetupError: it names the file, the line and what was expected.
         """
         self._path = path
         self._on_load = on_load
@@ -43,9 +43,9 @@ class PolicyHolder:
         self._read = self.current.version
 
     def refresh(self) -> bool:
-        """Look at the file, and load it when it changed. True when another policy is in force now.
+        """Load the file if it has changed. Return True when another policy is in force now.
 
-        Costs one `stat` while nothing changes. Follows symbolic links, and notices a file that was replaced.
+        It costs one `stat` while nothing changes, follows symbolic links, and notices a file that was replaced.
         """
         signature = self._signature()
         if signature is not None and signature == self._seen:
@@ -54,7 +54,7 @@ class PolicyHolder:
         try:
             raw = self._path.read_bytes()
         except OSError as error:
-            return self._keep("", f"{self._path}: {error.strerror}. The policy read before stays in force.")
+            return self._keep("", f"{self._path}: {error.strerror}. The earlier policy stays in force.")
         version = hashlib.sha256(raw).hexdigest()
         if version == self._read:
             return False
@@ -65,7 +65,7 @@ class PolicyHolder:
         try:
             loaded = load_policy(self._path, raw)
         except SetupError as error:
-            return self._keep(version, f"{error} The policy read before stays in force.")
+            return self._keep(version, f"{error} The earlier policy stays in force.")
         self.current, self._read, self.error = loaded, version, None
         self._on_load(True)
         return True
@@ -77,7 +77,7 @@ class PolicyHolder:
         return False
 
     def _signature(self) -> object:
-        """What changes when the file does; None where that cannot be told, so that its bytes are compared."""
+        """Return what changes with the file; None where that is unreliable, so that its bytes are compared."""
         try:
             stat = os.stat(self._path)
         except OSError:

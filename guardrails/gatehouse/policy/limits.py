@@ -1,7 +1,7 @@
-"""How much one request may use: the strictest of what policy.yaml, the key, its team and the caller say.
+"""Limits what one request may use, to the strictest of the limits of policy.yaml, the key, its team and the caller.
 
-Pure. A caller may lower what is allowed, never raise it; what cannot be read refuses the request; and a model without
-a price is never taken to be free.
+Pure. A caller may lower a limit, never raise it; a limit that cannot be read refuses the request; and a model without a
+price never counts as free.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ METADATA_SECTION: Final = "gatehouse"
 _TOKENS_KEY: Final = "max_tokens_per_request"
 _COST_KEY: Final = "max_cost_per_request_usd"
 
-# Far above any model and any budget; what is larger was not meant.
-_MOST_TOKENS: Final = 10**12
-_MOST_USD: Final = 1e9
+# Far above any model and any budget; a larger value is a mistake.
+_MAX_TOKENS: Final = 10**12
+_MAX_USD: Final = 1e9
 _A_COUNT: Final = "a whole number from 1 to 999999999999"
 _AN_AMOUNT: Final = "an amount of US dollars from 0 to 1000000000, such as 0.25"
 
 _COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
-# As programs print floating-point numbers: 0.25, 1e-05.
+# The format in which programs print floating-point numbers: 0.25, 1e-05.
 _AMOUNT = re.compile(r"[0-9]{1,10}(\.[0-9]{1,20})?(e-[0-9]{1,2})?", re.ASCII | re.IGNORECASE)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@*+-]{0,119}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a request may use, before it is sent; never below what its text says.
+    """Hold the most that a request may use, estimated before it is sent; never below what its text needs.
 
     Attributes:
-        model: as the caller named it.
-        input_tokens: of everything the model will read.
-        max_output_tokens: the most it may answer, over all the choices that are asked for.
+        model: the name that the caller gave.
+        input_tokens: tokens of everything that the model will read.
+        max_output_tokens: the most tokens of all requested answers together.
         estimated_usd: US dollars; None when the model has no price.
-        input_usd_per_token: the dearest price that may apply; None when there is none, or none by token.
-        output_usd_per_token: the same.
+        input_usd_per_token: the highest price that may apply; None when there is none, or none per token.
+        output_usd_per_token: as `input_usd_per_token`.
         price_source: `config` (config.yaml or the models added at run time), `litellm` (its price list), or `none`.
     """
 
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most that a request may use, and who says so; None where nobody does."""
+    """Hold the most that a request may use, and where each limit comes from; None where there is no limit."""
 
     max_tokens: int | None = None
     max_cost_usd: float | None = None
@@ -71,7 +71,7 @@ class Ceiling:
     cost_from: str = ""
 
     def lowered(self, tokens: int | None, cost: float | None, source: str) -> Ceiling:
-        """This ceiling, or the lower one where `source` says less."""
+        """Return this ceiling, or a lower one where `source` allows less."""
         lower = tokens is not None and (self.max_tokens is None or tokens < self.max_tokens)
         cheaper = cost is not None and (self.max_cost_usd is None or cost < self.max_cost_usd)
         return Ceiling(
@@ -90,14 +90,14 @@ def ceiling(
     *,
     key_name: str | None = None,
 ) -> Ceiling:
-    """The strictest of all that is said.
+    """Return the strictest of all limits.
 
     Args:
         policy: policy.yaml's `limits`.
-        key_metadata: the virtual key's; its `gatehouse` section may set limits.
-        team_metadata: the same of its team.
-        headers: the request's; their case does not matter.
-        key_name: which key this is, for the operator's log.
+        key_metadata: the virtual key's metadata; its `gatehouse` section may set limits.
+        team_metadata: the metadata of its team, likewise.
+        headers: the request's headers; their case does not matter.
+        key_name: names the key in the operator's log.
 
     Raises:
         InvalidRequest: a header cannot be read.
@@ -122,7 +122,7 @@ def check(estimate: Estimate, ceiling: Ceiling, policy: LimitsPolicy | None) -> 
     """Let the request through, or raise.
 
     Raises:
-        LimitExceeded: it may use more than the ceiling, or what it costs is not known and somebody wants to know.
+        LimitExceeded: it may use more than the ceiling, or its cost is limited and unknown.
     """
     tokens = estimate.input_tokens + estimate.max_output_tokens
     if ceiling.max_tokens is not None and tokens > ceiling.max_tokens:
@@ -142,13 +142,13 @@ def check(estimate: Estimate, ceiling: Ceiling, policy: LimitsPolicy | None) -> 
     if estimate.estimated_usd is None:
         if not is_allowed_unpriced(estimate.model, policy):
             raise LimitExceeded(
-                f"What {_named(estimate.model)} costs, or one that it falls back to, is not known, and "
+                f"The price of {_named(estimate.model)}, or of a model that it falls back to, is not known, and "
                 f"{ceiling.cost_from} sets a limit of ${_usd(ceiling.max_cost_usd)} for one request. Use a model that "
                 "has a price, or ask an administrator to give this one a price in config.yaml or to name it under "
                 "limits.allow_unpriced_models in policy.yaml."
             )
         return
-    if not estimate.estimated_usd <= ceiling.max_cost_usd:  # so that NaN is refused
+    if not estimate.estimated_usd <= ceiling.max_cost_usd:  # written so that NaN is refused
         raise LimitExceeded(
             f"This request may cost ${_usd(estimate.estimated_usd)} ({estimate.input_tokens:,} tokens in, up to "
             f"{estimate.max_output_tokens:,} out), more than the ${_usd(ceiling.max_cost_usd)} that "
@@ -157,7 +157,7 @@ def check(estimate: Estimate, ceiling: Ceiling, policy: LimitsPolicy | None) -> 
 
 
 def is_allowed_unpriced(model: str, policy: LimitsPolicy | None) -> bool:
-    """Whether policy.yaml names the model, exactly or by a beginning that ends with `*`."""
+    """Tell whether policy.yaml names the model, exactly or by a prefix that ends with `*`."""
     if policy is None:
         return False
     return any(
@@ -172,13 +172,13 @@ def _tokens_of(value: str) -> int:
 
 
 def _usd_of(value: str) -> float:
-    if isinstance(value, str) and _AMOUNT.fullmatch(value) and (amount := float(value)) <= _MOST_USD:
+    if isinstance(value, str) and _AMOUNT.fullmatch(value) and (amount := float(value)) <= _MAX_USD:
         return amount
     raise InvalidRequest(f"The header {MAX_COST_HEADER} must be {_AN_AMOUNT}. Correct it, or leave it out.")
 
 
 def _of_metadata(metadata: Mapping[str, Any], source: str, key_name: str | None) -> tuple[int | None, float | None]:
-    """The limits of a key or a team."""
+    """Return the limits of a key or a team."""
     if not isinstance(metadata, Mapping):
         raise _unreadable("", "an object", source, key_name)
     section = metadata.get(METADATA_SECTION)
@@ -187,9 +187,9 @@ def _of_metadata(metadata: Mapping[str, Any], source: str, key_name: str | None)
     if not isinstance(section, Mapping):
         raise _unreadable(METADATA_SECTION, "an object", source, key_name)
     tokens, cost = section.get(_TOKENS_KEY), section.get(_COST_KEY)
-    if tokens is not None and not (_is_number(tokens, int) and 1 <= tokens < _MOST_TOKENS):
+    if tokens is not None and not (_is_number(tokens, int) and 1 <= tokens < _MAX_TOKENS):
         raise _unreadable(f"{METADATA_SECTION}.{_TOKENS_KEY}", _A_COUNT, source, key_name)
-    if cost is not None and not (_is_number(cost, int | float) and 0 <= cost <= _MOST_USD):
+    if cost is not None and not (_is_number(cost, int | float) and 0 <= cost <= _MAX_USD):
         raise _unreadable(f"{METADATA_SECTION}.{_COST_KEY}", _AN_AMOUNT, source, key_name)
     # A misspelt limit must not look as if it were in force.
     if any(
@@ -211,14 +211,14 @@ def _unreadable(where: str, expected: str, source: str, key_name: str | None) ->
         where or "the whole",
         expected,
     )
-    return GovernanceUnavailable(f"The limits that {source} has cannot be read. Ask an administrator to correct them.")
+    return GovernanceUnavailable(f"The limits of {source} cannot be read. Ask an administrator to correct them.")
 
 
 def _named(model: str) -> str:
-    """A model's name in a message; one that is not plain may be anything, so it is not repeated."""
+    """Return a model's name for a message. A name that is not plain may hold anything, so it is not repeated."""
     return f"model {model}" if _PLAIN_NAME.fullmatch(model) else "this model"
 
 
 def _usd(amount: float) -> str:
-    """Dollars with as many places as tell small amounts apart."""
+    """Format dollars with enough places to tell small amounts apart."""
     return f"{amount:,.2f}" if amount >= 1 and round(amount, 2) == amount else f"{amount:.6g}"

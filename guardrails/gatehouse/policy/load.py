@@ -1,6 +1,6 @@
-"""Reads policy.yaml, in two ways: as a file that makes sense, and as one that this gateway can enforce.
+"""Reads policy.yaml in two ways: as a valid file, and as one that this gateway can enforce.
 
-What the file says must happen. A section whose machinery this version does not have is refused, never ignored.
+The gateway must do all that the file asks for, so it refuses a section that this version cannot enforce.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NOT_YET_ENFORCED = frozenset(
         "deciders",
     }
 )
-"""What the model understands and the pipeline does not do yet. Whoever builds it takes it out."""
+"""Sections that the model knows and the pipeline does not enforce yet. Remove an entry when it is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy with its version, the SHA-256 of the file's bytes in lower-case hex, and its rules, compiled."""
+    """Hold a policy with its version, the SHA-256 of the file's bytes in lower-case hex, and its compiled rules."""
 
     policy: Policy
     version: str
@@ -37,10 +37,11 @@ class LoadedPolicy:
 
 
 def load_policy(path: Path, raw: bytes | None = None) -> LoadedPolicy:
-    """The policy that the gateway enforces; `raw` are the file's bytes where they were read already.
+    """Return the policy that the gateway enforces; `raw` holds the file's bytes if they were read already.
 
     Raises:
-        SetupError: with file, line and what was expected; also where the gateway could not do what the file says.
+        SetupError: it names the file, the line and what was expected; also where the gateway cannot do what the file
+            asks.
     """
     loaded, refused = read_policy(path, raw)
     if refused:
@@ -49,10 +50,10 @@ def load_policy(path: Path, raw: bytes | None = None) -> LoadedPolicy:
 
 
 def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, list[Problem]]:
-    """The policy, and what this version of the gateway would refuse in it.
+    """Return the policy, and everything in it that this version of the gateway would refuse.
 
     Raises:
-        SetupError: with file, line and what was expected.
+        SetupError: it names the file, the line and what was expected.
     """
     document = read_document(path) if raw is None else parse_document(path, raw)
     policy = document.validated(Policy)
@@ -75,13 +76,13 @@ def read_policy(path: Path, raw: bytes | None = None) -> tuple[LoadedPolicy, lis
         raise DocumentError(path, problems)
     loaded = LoadedPolicy(policy, hashlib.sha256(document.raw).hexdigest(), RuleSet(rules, entities))
     return loaded, [
-        Problem(document.line_of(where), f"{what} is not available in this version; take it out until it is")
+        Problem(document.line_of(where), f"{what} is not available in this version; remove it until it is")
         for what, where in _not_yet_enforced(document, policy)
     ]
 
 
 def _section_problems(document: Document, policy: Policy) -> Iterator[Problem]:
-    """What the model cannot see of `pii`, `screens` and `audit`."""
+    """Yield the mistakes in `pii`, `screens` and `audit` that the model cannot see."""
     if policy.audit.content == "redacted" and (policy.pii is None or policy.pii.mode == "off"):
         line = document.line_of(("audit", "content"))
         yield Problem(line, "`redacted` needs a `pii` section that says what to look for")
@@ -96,7 +97,7 @@ def _section_problems(document: Document, policy: Policy) -> Iterator[Problem]:
 
 
 def _repeated_ids(document: Document, policy: Policy) -> Iterator[Problem]:
-    """Rules and deciders share one set of ids: a decision names both."""
+    """Yield ids given twice. Rules and deciders share one set of ids, because a decision names both."""
     named = [("rules", index, rule.id) for index, rule in enumerate(policy.rules)]
     named += [("deciders", index, decider.id) for index, decider in enumerate(policy.deciders)]
     lines: dict[str, int] = {}

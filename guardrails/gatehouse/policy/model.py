@@ -1,7 +1,7 @@
-"""policy.yaml as values: every section, every key, every limit on what a key may say.
+"""policy.yaml as values: every section, every key, and the limits on each value.
 
-An unknown key is an error: a rule that is not understood must not look as if it were in force. Whether the gateway that
-runs can already enforce a section is `load.py`'s matter, and whether a rule's `when` makes sense is `check.py`'s.
+An unknown key is an error: a rule that is not understood must not look as if it were in force. `load.py` checks whether
+this gateway can enforce a section, and `check.py` whether a rule's `when` makes sense.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import (
 from gatehouse.core.decision import Obligation, Verdict
 
 MAX_WHEN = 2_000
-"""Characters of one `when`: about thirty lines, and far below what CEL's parser needs to be slow."""
+"""Characters of one `when`: about thirty lines, and far too few to make CEL's parser slow."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -48,14 +48,14 @@ def _seconds(value: Any) -> Any:
 
 
 def _modes(value: Any) -> Any:
-    """A plain list of entities gives each the section's own mode."""
+    """Turn a plain list of entities into a mapping that gives each the section's own mode."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return dict.fromkeys(value)
     return value
 
 
 def _off(value: Any) -> Any:
-    """YAML 1.1 reads the bare word `off` as false."""
+    """Read the bare word `off`, which YAML 1.1 turns into false."""
     return "off" if value is False else value
 
 
@@ -77,14 +77,14 @@ def _kept(entry: str) -> str:
     kinds = "file|vector_store|prompt|cached_prompt|skill"
     if not re.fullmatch(rf"(?:{kinds}):(?:[A-Za-z0-9._:/@+=~%-]{{1,512}}\*?|\*)", entry):
         raise ValueError(
-            f"{entry!r} names nothing that a provider keeps; write file:ID, vector_store:ID, prompt:ID, "
+            f"{entry!r} is nothing that a provider stores; write file:ID, vector_store:ID, prompt:ID, "
             "cached_prompt:ID or skill:ID, or file:* for all files"
         )
     return entry
 
 
 def _webhook_url(url: str) -> str:
-    """An address that may be logged: what is secret of it does not belong into the file."""
+    """Check an address that may be logged: its secret parts do not belong in the file."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -104,7 +104,7 @@ def _variable(name: str) -> str:
 
 
 def _mailbox(address: str) -> str:
-    # What HTML calls a valid e-mail address: no display name, no quotes, nothing that could end a header.
+    # HTML's definition of a valid e-mail address: no display name, no quotes, nothing that could end a header.
     if len(address) > 254 or not re.fullmatch(
         r"[\w.!#$%&'*+/=?^`{|}~-]+@[a-z\d](?:[a-z\d.-]*[a-z\d])?", address, re.A | re.I
     ):
@@ -122,7 +122,7 @@ Mailbox = Annotated[str, AfterValidator(_mailbox)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
 Dollars = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=1, strict=True)]
-# A held connection is answered or given up within ten minutes, the time-out of OpenAI's own clients.
+# A held connection ends within ten minutes, the time-out of OpenAI's own clients.
 Hold = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=600, strict=True)]
 Timeout = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10, strict=True)]
 OnError = Literal["deny", "allow"]
@@ -131,20 +131,20 @@ ScreenMode = Annotated[Literal["block", "observe", "off"], BeforeValidator(_off)
 
 
 class Section(BaseModel):
-    """What every part of the file has in common."""
+    """Configure what all parts of the file have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class AuditPolicy(Section):
-    """`audit`: what the ledger keeps, in which chains, and what happens while it cannot be written."""
+    """`audit`: what the ledger records, in which chains, and what happens while it cannot be written."""
 
     content: Literal["hash", "redacted", "full"] = Field(
-        default="hash", description="What is kept of prompt and answer: a digest, text without personal data, or all."
+        default="hash", description="What to record of prompt and answer: a digest, text without personal data, or all."
     )
     chain: Literal["single", "team"] = Field(default="single", description="One chain, or one for each team.")
     on_error: Literal["deny", "spool"] = Field(
-        default="deny", description="Refuse calls while the ledger cannot be written, or keep their records in a file."
+        default="deny", description="Refuse calls while the ledger cannot be written, or spool their records in a file."
     )
 
 
@@ -154,30 +154,30 @@ class LimitsPolicy(Section):
     max_tokens_per_request: PositiveInt | None = Field(default=None, description="Input and output tokens together.")
     max_cost_per_request_usd: Dollars | None = Field(default=None, description="Estimated before the call is sent.")
     allow_unpriced_models: tuple[Text, ...] = Field(
-        default=(), description="Models without a known price that may be called although their cost is not known."
+        default=(), description="Models that may be called although their price is unknown."
     )
 
 
 class HostedMcpPolicy(Section):
-    """`hosted_mcp`: servers whose tools a model's provider may call by itself, past the gateway. None as shipped."""
+    """`hosted_mcp`: servers whose tools a model's provider may call directly, past the gateway. None as shipped."""
 
     allow: tuple[Annotated[str, AfterValidator(_server)], ...] = Field(
         default=(),
         max_length=1_000,
-        description="Addresses, each of which stands for all below it, and names of connectors.",
+        description="Addresses, each with everything below it, and names of connectors.",
     )
 
 
 class ProviderDataPolicy(Section):
-    """`provider_data`: what a provider keeps in the operator's account, and requests may name. Nothing as shipped."""
+    """`provider_data`: data that a provider stores for the operator, and requests may name. None as shipped."""
 
     allow: tuple[Kept, ...] = Field(
         default=(),
         max_length=10_000,
-        description="For everybody: file:ID, vector_store:ID, prompt:ID; a trailing `*` stands for all that begin so.",
+        description="For all callers: file:ID, vector_store:ID, prompt:ID; a trailing `*` stands for any ending.",
     )
     teams: dict[Text, Annotated[tuple[Kept, ...], Field(max_length=10_000)]] = Field(
-        default={}, description="For one team alone, by its name as `caller.team` has it."
+        default={}, description="For one team only, by its name in `caller.team`."
     )
 
     def allowed_to(self, team: str | None) -> frozenset[str]:
@@ -186,7 +186,7 @@ class ProviderDataPolicy(Section):
 
 
 class ScreensPolicy(Section):
-    """`screens`: what is looked for in prompts and answers. A hit blocks, or is only a fact for the rules."""
+    """`screens`: what to look for in prompts and answers. A hit blocks the call, or is only a fact for the rules."""
 
     blocked_content: dict[Name, tuple[Text, ...]] = Field(
         default={}, description="Words and phrases by category; any of them blocks."
@@ -197,19 +197,19 @@ class ScreensPolicy(Section):
 
 
 class PatternPolicy(Section):
-    """One pattern of a recognizer of your own."""
+    """Define one pattern of a custom recognizer."""
 
     regex: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
     score: Score = 0.5
 
 
 class RecognizerPolicy(Section):
-    """A recognizer of your own: patterns or a list of words that stand for one entity."""
+    """Define a custom recognizer: patterns or a list of words that stand for one entity."""
 
     entity: EntityName
     patterns: tuple[PatternPolicy, ...] = ()
     deny_list: tuple[Text, ...] = Field(default=(), description="Words that are always this entity.")
-    context: tuple[Text, ...] = Field(default=(), description="Words close by that raise the score.")
+    context: tuple[Text, ...] = Field(default=(), description="Nearby words that raise the score.")
 
     @model_validator(mode="after")
     def _finds_something(self) -> RecognizerPolicy:
@@ -219,7 +219,7 @@ class RecognizerPolicy(Section):
 
 
 class PiiPolicy(Section):
-    """`pii`: personal data, and what becomes of it."""
+    """`pii`: personal data, and how the gateway treats it."""
 
     mode: PiiMode = "mask"
     scope: Literal["team", "key", "call"] = Field(
@@ -227,7 +227,7 @@ class PiiPolicy(Section):
         description="Where the same value has the same placeholder. A key without a team has a scope of its own.",
     )
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
-        default={}, description="What to look for: a list, or a mode for each. Empty means those that are found well."
+        default={}, description="What to look for: a list, or a mode for each. Empty means the reliable ones."
     )
     languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = Field(
         default=("en",), min_length=1
@@ -239,7 +239,7 @@ class PiiPolicy(Section):
 
 
 class ApproversPolicy(Section):
-    """Who may approve a call: anyone who is named by user, or has one of the roles, or is in one of the teams."""
+    """Say who may approve a call: any person whose user, role or team is named."""
 
     roles: tuple[Text, ...] = ()
     users: tuple[Text, ...] = ()
@@ -255,7 +255,7 @@ class ApproversPolicy(Section):
 
 
 class ApprovalsPolicy(Section):
-    """`approvals`: the most that may wait for people at once."""
+    """`approvals`: the most approvals that may be pending at once."""
 
     max_open_per_key: PositiveInt = Field(
         default=20, description="Requests of one key that wait for approval, or are approved and not sent yet."
@@ -263,7 +263,7 @@ class ApprovalsPolicy(Section):
 
 
 class ObligationsPolicy(Section):
-    """What must be done to a call that a rule lets through."""
+    """Say what must be done to a call that a rule lets through."""
 
     mask: StrictBool = Field(default=False, description="Mask personal data, whatever `pii` says.")
     downgrade_to: Text | None = Field(default=None, description="Send it to this model instead.")
@@ -273,7 +273,7 @@ class ObligationsPolicy(Section):
     @model_validator(mode="after")
     def _obliges(self) -> ObligationsPolicy:
         if self.obligation == Obligation():
-            raise ValueError("nothing is asked for; write mask, downgrade_to, max_tokens or tag, or leave it out")
+            raise ValueError("no obligation is set; write mask, downgrade_to, max_tokens or tag, or leave it out")
         return self
 
     @property
@@ -282,12 +282,12 @@ class ObligationsPolicy(Section):
 
 
 class RulePolicy(Section):
-    """One rule: `when` its condition holds, `then` is its verdict."""
+    """Define one rule: if its condition `when` holds, `then` is its verdict."""
 
     id: Name
     when: Annotated[str, StringConstraints(min_length=1, max_length=MAX_WHEN)]
     then: Literal["deny", "require_approval", "allow"]
-    reason: Text | None = Field(default=None, description="What the caller is told.")
+    reason: Text | None = Field(default=None, description="The explanation for the caller.")
     mode: Literal["enforce", "observe"] = "enforce"
     approvers: ApproversPolicy | None = Field(default=None, description="Without them, an administrator approves.")
     obligations: ObligationsPolicy | None = None
@@ -306,11 +306,11 @@ class RulePolicy(Section):
 
 
 class DeciderPolicy(Section):
-    """An outside policy decision point, asked after the rules."""
+    """Define an outside policy decision point, asked after the rules."""
 
     id: Name
     url: Annotated[str, AfterValidator(_url)]
-    timeout: Timeout = Field(default=1.0, description="Seconds until its silence counts as an error.")
+    timeout: Timeout = Field(default=1.0, description="Seconds without an answer that count as an error.")
     on_error: OnError = Field(default="deny", description="What happens to a call that it could not decide on.")
 
 
@@ -322,10 +322,10 @@ _NOTIFY_WITH: Final = {
 
 
 class NotificationPolicy(Section):
-    """Somebody who is told when a call waits for approval, and how that went. Secrets are environment variables."""
+    """Say whom to notify when a call needs approval and when it is decided. Secrets are environment variables."""
 
     type: Literal["webhook", "slack", "email"]
-    url: Annotated[str, AfterValidator(_webhook_url)] | None = Field(default=None, description="Of a webhook.")
+    url: Annotated[str, AfterValidator(_webhook_url)] | None = Field(default=None, description="A webhook's address.")
     secret_env: Variable | None = Field(default=None, description="Holds the key that a webhook is signed with.")
     url_env: Variable | None = Field(default=None, description="Holds the address of a Slack-compatible webhook.")
     to: Mailbox | None = None
@@ -348,23 +348,23 @@ class NotificationPolicy(Section):
 
     @property
     def name(self) -> str:
-        """What the outbox, the log and the metrics call this address: nothing secret."""
+        """Return the name of this address in the outbox, the log and the metrics; it holds no secret."""
         return f"{self.type} {self.url or self.url_env or self.to}"
 
 
 def _named_once(notifications: Sequence[NotificationPolicy]) -> Sequence[NotificationPolicy]:
     names = [each.name for each in notifications]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice} is given twice; nobody is told twice, so leave one out")
+        raise ValueError(f"{twice} is given twice, and each address is notified once; leave one out")
     return notifications
 
 
 class Policy(Section):
-    """The whole file. That no id is given twice is checked where its line is known, in `load.py`."""
+    """Hold the whole file. `load.py` checks that no id is given twice, because it knows the line."""
 
     version: Literal[1]
     ungoverned_routes: tuple[Route, ...] = Field(
-        default=(), description="Routes let through without governance; a trailing `*` stands for all that begin so."
+        default=(), description="Routes let through without governance; a trailing `*` stands for any ending."
     )
     limits: LimitsPolicy | None = None
     hosted_mcp: HostedMcpPolicy = HostedMcpPolicy()
@@ -375,6 +375,6 @@ class Policy(Section):
     deciders: tuple[DeciderPolicy, ...] = Field(default=(), max_length=10)
     approvals: ApprovalsPolicy = ApprovalsPolicy()
     notifications: Annotated[tuple[NotificationPolicy, ...], AfterValidator(_named_once)] = Field(
-        default=(), max_length=20, description="Who is told of approvals."
+        default=(), max_length=20, description="Who is notified of approvals."
     )
     audit: AuditPolicy = AuditPolicy()

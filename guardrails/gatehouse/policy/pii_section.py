@@ -1,7 +1,7 @@
-"""From the `pii` section of policy.yaml to what the scanner takes, with every mistake named by where it stands.
+"""Turns the `pii` section of policy.yaml into the scanner's configuration, and names the place of every mistake.
 
-What the section says must happen: an entity that nothing finds, a language of which nothing is known and a pattern out
-of bounds are mistakes, not things to pass over. Loads no recognizer, so that a policy is checked in no time.
+The scanner must do all that the section asks for: an entity without a recognizer, an unknown language and a pattern out
+of bounds are mistakes. It loads no recognizer, so that checking a policy is fast.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Location = tuple[int | str, ...]
 
 
 def pii_config(policy: PiiPolicy) -> PiiConfig:
-    """The section as a configuration of the scanner. `on_error` is not part of it: it is the caller's to obey.
+    """Return the section as the scanner's configuration, without `on_error`, which the caller must obey.
 
     Raises:
-        SetupError: names the first mistake.
+        SetupError: it names the first mistake.
     """
     for where, what in pii_problems(policy):
         stop = "" if what.endswith("?") else "."
@@ -46,14 +46,17 @@ def pii_config(policy: PiiPolicy) -> PiiConfig:
 
 
 def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
-    """Every mistake that the model cannot see: where in the section it stands, and what is wrong.
+    """Yield every mistake that the model cannot see: its place in the section, and what is wrong.
 
     For `Problem(document.line_of(("pii", *where)), what)`.
     """
     languages = [code for code in REGIONS_BY_LANGUAGE if code in policy.languages]
     for index, code in enumerate(policy.languages):
         if code not in REGIONS_BY_LANGUAGE:
-            yield ("languages", index), f"nothing is known of {code!r}; known are {', '.join(REGIONS_BY_LANGUAGE)}"
+            yield (
+                ("languages", index),
+                f"{code!r} is not a known language; known are {', '.join(REGIONS_BY_LANGUAGE)}",
+            )
     if policy.ner and "en" not in policy.languages:
         yield ("ner",), "the language model reads English, and `languages` has no 'en'; add it, or leave `ner` out"
     own = {each.entity for each in policy.recognizers}
@@ -81,7 +84,7 @@ def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
 
 def _instead(name: str, own: set[str]) -> str:
     known = {*KNOWN_ENTITIES, *own}
-    # did_you_mean lists what there is only where that is short.
+    # did_you_mean lists the choices only where they are few.
     return did_you_mean(name, known) or f"; known are {', '.join(sorted(known))}"
 
 

@@ -1,4 +1,4 @@
-"""What would another policy have decided on calls that were decided already? The caller brings what was recorded."""
+"""Shows what another policy would have decided on past calls. The caller provides the recorded decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decision as it was made, and the facts it was made on."""
+    """Hold a past decision and the facts that it was made on."""
 
     call_id: str
     verdict: Verdict
@@ -26,7 +26,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Calls that went from one verdict to another; `examples` are ids of the first few."""
+    """Count calls that went from one verdict to another; `examples` are ids of the first few."""
 
     before: Verdict
     after: Verdict
@@ -36,10 +36,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What would change.
+    """Summarize what would change.
 
     Attributes:
-        calls: how many were looked at.
+        calls: how many calls were replayed.
         changes: by verdict, most calls first.
         gained: how many more calls each rule would match, by rule id; `lost` how many fewer.
         errors: on how many calls each rule would fail.
@@ -53,14 +53,14 @@ class Replay:
 
     @property
     def changed(self) -> int:
-        """How many calls would get another verdict."""
+        """Count the calls that would get another verdict."""
         return sum(change.calls for change in self.changes)
 
 
 def replay(records: Iterable[Recorded], rules: RuleSet) -> Replay:
     """Decide again on each recorded call.
 
-    Facts that an earlier version recorded and this one does not know are left out; those it did not record are neutral.
+    Facts that an earlier version recorded and this one does not know are dropped; facts it did not record are neutral.
 
     Raises:
         SetupError: recorded facts of the wrong type.

@@ -1,7 +1,7 @@
-"""The rule engine: which rules match a call, and what follows from all of them together.
+"""The rule engine: finds the rules that match a call, and combines them into one ruling.
 
-The strictest verdict wins. A rule that cannot be evaluated denies, because nobody knows what it would have said. A rule
-in `mode: observe` is recorded and changes nothing.
+The strictest verdict wins. A rule that cannot be evaluated denies, because its verdict is unknown. A rule in
+`mode: observe` is recorded and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gatehouse.policy.model import RulePolicy
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of policy.yaml with its condition compiled."""
+    """Hold a rule of policy.yaml with its condition compiled."""
 
     policy: RulePolicy
     condition: Condition
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one rule said about one call: `matched`, or an `error` where it could say nothing."""
+    """Hold one rule's result for one call: `matched`, or an `error` where it could not be evaluated."""
 
     rule: Rule
     matched: bool
@@ -45,12 +45,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What all rules together say about one call.
+    """Hold the combined result of all rules for one call.
 
     Attributes:
-        matched: rules in force that matched or failed, in the file's order; they also name who approves.
+        matched: rules in force that matched or failed, in the file's order; they also name the approvers.
         observed: ids of rules in `mode: observe` that matched.
-        errors: rule id and what went wrong; of rules in force and of observed ones.
+        errors: rule id and reason of each failure, of rules in force and of observed ones.
     """
 
     verdict: Verdict
@@ -61,7 +61,7 @@ class Ruling:
     errors: tuple[tuple[str, str], ...]
 
     def decision(self, policy_version: str) -> Decision:
-        """As the pipeline hands it on."""
+        """Return the ruling as the decision that the pipeline passes on."""
         return Decision(
             self.verdict,
             tuple(rule.id for rule in self.matched),
@@ -73,20 +73,21 @@ class Ruling:
 
 
 class RuleSet:
-    """The rules of one policy, compiled."""
+    """Hold the compiled rules of one policy."""
 
     def __init__(self, rules: Iterable[Rule] = (), entities: frozenset[str] = KNOWN_ENTITIES) -> None:
         self.rules = tuple(rules)
         self.entities = entities
-        # Handing a value to CEL costs twenty times what a condition does: it gets those that some rule names, once.
+        # Handing a value to CEL costs twenty times what a condition does, so CEL gets only the facts that some rule
+        # names.
         self._wanted = wanted_by(path for rule in self.rules for path in rule.condition.paths)
 
     def evaluate(self, facts: Facts) -> Ruling:
-        """Decide on one call. Never raises: what cannot be evaluated denies."""
+        """Decide on one call. It never raises: a rule that cannot be evaluated denies."""
         return ruling(self.results(facts))
 
     def results(self, facts: Facts) -> list[Result]:
-        """What each rule says, in the file's order."""
+        """Return each rule's result, in the file's order."""
         if not self.rules:
             return []
         try:
@@ -97,7 +98,7 @@ class RuleSet:
 
 
 def ruling(results: Iterable[Result]) -> Ruling:
-    """What follows from what each rule said."""
+    """Combine the rules' results into one ruling."""
     verdict, reason = Verdict.ALLOW, None
     matched: list[Rule] = []
     observed: list[str] = []
@@ -134,7 +135,7 @@ def ruling(results: Iterable[Result]) -> Ruling:
 def _result(rule: Rule, context: cel.Context) -> Result:
     try:
         value: Any = rule.condition.program.execute(context)
-    except Exception as error:  # the library raises what Python would: KeyError, TypeError, ZeroDivisionError, ...
+    except Exception as error:  # the library raises Python's exceptions: KeyError, TypeError, ZeroDivisionError, ...
         return Result(rule, False, reason_of(error))
     if value is True or value is False:
         return Result(rule, value)

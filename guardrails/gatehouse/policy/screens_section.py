@@ -1,4 +1,4 @@
-"""From the `screens` section of policy.yaml to what the scanner takes."""
+"""Turns the `screens` section of policy.yaml into the scanner's configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def screen_config(policy: ScreensPolicy) -> ScreenConfig:
-    """The `screens` section of policy.yaml. Its modes and `on_error` stay the caller's to obey: what is off is not
-    looked for, and a hit of what is on says which screen it is of.
+    """Return the section as the scanner's configuration. A screen that is off is left out; the caller must obey
+    `on_error` and the modes of the others.
 
     Raises:
-        SetupError: names the first mistake.
+        SetupError: it names the first mistake.
     """
     config = ScreenConfig(
         blocked_content=dict(policy.blocked_content),

@@ -196,7 +196,12 @@ def assert_not_raised(before: Ceiling, after: Ceiling) -> None:
         (
             estimate(usd=None),
             Ceiling(None, 0.5, "", f"the header {COST}"),
-            ["model demo costs, or one that it falls back to, is not known", COST, "allow_unpriced_models", "$0.5 "],
+            [
+                "model demo, or of a model that it falls back to, is not known",
+                COST,
+                "allow_unpriced_models",
+                "$0.5 ",
+            ],
         ),
         (
             estimate(usd=None, model="a name\nof sorts"),

@@ -69,7 +69,7 @@ def test_an_empty_section_is_the_configuration_by_default() -> None:
         ({"entities": {"PERSON": "mask"}}, ("entities", "PERSON"), "add `ner: true`"),
         ({"ner": True, "languages": ["de"]}, ("ner",), "`languages` has no 'en'"),
         ({"entities": ["ES_NIF"]}, ("entities", "ES_NIF"), "`languages` has 'es'"),
-        ({"languages": ["en", "xx"]}, ("languages", 1), "nothing is known of 'xx'"),
+        ({"languages": ["en", "xx"]}, ("languages", 1), "'xx' is not a known language"),
         (
             {"recognizers": [{"entity": "X", "patterns": [{"regex": "x"}, {"regex": "(a"}]}]},
             ("recognizers", 0, "patterns", 1, "regex"),

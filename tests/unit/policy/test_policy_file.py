@@ -98,7 +98,7 @@ def rule(*lines: str) -> str:
         (rule("when: 'true'", "then: deny", "raeson: x"), 6, "did you mean reason?"),
         (rule("when: 'true'", "then: allow", "approvers: {}"), 3, "approvers belong to `then: require_approval`"),
         (rule("when: 'true'", "then: deny", "obligations: {mask: true}"), 3, "never be carried out"),
-        (rule("when: 'true'", "then: allow", "obligations: {}"), 6, "nothing is asked for"),
+        (rule("when: 'true'", "then: allow", "obligations: {}"), 6, "no obligation is set"),
         (rule("when: 'true'", "then: require_approval", "approvers: {users: [a], count: 2}"), 6, "only 1 may"),
         (rule("when: 'true'", "then: require_approval", "approvers: {hold: soon}"), 6, "such as 30s"),
         (rule("when: 'true'", "then: require_approval", "approvers: {hold: 1h}"), 6, "less than or equal to 600"),
