@@ -1,7 +1,7 @@
-"""One view of every API shape, so that every text that a model sees or says can be scanned, and written back in place.
+"""Reads every API shape in one way, so that each text that a model reads or writes can be scanned and replaced.
 
-Tables say what each dialect looks like; one that is not understood is refused with `UnknownShape`, and nothing else is
-ever raised. Writing back what was read changes nothing. The call types are LiteLLM's `CallTypes`.
+Tables describe each dialect. A body that they do not describe is refused with `UnknownShape`, the only exception here.
+Writing back what was read changes nothing. The call types are LiteLLM's `CallTypes`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
     "write_back",
 ]
 
-# By LiteLLM's names: the hook gets the asynchronous one for most calls, and the other for some older routes.
+# By LiteLLM's names: the hook receives the asynchronous one for most calls, and the other for some older routes.
 _DIALECTS: dict[str, tuple[Reader, Reader]] = {
     "completion": (chat.chat_request, chat.chat_answer),
     "text_completion": (chat.completions_request, chat.completions_answer),
@@ -73,7 +73,7 @@ _BY_CALL_TYPE: dict[str, tuple[Reader, Reader]] = {
     "call_mcp_tool": (media.mcp_request, media.mcp_answer),
 }
 
-# What the API of any route has.
+# The fields of every route's API.
 ALL_NAMES: Final = frozenset[str]().union(
     *(reader.names for reader, _ in _DIALECTS.values() if isinstance(reader, Request))
 )
@@ -90,23 +90,23 @@ _STREAMS: dict[str, tuple[_StreamReader, _Carrier]] = {
 
 
 def names_of(call_type: str) -> frozenset[str]:
-    """The fields that the API of a call type has at the top of a request.
+    """Return the fields that the API of a call type has at the top of a request.
 
     Raises:
-        UnknownShape: the call type is not known.
+        UnknownShape: the call type is unknown.
     """
     reader = _readers(call_type)[0]
     return reader.names if isinstance(reader, Request) else frozenset()
 
 
 def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[str] = ()) -> View:
-    """Everything that a model will read of a request: its texts and its files.
+    """Return everything in a request that a model will read: its texts and its files.
 
     Args:
-        metadata: names in the request's metadata that are the caller's; LiteLLM keeps notes of its own beside them.
+        metadata: the caller's names in the request's metadata; LiteLLM keeps its own notes beside them.
 
     Raises:
-        UnknownShape: the call type or the body is not understood.
+        UnknownShape: the call type or the body is unknown.
     """
     view = _view(call_type, body, 0)
     try:
@@ -117,21 +117,21 @@ def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[
 
 
 def request_parts(call_type: str, body: Mapping[str, Any]) -> list[TextPart]:
-    """Every text of a request; see `request_view`."""
+    """Return every text of a request; see `request_view`."""
     return _view(call_type, body, 0).texts
 
 
 def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
-    """Everything that a whole answer says. Fields that are not known are read as free JSON.
+    """Return every text and file of a whole answer. Unknown fields are read as free JSON.
 
     Raises:
-        UnknownShape: the call type or the answer is not understood.
+        UnknownShape: the call type or the answer is unknown.
     """
     return _view(call_type, answer, 1)
 
 
 def answer_parts(call_type: str, answer: Mapping[str, Any]) -> list[TextPart]:
-    """Every text of an answer; see `answer_view`."""
+    """Return every text of an answer; see `answer_view`."""
     return _view(call_type, answer, 1).texts
 
 
@@ -155,10 +155,10 @@ def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
 
 
 def event_view(call_type: str, event: Mapping[str, Any]) -> EventView:
-    """What one event of a stream says; `write_back` writes to its paths too.
+    """Return the content of one event of a stream; `write_back` writes to its paths too.
 
     Raises:
-        UnknownShape: no stream is known for the call type, or the event is not understood.
+        UnknownShape: the call type has no known stream, or the event is unknown.
     """
     reader = _stream(call_type)[0]
     if not isinstance(event, Mapping):
@@ -170,16 +170,16 @@ def event_view(call_type: str, event: Mapping[str, Any]) -> EventView:
 
 
 def delta_parts(call_type: str, event: Mapping[str, Any]) -> list[DeltaPart]:
-    """The pieces of running texts in one event; see `event_view`."""
+    """Return the pieces of running texts in one event; see `event_view`."""
     return event_view(call_type, event).deltas
 
 
 def carrier(call_type: str, like: Mapping[str, Any], source: Source, text: str) -> dict[str, Any]:
-    """An event that brings `text` as more of a running text, and says nothing else.
+    """Make an event that carries `text` as the next piece of a running text, and nothing else.
 
     Args:
-        call_type: LiteLLM's.
-        like: an event that brought a piece of it before; its identifiers are kept.
+        call_type: LiteLLM's call type.
+        like: an event with an earlier piece of this text; its identifiers are copied.
         source: the running text, from a `DeltaPart` of that event.
         text: the piece.
     """

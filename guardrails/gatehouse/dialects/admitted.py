@@ -1,4 +1,4 @@
-"""What was admitted of one call, to be compared with what is about to leave."""
+"""What was admitted of one call, for comparison with what is about to leave."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gatehouse.dialects.requested import Requested
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What was admitted of one call; it lives as long as the call does.
+    """Hold what was admitted of one call, for as long as the call lives.
 
     Attributes:
-        dialect: the API that the caller speaks, as LiteLLM's call type.
-        texts: all that a model may read, in the order of the body; some of them more than once.
-        known: the same, to be looked up.
-        tools: the tools that are offered, as canonical JSON.
-        requested: how long and how many answers may be asked for.
-        beside: what LiteLLM itself had put beside the request by then, of what steers it.
-        said: names of the caller's that no API has, and that they may not say.
+        dialect: the caller's API, as LiteLLM's call type.
+        texts: all texts that a model may read, in the order of the body; some of them more than once.
+        known: the same texts, for lookups.
+        tools: the offered tools as canonical JSON.
+        requested: how long and how many the answers may be.
+        beside: LiteLLM's own steering values beside the request at admission.
+        said: caller-given names that no API has, and that callers may not set.
     """
 
     dialect: str

@@ -1,4 +1,4 @@
-"""LiteLLM's call type of each governed route."""
+"""LiteLLM's call type for each governed route."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# Where a path names the model too.
+# The start of paths that also name the model.
 _DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 
-# By path, without what stands before it: the call type as LiteLLM's hooks name it.
+# By path, without its prefix: the call type as LiteLLM's hooks name it.
 CALL_TYPES: Final[Mapping[str, str]] = {
     "/chat/completions": "acompletion",
     "/completions": "atext_completion",
@@ -21,12 +21,12 @@ CALL_TYPES: Final[Mapping[str, str]] = {
     "/audio/speech": "aspeech",
 }
 
-# The one that takes a form.
+# The call type whose route takes a form.
 TRANSCRIPTION: Final = "atranscription"
 
 _BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
 
 
 def call_type_of(path: str) -> str | None:
-    """LiteLLM's call type on a governed route that takes JSON, such as `/v1/chat/completions`; None on any other."""
+    """Return LiteLLM's call type for a governed JSON route, such as `/v1/chat/completions`; None for others."""
     return CALL_TYPES.get(_BEFORE_CALL_TYPE.sub("", path))

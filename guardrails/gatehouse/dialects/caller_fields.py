@@ -1,8 +1,8 @@
-"""What a caller may say at the top of a body: the fields of the route's API, new ones, and a bounded few of LiteLLM's.
+"""Decides which fields a caller may set at the top of a body: those of the route's API, new ones, and a few of LiteLLM.
 
-Pure. Promises: a field that LiteLLM itself obeys is refused by name; what no API has yet is kept apart from what
-LiteLLM reads, under `extra_body`, which it passes on to the provider; `extra_body` itself is read as if each of its
-fields stood at the top.
+Pure. Promises: a field that LiteLLM itself obeys is refused by name; a field that no API has yet moves to `extra_body`,
+which LiteLLM passes on to the provider without reading it; `extra_body` itself is read as if each of its fields stood
+at the top.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gatehouse.core.errors import InvalidRequest, TooLarge
 from gatehouse.dialects import ALL_NAMES, names_of
 from gatehouse.dialects.parts import plain
 
-# Providers take at most 2,048 texts at once, and the longest sessions of agents that were seen have some hundred
-# messages: a body with more entries costs everybody else time.
+# Providers take at most 2,048 texts at once, and the longest known sessions of agents have some hundred messages. A
+# body with more entries would slow down other callers.
 MAX_MESSAGES: Final = 4_096
 MAX_PARTS: Final = 16_384
 # OpenAI allows 16 entries of 512 characters.
@@ -29,18 +29,15 @@ MAX_USER_CHARS: Final = 512
 _MAX_DEPTH: Final = 96
 
 _ENTRIES: Final = ("messages", "input", "prompt", "tools", "functions", "system", "instructions", "image", "file")
-# By what a caller meant: what to say instead.
+# For each refused field, what the caller can do instead.
 _INSTEAD: Final = {
-    **dict.fromkeys(
-        ("fallbacks", "context_window_fallbacks", "models"), "Fallbacks are the operator's to set, in config.yaml."
-    ),
+    **dict.fromkeys(("fallbacks", "context_window_fallbacks", "models"), "The operator sets fallbacks in config.yaml."),
     **dict.fromkeys(
         ("session_id", "litellm_session_id", "trace_id", "litellm_trace_id"),
         "Name a session in the header X-Gatehouse-Session.",
     ),
     **dict.fromkeys(
-        ("guardrails", "policies", "disable_global_guardrails"),
-        "Which screens and rules apply is policy.yaml's to say.",
+        ("guardrails", "policies", "disable_global_guardrails"), "policy.yaml decides which screens and rules apply."
     ),
     **dict.fromkeys(
         ("api_key", "api_base", "base_url", "custom_llm_provider", "api_version"),
@@ -50,7 +47,7 @@ _INSTEAD: Final = {
 }
 
 
-# LiteLLM breaks on anything else, and says that it is its own fault.
+# With any other type LiteLLM fails, and reports the failure as its own.
 _OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
     "web_search_options": (dict,),
     "response_format": (dict,),
@@ -59,13 +56,13 @@ _OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
 _OBJECTS_OF: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "anthropic_messages": {"context_management": (dict,), "tool_choice": (dict,)},
 }
-# These hold objects, one after the other.
+# Fields that hold lists of objects.
 _LISTS: Final = ("messages", "tools", "functions")
 _NEEDED: Final = ("messages", "prompt")
 
 
 class EngineFields(Protocol):
-    """What is known of the engine behind the gateway (`proxy.control_fields`)."""
+    """Describe the fields of the engine behind the gateway (`proxy.control_fields`)."""
 
     @property
     def numbers(self) -> frozenset[str]: ...
@@ -79,11 +76,11 @@ class EngineFields(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallerBounds:
-    """How far a caller may set what the operator has configured.
+    """Limit the values that a caller may set for what the operator has configured.
 
     Attributes:
-        timeout_s: the longest time that a caller may ask a provider to be given, in seconds.
-        num_retries: the most attempts beside the first.
+        timeout_s: the longest time for a provider's answer that a caller may set, in seconds.
+        num_retries: the most attempts after the first that a caller may set.
     """
 
     timeout_s: float = 600.0
@@ -96,15 +93,15 @@ DEFAULT_BOUNDS: Final = CallerBounds()
 def caller_request(
     call_type: str, body: Mapping[str, Any], engine: EngineFields, bounds: CallerBounds = DEFAULT_BOUNDS
 ) -> dict[str, Any]:
-    """The body as the proxy may have it: what is new stands under `extra_body`, all else at the top.
+    """Return the body for LiteLLM, with new fields under `extra_body` and all others at the top.
 
     Args:
-        call_type: LiteLLM's.
-        body: decoded JSON of the caller's; not changed.
+        call_type: LiteLLM's call type.
+        body: the caller's decoded JSON; not changed.
 
     Raises:
-        InvalidRequest: a field may not be said, or is said twice, or is not what it should be.
-        TooLarge: there are more messages or parts than anybody may send at once.
+        InvalidRequest: a field is forbidden, given twice, or has a wrong value.
+        TooLarge: it has more messages or parts than one request may have.
     """
     flat = dict(_unfolded(body))
     if not isinstance(flat.get("model", ""), str | None):
@@ -118,7 +115,7 @@ def caller_request(
     new: dict[str, Any] = {}
     for name, value in flat.items():
         if name in objects and value is None:
-            continue  # as if it were left out; LiteLLM breaks on it
+            continue  # as if it were left out, because LiteLLM fails on it
         _check_kind(name, value, objects)
         if name == "metadata":
             kept[name] = value if value is None else _metadata(value, engine)
@@ -139,7 +136,7 @@ def caller_request(
 
 
 def _check_kind(name: str, value: Any, objects: Mapping[str, tuple[type, ...]]) -> None:
-    """Refuse a value of a kind that no API takes and that LiteLLM does not answer as a caller's mistake."""
+    """Refuse a value of a type that no API takes and that LiteLLM would not report as the caller's mistake."""
     expected = None
     if name in objects and not isinstance(value, objects[name]):
         expected = "an object"
@@ -154,7 +151,7 @@ def _check_kind(name: str, value: Any, objects: Mapping[str, tuple[type, ...]]) 
 
 
 def _unfolded(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each field, whether it stands at the top or in `extra_body`."""
+    """Yield each field, whether it stands at the top or in `extra_body`."""
     extra = body.get("extra_body")
     if extra is not None and not isinstance(extra, dict):
         raise InvalidRequest("extra_body: an object was expected. Correct it and ask again.", param="extra_body")
@@ -167,7 +164,7 @@ def _unfolded(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-# LiteLLM's own names are longer than those that callers' words are repeated at.
+# Names are repeated in messages up to this length, because LiteLLM's own are longer than `plain` allows.
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
@@ -190,7 +187,7 @@ def _metadata(value: Any, engine: EngineFields) -> dict[str, Any]:
 
 
 def _check_below(name: str, value: Any, obeys: Callable[[str], bool]) -> None:
-    """Refuse what the engine obeys at any depth of a container."""
+    """Refuse fields that the engine obeys, at any depth of a container."""
     left: list[tuple[Any, int]] = [(value, 0)]
     while left:
         inner, depth = left.pop()
@@ -267,7 +264,7 @@ _BOUNDED: Final[dict[str, Callable[[str, Any, CallerBounds], Any]]] = {
 
 
 def _check_size(body: Mapping[str, Any]) -> None:
-    """Refuse more messages, or parts of messages, than anybody may send at once."""
+    """Refuse more messages, or parts of messages, than one request may have."""
     parts = 0
     for name in _ENTRIES:
         entries = body.get(name)

@@ -1,7 +1,7 @@
-"""Which headers of a model call LiteLLM sees: an allow-list, for it obeys headers, logs them, and may send them on.
+"""Decides which headers of a model call LiteLLM sees, by a list, because it obeys, logs and may forward headers.
 
-Promises: one credential reaches LiteLLM, the one that authenticates the caller, so that none can be meant for a
-provider; a header of LiteLLM's own that is not on the list is refused by name; every other header is left out.
+Promises: LiteLLM receives one credential, which authenticates the caller, so no credential can be meant for a provider;
+a header of LiteLLM's own that is not on the list is refused by name; every other header is dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatehouse.dialects.caller_fields import CallerBounds
 
 Headers = list[tuple[bytes, bytes]]
 
-# Where clients put their key, in the order in which LiteLLM looks for it.
+# The headers in which clients put their key, in the order in which LiteLLM reads them.
 CREDENTIALS: Final = (
     b"x-litellm-api-key",
     b"authorization",
@@ -27,12 +27,12 @@ CREDENTIALS: Final = (
     b"x-goog-api-key",
     b"ocp-apim-subscription-key",
 )
-# What a server and a body need.
+# Headers that a server and a body need.
 _PLAIN: Final = frozenset((b"host", b"accept", b"content-type", b"content-length", b"connection"))
-# What a client says of itself, as far as it cannot hold a text.
+# Headers that describe the client, as far as their form holds no free text.
 _SHAPED: Final = {
-    # Of the products that agents and their libraries name, as LiteLLM keeps it in tables and as a metric's label: a
-    # product that is not known, or a whole version, would be a text and a series of the caller's own making.
+    # LiteLLM stores the user agent and makes it a metric's label. Only known products with a major version pass,
+    # because a caller could make up any number of other texts.
     b"user-agent": re.compile(
         rb"(?i:claude-cli|claude-code|codex_(?:cli_rs|exec|vscode|sdk_ts)|codex-tui|opencode|gemini-cli|goose|cline|aider|cursor|continue"
         rb"|(?:Async)?(?:OpenAI|AzureOpenAI|Anthropic)|ai-sdk|langchain|litellm|llama[_-]index|gatehouse-adapter"
@@ -43,7 +43,7 @@ _SHAPED: Final = {
     b"anthropic-version": re.compile(rb"\d{4}-\d\d-\d\d"),
     b"anthropic-beta": re.compile(rb"[a-z0-9-]{1,64}(?: ?, ?[a-z0-9-]{1,64}){0,31}"),
 }
-# Who says that they ask, and in which session; then what sets a limit or speaks of approvals.
+# The agent and its session; then limits and options for approvals.
 OUR_NAMES: Final = frozenset((b"x-gatehouse-agent", b"x-gatehouse-session"))
 OURS: Final = OUR_NAMES | {
     b"x-gatehouse-approval",
@@ -65,11 +65,11 @@ _INSTEAD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredHeaders:
-    """Names of headers, in lower case, that the operator has told LiteLLM to read.
+    """Hold names of headers, in lower case, that the operator makes LiteLLM read.
 
     Attributes:
-        key: where it looks for a caller's key first.
-        others: what else it reads.
+        key: the header in which it looks first for a caller's key.
+        others: the other headers.
     """
 
     key: bytes | None = None
@@ -77,20 +77,20 @@ class ConfiguredHeaders:
 
 
 def known_product(user_agent: str) -> str | None:
-    """The product that a user agent names first, and its major version; None where it is not a known one."""
+    """Return the first product of a user agent with its major version; None for an unknown product."""
     match = _SHAPED[b"user-agent"].match(user_agent.strip().encode("utf-8", "replace"))
     return None if match is None else match[0].decode()
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, configured: ConfiguredHeaders) -> Headers:
-    """The headers that LiteLLM may see.
+    """Return the headers that LiteLLM may see.
 
     Args:
         headers: names in lower case.
-        bounds: how far a caller may set what the operator has configured.
+        bounds: the limits on values that a caller may set.
 
     Raises:
-        InvalidRequest: one is LiteLLM's own, and callers may not set it.
+        InvalidRequest: a header is LiteLLM's own, and callers may not set it.
     """
     given = list(headers)
     names = {name for name, _ in given}
@@ -108,7 +108,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
             kept.append((name, value))
         elif name in _SHAPED:
             shaped = _SHAPED[name].match(value.strip())
-            # LiteLLM keeps a trace's id as the session's. An agent's is random, and a card number is not.
+            # LiteLLM stores a trace's id as the session's. Agents use random ids; a card number is not one.
             if shaped and not has_card_number(shaped[0].decode()):
                 kept.append((name, shaped[0]))
         elif name in _BOUNDED:
@@ -119,12 +119,12 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
 
 
 def names_in_headers(headers: Headers, configured: ConfiguredHeaders) -> list[str]:
-    """What headers say that is kept, where it is more than a number."""
+    """Return the header values that are stored and could hold more than a number."""
     return [name for header, value in headers if (name := _name(header, value, configured)) is not None]
 
 
 def renamed_headers(headers: Headers, configured: ConfiguredHeaders, hidden: Mapping[str, str]) -> Headers:
-    """The headers with what stands for names in their place."""
+    """Return the headers with hashes in the place of names."""
     names = ((header, value, _name(header, value, configured) or "") for header, value in headers)
     return [(header, hidden[name].encode() if name in hidden else value) for header, value, name in names]
 
@@ -137,7 +137,7 @@ def _name(header: bytes, value: bytes, configured: ConfiguredHeaders) -> str | N
 
 
 def _said(value: bytes) -> str:
-    """A header's value as a server reads it."""
+    """Decode a header's value as a server reads it."""
     return value.decode("latin-1").strip()
 
 

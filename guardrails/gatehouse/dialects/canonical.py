@@ -1,7 +1,7 @@
-"""The canonical request: one reading of a body, from which everything is decided and everything is sent.
+"""Reads a body once into the canonical request, from which Gatehouse decides and sends everything.
 
-Promises: what LiteLLM keeps beside a request is never taken for a part of it; a field that neither an API nor LiteLLM
-knows is refused where it could hold text; fields that facts are made of have the type that their API gives them.
+Promises: LiteLLM's own notes beside a request never count as a part of it; a field that neither an API nor LiteLLM
+knows is refused where it could hold text; the fields behind facts have the type that their API gives them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gatehouse.dialects import FilePart, Path, StoredPart, TextPart, names_of, r
 from gatehouse.dialects.litellm_fields import BY_OPERATOR
 from gatehouse.dialects.requested import Requested, requested
 
-# Where LiteLLM keeps notes of its own beside what the caller says.
+# Where LiteLLM keeps its own notes beside the caller's entries.
 _SHARED: Final = ("metadata", "litellm_metadata")
-# Headers of the caller's that the operator has LiteLLM pass on; these differ between a request and its repetition.
+# The caller's headers that the operator makes LiteLLM forward; these differ between a request and its repetition.
 _FORWARDED: Final = "headers"
 _PER_REQUEST: Final = (
     "x-gatehouse-",
@@ -34,12 +34,12 @@ _PER_REQUEST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class CallerNames:
-    """Which names of a request are the caller's own words, where LiteLLM keeps notes beside them.
+    """List which names of a request are the caller's, where LiteLLM keeps its own notes beside them.
 
     Attributes:
         top: names at the top of its body.
         metadata: names of its metadata's entries.
-        tags: how many tags its metadata has; LiteLLM adds others behind them.
+        tags: how many tags its metadata has; LiteLLM appends others.
     """
 
     top: frozenset[str] = frozenset()
@@ -48,7 +48,7 @@ class CallerNames:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> CallerNames:
-        """Return those of a body that LiteLLM has not changed yet."""
+        """Return the caller's names in a body that LiteLLM has not changed yet."""
         said = body.get("metadata")
         if not isinstance(said, Mapping):
             return cls(frozenset(body))
@@ -58,17 +58,17 @@ class CallerNames:
 
 @dataclass(frozen=True, slots=True)
 class CanonicalRequest:
-    """One request.
+    """Hold one request.
 
     Attributes:
-        call_type: LiteLLM's.
-        texts: all that a model may read, in the order of the body.
-        values: what is scanned beside it: identifiers, numbers, what only a provider can read.
-        files: what it may read that is no text.
-        stored: what it only names, because the provider holds it.
-        requested: how long an answer is asked for, and how many.
-        tools: names of the tools that are offered.
-        temperature: None where the request does not say.
+        call_type: LiteLLM's call type.
+        texts: all texts that a model may read, in the order of the body.
+        values: other values to scan: identifiers, numbers, data that only a provider can read.
+        files: what the model may read that is not text.
+        stored: references to what the provider holds.
+        requested: how long an answer may be, and how many are requested.
+        tools: names of the offered tools.
+        temperature: None where the request sets none.
         stream: whether the answer is to come as a stream.
     """
 
@@ -86,21 +86,21 @@ class CanonicalRequest:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The request as it would go upstream now, without what LiteLLM keeps beside it: JSON, not to be changed."""
+        """Return the request as it would now go upstream, without LiteLLM's notes: JSON that must not be changed."""
         return dict(_fields(self.call_type, self._body, self._names))
 
     @property
     def scanned(self) -> tuple[TextPart, ...]:
-        """All that is scanned."""
+        """Return everything to scan."""
         return self.texts + self.values
 
     @property
     def model(self) -> Any:
-        """The model that is asked for, as the body names it."""
+        """Return the requested model, as the body names it."""
         return self._body.get("model")
 
     def masked(self, changes: Mapping[Path, str]) -> CanonicalRequest:
-        """Write texts into the body; return the request as it is then.
+        """Write texts into the body, and return the changed request.
 
         Raises:
             UnknownShape: a text cannot be written where it was read.
@@ -113,7 +113,7 @@ class CanonicalRequest:
         return replace(self, texts=texts, values=values)
 
     def limited(self, change: Callable[[MutableMapping[str, Any]], None]) -> CanonicalRequest:
-        """Have settings changed in the body, and no text; return the request as it is then."""
+        """Change settings in the body, and no text; return the changed request."""
         change(self._body)
         return replace(self, requested=requested(self.fields))
 
@@ -127,19 +127,19 @@ def canonical_request(
     """Read a body.
 
     Args:
-        call_type: LiteLLM's.
-        body: as the edge let it through, and the operator's hooks changed it; what is decided is written to it.
-        names: the caller's own words in it.
-        is_note: says of a name that no API has whether LiteLLM keeps something under it beside a request.
+        call_type: LiteLLM's call type.
+        body: the body that the edge admitted and the operator's hooks changed; later changes are written to it.
+        names: the caller's names in it.
+        is_note: tells whether LiteLLM keeps a note beside a request under a name that no API has.
 
     Raises:
-        UnknownShape: text could be hidden in it.
+        UnknownShape: it could hide text.
         InvalidRequest: a field has another type than its API gives it.
     """
     fields = dict(_fields(call_type, body, names))
     if call_type.endswith("text_completion") and "prompt" in fields and fields["prompt"] is None:
         raise InvalidRequest("prompt: a text was expected. Correct it and ask again.", param="prompt")
-    # Everything is read where it lies, so that it can be written there.
+    # Read everything in place, so that it can be written there.
     read = {
         name: value
         for name, value in body.items()
@@ -181,7 +181,7 @@ def _fields(call_type: str, body: Mapping[str, Any], names: CallerNames) -> Iter
 
 
 def _callers_metadata(body: Mapping[str, Any], names: CallerNames) -> dict[str, Any]:
-    """What the caller says in metadata, wherever LiteLLM has put it."""
+    """Return the caller's entries of metadata, wherever LiteLLM has put them."""
     said: dict[str, Any] = {}
     for place in _SHARED:
         held = body.get(place)
@@ -193,14 +193,14 @@ def _callers_metadata(body: Mapping[str, Any], names: CallerNames) -> dict[str, 
 
 
 def _forwarded(headers: Any) -> Any:
-    """Headers that go upstream with the request, but for those of one request alone."""
+    """Return the headers that go upstream with the request, except those that differ per request."""
     if not isinstance(headers, Mapping):
         return headers
     return {name: value for name, value in headers.items() if not str(name).lower().startswith(_PER_REQUEST)}
 
 
 def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a form, in which numbers and switches are written as text."""
+    """Return the fields of a form, which holds numbers and switches as text."""
     written = {name: value.strip().lower() for name, value in fields.items() if isinstance(value, str)}
     read: dict[str, Any] = dict(fields)
     if written.get("stream") in ("true", "false"):
@@ -229,7 +229,7 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
 def offered_tools(fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the tools that a request offers, wherever it may offer them."""
     lists = [fields.get("tools"), fields.get("functions")]
-    for name in ("input", "messages"):  # responses: tools that come in between
+    for name in ("input", "messages"):  # responses: tools within the conversation
         for item in _objects(fields.get(name)):
             lists.append(item.get("tools"))
             lists.extend([part.get("tool")] for part in _objects(item.get("content")))  # messages: `tool_addition`
@@ -239,7 +239,7 @@ def offered_tools(fields: Mapping[str, Any]) -> Iterator[str]:
             named = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
             if isinstance(named, str):
                 yield named
-            lists.append(tool.get("tools"))  # of a namespace
+            lists.append(tool.get("tools"))  # the tools of a namespace
 
 
 def _objects(items: Any) -> Iterator[Mapping[str, Any]]:

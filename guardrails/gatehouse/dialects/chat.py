@@ -1,4 +1,4 @@
-"""/v1/chat/completions and /v1/completions: what is asked, and what is answered."""
+"""Reads requests and answers of /v1/chat/completions and /v1/completions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _reasoning_item = fields(
 
 
 def _audio(view: View, value: Any, path: Path, role: str) -> None:
-    """What the model said before: the recording, or the name of one that the provider holds."""
+    """Read a recording of an earlier answer, or the name of one that the provider holds."""
     audio_data(view, value, path, role)
     if not value.get("data"):
         _recording(view, value.get("id"), (*path, "id"), role)
@@ -100,7 +100,7 @@ _ROLES: dict[str, tuple[str, Reader]] = {
 
 
 def message(view: View, value: Any, path: Path, role: str) -> None:
-    """One message; its role says whose text it is."""
+    """Read one message; its role tells whose text it is."""
     said_by = value.get("role") if isinstance(value, dict) else None
     known = _ROLES.get(said_by) if isinstance(said_by, str) else None
     if known is None:
@@ -113,11 +113,11 @@ _SETTINGS = """
     frequency_penalty presence_penalty temperature top_p top_k min_p n seed logprobs top_logprobs max_tokens
     max_completion_tokens parallel_tool_calls verbosity num_ctx keep_alive modalities store repetition_penalty
 """.split()
-# What other providers take beside OpenAI's fields, and may show a model; all of it is read.
+# Fields of other providers that OpenAI does not have, and that a model may read; all of them are read.
 _OF_PROVIDERS = """
     chat_template_kwargs documents guided_choice guided_grammar guided_json guided_regex reasoning safety_settings
 """.split()
-# Those of them in which a provider is told what to look up.
+# Those of the fields that can tell a provider what to look up.
 _OF_PROVIDERS_TOOLS = "generation_config plugins provider search_parameters".split()
 _effort = either(string=token, mapping=fields(dict.fromkeys("effort summary generate_summary".split(), token)))
 _response_format = tagged(
@@ -172,7 +172,7 @@ _ANSWER: dict[str, Reader] = {
     "service_tier": skip,
     "usage": skip,
 }
-# Log probabilities repeat the text token by token; they are not text to be read.
+# Log probabilities repeat the text token by token, so they need no reading.
 _choice: dict[str, Reader] = {"index": token, "finish_reason": token, "stop_reason": skip, "logprobs": skip}
 chat_answer = as_role(
     "assistant",
@@ -183,7 +183,7 @@ _prompts = either(string=text, items=text)
 
 
 def _prompt(view: View, value: Any, path: Path, role: str) -> None:
-    """A text or several; an array of tokens cannot be read."""
+    """Read a text or several; an array of tokens cannot be read."""
     if isinstance(value, list) and any(isinstance(inner, int | list) for inner in value):
         raise unknown(path, "an array of tokens cannot be read; send the text")
     _prompts(view, value, path, role)

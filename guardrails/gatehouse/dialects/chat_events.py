@@ -1,4 +1,4 @@
-"""Chunks of chat completions and of completions."""
+"""Reads chunks of chat completions and of completions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CALL: dict[str, tuple[str, Kind]] = {"function": ("arguments", "json"), "custom
 
 
 def chat_event(event: dict[str, Any]) -> EventView:
-    """A chunk of a chat completion, or of a completion."""
+    """Read a chunk of a chat completion, or of a completion."""
     view = EventView()
     rest(view, event, _CHUNK)
     for position, choice in objects(event.get("choices"), ("choices",)):
@@ -85,7 +85,7 @@ def _named_call(view: EventView, value: Any, path: Path, source: Source, running
 
 
 def chat_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
-    """A chunk that brings more of one text."""
+    """Make a chunk with the next piece of one text."""
     index, name, *rest = source
     envelope = {key: value for key, value in like.items() if key not in ("choices", "usage")}
     if name == "text":

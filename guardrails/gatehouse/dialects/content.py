@@ -1,6 +1,6 @@
-"""The content parts of messages that OpenAI's and Anthropic's APIs have in common, and tools.
+"""Reads tools, and the content parts that OpenAI's and Anthropic's messages have in common.
 
-LiteLLM translates between the two, so each dialect meets the other's parts: one table serves both.
+LiteLLM translates between the two APIs, so each dialect meets the other's parts: one table serves both.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CACHE: dict[str, Reader] = {"type": token, "cache_control": kind_only, "prompt_c
 
 
 def part(**own: Reader) -> Reader:
-    """An object with a `type`, and a mark for the provider's cache."""
+    """Make a reader of an object with a `type` and marks for the provider's cache."""
     return fields({**CACHE, **own})
 
 
 def uploaded(kind: str) -> Reader:
-    """The identifier of a file that the provider holds already."""
+    """Make a reader of the identifier of a file that the provider holds already."""
     return stored(FILE, present(kind, token))
 
 
@@ -69,7 +69,7 @@ def _source(kind: str, nested: Reader) -> Reader:
     )
 
 
-# What a document or a search result may say of where it comes from.
+# The fields in which a document or a search result names its source.
 _citation = fields(
     dict.fromkeys(
         """type document_index start_page_number end_page_number start_char_index end_char_index start_block_index
@@ -87,7 +87,7 @@ def _nested(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def _result(view: View, value: Any, path: Path, role: str) -> None:
-    """What a tool answered; JSON in it is read decoded."""
+    """Read a tool's result; JSON in it is read decoded."""
     result_content(view, value, path, "tool")
 
 
@@ -96,7 +96,7 @@ _server_tool_result = part(tool_use_id=token, content=as_role("tool", free), is_
 
 
 def _perhaps_encrypted(view: View, value: Any, path: Path, role: str) -> None:
-    """What OpenAI has encrypted, which is a Fernet token. Codex puts plain text there when a model encrypts nothing."""
+    """Read data that OpenAI has encrypted, a Fernet token. Codex puts plain text there if a model encrypts nothing."""
     (opaque if isinstance(value, str) and value.startswith("gAAAAA") else text)(view, value, path, role)
 
 
@@ -104,7 +104,7 @@ _input_image = part(image_url=_image("image"), file_id=uploaded("image"), detail
 
 
 def _parts(otherwise: Reader) -> dict[str, Reader]:
-    """Readers of every content part by its type; `otherwise` reads fields that are not known."""
+    """Return readers of every content part by its type; `otherwise` reads unknown fields."""
 
     def part(**own: Reader) -> Reader:
         return fields({**CACHE, **own}, otherwise)
@@ -205,7 +205,7 @@ grammar = fields({"definition": text, "syntax": token, "type": token})
 
 
 def tool_object(view: View, value: Any, path: Path, role: str) -> None:
-    """Any tool: a function is read by its fields, a provider's own tool to its last word."""
+    """Read any tool: a function by its fields, a provider's own tool in full."""
     if not isinstance(value, dict):
         raise unknown(path, "a tool is an object")
     if isinstance(value.get("function"), dict) and value.get("type") in (None, "function"):
@@ -215,7 +215,7 @@ def tool_object(view: View, value: Any, path: Path, role: str) -> None:
 
 
 _chat_tool = fields({"type": token, "function": function, "cache_control": kind_only, "defer_loading": token})
-# A field of a tool that is not named holds settings, and is read to the last word.
+# Any other field of a tool holds settings, and is read in full.
 _tool = fields(
     {
         **dict.fromkeys(
@@ -227,7 +227,7 @@ _tool = fields(
         "parameters": schema,
         "input_schema": schema,
         "output_schema": schema,
-        "input_examples": free,  # of what a function is given, where no name is a provider's
+        "input_examples": free,  # example arguments of a function, where names mean nothing to a provider
         "name": text,
         "description": text,
         "function": function,

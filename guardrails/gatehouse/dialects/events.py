@@ -1,6 +1,6 @@
-"""What one event of a stream says, and the few helpers that every dialect's events need.
+"""Holds what one event of a stream contains, and the helpers that every dialect's events need.
 
-A running text is known by its source: the choice, block or item first, then what of it.
+A source identifies a running text: first the choice, block or item, then the part of it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ Kind: TypeAlias = Literal["text", "json"]
 
 @dataclass(slots=True)
 class EventView:
-    """What one event says.
+    """Hold the content of one event.
 
     Attributes:
         deltas: pieces of running texts.
-        texts: texts that are whole; some repeat what came in pieces.
-        closes: sources that get no more after this event; one stands for all that begin with it, and the empty one for
-            all.
+        texts: whole texts; some repeat texts that came in pieces.
+        closes: sources that end with this event; a source stands for all that begin with it, and the empty one for all.
     """
 
     deltas: list[DeltaPart] = field(default_factory=list)
@@ -32,35 +31,35 @@ class EventView:
     closes: list[Source] = field(default_factory=list)
 
     def piece(self, path: Path, value: Any, source: Source, kind: Kind = "text") -> None:
-        """Note a piece of a running text."""
+        """Add a piece of a running text."""
         if not isinstance(value, str):
             raise unknown(path, "a text was expected")
         if value:
             self.deltas.append(DeltaPart(path, value, source, kind))
 
     def whole(self, reader: Reader, value: Any, path: Path, role: str = "assistant") -> None:
-        """Note the whole texts that a reader finds."""
+        """Add the whole texts that a reader finds."""
         view = View()
         reader(view, value, path, role)
         self.texts += view.texts
 
 
 def type_of(event: dict[str, Any]) -> str:
-    """The event's `type`; empty when it has none."""
+    """Return the event's `type`; empty where it has none."""
     kind = event.get("type")
     if not isinstance(kind, str):
         return ""
-    return str(getattr(kind, "value", kind))  # LiteLLM's events carry an enumeration
+    return str(getattr(kind, "value", kind))  # LiteLLM's events hold an enumeration
 
 
 def index_of(event: dict[str, Any], name: str, otherwise: int) -> int:
-    """A position in the answer, `otherwise` where the event does not say."""
+    """Return a position in the answer; `otherwise` where the event has none."""
     index = event.get(name)
     return index if isinstance(index, int) else otherwise
 
 
 def objects(items: Any, path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """A list of objects with their positions; None is empty."""
+    """Return a list of objects with their positions; None counts as empty."""
     if items is None:
         return []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -69,12 +68,12 @@ def objects(items: Any, path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def without_type(event: dict[str, Any]) -> dict[str, Any]:
-    """Everything else that an event says."""
+    """Return the event without its type."""
     return {name: value for name, value in event.items() if name != "type"}
 
 
 def rest(view: EventView, event: dict[str, Any], known: frozenset[str]) -> None:
-    """Whatever else an event says, read as free JSON."""
+    """Read all other fields of an event as free JSON."""
     for name, value in event.items():
         if name not in known and value is not None:
             if not isinstance(name, str):

@@ -1,7 +1,7 @@
-"""Readers of fields, and the tables that put them together: a dialect is a table from names to readers.
+"""Readers of fields, and the tables that combine them: a dialect is a table from names to readers.
 
-A reader takes the view to fill, a value that is not None, its path and the role of whoever says it. What a table does
-not name is refused when it could hold text; a table for answers reads it instead.
+A reader takes the view to fill, a value that is not None, its path and the role of its author. A field that a table
+does not name is refused if it could hold text; a table for answers reads it instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Reader: TypeAlias = Callable[[View, Any, Path, str], None]
 
 
 def skip(view: View, value: Any, path: Path, role: str) -> None:
-    """Nothing that a model reads, and nobody's text."""
+    """Read nothing, for values without any text."""
 
 
 def text(view: View, value: Any, path: Path, role: str) -> None:
@@ -29,12 +29,12 @@ def text(view: View, value: Any, path: Path, role: str) -> None:
     view.text(path, value, role)
 
 
-# At least one letter, so that no number of a card or a telephone passes for an identifier; no blanks, no @.
+# At least one letter, so that no card or telephone number passes for an identifier; no blanks, no @.
 _TOKEN = re.compile(r"[0-9._:/|+=~-]*[A-Za-z][A-Za-z0-9._:/|+=~-]*", re.ASCII)
-_LONGEST_TOKEN = 256
+_MAX_TOKEN_CHARS = 256
 # The shortest e-mail address, a@b.co.
-_LEAST_VALUE = 6
-# The words of the APIs that stand in nearly every request; each other value is scanned.
+_MIN_VALUE_CHARS = 6
+# API words that occur in nearly every request; every other value is scanned.
 _WORDS = frozenset(
     """
     assistant base64 computer_call custom default developer disabled document enabled ephemeral function function_call
@@ -46,16 +46,16 @@ _WORDS = frozenset(
 
 
 def is_api_word(value: str) -> bool:
-    """Whether a string is too short, or too usual a word of the APIs, to be noted where a plain value stands."""
-    return len(value) < _LEAST_VALUE or value in _WORDS
+    """Tell whether a plain value is too short, or too common a word of the APIs, to be scanned."""
+    return len(value) < _MIN_VALUE_CHARS or value in _WORDS
 
 
 def token(view: View, value: Any, path: Path, role: str) -> None:
-    """A number, a switch, an identifier or a word of the API; a string that looks like neither is somebody's text."""
+    """Read a number, a switch, an identifier or a word of the API; any other string is read as text."""
     if isinstance(value, str):
         if is_api_word(value):
             return
-        if len(value) > _LONGEST_TOKEN or (len(value) > 6 and not _TOKEN.fullmatch(value)):
+        if len(value) > _MAX_TOKEN_CHARS or (len(value) > 6 and not _TOKEN.fullmatch(value)):
             view.text(path, value, "other")
         else:
             view.value(path, value)
@@ -70,12 +70,12 @@ _BASE64 = bytes(set(range(256)) - set(_NOT_BASE64))
 
 
 def is_base64(value: str) -> bool:
-    """Whether a string is written in a base64 alphabet, and so has no words in it."""
+    """Tell whether a string uses only a base64 alphabet, and so has no words in it."""
     return value.isascii() and not value.encode().translate(None, _BASE64)
 
 
 def opaque(view: View, value: Any, path: Path, role: str) -> None:
-    """Bytes that only the provider can read: a signature, an encrypted state. What is no base64 is read as text."""
+    """Read bytes that only the provider can read: a signature, an encrypted state. Other values are read as text."""
     if not isinstance(value, str):
         raise unknown(path, "base64 was expected")
     if not is_base64(value):
@@ -85,7 +85,7 @@ def opaque(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def text_of_file(view: View, value: str, path: Path, role: str) -> bool:
-    """Read a file that is text as what it says; say whether it is."""
+    """Read a file of text as its text, and tell whether it is one."""
     read = file_text(value)
     if read is not None:
         view.text((*path, FILE), read.text, role)
@@ -96,7 +96,7 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", 
 
 
 def link(kind: str) -> Reader:
-    """A file as a data URL, as bare base64, or by its address. The address is text, and so is a file of words."""
+    """Make a reader of a file as a data URL, bare base64 or an address. An address is text, and so is a text file."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, str):
@@ -119,7 +119,7 @@ def link(kind: str) -> Reader:
 
 
 def blob(kind: str) -> Reader:
-    """The base64 content of a file; what is text in it is read."""
+    """Make a reader of a file's base64 content; text in it is read."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if isinstance(value, str) and value[:5].lower() == "data:":
@@ -136,7 +136,7 @@ def blob(kind: str) -> Reader:
 
 
 def present(kind: str, reader: Reader) -> Reader:
-    """A file that `reader` describes, such as an identifier of one that was uploaded."""
+    """Make a reader of a file that `reader` describes, such as an uploaded file's identifier."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         view.file(path, kind)
@@ -146,9 +146,7 @@ def present(kind: str, reader: Reader) -> Reader:
 
 
 def refuse(view: View, value: Any, path: Path, role: str) -> None:
-    """A field that is not known: harmless when nothing can be said in it but its name and a number. A long number can
-    say who somebody is.
-    """
+    """Refuse an unknown field, unless it holds only its name and a number. Long numbers, which can identify, are scanned."""
     if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
         raise unknown(path, "this field is not known")
     view.text((*path, KEY), str(path[-1]), "other")
@@ -157,10 +155,10 @@ def refuse(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bool = True) -> Reader:
-    """An object: a reader for each field, and one for those that are not named.
+    """Make a reader of an object, with a reader for each field and one for the others.
 
     Args:
-        names: whether the names of those are texts too, as they are in free JSON.
+        names: whether the names of the others are texts too, as in free JSON.
     """
     names = names and otherwise not in (refuse, skip)
 
@@ -186,7 +184,7 @@ def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bo
 
 
 def as_role(role: str, reader: Reader) -> Reader:
-    """What `reader` finds is said by `role`."""
+    """Make `reader` attribute what it finds to `role`."""
 
     def read(view: View, value: Any, path: Path, _role: str) -> None:
         reader(view, value, path, role)
@@ -195,7 +193,7 @@ def as_role(role: str, reader: Reader) -> Reader:
 
 
 def tagged(table: Mapping[str, Reader], otherwise: Reader | None = None, field: str = "type") -> Reader:
-    """An object of one of several kinds, which its field `type` names."""
+    """Make a reader of objects of several kinds, which their field `type` names."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, dict):
@@ -213,7 +211,7 @@ def tagged(table: Mapping[str, Reader], otherwise: Reader | None = None, field: 
 
 
 def each(reader: Reader) -> Reader:
-    """A list of what `reader` reads."""
+    """Make a reader of lists whose items `reader` reads."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, list):
@@ -228,7 +226,7 @@ def each(reader: Reader) -> Reader:
 
 
 def either(*, string: Reader | None = None, items: Reader | None = None, mapping: Reader | None = None) -> Reader:
-    """One of several types: a string, a list of what `items` reads, an object."""
+    """Make a reader of several types: a string, a list of what `items` reads, an object."""
     listed = each(items) if items else None
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
@@ -250,7 +248,7 @@ texts = either(string=text, items=text)
 
 
 def tokens(view: View, value: Any, path: Path, role: str) -> None:
-    """A plain value, or a list of them."""
+    """Read a plain value, or a list of them."""
     (_token_list if isinstance(value, list) else token)(view, value, path, role)
 
 

@@ -1,6 +1,6 @@
-"""Files that are text: a data URL, or bare base64, whose bytes are words. Read and written as the text that they are.
+"""Reads and writes files of text: a data URL, or bare base64, whose bytes are words.
 
-A picture, a recording and a PDF stay files. What a file calls itself counts only where its bytes could be either.
+A picture, a recording and a PDF stay files. The media type counts only where the bytes could be either.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ _TEXTUAL: Final = re.compile(
 )
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# A PDF of nothing but ASCII would not survive a change, and is read by its own rules.
+# A PDF of pure ASCII would break if it were changed, and has its own rules.
 _NO_TEXT: Final = (b"%PDF-",)
-# What stands in no text: control characters but for tabs, line ends, form feeds and the escapes of terminals.
+# Bytes that no text has: control characters except tabs, line ends, form feeds and terminal escapes.
 _CONTROLS: Final = bytes({*range(32), 127} - {9, 10, 12, 13, 27})
-# By its first bytes, 1,024 of base64, a file that is none is told without decoding the rest.
+# The first bytes (1,024 of base64) tell most files from text without decoding the rest.
 _FIRST: Final = 1_024
-# What is shorter and has no head is a word as likely.
-_LEAST: Final = 16
+# A shorter value without a head may as well be a word.
+_MIN_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """The text of a file.
+    """Hold the text of a file.
 
     Attributes:
-        text: what it says.
-        head: of a data URL, all before its base64.
-        encoding: how its text is written in bytes.
-        url_safe: whether its base64 is that of URLs.
+        text: the decoded text.
+        head: the part of a data URL before its base64.
+        encoding: the text's encoding in bytes.
+        url_safe: whether the base64 is the URL-safe one.
     """
 
     text: str
@@ -45,18 +45,18 @@ class FileText:
     url_safe: bool
 
     def written(self, text: str) -> str:
-        """The same file with another text."""
+        """Return the same file with another text."""
         raw = text.encode(self.encoding, "replace" if self.encoding == "latin-1" else "surrogatepass")
         data = binascii.b2a_base64(raw, newline=False)
         return self.head + (data.translate(bytes.maketrans(b"+/", b"-_")) if self.url_safe else data).decode()
 
 
 def file_text(value: str) -> FileText | None:
-    """The text of a file; None where it is none, or no base64."""
+    """Return the text of a file; None for any other file, and for what is not base64."""
     head = _HEAD.match(value)
     data = value[head.end() :] if head else value
     named = head is not None and head["type"] is not None and _TEXTUAL.fullmatch(head["type"]) is not None
-    if head is None and len(data) < _LEAST:
+    if head is None and len(data) < _MIN_CHARS:
         return None
     first = _decoded(data[:_FIRST])
     if not first or not (named or _encoding(first, cut=len(data) > _FIRST)):
@@ -80,16 +80,16 @@ def _decoded(data: str) -> bytes | None:
 
 
 def _encoding(raw: bytes, *, cut: bool = False) -> str | None:
-    """How bytes are written that are text; None where they are not.
+    """Return the encoding of bytes that are text; None for other bytes.
 
     Args:
-        cut: whether they go on, so that their last character may be half of one.
+        cut: whether the bytes were cut off, so that the last character may be incomplete.
     """
     if raw.startswith(_NO_TEXT):
         return None
     encoding = next((name for mark, name in _BOMS if raw.startswith(mark)), None) or _by_zeros(raw) or "utf-8"
     plain = raw.replace(b"\0", b"") if encoding != "utf-8" else raw
-    # Text in the letters of an old code page is no UTF-8, and holds no control characters either.
+    # Text in an old code page is not UTF-8, and has no control characters either.
     if len(plain.translate(None, _CONTROLS)) != len(plain):
         return None
     try:
@@ -101,7 +101,7 @@ def _encoding(raw: bytes, *, cut: bool = False) -> str | None:
 
 
 def _by_zeros(raw: bytes) -> str | None:
-    """UTF-16 of Latin letters without its mark: each second byte is zero."""
+    """Return the byte order of UTF-16 without its mark: in Latin text every second byte is zero."""
     if len(raw) < 8:
         return None
     if 10 * raw[1::2].count(0) >= 9 * (len(raw) // 2) and 0 not in raw[::2]:

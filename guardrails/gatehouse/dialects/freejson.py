@@ -1,6 +1,6 @@
-"""Free JSON: tool arguments, results, schemas. Every string is text, and so is every name and every long number.
+"""Reads free JSON: tool arguments, results, schemas. Every string, every name and every long number is text.
 
-JSON inside a string is read decoded where that shows more than the string does: a model reads `\\u0040` as @.
+JSON inside a string is read decoded where that shows more than the string itself: a model reads `\\u0040` as @.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from gatehouse.dialects.file_text import file_text
 from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, Path, View, unknown
 
-# Numbers with seven digits or more can be a telephone, a card, an account.
+# Numbers with seven digits or more can be a telephone, card or account number.
 _LONG_NUMBER = 1_000_000
-# From here on an exponent is how everybody writes it.
+# From here on everybody writes an exponent.
 _IN_DIGITS = 1e21
-# Integers that Python itself refuses to write down have more than 4,300 digits, which is some 14,000 bits.
-_LONGEST_NUMBER_BITS = 4_096
+# Python refuses to print integers of more than 4,300 digits, which are some 14,000 bits.
+_MAX_NUMBER_BITS = 4_096
 
-# Names and words of JSON Schema, which nobody chose.
+# JSON Schema's own names and words, which no caller chose.
 _SCHEMA_NAMES = frozenset(
     """
     $defs $id $ref $schema $anchor $comment additionalProperties allOf anyOf const contains contentEncoding
@@ -35,11 +35,11 @@ _SCHEMA_TYPES = frozenset("string number integer boolean object array null STRIN
 
 
 class RepeatedName(ValueError):
-    """A JSON object with two entries of one name; which of them counts depends on who reads it."""
+    """Report a JSON object with two entries of one name; readers differ on which of them counts."""
 
 
 def free(view: View, value: Any, path: Path, role: str) -> None:
-    """Any JSON value."""
+    """Read any JSON value."""
     if isinstance(value, str):
         _string(view, value, path, role)
     elif isinstance(value, dict):
@@ -61,7 +61,7 @@ def free(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def schema(view: View, value: Any, path: Path, role: str) -> None:
-    """A JSON Schema: free JSON without the words of JSON Schema itself."""
+    """Read a JSON Schema: free JSON without JSON Schema's own words."""
     if isinstance(value, str):
         view.text(path, value, role)
     elif isinstance(value, dict):
@@ -83,7 +83,7 @@ def schema(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def json_text(view: View, value: Any, path: Path, role: str) -> None:
-    """JSON written into a string, as tool arguments are; what is no JSON (a model's mistake) is read as it stands."""
+    """Read JSON inside a string, as in tool arguments; invalid JSON (a model's mistake) is read as text."""
     if not isinstance(value, str):
         free(view, value, path, role)
     elif value:
@@ -91,7 +91,7 @@ def json_text(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def written_result(view: View, value: Any, path: Path, role: str) -> None:
-    """A text that often is JSON, as a tool's result is."""
+    """Read a text that is often JSON, such as a tool's result."""
     if not isinstance(value, str):
         raise unknown(path, "a text was expected")
     _string(view, value, path, role)
@@ -102,27 +102,27 @@ def decode(value: str | bytes | bytearray) -> Any:
 
     Raises:
         RepeatedName: an object has two entries of one name.
-        ValueError: this is no JSON.
+        ValueError: the text is not JSON.
         RecursionError: it is nested too deep.
     """
     return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
 
 
 def decode_answer(value: str | bytes) -> Any:
-    """Read a provider's JSON, which may say Infinity. Of two entries of one name, others may read the other one.
+    """Read a provider's JSON, which may contain Infinity. Of two entries of one name, other readers may take the other.
 
     Raises:
         RepeatedName: an object has two entries of one name that are not the same plain value.
-        ValueError: this is no JSON.
+        ValueError: the text is not JSON.
         RecursionError: it is nested too deep.
     """
     return json.loads(value, object_pairs_hook=_alike)
 
 
 def number_text(value: float) -> str | None:
-    """A number as text when it is long enough to mean somebody; None otherwise.
+    """Return a number as text if it is long enough to identify a person; else None.
 
-    A whole number is written in digits, however JSON wrote it: a card's is one with .0 behind it and with an exponent.
+    A whole number is written in digits, however JSON wrote it: a card's number may have .0 or an exponent.
     """
     if isinstance(value, bool) or not abs(value) >= _LONG_NUMBER:
         return None
@@ -130,8 +130,8 @@ def number_text(value: float) -> str | None:
 
 
 def number(view: View, value: float, path: Path) -> None:
-    """A number where none is read as text: it is scanned when it is long enough to mean somebody."""
-    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS:
+    """Note a number, outside free JSON, if it is long enough to identify a person."""
+    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
         raise unknown(path, "a number that is too long")
     view.value(path, number_text(value) or "")
 
@@ -147,7 +147,7 @@ def _string(view: View, value: str, path: Path, role: str) -> None:
         if (read := file_text(value)) is not None:
             view.text((*path, FILE), read.text, role)
         return
-    # Without a backslash, JSON text shows literally all that it says.
+    # Without a backslash, JSON text shows all of its content literally.
     if "\\" in value and value.lstrip()[:1] in ("{", "["):
         _decoded_or_raw(view, value, path, role)
     else:
@@ -170,7 +170,7 @@ def _decoded_or_raw(view: View, value: str, path: Path, role: str) -> None:
 def _plain_value(view: View, value: Any, path: Path, role: str) -> None:
     if not isinstance(value, int | float):
         raise unknown(path, f"a value of type {type(value).__name__} is no JSON")
-    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS:
+    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
         raise unknown(path, "a number that is too long")
     if written := number_text(value):
         view.text(path, written, role)
@@ -201,7 +201,7 @@ def _alike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """A number that can be calculated with; readers disagree on what 1e999 is."""
+    """Return a finite number, because readers disagree on 1e999."""
     value = float(text)
     if math.isinf(value):
         raise ValueError("a number out of range")

@@ -1,7 +1,7 @@
-"""What every request to the proxy may carry: settings of the API, and what an operator has LiteLLM add.
+"""Reads what every request to LiteLLM may carry: settings of the API, and additions that an operator configures.
 
-Callers cannot say what LiteLLM obeys (`dialects.caller_fields`), and what LiteLLM keeps beside a request is taken out
-before it is read (`dialects.canonical`). What is on no list is refused where it could hold text.
+Callers cannot set what LiteLLM obeys (`dialects.caller_fields`), and LiteLLM's notes beside a request are removed
+before it is read (`dialects.canonical`). Any other field is refused where it could hold text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gatehouse.dialects.stored import settings
 other_text = as_role("other", text)
 other_free = as_role("other", free)
 
-# What callers may say to LiteLLM itself, within the edge's bounds, and where it keeps notes of its own beside what they
-# say: `callers_metadata` reads the callers' words there.
+# Fields that callers may set for LiteLLM itself, within the edge's bounds, and fields where LiteLLM keeps its own notes
+# beside the caller's entries, which `callers_metadata` reads.
 _APART = "metadata litellm_metadata tags timeout num_retries cache".split()
 
 _COMMON: dict[str, Reader] = {
@@ -33,7 +33,7 @@ _COMMON: dict[str, Reader] = {
     "service_tier": token,
     "inference_geo": token,
 }
-# A key's or a team's settings, or config.yaml, may have LiteLLM put these there; no caller can.
+# Settings of a key, a team or config.yaml may make LiteLLM add these; no caller can.
 BY_OPERATOR: dict[str, Reader] = {
     "litellm_system_prompt": as_role("system", text),
     "mock_response": other_free,
@@ -45,15 +45,15 @@ BY_OPERATOR: dict[str, Reader] = {
 
 
 class Request:
-    """A dialect's whole request: its own fields, its plain settings, and what every request may carry.
+    """Read a dialect's whole request: its own fields, its plain settings, and what every request may carry.
 
     Args:
         table: readers of the dialect's own fields.
         settings: names of its plain settings.
-        added: readers of what LiteLLM itself puts there for its hooks.
+        added: readers of what LiteLLM itself adds for its hooks.
 
     Attributes:
-        names: the fields that the API has, so that a caller may say them.
+        names: the API's fields, which a caller may set.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Request:
         own: dict[str, Reader] = {**_COMMON, **dict.fromkeys(settings, tokens), **table}
         self.names = frozenset(own)
         known = {**own, **BY_OPERATOR, **(added or {})}
-        # What no API has is read to its last word; what one has is read as if it stood at the top.
+        # Read a field that no API has in full, and any other field as if it stood at the top.
         below = fields({**known, "metadata": other_free}, otherwise=_unknown, names=False)
         internal: dict[str, Reader] = dict.fromkeys(_APART, skip)
         self._read = fields({**internal, **known, "extra_body": below}, otherwise=_number, names=False)
 
     def __call__(self, view: View, value: Any, path: Path, role: str) -> None:
-        """Read a request that the edge has let through, without what LiteLLM put beside it."""
+        """Read a request that the edge has admitted, without LiteLLM's notes."""
         self._read(view, value, path, role)
 
 
@@ -78,16 +78,16 @@ def _unknown(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def _number(view: View, value: Any, path: Path, role: str) -> None:
-    """What no API has at the top: a number or a switch, for all else stands in `extra_body`. Its name is LiteLLM's."""
+    """Read a number or a switch that no API has at the top; all else is in `extra_body`. LiteLLM chose its name."""
     refuse(View(), value, path, role)
     other_free(view, value, path, role)
 
 
 def callers_metadata(view: View, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:
-    """Read what the caller says in metadata, and in tags, wherever LiteLLM has put it.
+    """Read the caller's entries of metadata, and tags, wherever LiteLLM has put them.
 
     Args:
-        names: of the entries that are the caller's.
+        names: names of the caller's entries.
         read: the fields that the dialect itself reads.
     """
     for place in ("metadata", "litellm_metadata"):

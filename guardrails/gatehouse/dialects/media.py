@@ -1,4 +1,4 @@
-"""Embeddings, moderations, images, speech, transcription, and MCP tools."""
+"""Reads embeddings, moderations, images, speech, transcription, and MCP tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatehouse.dialects.stored import FILE, is_reference, stored
 
 
 def _embedded(view: View, value: Any, path: Path, role: str) -> None:
-    """A text or several. In the place of a text, some providers read the file that it names."""
+    """Read a text or several. Some providers accept the name of a file in the place of a text."""
     prompt(view, value, path, role)
     listed = enumerate(value) if isinstance(value, list) else [(None, value)]
     for index, inner in listed:
@@ -44,7 +44,7 @@ images_request = Request(
     },
     """background moderation n output_compression output_format partial_images quality response_format size style
     input_fidelity seed aspect_ratio""".split(),
-    # LiteLLM shows the prompt to its hooks as a message too, and sends what the message then says.
+    # LiteLLM also shows the prompt to its hooks as a message, and sends what the message then holds.
     added={"messages": each(message)},
 )
 _voice = either(string=token, mapping=fields({"id": token}))
@@ -55,7 +55,7 @@ speech_request = Request(
 
 
 def _file_name(view: View, value: Any, path: Path, role: str) -> None:
-    """The name that a form gives its file, which providers get too. It says how the sound is packed, so it stays."""
+    """Note the file name of a form, which providers receive too. It names the audio format, so it is not masked."""
     name = value[0] if isinstance(value, tuple) and value else getattr(value, "name", None)
     if isinstance(name, str):
         view.value(path, name, sealed=True)
@@ -74,7 +74,7 @@ transcription_request = Request(
     "include language languages response_format temperature timestamp_granularities".split(),
 )
 
-# Answers. Numbers (vectors, scores) say nothing; everything else is read.
+# Answers: everything is read except numbers (vectors, scores).
 _ENVELOPE = dict.fromkeys("id object created model usage".split(), skip)
 numbers_answer = as_role("assistant", fields({**_ENVELOPE, "data": skip, "results": skip}, otherwise=free))
 _picture = fields({"url": link("image"), "b64_json": blob("image"), "revised_prompt": text}, otherwise=free)
@@ -83,7 +83,7 @@ transcription_answer = as_role(
     "assistant", fields({**_ENVELOPE, "text": text, "duration": skip, "logprobs": skip}, otherwise=free)
 )
 
-# LiteLLM shows a tool call as a message too, which it writes from the two fields here and does not send.
+# LiteLLM also shows a tool call as a message, which it makes from the two fields here and does not send.
 _mcp_arguments = as_role("assistant", free)
 mcp_request = Request(
     {

@@ -1,4 +1,4 @@
-"""Anthropic's /v1/messages: what is asked, and what is answered."""
+"""Reads requests and answers of Anthropic's /v1/messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ messages_request = Request(
         "tools": tools,
         "tool_choice": tool_choice,
         "stop_sequences": names,
-        # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
+        # On this route LiteLLM keeps its own notes elsewhere; this field is the caller's, and is sent.
         "metadata": other_free,
         "thinking": thinking_settings,
         "mcp_servers": each(as_role("other", _server)),

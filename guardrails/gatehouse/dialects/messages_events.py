@@ -1,4 +1,4 @@
-"""Events of Anthropic's messages."""
+"""Reads events of Anthropic's messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatehouse.dialects.freejson import free
 from gatehouse.dialects.messages import block, messages_answer
 from gatehouse.dialects.parts import Path, unknown
 
-# The type of a delta -> its field and what that is.
+# By the type of a delta: its field, and the kind of text in it.
 _BLOCK_DELTAS: dict[str, tuple[str, Kind]] = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "text"),
@@ -24,7 +24,7 @@ _message_delta = fields({"usage": skip, "delta": fields({"stop_reason": skip}, o
 
 
 def messages_event(event: dict[str, Any]) -> EventView:
-    """An event of a message."""
+    """Read an event of a message."""
     view = EventView()
     reader = _MESSAGE_EVENTS.get(type_of(event))
     if reader is None:
@@ -75,7 +75,7 @@ _MESSAGE_EVENTS: dict[str, Callable[[EventView, dict[str, Any]], None]] = {
 
 
 def messages_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
-    """A delta that brings more of one block."""
+    """Make a delta with the next piece of one block."""
     index, name = source
     kind = next(kind for kind, (field_name, _) in _BLOCK_DELTAS.items() if field_name == name)
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, name: more}}

@@ -1,8 +1,8 @@
-"""What a reader of a body finds: addressed texts, files, pieces of streamed texts; and the refusal of what is unknown.
+"""What a reader finds in a body: texts with their places, files, pieces of streamed texts; and the error for the rest.
 
-A path leads from the body to a string. Sentinels stand where no dict key or list index can: `JSON` steps into a string
-that is itself JSON text, `FILE` into the text of a file in base64, and `KEY` means the name of the entry that the path
-leads to, not its value.
+A path leads from the body to a string. Sentinels are steps that no dict key or list index can be: `JSON` steps into a
+string that is JSON text, `FILE` into the text of a base64 file, and `KEY` means the name of the entry at the path, not
+its value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 
 class Step(Enum):
-    """A step of a path that is neither a key nor an index."""
+    """Name the steps of a path that are neither a key nor an index."""
 
     JSON = "json"
     KEY = "key"
@@ -32,22 +32,22 @@ _SHOWN: Final = {JSON: "(json)", KEY: "(name)", FILE: "(file)"}
 
 Path: TypeAlias = tuple[str | int | Step, ...]
 
-# Nesting beyond this is refused. JSON schemas that providers accept stay below 30; each level costs two or three Python
+# Deeper nesting is refused. JSON schemas that providers accept stay below 30; each level takes two or three Python
 # frames, and the interpreter stops at 1,000.
 MAX_DEPTH: Final = 96
-# More texts than this are refused: the largest batches that providers take are 2,048 texts.
+# More texts are refused: the largest batches that providers take are 2,048 texts.
 MAX_PARTS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """One text that a model reads or wrote.
+    """Hold one text that a model reads or wrote.
 
     Attributes:
-        path: where it is in the body; see the module.
+        path: its place in the body; see the module.
         text: the text, never empty. A long number in free JSON is text too, as `repr` writes it.
         role: system, developer, user, assistant, tool, or other (tool definitions, schemas, names, links, settings).
-        sealed: it goes on as it is or not at all, as what a provider has signed or encrypted.
+        sealed: it must not be changed, because a provider has signed or encrypted it.
     """
 
     path: Path
@@ -58,12 +58,12 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """Something a model reads that is no text.
+    """Describe something that a model reads and that is not text.
 
     Attributes:
-        path: where it is in the body.
+        path: its place in the body.
         kind: image, audio, video or file.
-        media_type: as the caller says; None where it does not.
+        media_type: the caller's media type; None where there is none.
     """
 
     path: Path
@@ -73,10 +73,10 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """Something that the provider holds, of which the request has but the name.
+    """Describe something that the provider holds and the request only names.
 
     Attributes:
-        path: where its name is in the body.
+        path: the place of its name in the body.
         what: such as `a file`.
     """
 
@@ -86,14 +86,14 @@ class StoredPart:
 
 @dataclass(frozen=True, slots=True)
 class DeltaPart:
-    """A piece of a text that arrives in a stream.
+    """Hold a piece of a text that arrives in a stream.
 
     Attributes:
-        path: where the piece is in the event.
+        path: the place of the piece in the event.
         text: the piece; it may begin and end anywhere.
-        source: which running text it continues, the same in every event of that text: the choice, block or item, and
-            what of it, such as `(0, "content")` or `(0, "tool", 1, "arguments")`.
-        kind: `json` when the running text is JSON text, so that what is put into it must be escaped.
+        source: identifies the running text in each of its events: the choice, block or item, and the part of it, such
+            as `(0, "content")` or `(0, "tool", 1, "arguments")`.
+        kind: `json` when the running text is JSON text, so that insertions must be escaped.
     """
 
     path: Path
@@ -103,17 +103,17 @@ class DeltaPart:
 
 
 class UnknownShape(Exception):
-    """A body, or an answer, that is not understood, so that text could be hidden in it; the message names the path."""
+    """Report a body or an answer of an unknown shape, in which text could be hidden; the message names the path."""
 
 
 class View:
-    """What was found in one body, in the order of the body.
+    """Collect what was found in one body, in the order of the body.
 
     Attributes:
-        texts: what a model reads.
-        values: what is scanned and is no text: identifiers, numbers, what only a provider can read.
-        files: what is no text at all.
-        stored: what a provider keeps and a request only names.
+        texts: texts that a model reads.
+        values: other values to scan: identifiers, numbers, data that only a provider can read.
+        files: everything that is not text.
+        stored: references to what a provider holds.
     """
 
     __slots__ = ("files", "stored", "texts", "values")
@@ -126,31 +126,31 @@ class View:
 
     @property
     def scanned(self) -> list[TextPart]:
-        """All that is to be scanned."""
+        """Return everything to scan."""
         return [*self.texts, *self.values]
 
     def text(self, path: Path, text: str, role: str, *, sealed: bool = False) -> None:
-        """Note a text; the empty one says nothing."""
+        """Add a text; an empty one is ignored."""
         if text:
             if len(self.texts) >= MAX_PARTS:
                 raise unknown(path, f"the request has more than {MAX_PARTS} texts")
             self.texts.append(TextPart(path, text, role, sealed))
 
     def value(self, path: Path, value: str, *, sealed: bool = False) -> None:
-        """Note what is scanned and is no text."""
+        """Add a value that is scanned and is not a text."""
         if value:
             if len(self.values) >= MAX_PARTS:
                 raise unknown(path, f"the request has more than {MAX_PARTS} identifiers")
             self.values.append(TextPart(path, value, "other", sealed))
 
     def file(self, path: Path, kind: str, media_type: str | None = None) -> None:
-        """Note something that is no text."""
+        """Add something that is not text."""
         if len(self.files) >= MAX_PARTS:
             raise unknown(path, f"the request has more than {MAX_PARTS} files")
         self.files.append(FilePart(path, kind, media_type))
 
     def name_stored(self, path: Path, what: str) -> None:
-        """Note the name of something that the provider holds."""
+        """Add the name of something that the provider holds."""
         self.stored.append(StoredPart(path, what))
 
 
@@ -158,12 +158,12 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)
 
 
 def unknown(path: Path, reason: str) -> UnknownShape:
-    """The refusal of what is at `path`."""
+    """Return the error that refuses the value at `path`."""
     return UnknownShape(f"{shown(path)}: {reason}")
 
 
 def shown(path: Path) -> str:
-    """A path for people. A name that is not plain may be personal data, so it is not repeated."""
+    """Show a path to people. A name that is not plain may be personal data, so it is not repeated."""
     out = []
     for step in path[:MAX_DEPTH]:
         if isinstance(step, Step):
@@ -176,7 +176,7 @@ def shown(path: Path) -> str:
 
 
 def value_at(body: Any, path: Path) -> Any:
-    """What a path leads to; None inside JSON text."""
+    """Return the value at a path; None inside JSON text."""
     value = body
     for step in path:
         try:
@@ -187,5 +187,5 @@ def value_at(body: Any, path: Path) -> Any:
 
 
 def plain(name: object) -> str | None:
-    """A name that can be repeated in a message; None otherwise."""
+    """Return a name that a message can repeat; None for any other."""
     return name if isinstance(name, str) and _PLAIN.fullmatch(name) else None

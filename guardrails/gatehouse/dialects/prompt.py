@@ -1,7 +1,6 @@
-"""What is kept of a request and of an answer, out of the shapes of the OpenAI and Anthropic APIs: pure functions.
+"""Extracts what the record holds of a request and of an answer, from the shapes of the OpenAI and Anthropic APIs. Pure.
 
-Tolerant on purpose of answers: this feeds the record, never a decision, so a shape that is not known leaves a field
-empty.
+It tolerates unknown shapes of answers and leaves a field empty, because it feeds the record and never a decision.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from gatehouse.dialects.canonical import offered_tools
 
 
 def prompt_of(fields: Mapping[str, Any], *, keep_text: bool, salt: bytes) -> Prompt:
-    """What a request asks: all that is sent; its text only when it is to be kept.
+    """Return the prompt of a request: everything that is sent; its text only if the record keeps it.
 
     Args:
-        fields: of a canonical request.
-        salt: the call's own; without it a short prompt cannot be guessed from the hash.
+        fields: the fields of a canonical request.
+        salt: the call's own salt, without which a short prompt could be guessed from the hash.
     """
     asked = text_of(fields)
     return Prompt(
@@ -31,25 +30,25 @@ def prompt_of(fields: Mapping[str, Any], *, keep_text: bool, salt: bytes) -> Pro
 
 
 def text_of(fields: Mapping[str, Any]) -> str | None:
-    """What a request asks, as JSON that is the same for the same content; None where there is no text."""
+    """Return the prompt as JSON that is the same for the same content; None where there is no text."""
     text = _json(fields) or _json({name: value for name, value in fields.items() if _json(value) is not None})
     return text if text != "{}" else None
 
 
 def commitment(text: str, salt: bytes) -> str:
-    """The salted hash of a text, in lower-case hex: it says nothing of the text to whoever does not have the salt."""
+    """Return the salted hash of a text in lower-case hex. Without the salt it reveals nothing of the text."""
     return sha3_256(salt + text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def answer_of(response: Any) -> str | None:
-    """What the model said, as JSON of the answer's parts."""
+    """Return the model's answer as JSON of the answer's parts."""
     body = _body(response)
     said = next((body[name] for name in ("choices", "output", "content", "data", "results") if body.get(name)), None)
     return None if said is None else _json(said)
 
 
 def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) -> tuple[ToolCall, ...]:
-    """The tools the model asked for, of those that the request offered."""
+    """Return the model's tool calls, of the tools that the request offered."""
     if not offered:
         return ()
     return tuple(
@@ -93,7 +92,7 @@ def _text(value: Any) -> str | None:
 
 
 def _json(value: Any) -> str | None:
-    """JSON text that is the same for the same content; None for what JSON cannot say (a file)."""
+    """Return JSON text that is the same for the same content; None for values that JSON cannot hold (a file)."""
     try:
         return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""What a request has its provider reach out to: servers, links, and what the provider keeps. Pure.
+"""Finds what a request makes its provider reach out to: servers, links, and data that the provider stores. Pure.
 
 A provider that opens a link or calls a server carries words of the conversation there, past every stage of the gateway.
-What it keeps belongs to the operator's account, which all callers share: whoever knows an id reads what is behind it.
-Promises: each such field of the APIs is a fact for the rules; a server whose tools the provider itself would call
-(hosted MCP), and a file, vector store, prompt or skill that it keeps, are refused unless policy.yaml names them.
+The data that it stores belongs to the operator's account, which all callers share: an id gives access to it. Promises:
+each such field of the APIs is a fact for the rules; a server whose tools the provider would call itself (hosted MCP),
+and a stored file, vector store, prompt or skill, are refused unless policy.yaml names them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gatehouse.dialects.parts import plain, shown, value_at
 from gatehouse.dialects.stored import CACHED_PROMPT, CONTAINER, FILE, PROMPT, SKILL, VECTOR_STORE, in_account
 
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
-# Tools of the providers that look things up outside, by how their types begin.
+# The beginnings of the types of the providers' tools that look things up outside.
 _LOOKS_OUTSIDE: Final = ("web_search", "web_fetch", "browser", "google_search", "x_search")
-# Where LiteLLM itself is asked for servers that the operator gave it.
+# The address that asks LiteLLM itself for servers that the operator configured.
 _OPERATORS_OWN: Final = "litellm_proxy"
-# A longer list would cost the rules time; one that is cut would hide from them what stands behind the cut.
+# A longer list would cost the rules time, and a cut one would hide the rest from them.
 MAX_FACTS: Final = 1_000
-# How the facts call what providers keep, which of it is also a fact without its id, and what callers get from answers
-# of their own, so that it is not refused.
+# The facts' names for stored data; the kinds that are also a fact without their id; and the kind that callers receive
+# in their own answers, so that it is not refused.
 _KEPT: Final[Mapping[str, str]] = {
     FILE: "file",
     VECTOR_STORE: "vector_store",
@@ -42,7 +42,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9._:/@+=~%-]{1,512}", re.ASCII)
 
 
 def reaches(request: CanonicalRequest) -> tuple[str, ...]:
-    """Name what is reached: `mcp:HOST`, `connector:NAME`, `link:HOST`, `web`, and `file:ID`, `vector_store:ID`,
+    """Return what is reached: `mcp:HOST`, `connector:NAME`, `link:HOST`, `web`, and `file:ID`, `vector_store:ID`,
     `prompt:ID`, `cached_prompt:ID`, `skill:ID`, `container:ID`.
 
     Raises:
@@ -67,21 +67,21 @@ def reaches(request: CanonicalRequest) -> tuple[str, ...]:
         found.add("web")
     if len(found) > MAX_FACTS:
         raise TooLarge(
-            f"The request has the provider reach out to more than {MAX_FACTS:,} files, links and servers. Send fewer."
+            f"The request makes the provider reach out to more than {MAX_FACTS:,} files, links and servers. Send fewer."
         )
     return tuple(sorted(found))
 
 
 def without_ids(facts: Iterable[str]) -> tuple[str, ...]:
-    """The facts of a request in whose texts nobody has looked for personal data yet: an id may hold some."""
+    """Return the facts of a request that was not scanned for personal data yet, without ids, which may hold some."""
     kinds = _KEPT.values()
     return tuple(sorted({kind if (kind := fact.partition(":")[0]) in kinds else fact for fact in facts}))
 
 
 def kept(request: CanonicalRequest) -> Iterator[tuple[Path, str, str]]:
-    """Yield what the provider keeps and the request refers to: the place of its id, what it is, and the fact.
+    """Yield the stored data that the request refers to: the place of its id, what it is, and the fact.
 
-    What a client repeats from earlier answers without referring to it, such as a citation, is none of it.
+    It does not include references that a client only repeats from earlier answers, such as a citation.
     """
     body = request.fields
     for part in request.stored:
@@ -96,13 +96,13 @@ def kept(request: CanonicalRequest) -> Iterator[tuple[Path, str, str]]:
 
 
 def check_kept(request: CanonicalRequest, allowed: Collection[str]) -> None:
-    """Refuse what a provider keeps for somebody, but for what policy.yaml names.
+    """Refuse data that a provider stores, except what policy.yaml names.
 
     Args:
-        allowed: facts such as `file:file-abc`; one that ends in `*` stands for all that begin so.
+        allowed: facts such as `file:file-abc`; one that ends in `*` stands for any ending.
 
     Raises:
-        PolicyDenied: names the field.
+        PolicyDenied: it names the field.
     """
     beginnings = tuple(entry[:-1] for entry in allowed if entry.endswith("*"))
     for path, what, fact in kept(request):
@@ -110,7 +110,7 @@ def check_kept(request: CanonicalRequest, allowed: Collection[str]) -> None:
             continue
         where = shown(path)
         raise PolicyDenied(
-            f"{where}: this names {what} that the provider keeps in an account that all teams share, and policy.yaml "
+            f"{where}: this names {what} that the provider stores in an account that all teams share, and policy.yaml "
             "does not list it. Send its content in the request instead. Or have an administrator add its id as "
             f'"{_KEPT[what]}:ID" to provider_data.allow in policy.yaml, or for your team alone to provider_data.teams.',
             policies=PROVIDER_DATA,
@@ -124,13 +124,13 @@ PROVIDER_DATA: Final = ("provider_data",)
 def _is_listed(fact: str, allowed: Collection[str], beginnings: tuple[str, ...]) -> bool:
     if fact in allowed:
         return True
-    # What a server takes for the folder above leads out of what was allowed.
+    # Some servers read these as the parent folder, which would leave the allowed path.
     climbs = "%" in fact or re.search(r"[:/]\.{1,2}(?:/|$)", fact) is not None
     return any(fact.startswith(each) and (not climbs or each.endswith(":")) for each in beginnings)
 
 
 def _ids(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Each id in what stands where ids are expected, with its place."""
+    """Yield each id with its place, in a value that may hold several."""
     if isinstance(value, list):
         for index, inner in enumerate(value):
             if inner not in (None, ""):
@@ -142,29 +142,29 @@ def _ids(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _plain_id(name: Any) -> str:
-    """An id that can be compared with one that somebody has written down; else `unknown`."""
+    """Return an id that can be compared with a listed one; else `unknown`."""
     return name if isinstance(name, str) and _ID.fullmatch(name) else "unknown"
 
 
 def _is_link(name: Any) -> bool:
-    """Whether a link stands in the place of an id, which some providers open."""
+    """Tell whether a link stands in the place of an id; some providers would open it."""
     return isinstance(name, str) and name[:8].lower().startswith(("http://", "https://")) and not in_account(name)
 
 
 def check_servers(body: Mapping[str, Any], allowed: Iterable[str]) -> None:
-    """Refuse servers whose tools the provider itself would call, but for those that policy.yaml names.
+    """Refuse servers whose tools the provider would call itself, except those that policy.yaml names.
 
     Args:
-        allowed: addresses, each of which stands for all below it, and names of connectors.
+        allowed: addresses, each with everything below it, and names of connectors.
 
     Raises:
-        PolicyDenied: names the field.
+        PolicyDenied: it names the field.
     """
     names = tuple(allowed)
     for where, address in _servers(body):
         if not any(_is_below(address, name) for name in names):
             raise PolicyDenied(
-                f"{where}: the model's provider would call that server by itself, which policy.yaml does not allow. "
+                f"{where}: the model's provider would call that server itself, which policy.yaml does not allow. "
                 "Leave it out, or have an administrator name it under hosted_mcp.allow.",
                 policies=("hosted_mcp",),
                 param=where,
@@ -172,7 +172,7 @@ def check_servers(body: Mapping[str, Any], allowed: Iterable[str]) -> None:
 
 
 def _servers(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each server, with the field that names it."""
+    """Yield each server with the field that names it."""
     for where, tool in _all_tools(body):
         named = [name for name in ("server_url", "connector_id") if tool.get(name) is not None]
         for name in named:
@@ -188,7 +188,7 @@ def _servers(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _all_tools(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each tool with its place, those that come in the course of the conversation too."""
+    """Yield each tool with its place, also those within the conversation."""
     yield from _tools(body)
     for name in ("input", "messages"):
         items = body.get(name)
@@ -203,7 +203,7 @@ def _all_tools(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _tools(body: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each tool with its place, those inside a group of tools too."""
+    """Yield each tool with its place, also those inside a group of tools."""
     listed = body.get("tools")
     for number, tool in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(tool, Mapping):
@@ -234,7 +234,7 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
 
 
 def _parts(address: str) -> SplitResult | None:
-    """An address that no reader reads in another way; None for any other."""
+    """Parse an address that all readers read alike; None for any other."""
     if not re.fullmatch(r"[!-~]+", address) or "\\" in address or "@" in address.partition("://")[2].partition("/")[0]:
         return None
     try:
@@ -242,14 +242,14 @@ def _parts(address: str) -> SplitResult | None:
         _ = parts.port
     except ValueError:
         return None
-    # What a server takes for the folder above.
+    # Servers read these as the parent folder.
     if re.search(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", parts.path, re.IGNORECASE) or not parts.hostname:
         return None
     return parts
 
 
 def _links(value: Any) -> Iterator[str]:
-    """The address in a part of a message, under whichever of its names it stands."""
+    """Yield the address in a part of a message, whichever field holds it."""
     if isinstance(value, str):
         if value[:8].lower().startswith(("http://", "https://")) or (
             value[:5].lower() != "data:" and in_account(value)

@@ -1,6 +1,6 @@
-"""How much a request asks for: how long an answer, and how many. Pure.
+"""Reads how long an answer a request asks for, and how many. Pure.
 
-What a field says is taken as it stands, or the request is refused: a provider may read what we cannot.
+A value is used as it is, or the request is refused: a provider may read a value that Gatehouse cannot.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any, Final
 
 from gatehouse.core.errors import InvalidRequest
 
-# Of counts: far above any model, and small enough to calculate with.
+# For counts: far above any model, and small enough to calculate with.
 MOST: Final = 10**12
 
-# Where the dialects say how long an answer may be.
+# The dialects' fields for the length of an answer.
 LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 _CHOICES: Final = ("n", "best_of")
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What is asked for.
+    """Hold the requested answers.
 
     Attributes:
-        tokens: the longest answer, in tokens; None when the request sets no bound.
+        tokens: the longest answer, in tokens; None where the request sets no limit.
         choices: how many answers.
     """
 
@@ -33,12 +33,12 @@ class Requested:
 
 
 def requested(body: Mapping[str, Any]) -> Requested:
-    """What a request asks for, whatever its dialect. Where it says so twice, the larger counts.
+    """Return what a request asks for, in any dialect. Of two values the larger counts.
 
-    A length of nought or less is none: some providers take it to mean that there is no bound.
+    A length of zero or less counts as none, because some providers take it to mean no limit.
 
     Raises:
-        InvalidRequest: a length or a number of choices is no whole number.
+        InvalidRequest: a length or a number of choices is not a whole number.
     """
     lengths: list[int] = []
     choices = 1
@@ -55,7 +55,7 @@ def requested(body: Mapping[str, Any]) -> Requested:
 
 
 def _bodies(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The body, and what OpenAI's client lays over it."""
+    """Yield the body, and the body that OpenAI's client puts over it."""
     yield body
     extra = body.get("extra_body")
     if isinstance(extra, Mapping):
@@ -63,13 +63,13 @@ def _bodies(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _prompts(body: Mapping[str, Any]) -> int:
-    """/v1/completions answers each prompt of a list."""
+    """Count the prompts: /v1/completions answers each prompt of a list."""
     prompt = body.get("prompt")
     return len(prompt) if isinstance(prompt, list) and len(prompt) > 1 else 1
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():  # JSON does not tell 100.0 from 100; NaN and infinity are not
+    if isinstance(value, float) and value.is_integer():  # JSON does not tell 100.0 from 100; NaN and infinity fail
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong(name)

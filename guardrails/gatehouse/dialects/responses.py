@@ -1,4 +1,4 @@
-"""OpenAI's /v1/responses: what is asked, item by item, and what is answered."""
+"""Reads requests of OpenAI's /v1/responses, item by item, and its answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _reasoning_settings = fields(dict.fromkeys("context effort generate_summary mode
 
 
 def _picture(reader: Reader) -> Reader:
-    """A picture that the model made: itself, or the name of one that the provider holds."""
+    """Make a reader of a picture that the model made: the picture, or its name at the provider."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         reader(view, value, path, role)
@@ -88,7 +88,7 @@ _made = stored(IMAGE, skip)
 
 
 def _items(otherwise: Reader | None) -> dict[str, Reader]:
-    """Readers of every item by its type; `otherwise` reads fields that are not known."""
+    """Return readers of every item by its type; `otherwise` reads unknown fields."""
 
     def said(**own: Reader) -> Reader:
         return _item("assistant", otherwise, **own)
@@ -152,7 +152,7 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         "program_output": told(result=written_result),
         "context_compaction": said(encrypted_content=opaque),
         "configuration_update": _item("other", otherwise, reasoning=_reasoning_settings, text=_text_settings),
-        # Codex tells its sub-agents with these what to do. OpenAI's description of the API does not have them.
+        # Codex instructs its sub-agents with these. OpenAI's description of the API does not have them.
         "agent_message": said(author=other_text, recipient=other_text, content=content),
     }
 
@@ -164,14 +164,14 @@ _ROLES = frozenset({"system", "developer", "user", "assistant"})
 
 
 def input_item(view: View, value: Any, path: Path, role: str) -> None:
-    """One item of the input: a message, with or without its type, a bare part, or whatever else has a type."""
+    """Read one item of the input: a message, with or without its type, a bare part, or an item of another type."""
     kind = value.get("type") if isinstance(value, dict) else None
     if kind is None or kind == "message":
         said_by = value.get("role") if isinstance(value, dict) else None
         if isinstance(said_by, str) and said_by in _ROLES:
             _said(view, value, path, said_by)
         else:
-            message(view, value, path, role)  # LiteLLM takes chat's messages here too
+            message(view, value, path, role)  # LiteLLM accepts chat's messages here too
     elif isinstance(kind, str) and kind in PARTS and kind not in _KNOWN:
         one_part(view, value, path, role)
     else:
@@ -182,7 +182,7 @@ _other_item = tagged(_KNOWN)
 
 
 def _variables(view: View, value: Any, path: Path, role: str) -> None:
-    """What fills a template that the provider keeps: texts, images and files by name."""
+    """Read the values for a template that the provider stores: texts, images and files by name."""
     if not isinstance(value, dict):
         raise unknown(path, "an object was expected")
     for name, inner in value.items():
@@ -205,7 +205,7 @@ responses_request = Request(
         "tools": tools,
         "tool_choice": tool_choice,
         "text": _text_settings,
-        # On this route LiteLLM keeps its own notes elsewhere; this is the caller's, and is sent.
+        # On this route LiteLLM keeps its own notes elsewhere; this field is the caller's, and is sent.
         "metadata": other_free,
         "reasoning": _reasoning_settings,
         "prompt_cache_options": fields({"type": token, "ttl": token, "mode": token, "comparison_response_id": token}),
@@ -213,7 +213,7 @@ responses_request = Request(
         "conversation": stored(CONVERSATION, either(string=token, mapping=fields({"id": token}))),
         "prompt": fields({"id": stored(PROMPT, token), "version": token, "variables": as_role("user", _variables)}),
         "context_management": other_free,
-        # The Codex CLI says here what it is.
+        # The Codex CLI identifies itself here.
         "client_metadata": other_free,
         "moderation": other_free,
         "stop": names,
@@ -223,7 +223,7 @@ responses_request = Request(
     [*_SETTINGS, "reasoning_effort"],
 )
 
-# What a response says beside its output repeats the request, which the caller knows.
+# The fields of a response other than its output repeat the request, which the caller knows.
 RESPONSE_ENVELOPE: dict[str, Reader] = dict.fromkeys(
     """id object created_at completed_at model usage status parallel_tool_calls temperature top_p tool_choice tools
     background max_output_tokens max_tool_calls previous_response_id prompt_cache_key prompt_cache_options

@@ -1,4 +1,4 @@
-"""Events of OpenAI's responses, and of transcriptions."""
+"""Reads events of OpenAI's responses, and of transcriptions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatehouse.dialects.freejson import json_text
 from gatehouse.dialects.messages import block
 from gatehouse.dialects.responses import answered_item, response
 
-# The event without `.delta` or `.done` -> the field that holds the whole text at the end, and what that is.
+# By the event without `.delta` or `.done`: the field with the whole text at the end, and its kind.
 _RUNNING: dict[str, tuple[str, Kind]] = {
     "response.output_text": ("text", "text"),
     "response.refusal": ("refusal", "text"),
@@ -37,7 +37,7 @@ _ENDS = frozenset(
 
 
 def responses_event(event: dict[str, Any]) -> EventView:
-    """An event of a response, or of a transcription."""
+    """Read an event of a response, or of a transcription."""
     view = EventView()
     kind = type_of(event)
     if kind in _NO_TEXT:
@@ -71,6 +71,6 @@ def _response_source(event: dict[str, Any], name: str) -> Source:
 
 
 def responses_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
-    """A delta that brings more of one item."""
+    """Make a delta with the next piece of one item."""
     place = {name: value for name, value in like.items() if name in _PLACE and name not in ("logprobs", "usage")}
     return {**place, "type": f"{source[1]}.delta", "delta": more}

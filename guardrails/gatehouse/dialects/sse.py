@@ -1,6 +1,6 @@
-"""Server-sent events as bytes: taken out of a stream that is cut anywhere, and put back changed.
+"""Splits a stream of server-sent events, cut anywhere, into events, and writes changed events back.
 
-What is not changed is passed on byte for byte.
+Unchanged events pass byte for byte.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from dataclasses import dataclass
 
 # An event ends at an empty line; lines end with LF, CRLF or CR, also mixed (WHATWG HTML, section 9.2).
 _END = re.compile(rb"(?>\r\n|\n|\r){2}")
-# A line of data, for the laxest of the readers in use. The standard takes one byte order mark off the beginning of a
-# stream; others take blanks off the beginning of a line, or end lines wherever Unicode does. What any of them reads as
-# data is data here, and screened. `database: 1` is to none of them.
+# A line of data, for the most tolerant reader in use. The standard removes one byte order mark from the beginning of a
+# stream; other readers remove blanks from the beginning of a line, or end lines wherever Unicode does. Whatever one of
+# them reads as data is data here, and screened. No reader takes `database: 1` for data.
 _DATA = re.compile(r"[\s\ufeff\0]*+data(?::\x20?(.*)|\Z)", re.S)
-# Larger events are not events of a model.
+# No event of a model is larger.
 MAX_EVENT = 32_000_000
 
 
 class EventTooLarge(Exception):
-    """A stream without an end of its event."""
+    """Report an event that is larger than `MAX_EVENT`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: `raw` is all of it with its end, `data` what its data lines say (None where it has none)."""
+    """Hold one event: `raw` is all of it with its end, `data` the content of its data lines (None without any)."""
 
     raw: bytes
     data: bytes | None
 
     def with_data(self, data: bytes) -> bytes:
-        """The event with other data, which has no line break."""
+        """Return the event with other data, which has no line break."""
         kept = [line.removeprefix(BOM_UTF8) for line in self.raw.splitlines() if line and not _is_data(line)]
         return b"\n".join([*kept, b"data: " + data]) + b"\n\n"
 
 
 class EventStream:
-    """Puts the pieces of a stream together to events."""
+    """Assemble the chunks of a stream into events."""
 
     __slots__ = ("_buffer", "_looked")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()  # which grows in place: an event may come in very many pieces
+        self._buffer = bytearray()  # grows in place, because an event may come in very many chunks
         self._looked = 0
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are complete after this piece.
+        """Yield the events that this chunk completes.
 
         Raises:
-            EventTooLarge: one does not end.
+            EventTooLarge: an event does not end.
         """
         self._buffer += chunk
         done = 0
@@ -64,7 +64,7 @@ class EventStream:
         self._looked = max(0, len(self._buffer) - 3)
 
     def rest(self) -> Iterator[Event]:
-        """What came after the last end; the stream is over."""
+        """Yield what came after the last end, when the stream is over."""
         rest, self._buffer, self._looked = bytes(self._buffer), bytearray(), 0
         if rest:
             yield _event(rest)
@@ -76,7 +76,7 @@ def _event(raw: bytes) -> Event:
 
 
 def _data_of(line: bytes) -> Iterator[bytes]:
-    """What readers take for data in a line."""
+    """Yield what readers take for data in a line."""
     if line.startswith(b"data:"):
         yield line[5:].removeprefix(b" ")
         return
@@ -90,5 +90,5 @@ def _is_data(line: bytes) -> bool:
 
 
 def event(data: bytes, name: str | None = None) -> bytes:
-    """An event to send; `data` has no line break."""
+    """Return an event to send; `data` has no line break."""
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + data + b"\n\n"

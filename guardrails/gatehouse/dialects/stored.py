@@ -1,6 +1,6 @@
-"""What a request only names because the provider holds it: a file, a conversation, a prompt, a container.
+"""Reads references to what the provider holds: a file, a conversation, a prompt, a container.
 
-Nobody who reads the request sees what it is, and what is behind the name may be another tomorrow.
+The request does not show what it refers to, and the provider may hold something else under the name tomorrow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SKILL: Final = "a skill"
 RECORDING: Final = "a recording"
 IMAGE: Final = "an image"
 
-# As the providers' tools and settings call them; in what a function is given, these names mean nothing to a provider.
+# The names in the providers' tools and settings. In a function's arguments they mean nothing to a provider.
 _NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("file_id", "file_ids", "file_uri", "fileUri", "fileId", "fileIds"), FILE),
     **dict.fromkeys(
@@ -40,17 +40,17 @@ _NAMES: Final[Mapping[str, str]] = {
     ),
     "skill_id": SKILL,
 }
-# What providers read with the operator's own credentials: Google's and Amazon's buckets, and Google's uploaded files.
+# Addresses that providers read with the operator's own credentials: Google's and Amazon's buckets, Google's files.
 _IN_ACCOUNT: Final = re.compile(
     r"(?:gs|s3)://|https?://(?:[^/?#]*@)?generativelanguage\.googleapis\.com", re.ASCII | re.IGNORECASE
 )
-# Google's names for stores say by themselves what they are; the fields that they stand in are called as anything is.
+# Google's names of stores are recognizable by themselves; the fields that hold them have ordinary names.
 _GOOGLES_STORE: Final = re.compile(r"\s*projects/[^\s/]+/\S*(?:dataStores|engines|ragCorpora)/\S+\s*", re.ASCII)
-_LONGEST_ADDRESS: Final = 2_048
+_MAX_ADDRESS_CHARS: Final = 2_048
 
 
 def stored(what: str, reader: Reader) -> Reader:
-    """The name of what the provider holds, which `reader` reads."""
+    """Make a reader of the name of something that the provider holds, which `reader` reads."""
 
     def read(view: View, value: Any, path: Path, role: str) -> None:
         _note(view, value, path, what)
@@ -60,18 +60,18 @@ def stored(what: str, reader: Reader) -> Reader:
 
 
 def in_account(address: str) -> bool:
-    """Whether an address leads to a file that the provider reads with the operator's own credentials."""
-    return _IN_ACCOUNT.search(address[:_LONGEST_ADDRESS]) is not None
+    """Tell whether an address leads to a file that the provider reads with the operator's own credentials."""
+    return _IN_ACCOUNT.search(address[:_MAX_ADDRESS_CHARS]) is not None
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text is nothing but such an address, so that a provider may read the file instead of the text."""
-    address = text[: _LONGEST_ADDRESS + 1].strip()
-    return len(address) <= _LONGEST_ADDRESS and _IN_ACCOUNT.match(address) is not None and len(address.split()) == 1
+    """Tell whether a text is only such an address, so that a provider may read the file instead of the text."""
+    address = text[: _MAX_ADDRESS_CHARS + 1].strip()
+    return len(address) <= _MAX_ADDRESS_CHARS and _IN_ACCOUNT.match(address) is not None and len(address.split()) == 1
 
 
 def settings(view: View, value: Any, path: Path, role: str) -> None:
-    """Free JSON that a provider acts on: the settings of its own tools, and fields that no API has."""
+    """Read free JSON that a provider acts on: the settings of its own tools, and fields that no API has."""
     free(view, value, path, role)
     _look(view, value, path)
 
@@ -84,7 +84,7 @@ def _look(view: View, value: Any, path: Path) -> None:
             _note(view, value.get("id"), (*path, "id"), what)
         for inner_name, inner in value.items():
             if inner_name == "skill_id" and value.get("type") == "anthropic":
-                continue  # Anthropic's own, like its tools
+                continue  # the content is Anthropic's own, like its tools
             _look(view, inner, (*path, inner_name))
     elif what is not None:
         _note(view, value, path, what)
@@ -93,7 +93,7 @@ def _look(view: View, value: Any, path: Path) -> None:
             _look(view, inner, (*path, index))
     elif isinstance(value, str) and is_reference(value):
         _note(view, value, path, FILE)
-    elif isinstance(value, str) and _GOOGLES_STORE.fullmatch(value[:_LONGEST_ADDRESS]):
+    elif isinstance(value, str) and _GOOGLES_STORE.fullmatch(value[:_MAX_ADDRESS_CHARS]):
         _note(view, value, path, VECTOR_STORE)
 
 

@@ -1,6 +1,6 @@
-"""Writing texts back to where they were found, in place.
+"""Writes texts back in place to where they were found.
 
-JSON inside a string changes where its texts do, and nowhere else: blanks, the way numbers are written and escapes stay.
+JSON inside a string changes only at its texts: blanks, number formats and escapes stay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gatehouse.dialects.parts import FILE, JSON, KEY, Path, Step, unknown
 
 
 class _Node:
-    """What is to be written at and below one place."""
+    """Hold the texts to write at and below one place."""
 
     __slots__ = ("name", "steps", "text")
 
@@ -50,7 +50,7 @@ def write_back(body: MutableMapping[str, Any], replacements: Mapping[Path, str])
 
 
 def _write(container: Any, step: Any, node: _Node, path: Path) -> bool:
-    """Write at `container[step]` and below; say whether anything changed."""
+    """Write at `container[step]` and below; return whether anything changed."""
     try:
         value = container[step]
     except (LookupError, TypeError):
@@ -106,7 +106,7 @@ def _rename(value: Any, renamed: Mapping[str, str], path: Path) -> None:
 
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
-# What of a JSON string stands for one character; Python joins the two halves of one that are escaped.
+# One character of a JSON string; Python joins two escaped surrogates.
 _UNIT: Final = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.ASCII | re.DOTALL
 )
@@ -114,7 +114,7 @@ _raw_decode: Final = json.JSONDecoder().raw_decode
 
 
 def _json_text(value: Any, node: _Node, path: Path) -> str:
-    """JSON text with what is written at and below its top."""
+    """Return JSON text with the texts at and below its top replaced."""
     try:
         decode(value)
         edits: list[tuple[int, int, str]] = []
@@ -130,7 +130,7 @@ def _json_text(value: Any, node: _Node, path: Path) -> str:
 
 
 def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[int, int, str]]) -> int:
-    """Note what changes in the value that begins at a place; return where it ends. The text is JSON."""
+    """Add the edits in the value that begins at `at`; return its end. The text is JSON."""
     first = text[at]
     if node is not None and node.steps and JSON not in node.steps and first in "{[":
         return (_edit_object if first == "{" else _edit_array)(text, at, node, path, edits)
@@ -178,11 +178,11 @@ def _edit_array(text: str, at: int, node: _Node, path: Path, edits: list[tuple[i
 
 
 def _blanks(text: str, at: int) -> int:
-    return _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text
+    return _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it also matches the empty text
 
 
 def _string(literal: str, old: Any, new: str) -> str:
-    """A JSON string that says something else; what is the same before and behind that is written as it was."""
+    """Return a JSON string with new content; the unchanged beginning and end keep their spelling."""
     if not isinstance(old, str):  # a number
         return _encode(new)
     before = len(commonprefix((old, new)))
