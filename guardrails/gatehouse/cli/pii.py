@@ -20,8 +20,8 @@ from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.long_text import PART_CHARS, TextFile, scan_long_text
 from gatehouse.guards.pii.masking import Placeholders
-from gatehouse.guards.pii.pieces import PIECE, TextFile, pieces
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.model import PiiPolicy
 from gatehouse.policy.pii_section import pii_config, pii_problems
@@ -126,7 +126,7 @@ def _scanned(name: str, text: TextFile, config: PiiConfig) -> Scanned:
     engine = Engine(config)
     line = 1
     try:
-        for piece, findings in pieces(text, engine.scan, PIECE):
+        for piece, findings in scan_long_text(text, engine.scan, PART_CHARS):
             yield piece, findings
             line += piece.count("\n")
     except ScanFailed as failed:

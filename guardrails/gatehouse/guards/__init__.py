@@ -1,1 +1,1 @@
-"""What looks into texts: personal data, screens, and the processes that do the work."""
+"""Looks into texts for personal data and for what the screens know, with the processes that do the work."""

@@ -1,4 +1,4 @@
-"""The time that the scan of one text has, and matching that ends with it."""
+"""The time limit of the scan of one text, and matching that ends with it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gatehouse.guards.findings import ScanFailed
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point on the monotonic clock by which the scan of one text must have ended."""
+    """Hold the point on the monotonic clock by which the scan of one text must have ended."""
 
     at: float
 
     def left(self) -> float:
-        """Seconds left.
+        """Return the seconds left.
 
         Raises:
-            ScanFailed: none are.
+            ScanFailed: none are left.
         """
         seconds = self.at - monotonic()
         if seconds <= 0:
@@ -29,10 +29,10 @@ class Deadline:
 
 
 def matches(pattern: Any, text: str, deadline: Deadline) -> Iterator[Any]:
-    """The pattern's matches.
+    """Yield the pattern's matches.
 
     Raises:
-        ScanFailed: the time is over before the end of the text was reached.
+        ScanFailed: the time ran out before the end of the text.
     """
     try:
         yield from pattern.finditer(text, timeout=deadline.left())

@@ -1,7 +1,7 @@
-"""Whose texts are worked on next: callers take turns by the size of what they send, however much one of them sends.
+"""Decides whose texts are worked on next: callers take turns by the size of what they send, however much one sends.
 
-Pure. Promises: who has something waiting is served after at most one piece of each other caller that waits; the calls
-of one caller share that caller's turns; what one caller may have waiting is bounded, and nobody else's bound.
+Pure. Promises: a waiting caller is served after at most one batch of each other waiting caller; the calls of one caller
+share that caller's turns; the limit on what a caller may have waiting counts only that caller's own texts.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
-# The turns of work that only saves time later: they come when nobody else waits.
+# The caller of work that only saves time later: it runs when no other work waits.
 WHEN_IDLE: Final = ""
-# Callers without anything waiting are forgotten when there are more of them.
+# Above this number, callers without waiting texts are forgotten.
 _MAX_REMEMBERED: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[_T]):
-    """One item that waits.
+    """Hold one waiting item.
 
     Attributes:
         call: tells the calls of one caller apart.
@@ -36,7 +36,7 @@ class Entry(Generic[_T]):
 
 
 class _Line(Generic[_T]):
-    """Items of one caller, which its calls take in turn."""
+    """Hold one caller's items, which its calls take in turn."""
 
     def __init__(self) -> None:
         self._calls: OrderedDict[int, deque[Entry[_T]]] = OrderedDict()
@@ -54,7 +54,7 @@ class _Line(Generic[_T]):
             self._calls.clear()
 
     def first(self) -> Entry[_T] | None:
-        """The next one, which stays."""
+        """Return the next item without removing it."""
         while self._calls:
             call, entries = next(iter(self._calls.items()))
             while entries and entries[0].gone:
@@ -65,13 +65,13 @@ class _Line(Generic[_T]):
         return None
 
     def rotate(self, call: int) -> None:
-        """A call has had its turn."""
+        """Put a call at the end of the line after its turn."""
         if call in self._calls:
             self._calls.move_to_end(call)
 
 
 class _Lane(Generic[_T]):
-    """What waits of one caller, how much they have had, and since when they wait."""
+    """Hold what one caller has waiting, how much the caller has had, and since when the caller waits."""
 
     def __init__(self) -> None:
         self.short, self.long = _Line[_T](), _Line[_T]()
@@ -87,82 +87,82 @@ class _Lane(Generic[_T]):
         return self.long if is_long else self.short
 
     def next_line(self, *, only_short: bool) -> _Line[_T] | None:
-        """Short and long items alternate, so that neither waits for all of the other."""
+        """Return the next line. Short and long items alternate, so that neither waits for all of the other."""
         order = (self.short, self.long) if self.last_was_long or only_short else (self.long, self.short)
         return next((line for line in order if line.count and not (only_short and line is self.long)), None)
 
 
 class FairTurns(Generic[_T]):
-    """Items of many callers.
+    """Hold items of many callers.
 
     Args:
-        max_waiting: what one caller may have waiting, in units of size, beyond their first call.
-        longest: items that are larger are long.
+        max_waiting: the most that one caller may have waiting, in units of size, beyond the caller's first call.
+        max_short: larger items are long.
     """
 
-    def __init__(self, *, max_waiting: int, longest: int) -> None:
+    def __init__(self, *, max_waiting: int, max_short: int) -> None:
         self._max_waiting = max_waiting
-        self._longest = longest
+        self._max_short = max_short
         self._lanes: dict[str, _Lane[_T]] = {}
         self._now = 0.0
         self._serials = count()
 
     def fits(self, caller: str, size: int) -> bool:
-        """Whether a caller may have so much more waiting. Who has nothing waiting may, so that every call gets in."""
+        """Tell whether a caller may have so much more waiting. It is always true for a caller with nothing waiting."""
         lane = self._lanes.get(caller)
         return lane is None or not lane.waiting or lane.waiting + size <= self._max_waiting
 
     def is_long(self, entry: Entry[_T]) -> bool:
-        """Whether an item may have to wait where only short ones are taken."""
-        return entry.size > self._longest
+        """Tell whether an item is long, so that it must wait where only short ones are taken."""
+        return entry.size > self._max_short
 
     def put(self, caller: str, call: int, item: _T, size: int) -> Entry[_T]:
         """Let an item wait for its turn."""
         lane = self._lanes.setdefault(caller, _Lane())
         if not lane.waiting:
-            # Time in which nothing was asked for gives nobody a larger share later.
+            # An idle time does not earn a caller a larger share later.
             lane.had, lane.since = max(lane.had, self._now), next(self._serials)
         entry = Entry(caller, call, item, size)
         lane.line(is_long=self.is_long(entry)).put(entry)
         return entry
 
     def drop(self, entry: Entry[_T]) -> None:
-        """An item that waits no more."""
+        """Remove a waiting item."""
         if not entry.gone:
             entry.gone = True
             lane = self._lanes[entry.caller]
             lane.line(is_long=self.is_long(entry)).gone(entry)
 
     def take(
-        self, *, only_short: bool = False, workers: int = 1, worth: int = 0, most: int = 0, items: int = 1
+        self, *, only_short: bool = False, workers: int = 1, min_size: int = 0, max_size: int = 0, max_items: int = 1
     ) -> list[Entry[_T]]:
-        """What is worked on next: a long item, or short ones of one call that go together.
+        """Take the next work: a long item, or short ones of one call together.
 
         Args:
-            only_short: long ones must wait.
-            workers: how many are free, and share what waits.
-            worth: so much goes together, also where others are free.
-            most: a piece of several items has no more.
-            items: nor more of them than this.
+            only_short: long items must wait.
+            workers: how many workers are free, and share what waits.
+            min_size: items up to this size go together, even if other workers are free.
+            max_size: the largest size of several items together.
+            max_items: the largest number of items together.
         """
         lane = self._next_lane(only_short=only_short)
         line = lane.next_line(only_short=only_short) if lane is not None else None
         if lane is None or line is None:
             return []
         lane.last_was_long = line is lane.long
-        together = 0 if lane.last_was_long else min(most, max(worth, line.size // workers))
+        together = 0 if lane.last_was_long else min(max_size, max(min_size, line.size // workers))
         taken: list[Entry[_T]] = []
         size = 0
         while (entry := line.first()) is not None:
-            full = size >= together or size + entry.size > most or len(taken) >= items
+            full = size >= together or size + entry.size > max_size or len(taken) >= max_items
             if taken and (full or entry.call != taken[0].call):
                 break
             taken.append(entry)
             size += entry.size
             self.drop(entry)
         line.rotate(taken[0].call)
-        # As if each that waits, and one more, had had an equal part of it: who comes next is before those that have
-        # been served since, and who waits is overtaken by a few newcomers and not by any number of them.
+        # Advance as if each waiting caller, and one more, had had an equal part. A newcomer then comes before callers
+        # served since, and only a few newcomers can overtake a waiting caller.
         waiting = sum(each.waiting > 0 for each in self._lanes.values())
         self._now = max(self._now, lane.had) + size / (waiting + 2)
         lane.had += size
@@ -170,7 +170,7 @@ class FairTurns(Generic[_T]):
         return taken
 
     def _next_lane(self, *, only_short: bool) -> _Lane[_T] | None:
-        """Who has had least of those that wait."""
+        """Return the waiting caller that has had the least."""
         waiting = [
             (name == WHEN_IDLE, lane.had, lane.since, lane)
             for name, lane in self._lanes.items()

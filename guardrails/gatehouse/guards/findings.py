@@ -1,4 +1,4 @@
-"""What a scan says: findings, or that the text could not be scanned."""
+"""The result of a scan: findings, or the reason why a text could not be scanned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Personal data in a text: `text[start:end]` is an `entity`, with a score between 0 and 1."""
+    """Locate personal data in a text: `text[start:end]` is an `entity`, with a score between 0 and 1."""
 
     entity: str
     start: int
@@ -16,11 +16,11 @@ class Finding:
 
 
 class ScanFailed(Exception):
-    """A text could not be scanned to its end; whoever asked must block, never skip.
+    """Report a text that could not be scanned to its end; the caller must block, never skip.
 
     Attributes:
         reason: `timeout`, `too_long`, `worker_crashed`, `busy`, `crowded`, `closed` or
-            `unavailable`. Never anything of the text.
+            `unavailable`. Never any part of the text.
     """
 
     def __init__(self, reason: str) -> None:

@@ -1,8 +1,8 @@
-"""Long work on a body is done beside the event loop, in a thread of its own, so that short calls do not wait for it.
+"""Runs long work on a body in a thread of its own, beside the event loop, so that short calls do not wait for it.
 
-Promises: work that is as short as almost all of it is done at once, where it stands; for the rest callers take turns by
-how much they ask for; the loop has at least half of the interpreter meanwhile; and work that has begun is over before
-whoever asked for it goes on, also when they are cancelled.
+Promises: short work, which is almost all, runs at once and in place; for the rest callers take turns by size; the loop
+has at least half of the interpreter meanwhile; and work that has begun ends before its caller continues, also when the
+caller is cancelled.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from gatehouse.guards.fair_turns import FairTurns
 
 _T = TypeVar("_T")
 
-# More than a conversation of a thousand messages has, and less than what takes a stage 0.05 seconds.
+# More than a conversation of a thousand messages needs, and less than makes a stage take 0.05 seconds.
 LIGHT: Final = 8_192
 _BYTES_PER_VALUE: Final = 256
-# How long whoever wants the interpreter waits for it while there is long work, in seconds.
+# How long a thread waits for the interpreter while there is long work, in seconds.
 _SWITCH_S: Final = 0.001
 
 
 def effort(body: bytes | bytearray) -> int:
-    """About how many values a body of JSON has, also inside its strings; long texts count too."""
+    """Return about how many values a JSON body has, also inside its strings; long texts count too."""
     by_size = len(body) // _BYTES_PER_VALUE
-    if by_size >= LIGHT:  # counting them would be long work itself
+    if by_size >= LIGHT:  # counting values would itself be long work
         return by_size
     return by_size + body.count(b",") + body.count(b"{") + body.count(b"[") + body.count(b"\\u")
 
@@ -44,21 +44,21 @@ class _Job:
 
 
 class Offload:
-    """One process's thread for long work.
+    """Own the process's thread for long work.
 
     Args:
-        light: work with less effort than this is done at once.
+        light: work with less effort runs at once.
     """
 
     def __init__(self, light: int = LIGHT) -> None:
         self._light = light
-        self._turns = FairTurns[_Job](max_waiting=sys.maxsize, longest=sys.maxsize)
+        self._turns = FairTurns[_Job](max_waiting=sys.maxsize, max_short=sys.maxsize)
         self._serials = count()
         self._wanted = threading.Condition()
         self._thread: threading.Thread | None = None
 
     async def run(self, effort: int, caller: str, work: Callable[[], _T]) -> _T:
-        """Do some work that waits for nothing.
+        """Do work that waits for nothing.
 
         Args:
             effort: see `effort`.
@@ -80,7 +80,7 @@ class Offload:
             if job.done.cancel():
                 with self._wanted:
                     self._turns.drop(entry)
-            else:  # it may write to what the caller's other tasks look at next
+            else:  # the work may write to what the caller's other tasks read next
                 await asyncio.wait((done,))
                 done.cancelled() or done.exception()
             raise
@@ -111,5 +111,5 @@ def _do(job: _Job) -> None:
         job.done.set_result(found)
 
 
-# The process's own.
+# The instance of this process.
 OFFLOAD: Final = Offload()

@@ -1,4 +1,4 @@
-"""What the scanner's processes look for: personal data, what the screens know, or both; and what they answer."""
+"""The input and output of a scanner process: what to look for, in personal data and screens, and what was found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatehouse.guards.screens.hits import Hit
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was found in one text."""
+    """Hold what was found in one text."""
 
     findings: tuple[Finding, ...] = ()
     hits: tuple[Hit, ...] = ()
@@ -25,46 +25,46 @@ NOTHING = Scan()
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Everything that a scan depends on; None where that is not looked for."""
+    """Hold everything that a scan depends on; None for a part that is off."""
 
     pii: PiiConfig | None = None
     screens: ScreenConfig | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to look for."""
+        """Tell whether there is anything to look for."""
         return self.pii is not None or self.screens is not None
 
     @property
     def max_chars(self) -> int:
-        """The longest text that is scanned."""
+        """Return the length of the longest text that is scanned."""
         return min((part.max_chars for part in (self.pii, self.screens) if part is not None), default=0)
 
     @property
     def timeout_s(self) -> float:
-        """Seconds for one text."""
+        """Return the seconds for one text."""
         return sum(part.timeout_s for part in (self.pii, self.screens) if part is not None)
 
     def check(self) -> None:
-        """Check what can be checked without loading recognizers.
+        """Check everything that needs no loaded recognizers.
 
         Raises:
-            SetupError: names the mistake.
+            SetupError: it names the mistake.
         """
         for part in (self.pii, self.screens):
             if part is not None:
                 part.check()
 
     def to_json(self) -> str:
-        """One line that `from_json` reads and that is the same for equal configurations."""
+        """Return one line for `from_json`, the same for equal configurations."""
         return json.dumps([part and part.to_json() for part in (self.pii, self.screens)])
 
     @classmethod
     def from_json(cls, line: str) -> ScanConfig:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         pii, screens = json.loads(line)
         return cls(pii and PiiConfig.from_json(pii), screens and ScreenConfig.from_json(screens))
 
     def digest(self) -> bytes:
-        """32 bytes that change whenever a scan could find something else."""
+        """Return 32 bytes that change whenever a scan could find something else."""
         return hashlib.sha256(self.to_json().encode()).digest()

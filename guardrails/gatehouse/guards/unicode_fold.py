@@ -1,7 +1,7 @@
-"""Text as a reader sees it: full-width forms, zero-width characters, styled letters and accents folded to plain ones.
+"""Folds a text to what a reader sees: full-width forms, zero-width characters, styled letters and accents become plain.
 
-A pattern is matched on the folded copy, and `Folded.span` says where the match stands in the original. Nothing here
-decides what is forbidden; the scanner for personal data and the screens share it, so that one trick is undone once.
+A pattern is matched on the folded copy, and `Folded.span` gives the match's place in the original. Nothing here decides
+what is forbidden. The scanner for personal data and the screens share it, so that one trick is undone once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _LOOKALIKES = dict(
 )
 # Marks that only decorate the letter before them. Marks of other scripts carry vowels and stay.
 _MARKS = ((0x0300, 0x036F), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F))
-# Characters that are drawn as nothing although Unicode does not call them format characters.
+# Characters that fonts draw as nothing, although Unicode does not call them format characters.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
-# RFC 3490 section 3.1 has these read as the dot between labels.
+# RFC 3490 section 3.1 makes these equal to the dot between labels.
 _DOTS = frozenset("\u3002\uff0e\uff61\u2024\ufe52")
 
 
@@ -54,14 +54,14 @@ def _plain(char: str) -> str:
 
 
 class _Table(dict[int, str]):
-    """A translation table that fills itself: `str.translate` asks for what is missing."""
+    """Translate characters, and fill itself: `str.translate` asks for missing entries."""
 
     def __init__(self, *, homoglyphs: bool) -> None:
         super().__init__(_LOOKALIKES if homoglyphs else ())
 
     def __missing__(self, code: int) -> str:
         folded = _fold_char(chr(code))
-        if len(self) < 20_000:  # a hostile text may use every character there is
+        if len(self) < 20_000:  # a hostile text may use every character of Unicode
             self[code] = folded
         return folded
 
@@ -72,9 +72,9 @@ _LATIN = _Table(homoglyphs=True)
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A folded text, and for each of its characters the index of the original character that it comes from.
+    """Hold a folded text, and for each of its characters the index of the original character.
 
-    `origins` is None where every character stands where it stood.
+    `origins` is None where every character kept its place.
     """
 
     text: str = field(repr=False)
@@ -82,14 +82,14 @@ class Folded:
     origins: tuple[int, ...] | None = field(default=None, repr=False)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where `text[start:end]` (not empty) stands in the original; what was dropped inside belongs to it."""
+        """Return the place of `text[start:end]` (not empty) in the original, with characters dropped inside it."""
         if self.origins is None:
             return start, end
         return self.origins[start], self.origins[end - 1] + 1
 
 
 def fold(text: str, *, homoglyphs: bool = False) -> Folded:
-    """Fold a text. With `homoglyphs` also letters of other scripts that look Latin; case is kept."""
+    """Fold a text. With `homoglyphs` also fold letters of other scripts that look Latin; case is kept."""
     if text.isascii():
         return Folded(text, len(text))
     table = _LATIN if homoglyphs else _PLAIN

@@ -1,4 +1,4 @@
-"""A scanner process, `python -m gatehouse.guards.worker`: frames come on standard input, answers go to its output.
+"""A scanner process, `python -m gatehouse.guards.worker`: it reads frames from standard input and writes answers.
 
 A frame is four bytes of length, big-endian, and JSON. The first is the configuration, answered when the process is
 warm; every other is a list of texts. The process ends with its parent: at the end of its input, or, stuck in a text,
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from gatehouse.guards.scan import ScanConfig
 
 HEADER = struct.Struct(">I")
-# Beyond the time of its texts: by then the parent has ended the process, or is no more.
+# Seconds beyond its texts' time. By then the parent has ended the process, or has died.
 _ALARM_AFTER_S = 4.0
 
 
 def read_frame(stream: BinaryIO) -> Any:
-    """The next frame's value; None at the end of the input."""
+    """Return the next frame's value; None at the end of the input."""
     head = stream.read(HEADER.size)
     if len(head) < HEADER.size:
         return None
@@ -35,17 +35,17 @@ def read_frame(stream: BinaryIO) -> Any:
 
 
 def frame(value: Any) -> bytes:
-    """A value as it goes over the pipe."""
+    """Encode a value for the pipe."""
     body = json.dumps(value).encode()
     return HEADER.pack(len(body)) + body
 
 
 def main() -> None:
-    """Serve one parent until its end."""
-    # A terminal's Ctrl-C goes to the whole group; the parent ends its workers itself.
+    """Serve one parent until it ends."""
+    # A terminal sends Ctrl-C to the whole group, but the parent ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not look like an answer
+    os.dup2(2, 1)  # so that a library's output cannot look like an answer
     first = read_frame(stdin)
     if first is None:
         return
@@ -80,9 +80,9 @@ def main() -> None:
 
 
 def _scanner(config: ScanConfig) -> Callable[[str], Any]:
-    """What answers for one text: two lists, of findings and of hits, as JSON has them."""
+    """Return a function that scans one text into two lists, of findings and of hits, as JSON has them."""
     pii = screens = None
-    if config.pii is not None:  # Presidio is imported only where it is asked
+    if config.pii is not None:  # import Presidio only where it is used
         from gatehouse.guards.pii.engine import Engine
 
         pii = Engine(config.pii)

@@ -1,10 +1,10 @@
 """Scans texts in warmed processes: each distinct text once, within its time, or `ScanFailed`; never a skip.
 
-Callers take turns (`guards.fair_turns`), and one process is kept free of long texts where there are several: a short
-text waits for what is being scanned, and not for what another caller has sent before it.
+Callers take turns (`guards.fair_turns`), and of several processes one stays free of long texts: a short text waits for
+the scans under way, and not for what another caller has sent before it.
 
-The processes are plain children that speak over pipes and not a process pool of the standard library's: one that hangs
-or dies is ended and replaced by itself, without breaking the others' work, and none imports the server's main module.
+The processes are plain children with pipes, not a process pool of the standard library's: one that hangs or dies is
+ended and replaced without breaking the others' work, and none imports the server's main module.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from gatehouse.guards.worker import HEADER, frame
 
 log = logging.getLogger("gatehouse.scanning")
 
-# Small texts travel together: a trip costs as much as scanning some 3,000 characters.
+# Small texts travel together: a round trip costs as much as scanning some 3,000 characters.
 _WORTH_A_TRIP = 3_000
 _BATCH_CHARS = 8_000
 _BATCH_TEXTS = 32
 _START_S = 60.0
-# Over the time that the worker gives itself, before the process is taken for stuck.
+# Seconds beyond the worker's own limit, after which the process counts as stuck.
 _GRACE_S = 2.0
-# How long none of a call's texts gets its turn before the caller is told to come back.
+# How many seconds a call waits without any of its texts being scanned, before the caller is told to come back.
 _WAIT_S = 10.0
-# A longer text takes more than a tenth of a second, at its worst.
-_LONGEST_SHORT = 32_768
-# What a caller may have waiting: some ten seconds of one process's work, at its worst.
+# A longer text can take more than a tenth of a second.
+_MAX_SHORT_CHARS = 32_768
+# The most characters that one caller may have waiting: at worst some ten seconds of one process's work.
 _MAX_WAITING = 4_000_000
-# A text's part of a trip.
+# A text's share of a round trip, in characters.
 _PER_TEXT = 100
 _RESTART_S = 1.0
 _ENTRY_BYTES, _FINDING_BYTES = 200, 150
@@ -52,7 +52,7 @@ _Result = Scan | str
 
 
 class _Cache:
-    """Scans by digest of text and configuration, the least recently used leave first, bounded by bytes."""
+    """Cache scans by digest of text and configuration, bounded by bytes; the least recently used leave first."""
 
     def __init__(self, max_bytes: int) -> None:
         self._entries: OrderedDict[bytes, Scan] = OrderedDict()
@@ -76,14 +76,14 @@ class _Cache:
 
 
 class _Worker:
-    """One process. Not started until `start`."""
+    """Control one process, from `start` on."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
     async def start(cls, config: ScanConfig) -> _Worker:
-        # Nothing of the server's environment: its secrets are no business of a process that reads hostile text.
+        # Without the server's environment: a process that reads hostile text needs none of its secrets.
         environ = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         process = await asyncio.create_subprocess_exec(
@@ -115,7 +115,7 @@ class _Worker:
         """Send a frame and read the answer.
 
         Raises:
-            ScanFailed: the process hangs (`timeout`) or is gone (`worker_crashed`).
+            ScanFailed: the process hangs (`timeout`) or has ended (`worker_crashed`).
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: PT018
@@ -141,7 +141,7 @@ class _Worker:
 
 
 class _Text:
-    """A text that waits for its scan, or is being scanned; by several calls it may be asked for at once."""
+    """Hold a text that waits for its scan or is being scanned; several calls may wait for it."""
 
     __slots__ = ("calls", "entries", "key", "running", "text")
 
@@ -153,7 +153,7 @@ class _Text:
 
 
 class _Call:
-    """What one caller asked for at once: over when all of it is known or, unless it goes on, one scan has failed."""
+    """Hold one request for scans: it ends when all are known or, unless it goes on, when one has failed."""
 
     __slots__ = ("caller", "failed", "found", "goes_on", "left", "number", "over", "running", "turns")
 
@@ -165,12 +165,12 @@ class _Call:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> None:
-        """One of the texts is being scanned."""
+        """Note that one of the texts is being scanned."""
         self.turns += 1
         self.running += 1
 
     def note(self, key: bytes, result: _Result) -> None:
-        """What came of the scan of a text."""
+        """Note the result of a text's scan."""
         self.left -= 1
         if isinstance(result, str):
             self.failed = self.failed or result
@@ -181,7 +181,7 @@ class _Call:
 
 
 class Scanner:
-    """The scanner of one configuration. `start` before the first scan, `close` at the end; one event loop."""
+    """Scan with one configuration, in one event loop. Call `start` before the first scan, and `close` at the end."""
 
     def __init__(self, config: ScanConfig, *, workers: int = 2, cache_bytes: int = 32_000_000) -> None:
         config.check()
@@ -192,7 +192,7 @@ class Scanner:
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._on_long = 0
-        self._turns: FairTurns[_Text] = FairTurns(max_waiting=_MAX_WAITING, longest=_LONGEST_SHORT)
+        self._turns: FairTurns[_Text] = FairTurns(max_waiting=_MAX_WAITING, max_short=_MAX_SHORT_CHARS)
         self._pending: dict[bytes, _Text] = {}
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,14 +200,14 @@ class Scanner:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process to scan with."""
+        """Tell whether there is a process to scan with."""
         return bool(self._workers)
 
     async def start(self) -> None:
         """Start the workers and wait until they are warm.
 
         Raises:
-            SetupError: they cannot start; the sentence says why.
+            SetupError: they cannot start; the message says why.
         """
         try:
             await asyncio.gather(*(self._add() for _ in range(self._count)))
@@ -219,13 +219,13 @@ class Scanner:
             raise
 
     async def scan(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
-        """What is in each text.
+        """Scan each text.
 
         Args:
             caller: whose turn it takes.
 
         Raises:
-            ScanFailed: at least one could not be scanned; the caller blocks.
+            ScanFailed: at least one text could not be scanned; the caller must block.
         """
         if self._closed or not self._count:
             raise ScanFailed("closed")
@@ -239,10 +239,10 @@ class Scanner:
         return [call.found[key] for key in keys]
 
     async def scan_if_possible(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
-        """As `scan`, where texts that cannot be scanned count as those in which there is nothing.
+        """Scan as `scan` does, but treat texts that cannot be scanned as texts without findings.
 
         Raises:
-            ScanFailed: the caller has as much waiting as they may (`crowded`).
+            ScanFailed: the caller already has the most texts waiting (`crowded`).
         """
         if self._closed or not self._count:
             return [NOTHING] * len(texts)
@@ -254,8 +254,8 @@ class Scanner:
         return [call.found.get(key, NOTHING) for key in keys]
 
     async def _wait(self, call: _Call) -> None:
-        """Wait for a call's texts. A caller that is cancelled leaves; the scan goes on for whoever else waits, and ends
-        within its time."""
+        """Wait for a call's texts. A cancelled caller leaves; the scan continues for other callers, and ends within its
+        time."""
         while call.left:
             turns = call.turns
             done, _ = await asyncio.wait((call.over,), timeout=_WAIT_S)
@@ -266,20 +266,20 @@ class Scanner:
                 return
 
     def begin(self, texts: Sequence[str]) -> None:
-        """Begin to scan what will be asked for soon, when nobody else waits. What fails is scanned again then."""
+        """Scan texts that will soon be needed, while no caller waits. `scan` repeats what fails."""
         if self._closed or not self._count or max(map(len, texts), default=0) > self._config.max_chars:
             return
         with contextlib.suppress(ScanFailed):
             self._ask(_Call(WHEN_IDLE, next(self._numbers)), texts)
 
     def _ask(self, call: _Call, texts: Sequence[str]) -> list[bytes]:
-        """Note what is known of a call's texts, and have the others scanned.
+        """Note the known results of a call's texts, and queue the other texts.
 
         Returns:
-            the texts' keys.
+            The texts' keys.
 
         Raises:
-            ScanFailed: its caller has as much waiting as they may (`crowded`).
+            ScanFailed: the caller already has the most texts waiting (`crowded`).
         """
         key_of = {text: self._key(text) for text in dict.fromkeys(texts)}
         missing: dict[bytes, str] = {}
@@ -304,26 +304,26 @@ class Scanner:
         return [key_of[text] for text in texts]
 
     def _has_turn(self, key: bytes, caller: str) -> bool:
-        """Whether a text is being scanned, or waits for a turn of this caller's."""
+        """Tell whether a text is being scanned, or waits in this caller's turn."""
         text = self._pending.get(key)
         return text is not None and (text.running or any(entry.caller == caller for entry in text.entries))
 
     def _queue(self, text: _Text, call: _Call) -> None:
-        """Let a text wait for a turn of this caller; whoever of those that want it is first has it scanned for all."""
+        """Queue a text for this caller's turn. The first of several callers' turns scans it for all of them."""
         if not self._has_turn(text.key, call.caller):
             text.entries.append(self._turns.put(call.caller, call.number, text, _size(text.text)))
 
     def _dispatch(self) -> None:
-        """Give free processes what is next."""
+        """Give free processes their next work."""
         while self._idle and not self._closed:
-            # Of several processes one is kept for short texts.
+            # Of several processes, keep one for short texts.
             only_short = self._on_long >= max(1, self._count - 1)
             taken = self._turns.take(
                 only_short=only_short,
                 workers=len(self._idle),
-                worth=_WORTH_A_TRIP,
-                most=_BATCH_CHARS,
-                items=_BATCH_TEXTS,
+                min_size=_WORTH_A_TRIP,
+                max_size=_BATCH_CHARS,
+                max_items=_BATCH_TEXTS,
             )
             if not taken:
                 return
@@ -345,7 +345,7 @@ class Scanner:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End the workers; scans under way fail."""
+        """End the workers; running scans fail."""
         self._closed = True
         for task in list(self._tasks):
             task.cancel()
@@ -370,7 +370,7 @@ class Scanner:
         self._dispatch()
 
     async def _run(self, worker: _Worker, caller: str, batch: list[_Text], *, is_long: bool) -> None:
-        """Scan a batch and tell everyone who waits; whatever happens, nobody waits for ever."""
+        """Scan a batch and give every waiting call its result, also after a failure."""
         results: list[_Result] = ["closed"] * len(batch)
         try:
             results = await self._on_a_worker(worker, [text.text for text in batch])
@@ -383,8 +383,8 @@ class Scanner:
             self._dispatch()
 
     def _tell(self, text: _Text, result: _Result, caller: str) -> None:
-        """Tell the calls that wait for a text. It may have failed for what was scanned beside it, which is its
-        caller's own; others have it scanned in a turn of theirs."""
+        """Give the waiting calls a text's result. It may have failed because of another text of the batch, so the calls
+        of other callers than the batch's have it scanned in their own turns."""
         for call in text.calls:
             call.running -= 1
         if not isinstance(result, str):

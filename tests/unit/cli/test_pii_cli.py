@@ -19,7 +19,7 @@ from gatehouse.cli import main
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.pii.engine import Engine
-from gatehouse.guards.pii.pieces import TextFile, pieces
+from gatehouse.guards.pii.long_text import TextFile, scan_long_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -210,7 +210,8 @@ def test_pieces_are_the_whole_text_and_a_value_is_found_wherever_it_is_cut(
 ) -> None:
     text = "".join(bit * times for bit, times in bits)
     joined, found, offset = "", [], 0
-    for piece, findings in pieces((text[at : at + chunk] for at in range(0, len(text), chunk)), ENGINE.scan, 2_500):
+    chunks = (text[at : at + chunk] for at in range(0, len(text), chunk))
+    for piece, findings in scan_long_text(chunks, ENGINE.scan, 2_500):
         joined += piece
         found += [(each.entity, offset + each.start, offset + each.end) for each in findings]
         assert all(0 <= each.start < each.end <= len(piece) for each in findings)
@@ -229,7 +230,7 @@ def test_a_finding_longer_than_a_piece_is_covered_to_its_end() -> None:
         return [Finding("LONG", start, end, 1.0)] if end else []
 
     covered, offset = 0, 0
-    for piece, findings in pieces([text], runs, 2_500):
+    for piece, findings in scan_long_text([text], runs, 2_500):
         covered += sum(piece[each.start : each.end].count("X") for each in findings)
         offset += len(piece)
     assert (covered, offset) == (12_000, len(text))
@@ -239,14 +240,14 @@ def test_a_text_that_comes_whole_is_cut_in_time_that_grows_as_it_does() -> None:
     def spent(size: int) -> float:
         text = "a line of a file\n" * (size // 17)
         begin = time.thread_time()
-        assert sum(len(piece) for piece, _ in pieces([text], lambda _: [], 2_500)) == len(text)
+        assert sum(len(piece) for piece, _ in scan_long_text([text], lambda _: [], 2_500)) == len(text)
         return time.thread_time() - begin
 
     assert min(spent(8_000_000) for _ in range(2)) < 8 * max(spent(2_000_000), 0.01)
 
 
 def test_a_character_cut_between_two_blocks_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatehouse.guards.pii.pieces._READ", 3)
+    monkeypatch.setattr("gatehouse.guards.pii.long_text._READ", 3)
     for encoding in ("utf-8", "utf-16"):
         raw = "j\u00f6rg \U0001f600 m\u00fcller".encode(encoding)
         file = TextFile(io.BytesIO(raw))

@@ -8,11 +8,11 @@ from gatehouse.guards.fair_turns import WHEN_IDLE, FairTurns
 from hypothesis import given
 from hypothesis import strategies as st
 
-MAX_WAITING, LONGEST = 1_000, 100
+MAX_WAITING, MAX_SHORT = 1_000, 100
 
 
 def turns(max_waiting: int = MAX_WAITING) -> FairTurns[str]:
-    return FairTurns(max_waiting=max_waiting, longest=LONGEST)
+    return FairTurns(max_waiting=max_waiting, max_short=MAX_SHORT)
 
 
 def order(queue: FairTurns[str], *, only_short: bool = False) -> list[str]:
@@ -26,7 +26,7 @@ def test_a_small_item_waits_for_one_of_each_other_caller_and_not_for_their_queue
     queue = turns()
     for number in range(50):
         for caller in ("one", "two"):
-            queue.put(caller, number, f"{caller} {number}", LONGEST + 1)
+            queue.put(caller, number, f"{caller} {number}", MAX_SHORT + 1)
     queue.take()
     queue.put("small", 0, "small", 1)
     assert order(queue).index("small") <= 2
@@ -51,15 +51,15 @@ def test_the_calls_of_one_caller_share_its_turns() -> None:
 def test_short_and_long_items_of_one_caller_alternate() -> None:
     queue = turns()
     for _ in range(3):
-        queue.put("one", 1, "long", LONGEST + 1)
+        queue.put("one", 1, "long", MAX_SHORT + 1)
         queue.put("one", 2, "short", 1)
     assert order(queue) == ["short", "long"] * 3
 
 
 def test_long_items_wait_where_only_short_ones_are_taken() -> None:
     queue = turns()
-    queue.put("one", 1, "long", LONGEST + 1)
-    queue.put("two", 2, "short", LONGEST)
+    queue.put("one", 1, "long", MAX_SHORT + 1)
+    queue.put("two", 2, "short", MAX_SHORT)
     assert order(queue, only_short=True) == ["short"]
     assert order(queue) == ["long"]
 
@@ -86,11 +86,11 @@ def test_of_two_that_have_had_as_much_who_came_first_is_first() -> None:
 
 def test_newcomers_without_end_do_not_starve_who_waits() -> None:
     queue = turns()
-    queue.put("waits", 0, "waits", LONGEST)
-    queue.put("waits", 0, "waits", LONGEST)
+    queue.put("waits", 0, "waits", MAX_SHORT)
+    queue.put("waits", 0, "waits", MAX_SHORT)
     taken = []
     for number in range(20):
-        queue.put(f"new {number}", 0, "new", LONGEST)
+        queue.put(f"new {number}", 0, "new", MAX_SHORT)
         taken += [entry.item for entry in queue.take()]
     assert taken.count("waits") == 2
 
@@ -99,7 +99,7 @@ def test_work_ahead_comes_when_nobody_waits() -> None:
     queue = turns()
     queue.put(WHEN_IDLE, 0, "ahead", 1)
     for number in range(5):
-        queue.put("one", number, "asked", LONGEST + 1)
+        queue.put("one", number, "asked", MAX_SHORT + 1)
     assert order(queue) == ["asked"] * 5 + ["ahead"]
 
 
@@ -122,12 +122,12 @@ def test_small_items_of_one_call_go_together_within_bounds() -> None:
         queue.put("one", 1, "one", 10)
         queue.put("two", 2, "two", 10)
     queue.put("two", 3, "two", 10)
-    assert [each.item for each in queue.take(most=55, items=32)] == ["one"] * 5
-    assert [each.item for each in queue.take(most=55, items=3)] == ["two"] * 3
+    assert [each.item for each in queue.take(max_size=55, max_items=32)] == ["one"] * 5
+    assert [each.item for each in queue.take(max_size=55, max_items=3)] == ["two"] * 3
     # Two that are free share what waits, but for what is not worth it.
-    assert len(queue.take(workers=2, most=1_000, worth=10, items=32)) == 1
-    assert len(queue.take(workers=2, most=1_000, worth=10, items=32)) == 4
-    assert len(queue.take(workers=4, most=1_000, worth=40, items=32)) == 4
+    assert len(queue.take(workers=2, max_size=1_000, min_size=10, max_items=32)) == 1
+    assert len(queue.take(workers=2, max_size=1_000, min_size=10, max_items=32)) == 4
+    assert len(queue.take(workers=4, max_size=1_000, min_size=40, max_items=32)) == 4
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -146,7 +146,7 @@ def test_callers_without_anything_waiting_are_forgotten(waits: bool) -> None:
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(1, 2 * LONGEST)),
+            st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(1, 2 * MAX_SHORT)),
             st.booleans(),
             st.integers(0, 20),
         ),
@@ -154,7 +154,7 @@ def test_callers_without_anything_waiting_are_forgotten(waits: bool) -> None:
     )
 )
 def test_every_item_is_taken_once_in_the_order_of_its_call(steps: list[object]) -> None:
-    queue: FairTurns[tuple[str, int, int]] = FairTurns(max_waiting=MAX_WAITING, longest=LONGEST)
+    queue: FairTurns[tuple[str, int, int]] = FairTurns(max_waiting=MAX_WAITING, max_short=MAX_SHORT)
     put, taken, dropped = [], [], set()
     entries = []
     for serial, step in enumerate(steps):
@@ -164,11 +164,11 @@ def test_every_item_is_taken_once_in_the_order_of_its_call(steps: list[object]) 
             entries.append(entry)
             put.append(entry)
         elif isinstance(step, bool):
-            taken += queue.take(only_short=step, most=150, items=3)
+            taken += queue.take(only_short=step, max_size=150, max_items=3)
         elif isinstance(step, int) and step < len(entries) and not entries[step].gone:
             queue.drop(entries[step])
             dropped.add(entries[step])
-    while more := queue.take(most=150, items=3):
+    while more := queue.take(max_size=150, max_items=3):
         taken += more
     assert len(taken) == len(set(taken))
     assert {*taken} | dropped == {*put}

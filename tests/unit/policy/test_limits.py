@@ -206,7 +206,7 @@ def assert_not_raised(before: Ceiling, after: Ceiling) -> None:
         (
             estimate(usd=None, model="a name\nof sorts"),
             Ceiling(None, 0.5, "", "policy.yaml"),
-            ["What this model costs"],
+            ["The price of this model"],
         ),
     ],
 )

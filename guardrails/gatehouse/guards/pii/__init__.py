@@ -1,1 +1,1 @@
-"""Personal data: found by Presidio's recognizers in worker processes, masked on the way out, put back on the way in."""
+"""Finds personal data with Presidio's recognizers, masks it in requests, and restores it in answers."""

@@ -1,4 +1,4 @@
-"""Card numbers: of a length that their issuer has, in groups as cards show them, with the right check digit."""
+"""Finds card numbers: with a length of their issuer's, grouped as on cards, with the right check digit."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CONTEXT = (
     "cc ",
 )
 
-# One of ten made-up numbers passes Luhn's check, so digits alone need an issuer's prefix as well; where its lengths are
-# those of other numbers too (12: Maestro's shortest; 13: Visa's old ones, and milliseconds), a word beside them.
+# One of ten made-up numbers passes Luhn's check, so digits alone also need an issuer's prefix. Lengths that other
+# numbers share (12: Maestro's shortest; 13: Visa's old ones, and milliseconds) also need a word nearby.
 _ALONE = regex.compile(r"(?<![^\W_])\d{12,19}(?![^\W_])")
 _GROUPED = regex.compile(
     r"(?<![^\W_])(?:\d{4}([ .\-/])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ .\-/])\d{6}\2\d{4,5})(?![^\W_])"
@@ -51,8 +51,8 @@ _DOUBLED = "0246813579"
 
 
 def cards(text: str, deadline: Deadline) -> Iterator[Finding]:
-    """Card numbers in the text."""
-    if _FOUR_DIGITS.search(text) is None:  # which each of them has; spares most texts the patterns
+    """Yield the card numbers in the text."""
+    if _FOUR_DIGITS.search(text) is None:  # every card number has them; this spares most texts the patterns
         return
     for match in matches(_GROUPED, text, deadline):
         digits = "".join(filter(str.isdecimal, match[0]))
@@ -65,6 +65,6 @@ def cards(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 def luhn(digits: str) -> bool:
-    """The check of ISO/IEC 7812-1, annex B; not for zeros alone."""
+    """Apply the check of ISO/IEC 7812-1, annex B; zeros alone fail."""
     total = sum(int(digit) for digit in digits[-1::-2]) + sum(int(_DOUBLED[int(digit)]) for digit in digits[-2::-2])
     return total % 10 == 0 and total > 0

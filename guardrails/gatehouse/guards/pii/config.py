@@ -1,4 +1,4 @@
-"""What to look for and what to do with it, as plain values that a worker process and a cache key can be made from."""
+"""What to look for and how to treat it, as plain values from which a worker process and a cache key can be made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatehouse.core.errors import SetupError
 
 
 class Mode(StrEnum):
-    """What becomes of a finding; declared from the most lenient to the strictest."""
+    """Name how a finding is treated; the members are ordered from the most lenient to the strictest."""
 
     OFF = "off"
     OBSERVE = "observe"
@@ -24,8 +24,8 @@ class Mode(StrEnum):
     BLOCK = "block"
 
 
-# What is looked for where the configuration names nothing: what Presidio finds without a language model at a precision
-# that leaves ordinary text alone (docs/pii.md has the numbers). Dates, links and the weaker numbers are for naming.
+# The entities by default: those that Presidio finds without a language model, precisely enough to leave ordinary text
+# alone (docs/pii.md has the numbers). Dates, links and the weaker numbers must be named.
 DEFAULT_ENTITIES = (
     "CREDIT_CARD",
     "CRYPTO",
@@ -38,7 +38,7 @@ DEFAULT_ENTITIES = (
     "US_SSN",
 )
 
-# Every entity that has a detector, with the languages whose texts hold it; "" is all.
+# Every entity with a detector, and the languages whose texts hold it; "" means all.
 KNOWN_ENTITIES: Mapping[str, str] = MappingProxyType(
     {
         "ABA_ROUTING_NUMBER": "en",
@@ -70,11 +70,11 @@ KNOWN_ENTITIES: Mapping[str, str] = MappingProxyType(
         "US_SSN": "en",
     }
 )
-# What only a language model finds (`PiiConfig.ner`), and what of it is looked for where nothing is named: of what it
-# takes for organizations, one in fifty is one.
+# Entities that only a language model finds (`PiiConfig.ner`), and those of them by default: of what the model takes for
+# organizations, one in fifty is one.
 NER_ENTITIES = ("LOCATION", "ORGANIZATION", "PERSON")
 DEFAULT_NER_ENTITIES = ("LOCATION", "PERSON")
-# Where a telephone number without a country code is dialled. A language that is not here has nothing of its own.
+# The regions where a telephone number without a country code can be dialled; other languages have none.
 REGIONS_BY_LANGUAGE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "en": ("US", "GB", "IN"),
@@ -104,17 +104,17 @@ _ENTITY = regex.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class CustomPattern:
-    """A regular expression of the installation's own. `flags` are letters out of `imsx`; `score` is 0 to 1."""
+    """Define a regular expression of the installation's own. `flags` are letters of `imsx`; `score` is 0 to 1."""
 
     regex: str
     score: float = 0.5
     flags: str = "i"
 
     def compiled(self) -> Any:
-        """Compile within bounds.
+        """Compile the pattern within bounds.
 
         Raises:
-            SetupError: too long, too large a repeat, not a regular expression, or one that matches nothing at all.
+            SetupError: it is too long, repeats too much, is not a regular expression, or matches the empty text.
         """
         thing = f"pii.recognizers: {self.regex[:60]!r}"
         if len(self.regex) > MAX_REGEX_CHARS:
@@ -132,13 +132,13 @@ class CustomPattern:
         except (regex.error, RecursionError, TimeoutError) as error:
             raise SetupError(f"{thing}: {error}. Correct the regular expression.") from None
         if empty:
-            raise SetupError(f"{thing}: matches the empty text. Make it ask for at least one character.")
+            raise SetupError(f"{thing}: matches the empty text. Make it require at least one character.")
         return pattern
 
 
 @dataclass(frozen=True, slots=True)
 class CustomRecognizer:
-    """An entity of the installation's own: patterns, and words that are always it. Context words raise a low score."""
+    """Define an entity of the installation's own by patterns and words. Context words raise a low score."""
 
     entity: str
     patterns: tuple[CustomPattern, ...] = ()
@@ -148,14 +148,14 @@ class CustomRecognizer:
 
 @dataclass(frozen=True, slots=True)
 class PiiConfig:
-    """Everything that a scan depends on.
+    """Hold everything that a scan depends on.
 
     Attributes:
-        mode: for every entity that `entities` gives none of its own.
-        entities: what to look for, and how it is treated (None: as `mode` says); empty means `DEFAULT_ENTITIES`, and
-            with `ner` `DEFAULT_NER_ENTITIES`. Entities of `recognizers` are looked for in any case.
-        languages: two-letter codes; recognizers of other languages' numbers stay off.
-        threshold: the least score that counts, 0 to 1; `thresholds` has it by entity.
+        mode: the mode of every entity without one in `entities`.
+        entities: what to look for, and its mode (None: `mode`); empty means `DEFAULT_ENTITIES`, and with `ner` also
+            `DEFAULT_NER_ENTITIES`. Entities of `recognizers` are always looked for.
+        languages: two-letter codes; recognizers for numbers of other languages stay off.
+        threshold: the lowest score that counts, 0 to 1; `thresholds` sets it by entity.
         allow_list: values that are never a finding (compared folded, without regard to case).
         max_chars: a longer text is refused, not scanned in part.
         timeout_s: seconds for one text.
@@ -178,7 +178,7 @@ class PiiConfig:
         return DEFAULT_ENTITIES + (DEFAULT_NER_ENTITIES if self.ner else ())
 
     def mode_of(self, entity: str) -> Mode:
-        """How a finding of this entity is treated."""
+        """Return how a finding of this entity is treated."""
         if (mode := self.entities.get(entity)) is not None:
             return mode
         wanted = entity in (self.entities or self._by_default) or any(
@@ -188,19 +188,19 @@ class PiiConfig:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The entities that are looked for, sorted."""
+        """Return the entities to look for, sorted."""
         names = {*(self.entities or self._by_default), *(each.entity for each in self.recognizers)}
         return tuple(sorted(name for name in names if self.mode_of(name) is not Mode.OFF))
 
     def check(self) -> None:
-        """Check what can be checked without Presidio.
+        """Check everything that needs no Presidio.
 
         Raises:
-            SetupError: names the mistake.
+            SetupError: it names the mistake.
         """
         for each in self.recognizers:
             if not _ENTITY.fullmatch(each.entity):
-                raise SetupError(f"pii.recognizers: {each.entity!r} is no entity name. Use capitals, digits and _.")
+                raise SetupError(f"pii.recognizers: {each.entity!r} is not an entity name. Use capitals, digits and _.")
             if not each.patterns and not each.deny_list:
                 raise SetupError(f"pii.recognizers: {each.entity} finds nothing. Give it patterns or a deny_list.")
             if len(each.deny_list) > MAX_WORDS or not all(word.strip() for word in each.deny_list):
@@ -211,12 +211,12 @@ class PiiConfig:
             raise SetupError("pii: max_chars must be at least 1, timeout_s above 0 and at most 60. Correct them.")
 
     def to_json(self) -> str:
-        """One line that `from_json` reads and that is the same for equal configurations."""
+        """Return one line for `from_json`, the same for equal configurations."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, line: str) -> PiiConfig:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         raw: dict[str, Any] = json.loads(line)
         raw["mode"] = Mode(raw["mode"])
         raw["entities"] = {name: mode and Mode(mode) for name, mode in raw["entities"].items()}
@@ -233,5 +233,5 @@ class PiiConfig:
         return cls(**raw)
 
     def digest(self) -> bytes:
-        """What a cached scan is kept under beside the text."""
+        """Return the digest that, with the text, is the key of a cached scan."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()

@@ -1,11 +1,11 @@
-"""Detectors whose time grows with the length of the text and nothing else.
+"""Detectors whose time is linear in the length of the text.
 
-Most texts hold no personal data, so a detector looks for what its patterns cannot do without before it runs them.
+Most texts hold no personal data, so a detector first looks for characters that its patterns need.
 
-Presidio's recognizers bring patterns, check digits and context words. They are run here and not through its
-AnalyzerEngine, because there a pattern that runs out of time is skipped with a log line; here that ends the scan.
-E-mail, URL and IBAN are replaced: Presidio's take seconds to minutes on hostile text; card and telephone, as it misses
-too many and takes other numbers for them (docs/pii.md has the figures).
+Presidio's recognizers bring patterns, check digits and context words. They run here and not in Presidio's
+AnalyzerEngine, which skips a pattern that runs out of time with a log line; here that ends the scan. Gatehouse replaces
+the recognizers for e-mail, URL and IBAN, which take seconds to minutes on hostile text, and those for cards and
+telephones, which miss too many and report other numbers (docs/pii.md has the figures).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gatehouse.guards.unicode_fold import fold
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Finds one entity; `context` are words that raise the score when one stands shortly before."""
+    """Find one entity; words of `context` raise the score when one stands shortly before."""
 
     entity: str
     find: Callable[[str, Deadline], Iterator[Finding]]
@@ -42,17 +42,17 @@ class Detector:
 
 # -- e-mail ---------------------------------------------------------------------------------------------------------
 # From each @ outwards: a domain to its right (labels of RFC 1035, letters of any script), the local part to its left.
-# Of what RFC 5322 allows there, characters that are as a rule the text around the address (/ ? = & # { | } `) end it.
-# %40 is what a form or a query makes of the @.
+# Of the characters that RFC 5322 allows there, those that usually belong to the text around (/ ? = & # { | } `) end it.
+# %40 is the @ of a form or a query.
 _DOMAIN = regex.compile(r"(?:@|%40)((?:[\w-]{1,63}+\.){1,10}(?:xn--[a-z0-9-]{1,59}+|[^\W\d_]{2,63}+))", regex.I)
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!$%'*+^_~-")
-# RFC 5321 allows 64; what is longer is no address, but what it hides in front of is taken with it.
+# RFC 5321 allows 64. A longer local part makes no address, but it is masked with the address that it hides.
 _MAX_LOCAL = 256
 
 
 @cache
 def _suffixes() -> tldextract.TLDExtract:
-    """The public suffix list out of the package: no network, no cache folder."""
+    """Load the public suffix list from the package, without network and cache folder."""
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, fallback_to_snapshot=True)
 
 
@@ -74,7 +74,7 @@ def _local_start(text: str, at: int) -> int:
     start = at
     while start > max(0, at - _MAX_LOCAL) and _is_local(text[start - 1]):
         start -= 1
-    while start < at and text[start] in "'.":  # quotes and brackets of the sentence, not of the address
+    while start < at and text[start] in "'.":  # quotes and dots of the sentence, not of the address
         start += 1
     return start
 
@@ -106,8 +106,8 @@ def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
         return
     check = presidio.IbanRecognizer().validate_result
     for match in matches(_IBAN, text, deadline):
-        # The words after the number look like more of it: the longest beginning with the right length for its country
-        # and the right check digits is the number.
+        # Following words look like more of the number. The number is the longest beginning with the right length for
+        # its country and the right check digits.
         value = match[0].upper()
         for end in range(len(value), 14, -1):
             if value[end - 1] not in " -" and check(value[:end]):
@@ -116,11 +116,11 @@ def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 # -- IP address -----------------------------------------------------------------------------------------------------
-# Presidio's patterns also take the scope operator of several languages (::, a::b) and the first four parts of five.
+# Presidio's patterns also match the scope operator of several languages (::, a::b) and the first four parts of five.
 _MORE = regex.compile(r"\.\d")
 _INSIDE_V4 = re.compile(r"\.[0-9]{1,3}\.[0-9]")
-# Eight groups have seven colons; what is written shorter has two together.
-_LEAST_COLONS = 7
+# Eight groups have seven colons; a shortened address has two together.
+_MIN_COLONS = 7
 
 
 @cache
@@ -129,7 +129,7 @@ def _presidios_ips(version: str) -> Detector:
 
 
 def _has_groups(text: str) -> bool:
-    return "::" in text or text.count(":") >= _LEAST_COLONS
+    return "::" in text or text.count(":") >= _MIN_COLONS
 
 
 def _every_ip(text: str, deadline: Deadline) -> Iterator[Finding]:
@@ -151,7 +151,7 @@ def _ips(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 # -- Presidio's own -------------------------------------------------------------------------------------------------
-# What a text must hold before the patterns of an entity are worth running; a text without it has none of them.
+# Characters that a text must hold for the patterns of an entity; a text without them has none of it.
 _INSIDE_MAC = tuple(map(re.compile, (":[0-9A-Fa-f]{2}:", "-[0-9A-Fa-f]{2}-", r"\.[0-9A-Fa-f]{4}")))
 _NEEDED: Mapping[str, Callable[[str], object]] = {
     "CRYPTO": lambda text: has_word(text, 26),
@@ -159,7 +159,7 @@ _NEEDED: Mapping[str, Callable[[str], object]] = {
     "US_ITIN": regex.compile(r"9\d\d").search,
     "US_SSN": re.compile("[0-9]{3}").search,
 }
-# Every pattern of these was measured on hostile text.
+# The patterns of these were all measured on hostile text.
 _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
     "ABA_ROUTING_NUMBER": presidio.AbaRoutingRecognizer,
     "AU_ABN": presidio.AuAbnRecognizer,
@@ -196,7 +196,7 @@ _OWN: Mapping[str, Detector] = {
 
 
 def _by_presidio(entity: str, recognizer: PatternRecognizer, *, named: str = "") -> Detector:
-    """The detector of a recognizer, of its patterns that have `named` in their name."""
+    """Return a recognizer's detector, made from its patterns that have `named` in their name."""
     patterns: list[Any] = recognizer.patterns  # type: ignore[has-type]
     flags = recognizer.global_regex_flags
     compiled = [(regex.compile(each.regex, flags), each.score) for each in patterns if named in each.name]
@@ -216,10 +216,10 @@ def _by_presidio(entity: str, recognizer: PatternRecognizer, *, named: str = "")
 
 
 def built_in(entity: str, languages: tuple[str, ...]) -> Detector | None:
-    """The detector of an entity; None where it is for none of the languages.
+    """Return the detector of an entity; None where it is for none of the languages.
 
     Raises:
-        SetupError: no such entity.
+        SetupError: the entity does not exist.
     """
     if (language := KNOWN_ENTITIES.get(entity)) and language not in languages:
         return None
@@ -234,10 +234,10 @@ def built_in(entity: str, languages: tuple[str, ...]) -> Detector | None:
 
 
 def custom(recognizer: CustomRecognizer) -> Detector:
-    """The detector of a recognizer out of the configuration.
+    """Return the detector of a configured recognizer.
 
     Raises:
-        SetupError: a pattern is not within bounds.
+        SetupError: a pattern is out of bounds.
     """
     compiled = [(pattern.compiled(), pattern.score) for pattern in recognizer.patterns]
     if recognizer.deny_list:
@@ -255,6 +255,6 @@ def custom(recognizer: CustomRecognizer) -> Detector:
 
 
 def warm() -> None:
-    """Load the tables that the first call would wait for."""
+    """Load the tables for which the first call would wait."""
     _suffixes()("example.com")
     phonenumbers.parse("+12015550123")

@@ -1,5 +1,5 @@
-"""Finds personal data in one text: detectors on the folded text, on the original where it differs, and on what is
-encoded in it.
+"""Finds personal data in one text, with detectors on the folded text, on the original where it differs, and on its
+decoded parts.
 
 Pure: the same text and configuration give the same findings, in order and without overlaps. It either reads a text to
 its end within the time or raises `ScanFailed`.
@@ -24,24 +24,24 @@ from gatehouse.guards.pii.detectors import built_in, custom, warm
 from gatehouse.guards.pii.names import names
 from gatehouse.guards.unicode_fold import fold
 
-# As Presidio's own context enhancer: a context word adds 0.35 and lifts to 0.4 at least. It looks at five words before;
-# without a tokenizer that is 60 characters.
-_BOOST, _LEAST, _BEFORE = 0.35, 0.4, 60
-# What is encoded in what is encoded is read twice; whoever goes deeper loses the model as well.
+# As in Presidio's own context enhancer: a context word adds 0.35 and lifts to at least 0.4. It looks at the five words
+# before; without a tokenizer that is 60 characters.
+_BOOST, _MIN_SCORE, _BEFORE = 0.35, 0.4, 60
+# Two layers of encoding are decoded; with more layers a model would not understand it either.
 _DEPTH = 2
 _LOOSE = frozenset(("DATE_TIME", *NER_ENTITIES))
 _STRICTNESS = {mode: rank for rank, mode in enumerate(Mode)}
 
 
 class Engine:
-    """The scanner of one configuration. Not thread-safe in time, only in result; the scanner gives each process one."""
+    """Scan with one configuration. Threads would spoil each other's time limits, so each process has its own."""
 
     def __init__(self, config: PiiConfig) -> None:
         """Build the detectors.
 
         Raises:
-            SetupError: the configuration names an entity that is not known, or a pattern that is not within bounds; or
-                it wants the language model, which is not installed.
+            SetupError: the configuration names an unknown entity, has a pattern out of bounds, or wants the language
+                model, which is not installed.
         """
         config.check()
         self._config = config
@@ -55,7 +55,7 @@ class Engine:
         self._allowed = frozenset(_key(value) for value in config.allow_list)
 
     def scan(self, text: str) -> list[Finding]:
-        """Findings in the order of the text, none overlapping another.
+        """Return findings in the order of the text, without overlaps.
 
         Raises:
             ScanFailed: the text is too long, or the time ran out before its end.
@@ -66,7 +66,7 @@ class Engine:
         return self._resolve(self._found(text, deadline, _DEPTH))
 
     def warm(self) -> None:
-        """Pay what the first scan costs more."""
+        """Do the work that only a first scan needs."""
         warm()
         self.scan("Jane <jane@example.com>, +1 201 555 0123, 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00")
 
@@ -82,7 +82,7 @@ class Engine:
                 start, end = folded.span(first, last)
                 for found in self._found(inner, deadline, depth - 1):
                     yield replace(found, start=start, end=end)
-            # What has no escape in it was found above.
+            # Stretches without escapes were scanned above.
             for stretch in unescaped(folded.text, deadline, around=_BEFORE):
                 for found in self._found(stretch.text, deadline, depth - 1):
                     if stretch.touches(found.start, found.end):
@@ -96,16 +96,16 @@ class Engine:
                 score = found.score
                 before = max(0, found.start - _BEFORE)
                 if context is not None and score < 1.0 and context.search(text, before, found.start):
-                    score = min(1.0, max(score + _BOOST, _LEAST))
+                    score = min(1.0, max(score + _BOOST, _MIN_SCORE))
                 if score >= least and not (self._allowed and _key(text[found.start : found.end]) in self._allowed):
                     yield replace(found, score=score)
 
     def _resolve(self, findings: Iterable[Finding]) -> list[Finding]:
-        """One finding for each stretch of text.
+        """Return one finding for each stretch of text.
 
-        What is enforced wins over what is only observed, so that an observed link cannot cover an e-mail address in it.
-        Overlapping findings of one kind become one that covers them all: a character that any of them claimed is not
-        left in the open. Its entity is that of the strictest, never a date or a name beside anything else, then the
+        Enforced findings win over observed ones, so that an observed link cannot cover an e-mail address in it.
+        Overlapping findings of one kind become one that covers them all: a character that any of them claimed must not
+        stay visible. Its entity is that of the strictest, never a date or a name beside anything else, then the
         longest, then the highest score.
         """
         enforced: list[Finding] = []

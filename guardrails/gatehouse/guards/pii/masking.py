@@ -1,10 +1,10 @@
-"""Placeholders for personal data, and the way back: in whole texts, and in streams cut anywhere.
+"""Makes placeholders for personal data, and replaces them with the values again, in whole texts and in cut streams.
 
-A placeholder is a function of the value and its scope alone (`Placeholders`), so it is the same in every turn, on every
-gateway, after every restart, and wherever in a body the value stands. The way back is the `Mask` of one call, which is
-in nothing that is printed or logged: only a value of this very call comes back. A model may change a placeholder's case
-or brackets, because its token still says whose it is. What a caller writes in the form of a placeholder of the call is
-masked itself, as a LITERAL, and so comes back as it was written.
+A placeholder depends only on the value and its scope (`Placeholders`), so it is the same in every turn, on every
+gateway, after every restart, and at every place in a body. The way back is the `Mask` of one call, which is never
+printed or logged: only a value of this very call comes back. A model may change a placeholder's case or brackets,
+because its token still identifies the value. A caller's own text in the form of a placeholder of the call is masked
+itself, as a LITERAL, and so comes back as it was written.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from gatehouse.guards.unicode_fold import fold
 
 LITERAL: Final = "LITERAL"
 
-# Crockford's base32: no I, L, O or U, which are read as other characters or make words.
+# Crockford's base32 leaves out I, L, O and U, which look like other characters or make words.
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TOKEN_CHARS: Final = 8  # 40 bits
 _SPELLING_CHARS: Final = 2
-# What people group with blanks, hyphens and brackets, and mean the same by.
+# Entities that people group with blanks, hyphens and brackets without changing the value.
 _GROUPED: Final = frozenset({"CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER"})
 
 _DIGIT: Final = "[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]"
@@ -62,14 +62,14 @@ _NAME: Final = re.compile(r"[A-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Placeholders:
-    """Makes the placeholders of one scope, from the value alone.
+    """Make the placeholders of one scope, from the value alone.
 
-    The token's 8 characters are a keyed hash of what all spellings of a value have in common: without regard to case,
-    width, accents and invisible characters, and for numbers that people group, without what groups them. The spelling
-    that is this common form itself is the plain one. Every other one has two more characters over how it is written.
+    The token's 8 characters are a keyed hash of the value's canonical form, which all of its spellings share: without
+    regard to case, width, accents and invisible characters, and for grouped numbers without the grouping. A spelling
+    that equals the canonical form has no more characters; every other one has two more over its spelling.
 
     Attributes:
-        key: the installation's, for `Purpose.MASKING`.
+        key: the installation's key for `Purpose.MASKING`.
         scope: within it the same value has the same placeholder.
     """
 
@@ -77,11 +77,11 @@ class Placeholders:
     scope: str
 
     def of(self, entity: str, value: str) -> str:
-        """The placeholder of a value."""
+        """Return the placeholder of a value."""
         return f"<{self.name(entity, value)}>"
 
     def name(self, entity: str, value: str) -> str:
-        """The same without its brackets."""
+        """Return the placeholder without its brackets."""
         common = canonical(entity, value)
         token = _written(self.key.mac(self.scope, entity, common), _TOKEN_CHARS)
         if value != common:
@@ -89,17 +89,17 @@ class Placeholders:
         return f"{entity}_{token}"
 
     def lone_name(self, entity: str, value: str) -> str:
-        """A name that has nothing in common with those of the value's other spellings."""
+        """Return a name that shares nothing with those of the value's other spellings."""
         return f"{entity}_{_written(self.key.mac(self.scope, entity, 'spelling', '', value), _TOKEN_CHARS)}"
 
     def redact(self, text: str, findings: Sequence[Finding], config: PiiConfig) -> str:
-        """The text with a placeholder for each finding whose mode is `mask`, where none will be turned back."""
+        """Replace each finding in mode `mask` with a placeholder that will not be turned back."""
         spans = _spans(text, findings, config)
         return _replaced(text, ((each.start, each.end, self.of(each.entity, each.value)) for each in spans))
 
 
 def canonical(entity: str, value: str) -> str:
-    """What all spellings of a value have in common."""
+    """Return the canonical form, which all spellings of a value share."""
     folded = fold(value).text.casefold()
     if entity in _GROUPED:
         folded = "".join(char for char in folded if char.isalnum() or char == "+")
@@ -107,7 +107,7 @@ def canonical(entity: str, value: str) -> str:
 
 
 def scope_of(kind: str, *, team_id: str | None, key_hash: str | None, call_id: object) -> str:
-    """Where the same value has the same placeholder.
+    """Return the scope within which the same value has the same placeholder.
 
     Args:
         kind: `pii.scope` of policy.yaml: `team`, `key` or `call`.
@@ -120,13 +120,13 @@ def scope_of(kind: str, *, team_id: str | None, key_hash: str | None, call_id: o
 
 
 def _written(hashed: bytes, chars: int) -> str:
-    """The first bits of a hash, 5 for each character."""
+    """Encode the first bits of a hash, 5 for each character."""
     bits = int.from_bytes(hashed[:8], "big")
     return "".join(_ALPHABET[bits >> (59 - 5 * index) & 31] for index in range(chars))
 
 
 class _Span(NamedTuple):
-    """A part of a text that is to be masked."""
+    """Locate a part of a text that is to be masked."""
 
     start: int
     end: int
@@ -135,7 +135,7 @@ class _Span(NamedTuple):
 
 
 def _spans(text: str, findings: Iterable[Finding], config: PiiConfig) -> Iterator[_Span]:
-    """What is masked of a text, from its beginning to its end, none in another."""
+    """Yield the parts to mask in a text, in order and without overlaps."""
     done = 0
     for each in sorted(findings, key=lambda each: each.start):
         if each.start >= done and config.mode_of(each.entity) is Mode.MASK:
@@ -144,7 +144,7 @@ def _spans(text: str, findings: Iterable[Finding], config: PiiConfig) -> Iterato
 
 
 def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
-    """The text with some of its parts replaced; all else is as it was."""
+    """Return the text with the given parts replaced, and all else unchanged."""
     out: list[str] = []
     done = 0
     for start, end, new in parts:
@@ -155,7 +155,7 @@ def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
 
 
 class Mask:
-    """The placeholders of one call, and the way back from them."""
+    """Hold the placeholders of one call, and the way back from them."""
 
     __slots__ = ("_by_token", "_names", "_placeholders", "_values")
 
@@ -172,16 +172,16 @@ class Mask:
         raise TypeError("the map of a mask stays in this process")
 
     def __bool__(self) -> bool:
-        """Whether anything was masked."""
+        """Tell whether anything was masked."""
         return bool(self._values)
 
     @property
     def originals(self) -> dict[str, str]:
-        """What each placeholder stands for: for the caller whose data it is, and nobody else."""
+        """Return the value of each placeholder; only the caller whose data it is may see them."""
         return {f"<{name}>": value for name, value in self._values.items()}
 
     def mask(self, texts: Sequence[tuple[str, Sequence[Finding]]], config: PiiConfig) -> list[str]:
-        """Mask what is found in the texts of a call, all at once: any of them may hold what another is given.
+        """Mask the findings in all texts of a call at once, because a text may hold another's placeholder.
 
         Raises:
             PlaceholdersCollide: two values would have one placeholder.
@@ -197,14 +197,14 @@ class Mask:
         return _replaced(text, ((start, end, f"<{name}>") for start, end, name in parts))
 
     def _give(self, values: Iterable[tuple[str, str]]) -> list[str]:
-        """Give each value its name, where it has none yet; return the tokens that are new."""
+        """Give each value without a name one; return the new tokens."""
         new = {each: self._placeholders.name(*each) for each in values if each not in self._names}
         spelled: dict[str, list[tuple[str, str]]] = {}
         for each, name in new.items():
             spelled.setdefault(name, []).append(each)
         for group in spelled.values():
-            # Two spellings of one value share their two characters once in a thousand times. Then each stands for
-            # itself, wherever it comes first.
+            # Two spellings of one value share their two characters once in a thousand times. Then each spelling has a
+            # name of its own, at its first place.
             if len(group) > 1 and len({canonical(*each) for each in group}) == 1:
                 new.update((each, self._placeholders.lone_name(*each)) for each in group)
         tokens = []
@@ -218,7 +218,7 @@ class Mask:
         return tokens
 
     def _give_literals(self, texts: Sequence[str], spans: Sequence[list[_Span]]) -> None:
-        """Add what a text holds that would be turned back: each adds a placeholder, which a text may hold in turn."""
+        """Mask texts that would be turned back. Each adds a placeholder, which another text may hold in turn."""
         seen: dict[str, list[tuple[int, re.Match[str], int, int]]] = {}
         for index, (text, taken) in enumerate(zip(texts, spans, strict=True)):
             low = 0
@@ -235,7 +235,7 @@ class Mask:
                     text = texts[index]
                     if reach := _reach(text, self._entity(token), match, low, high):
                         found.append((index, _Span(*reach, LITERAL, text[slice(*reach)])))
-                        # A token that went on in this one ends where its placeholder begins.
+                        # A token that continues into this one ends where its placeholder begins.
                         for ends in _TOKEN.finditer(text, max(low, reach[0] - _TOKEN_REACH), reach[0]):
                             if ends.end() == reach[0]:
                                 seen.setdefault(ends[1].upper(), []).append((index, ends, low, reach[0]))
@@ -249,7 +249,7 @@ class Mask:
         return self._by_token[token][: -len(token) - 1]
 
     def found(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """Where a placeholder of this call stands in a text, in any form, and what it stands for."""
+        """Yield the place of each placeholder of this call in a text, in any form, and its value."""
         done = 0
         for match in _TOKEN.finditer(text) if self._values else ():
             token = match[1].upper()
@@ -258,20 +258,20 @@ class Mask:
                 done = reach[1]
 
     def unmask(self, text: str) -> str:
-        """The text with every placeholder of this call turned back."""
+        """Replace every placeholder of this call with its value."""
         return _replaced(text, self.found(text))
 
     def unmask_json(self, text: str) -> str:
-        """As `unmask` for JSON text: a value is written as the inside of a JSON string."""
+        """Do as `unmask` for JSON text: write a value as the inside of a JSON string."""
         return _replaced(text, ((start, end, _in_json(value)) for start, end, value in self.found(text)))
 
     @property
     def scope(self) -> str:
-        """Where the same values have the same placeholders."""
+        """Return the scope within which the same values have the same placeholders."""
         return self._placeholders.scope
 
     def restated(self, value: Any, placeholders: Placeholders) -> Any:
-        """A copy of masked JSON as it would be in another scope."""
+        """Return a copy of masked JSON with the placeholders of another scope."""
         if isinstance(value, str):
             return _WRITTEN.sub(lambda match: self._restated(match[0], match[1], placeholders), value)
         if isinstance(value, dict):
@@ -288,12 +288,12 @@ class Mask:
         return placeholders.of(name.rpartition("_")[0], self._values[name])
 
     def unmasker(self, *, inside_json: bool = False) -> Unmasker:
-        """For one running text of a stream; `inside_json` for a tool call's arguments."""
+        """Return an unmasker for one running text of a stream; `inside_json` for a tool call's arguments."""
         return Unmasker(self.found, self._values, inside_json=inside_json)
 
 
 def _reach(text: str, entity: str, token: re.Match[str], low: int, high: int) -> tuple[int, int] | None:
-    """Start and end of the placeholder of a token, with its brackets; None where its entity is not before it."""
+    """Return start and end of a token's placeholder with its brackets; None where its entity does not precede it."""
     start, end = _unescaped(text, token.start(), low), token.end()
     for char in reversed(entity):
         if start <= low or text[start - 1] not in (char, char.lower()):
@@ -313,7 +313,7 @@ def _reach(text: str, entity: str, token: re.Match[str], low: int, high: int) ->
 
 
 def _unescaped(text: str, at: int, low: int) -> int:
-    """Where the backslashes before a place begin, as far as a model would put them there."""
+    """Return where the backslashes before a place begin, up to as many as a model would put there."""
     start = at
     while start > max(low, at - _MAX_ESCAPES) and text[start - 1] == "\\":
         start -= 1
@@ -325,7 +325,7 @@ def _in_json(value: str) -> str:
 
 
 class Unmasker:
-    """Turns placeholders back in a text that comes in pieces, holding back only what may still become one."""
+    """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
     __slots__ = ("_begins", "_found", "_held", "_json", "_longest", "_names")
 
@@ -338,7 +338,7 @@ class Unmasker:
     ) -> None:
         """Args:
         found: finds the placeholders of a text.
-        names: those that there are, without brackets.
+        names: the names of the placeholders, without brackets.
         """
         self._found = found
         self._names = sorted(names)
@@ -349,7 +349,7 @@ class Unmasker:
         self._held = ""
 
     def feed(self, chunk: str) -> str:
-        """What can be passed on after this piece."""
+        """Return the text that can be passed on after this piece."""
         if not self._names:
             return chunk
         text = self._held + chunk
@@ -359,7 +359,7 @@ class Unmasker:
         return self._turned_back(text[:held], (each for each in found if each[1] <= held))
 
     def flush(self) -> str:
-        """What was held back; the stream is over."""
+        """Return the text that was held back, when the stream is over."""
         text, self._held = self._held, ""
         return self._turned_back(text, self._found(text))
 
@@ -367,7 +367,7 @@ class Unmasker:
         return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
 
     def _held_from(self, text: str, found: Sequence[tuple[int, int, str]]) -> int:
-        """Where the end of the text begins that may still become a placeholder."""
+        """Return where the end of the text begins that may still become a placeholder."""
         low = max(len(text.rstrip(_CHARS)), len(text) - self._longest)
         for match in self._begins.finditer(text, low):
             at = match.start()
@@ -376,7 +376,7 @@ class Unmasker:
         return len(text)
 
     def _may_become_one(self, end: str) -> bool:
-        """Whether what a text ends with is the beginning of a placeholder, or one whose bracket may still close."""
+        """Tell whether the text ends in the beginning of a placeholder, or in one whose bracket may still close."""
         said = _ESCAPES.sub("", end).upper()
         if any(opening.startswith(said) for opening in _OPENINGS) or self._may_become_a_name(said):
             return True

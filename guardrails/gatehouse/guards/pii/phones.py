@@ -1,7 +1,7 @@
-"""Telephone numbers: groups of digits that are written as one, of which libphonenumber is asked only the likely ones.
+"""Finds telephone numbers: groups of digits written as one; only the likely ones are checked with libphonenumber.
 
 libphonenumber's own matcher takes some 4 ms for 1,000 tokens and region, calls four in ten numbers of ten digits a
-telephone number, and passes over what no operator has given out yet, or ever, such as 244-681-6236.
+telephone number, and misses numbers that no operator has assigned yet, or ever will, such as 244-681-6236.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from phonenumbers import NumberParseException, PhoneMetadata
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.findings import Finding
 
-# What has a plus, or is valid with its trunk prefix or in its country's groups; and what is digits alone or has been
-# given to nobody, which counts beside one of the words.
+# Likely: a number with a plus, or valid with its trunk prefix or in its country's groups. Weak: digits alone, or a
+# number that is assigned to no subscriber; it counts beside one of the words.
 _LIKELY, _WEAK = 0.4, 0.3
 CONTEXT = (
     *("phone", "telephone", "tel", "cell", "mobile", "mob", "call", "fax", "dial", "sms", "text me", "whatsapp"),
@@ -27,7 +27,7 @@ CONTEXT = (
 
 _GROUP = regex.compile(r"\d++")
 _DASH = r"\-\u2010-\u2015\u2212"
-# Between two groups of one number: RFC 3966's visual separators, and a space beside one.
+# The characters between two groups of one number: RFC 3966's visual separators, and a space beside one.
 _BETWEEN = regex.compile(rf"[ \t.{_DASH}/]|\)[ .{_DASH}/]{{0,2}}|[ {_DASH}]?\(| [{_DASH}/] | /|/ |  ")
 _BEFORE = regex.compile(r"(?:\+ ?\(?|\(\+?)\Z")
 _EXTENSION = regex.compile(r"[ ,;]{0,2}(?:x|ext\.?|extn\.?|extension|#)[ .:]{0,2}\d{1,7}(?!\w)", regex.I)
@@ -35,26 +35,26 @@ _EXTENSION_CHARS = 30
 # 01.02.2024, 0.1234567 and 123-45-6789.
 _NO_NUMBER = regex.compile(r"\d{1,2}([./-])\d{1,2}\1(?:19|20)?\d\d(?!\d)|0\.\d|\d{3}([ -])\d\d\2\d{4}(?!\d)")
 # A number of E.164 has at most 15 digits, with 011 or 00 before it at most 18; in groups of two, eight and its prefix.
-_MOST_DIGITS, _MOST_GROUPS, _LEAST_DIGITS = 18, 9, 7
+_MAX_DIGITS, _MAX_GROUPS, _MIN_DIGITS = 18, 9, 7
 _INDIAN_MOBILE = {(5, 5), (4, 3, 3), (3, 3, 4), (4, 6)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Groups of digits that may belong together, with what stands between them."""
+    """Hold groups of digits that may belong together, and the characters between them."""
 
     text: str
     groups: list[tuple[int, int]]
 
     def may_begin(self, nth: int) -> bool:
-        """Whether a number may begin with this group: at the beginning, or where there is a gap."""
+        """Tell whether a number may begin with this group: at the beginning, or after a gap."""
         start = self.groups[nth][0]
         if nth:
             return _is_gap(self.text[self.groups[nth - 1][1] : start])
         before = self.text[max(0, start - 2) : start]
         if before[-1:].isalpha():
             return False
-        # Half of an identifier (abc-201-..., 12:201...) is no number.
+        # Half of an identifier (abc-201-..., 12:201...) is not a number.
         return not (before[-1:] in "-:" and before[:1].isalnum() and len(before) == 2 and not self._labelled(start))
 
     def _labelled(self, start: int) -> bool:
@@ -87,7 +87,7 @@ def _runs(text: str, deadline: Deadline) -> Iterator[_Run]:
 
 
 def phones(regions: tuple[str, ...]) -> Callable[[str, Deadline], Iterator[Finding]]:
-    """A detector of numbers with a country code, and of those that are dialled in one of the regions without."""
+    """Return a detector of numbers with a country code, and of numbers that can be dialled in one of the regions."""
     rules = [_rule(region) for region in regions]
 
     def find(text: str, deadline: Deadline) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ Rule = Callable[[str, tuple[int, ...], str], float | None]
 
 
 def _longest(run: _Run, first: int, rules: list[Rule]) -> tuple[int, int, int, float] | None:
-    """The longest number that begins with a group: its last group, where it stands, and its score."""
+    """Return the longest number that begins with a group: its last group, its place and its score."""
     text, start = run.text, run.groups[first][0]
     prefix = _BEFORE.search(text, max(0, start - 3), start)
     begin = prefix.start() if prefix else start
@@ -121,14 +121,14 @@ def _longest(run: _Run, first: int, rules: list[Rule]) -> tuple[int, int, int, f
     digits = ""
     lengths: list[int] = []
     candidates: list[tuple[int, str, tuple[int, ...]]] = []
-    for last in range(first, min(first + _MOST_GROUPS, len(run.groups))):
+    for last in range(first, min(first + _MAX_GROUPS, len(run.groups))):
         low, high = run.groups[last]
-        if high - low > _MOST_DIGITS or len(digits) + high - low > _MOST_DIGITS:
+        if high - low > _MAX_DIGITS or len(digits) + high - low > _MAX_DIGITS:
             break
         digits += text[low:high]
         lengths.append(high - low)
-        # Few single digits, and none at the end: that is the next number.
-        if len(digits) >= _LEAST_DIGITS and lengths.count(1) < 3 and lengths[-1] > 1 and run.may_end(last):
+        # Allow few single digits, and none at the end, where it would belong to the next number.
+        if len(digits) >= _MIN_DIGITS and lengths.count(1) < 3 and lengths[-1] > 1 and run.may_end(last):
             candidates.append((last, digits, tuple(lengths)))
     best: tuple[int, int, int, float] | None = None
     for last, digits, groups in reversed(candidates):
@@ -151,14 +151,15 @@ def _score(written: str, digits: str, groups: tuple[int, ...], plus: bool, rules
         return _LIKELY if _is_international(digits, _is_possible) else None
     for prefix in ("00", "011"):
         rest = digits.removeprefix(prefix)
-        # Possible is enough where it is written in groups: digits alone with zeros before them are anything.
+        # A possible number is enough where it is written in groups; digits alone with zeros before them can be
+        # anything.
         if rest != digits and _is_international(rest, _is_possible if len(groups) > 1 else _is_valid):
             return _LIKELY
     return max((score for rule in rules if (score := rule(digits, groups, written)) is not None), default=None)
 
 
 def _rule(region: str) -> Rule:
-    """What speaks for digits in these groups being a number as it is dialled and written in a region."""
+    """Return a rule that scores digits in these groups as a number dialled and written in a region."""
     metadata = PhoneMetadata.metadata_for_region(region)
     described = metadata.general_desc if metadata is not None else None
     lengths = described.possible_length if described is not None else ()
@@ -168,7 +169,7 @@ def _rule(region: str) -> Rule:
             digits, groups = digits[1:], groups[1:] if groups[0] == 1 else (groups[0] - 1, *groups[1:])
         if len(digits) != 10 or digits[0] in "01" or digits[3] in "01":
             return None
-        # In three groups of these lengths it is nothing else, whoever has it.
+        # In three groups of these lengths it is a telephone number, whoever has it.
         if groups == (3, 3, 4) or (groups == (3, 7) and _is_valid(digits, region)):
             return _LIKELY
         return _WEAK if groups == (10,) else None

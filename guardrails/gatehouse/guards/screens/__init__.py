@@ -1,1 +1,1 @@
-"""Screens: blocked words, secrets and prompt injection, found in one text without network, database or proxy."""
+"""Screens: find blocked words, secrets and prompt injection in one text, without network, database or proxy."""

@@ -1,4 +1,4 @@
-"""What the screens look for, as plain values that a worker process and a cache key can be made from."""
+"""What the screens look for, as plain values from which a worker process and a cache key can be made."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from gatehouse.guards.screens.words import words_of
 if TYPE_CHECKING:
     pass
 
-# A list that is longer wants a classifier, not a list. 50,000 words take 30 MB.
+# A longer list is a task for a classifier. 50,000 words take 30 MB.
 MAX_WORDS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenConfig:
-    """Everything that a scan depends on. Whether a hit blocks or is only a fact is not part of it.
+    """Hold everything that a scan depends on. Whether a hit blocks or is only a fact is decided elsewhere.
 
     Attributes:
         blocked_content: words and phrases by category.
         secrets: whether to look for keys, tokens and passwords in addresses.
-        prompt_injection: whether to look for it.
+        prompt_injection: whether to look for prompt injection.
         max_chars: a longer text is refused, not scanned in part.
         timeout_s: seconds for one text.
     """
@@ -38,21 +38,21 @@ class ScreenConfig:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to look for."""
+        """Tell whether there is anything to look for."""
         return self.secrets or self.prompt_injection or any(self.blocked_content.values())
 
     def check(self) -> None:
         """Check what the policy's model cannot see.
 
         Raises:
-            SetupError: names the mistake.
+            SetupError: it names the mistake.
         """
         if sum(map(len, self.blocked_content.values())) > MAX_WORDS:
             raise SetupError(f"screens.blocked_content: more than {MAX_WORDS} words. Shorten the lists.")
         for category, phrases in self.blocked_content.items():
             for phrase in phrases:
                 words = words_of(phrase)
-                # Signs are read as the space between words: `a$$` would block every `a`.
+                # Signs count as the space between words: `a$$` would block every `a`.
                 if not words or (len(words) == 1 and len(words[0]) == 1 and words[0].isascii()):
                     raise SetupError(
                         f"screens.blocked_content.{category}: {phrase!r} is not a word: signs do not count. "
@@ -62,16 +62,16 @@ class ScreenConfig:
             raise SetupError("screens: max_chars must be at least 1, timeout_s above 0 and at most 60. Correct them.")
 
     def to_json(self) -> str:
-        """One line that `from_json` reads and that is the same for equal configurations."""
+        """Return one line for `from_json`, the same for equal configurations."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, line: str) -> ScreenConfig:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         raw: dict[str, Any] = json.loads(line)
         raw["blocked_content"] = {category: tuple(words) for category, words in raw["blocked_content"].items()}
         return cls(**raw)
 
     def digest(self) -> bytes:
-        """What a cached scan is kept under beside the text."""
+        """Return the digest that, with the text, is the key of a cached scan."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()

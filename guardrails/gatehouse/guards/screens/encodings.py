@@ -1,6 +1,6 @@
-"""Text that is written so that a reader of the letters does not see it: undone within bounds, each way by itself.
+"""Decodes text that is written to escape a reader of the letters, within bounds, each encoding by itself.
 
-Nothing here decides anything; it only says what else a text can be read as.
+Nothing here decides anything; it only returns other readings of a text.
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.encoded import decoded_runs, hex_runs, unescaped
 
 Run = tuple[int, int, str]
-"""Start and end of a run of the text, and what it stands for."""
+"""Start and end of a run of the text, and the decoded text."""
 
-# A word may hold one escape or two by chance, and a phrase is not worth fewer.
-_LEAST_ESCAPES = 3
-# Letters that stand alone, three and more of them; the first pattern only spares most texts the second.
+# A word may hold one or two escapes by chance, and a phrase is not worth fewer.
+_MIN_ESCAPES = 3
+# Letters that stand alone, three or more; the first pattern only spares most texts the second.
 _TWO_LETTERS = re.compile(r"[ ._*|/\-\n][^\W_][ ._*|/\-]{1,3}[^\W_][ ._*|/\-]")
 _LETTERS = regex.compile(r"(?<![^\W_])[^\W_](?:([ ._*|/\-]{1,3})[^\W_](?![^\W_])){2,}+")
 _GAP = regex.compile(r"[ ._*|/\-]+")
-# Characters that no font draws, one for each of ASCII. A flag of a region has six; nothing else that is meant to be
-# seen has any.
+# Characters that no font draws, one for each of ASCII. A region's flag has six; no other visible text has any.
 _TAGS = regex.compile(r"[\U000E0020-\U000E007E]{8,}+")
 _LEET_TOKEN = re.compile(r"[A-Za-z0-9@$]{4,40}")
-# Not `reverse` alone: a reverse proxy in a text does not make `evil` of `live`.
+# `reverse` alone does not count: a reverse proxy in a text must not turn `live` into `evil`.
 _BACKWARDS = ("backwards", "reversed", "in reverse", "reverse this", "reverse the following", "ruckwarts", "a l'envers")
-# How far around such a word a phrase may reach.
+# The most characters between such a word and its phrase.
 _AROUND = 120
 _LEET = str.maketrans("013457@$", "oieastas")
 _LEET_L = str.maketrans("013457@$", "oleastas")
 
 
 def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
-    """Every run that stands for another text.
+    """Yield every run that encodes another text.
 
     Raises:
-        ScanFailed: the time is over.
+        ScanFailed: the time ran out.
     """
     yield from decoded_runs(text, deadline)
     yield from hex_runs(text, deadline)
-    for each in unescaped(text, deadline, least=_LEAST_ESCAPES):
+    for each in unescaped(text, deadline, min_escapes=_MIN_ESCAPES):
         yield *each.span(0, len(each.text)), each.text
     if _TWO_LETTERS.search(f" {text}"):
         for match in matches(_LETTERS, text, deadline):
@@ -52,22 +51,22 @@ def encoded_runs(text: str, deadline: Deadline) -> Iterator[Run]:
 
 
 def _joined(run: str) -> str:
-    """Letters that stood alone as words: the gap that is most frequent is inside words, any other between them."""
+    """Join letters that stood alone: the most frequent gap is inside words, any other gap is between them."""
     gaps = _GAP.findall(run)
     inside = Counter(gaps).most_common(1)[0][0]
     letters = _GAP.split(run)
     text = letters[0] + "".join(
         ("" if gap == inside else " ") + letter for gap, letter in zip(gaps, letters[1:], strict=True)
     )
-    # Of `a b o m b` the first is the article.
+    # In `a b o m b` the first letter is the article.
     return f"{text}\n{text[0]} {text[1:]}" if text[0] in "aAiI" else text
 
 
 def invisible_runs(text: str, deadline: Deadline) -> Iterator[Run]:
-    """Every run of characters that are not drawn, as the text that a model reads in it.
+    """Yield every run of invisible characters with the text that a model reads in it.
 
     Raises:
-        ScanFailed: the time is over.
+        ScanFailed: the time ran out.
     """
     if not text.isascii():
         for match in matches(_TAGS, text, deadline):
@@ -75,9 +74,9 @@ def invisible_runs(text: str, deadline: Deadline) -> Iterator[Run]:
 
 
 def with_letters_for_digits(text: str) -> Iterator[tuple[int, str]]:
-    """Every stretch of the text around words like `pr3v10us`, with these in letters, and where it starts.
+    """Yield every stretch of the text around words like `pr3v10us`, with letters for their digits, and its start.
 
-    Nothing is longer or shorter than it was.
+    The lengths do not change.
     """
     for table in (_LEET, _LEET_L) if "1" in text else (_LEET,):
         spelled = {token: _spelled(token, table) for token in set(_LEET_TOKEN.findall(text)) if not token.isalpha()}
@@ -86,7 +85,7 @@ def with_letters_for_digits(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _spelled(token: str, table: dict[int, int]) -> str:
-    """The token in letters; empty where it is no word."""
+    """Return the token in letters; empty where it is not a word."""
     letters = sum(map(str.isalpha, token))
     spelled = token.translate(table)
     return spelled if 3 * letters >= len(token) and spelled.isalpha() else ""
@@ -112,7 +111,7 @@ def _stretches(text: str, spelled: dict[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def announced(text: str) -> Iterator[str]:
-    """What the text becomes when it is read as it says it should be: with its letters moved on, or backwards."""
+    """Yield the text as it tells its reader to read it: with shifted letters, or backwards."""
     lower = text.lower()
     if any(name in lower for name in ("rot13", "rot-13", "rot 13", "caesar")):
         yield codecs.encode(text, "rot13")

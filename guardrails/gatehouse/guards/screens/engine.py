@@ -1,4 +1,4 @@
-"""Runs the screens over one text: each on every way the text can be read.
+"""Runs the screens over one text, each over every way to read it.
 
 Pure: the same text and configuration give the same hits. It either reads a text to its end within the time or raises
 `ScanFailed`.
@@ -20,13 +20,13 @@ from gatehouse.guards.screens.views import views
 
 
 class ScreenEngine:
-    """The screens of one configuration. It keeps no state between texts."""
+    """Run the screens of one configuration. It keeps no state between texts."""
 
     def __init__(self, config: ScreenConfig) -> None:
         """Build the screens.
 
         Raises:
-            SetupError: the configuration is not within bounds.
+            SetupError: the configuration is out of bounds.
         """
         config.check()
         self._config = config
@@ -39,7 +39,7 @@ class ScreenEngine:
             self._screens.append(Injection().find)
 
     def scan(self, text: str) -> list[Hit]:
-        """Hits in the order of the text; one may overlap another.
+        """Return hits in the order of the text; one may overlap another.
 
         Raises:
             ScanFailed: the text is too long (`too_long`), or the time ran out before its end (`timeout`).
@@ -61,5 +61,5 @@ class ScreenEngine:
         return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.screen, hit.rule))
 
     def warm(self) -> None:
-        """Pay what the first scan costs more."""
+        """Do the work that only a first scan needs."""
         self.scan("The quick brown fox jumps over the lazy dog; naïve café, \uff46\uff4f\uff58, dGhlIHF1aWNrIGJyb3du")

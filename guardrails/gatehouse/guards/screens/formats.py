@@ -1,7 +1,7 @@
-"""The formats of secrets, as a table: what issuers document or what their keys look like, each under its own id.
+"""The formats of secrets as a table, each with its own id: documented by their issuers, or known from their keys.
 
-detect-secrets' patterns come last and name what ours do not. Its entropy and keyword plug-ins are left out (they call
-every hash and every `password:` a secret), as is the one for public addresses.
+detect-secrets' patterns come last, for what Gatehouse's own do not name. Its entropy and keyword plug-ins are left out,
+because they report every hash and every `password:`, and so is the one for public addresses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _any(value: str) -> bool:
 
 
 def _mixed(value: str) -> bool:
-    """Capitals, small letters and digits: neither words nor a hash."""
+    """Require capitals, small letters and digits, which neither words nor a hash have."""
     return any(map(str.isupper, value)) and any(map(str.islower, value)) and any(map(str.isdigit, value))
 
 
@@ -33,7 +33,7 @@ def _digits_too(value: str) -> bool:
 
 
 def _no_words(value: str) -> bool:
-    """Digits, or capitals and small letters: of a hundred random tokens all have either."""
+    """Require digits, or capitals and small letters; a hundred of a hundred random tokens pass."""
     return any(map(str.isdigit, value)) or (any(map(str.isupper, value)) and any(map(str.islower, value)))
 
 
@@ -51,7 +51,7 @@ def _is_password(value: str) -> bool:
     return not same and value[0] not in "$%{<[*" and value.lower() not in _NO_PASSWORD
 
 
-# Letters and digits of a private key that tell it from words about one.
+# A private key has more letters and digits than a text that only mentions one.
 MIN_PEM = 60
 
 
@@ -61,16 +61,16 @@ def _is_pem(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One kind of secret.
+    """Describe one kind of secret.
 
     Attributes:
-        id: what a hit is called.
+        id: the rule's name in a hit.
         anchors: in small letters; a text without any of them holds no such secret, and is not searched.
-        pattern: what it looks like.
-        score: how sure a match is.
-        check: what else the secret must be.
-        group: of the pattern, which is the secret.
-        words: whether words in it show that it is a placeholder; a chosen password or a key's lines may hold any.
+        pattern: the regular expression.
+        score: how certain a match is.
+        check: a further test of the secret.
+        group: the pattern's group that is the secret.
+        words: whether words in it mark it as a placeholder; a chosen password or a key's lines may hold any word.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Format:
     words: bool = True
 
 
-# What a token does not follow, and is not followed by: more of the same. The letter of an escape (\\n) is none of it.
+# A token neither follows nor precedes a character of its own kind. The letter of an escape (\\n) does not count as one.
 _BEGIN, _END = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt]))", r"(?![A-Za-z0-9_-])"
 
 
@@ -95,7 +95,7 @@ _B64 = "[A-Za-z0-9_-]"
 
 
 def formats() -> tuple[Format, ...]:
-    """Every format; of two that match the same text the first counts."""
+    """Return every format; of two that match the same text the first counts."""
     return (
         Format(
             "private_key",
@@ -112,7 +112,7 @@ def formats() -> tuple[Format, ...]:
         _token("openrouter_key", "sk-or-", r"sk-or-v1-[a-f0-9]{64}"),
         _token("openai_key", "sk-proj- sk-svcacct- sk-admin-", rf"sk-(?:proj|svcacct|admin)-{_B64}{{20,250}}+"),
         _token("openai_key", "t3blbkfj", rf"sk-{_B64}{{20,120}}T3BlbkFJ{_B64}{{20,120}}+"),
-        # DeepSeek's and other compatible services', and LiteLLM's virtual keys.
+        # Keys of DeepSeek and other compatible services, and LiteLLM's virtual keys.
         _token("sk_key", "sk-", rf"sk-{_B64}{{20,100}}+", lambda value: _mixed_or_hex(value[3:]), 0.9),
         _token("github_token", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}+"),
         _token("github_token", "gho_ ghp_ ghu_ ghs_ ghr_", r"gh[opusr]_[A-Za-z0-9]{36,255}+"),
@@ -220,8 +220,8 @@ def formats() -> tuple[Format, ...]:
     )
 
 
-# Left out beside what the docstring says: npm's (its time grows with the square of the text; ours stands above), and
-# those for JWT, private keys, addresses and Twilio, which are ours with more certainty.
+# Also left out: npm's (its time grows with the square of the text; ours stands above), and those for JWT, private keys,
+# addresses and Twilio, because Gatehouse's own are more certain.
 # Module of detect_secrets.plugins: anchors, and whether its patterns have to be kept from matching in longer tokens.
 _PLUGINS: dict[str, tuple[tuple[str, ...], bool]] = {
     "artifactory": (("akc", "ap"), False),
@@ -249,13 +249,13 @@ _CHECKS = {"artifactory": _mixed, "cloudant": _any, "gitlab_token": _no_words}
 
 
 def _of_detect_secrets() -> Iterable[Format]:
-    """Its patterns, compiled so that they can be ended; nothing else of it runs, and no key is tried out."""
+    """Yield detect-secrets' patterns, compiled so that they can be interrupted. None of its other code runs."""
     for name, (anchors, whole) in _PLUGINS.items():
         module = import_module(f"detect_secrets.plugins.{name}")
         for plugin in vars(module).values():
             if isinstance(plugin, type) and plugin.__module__ == module.__name__ and hasattr(plugin, "denylist"):
                 for pattern in plugin.denylist:
-                    # regex and re share these flags' values.
+                    # regex and re have the same values for these flags.
                     flags = int(pattern.flags) & (regex.I | regex.X)
                     source = f"{_BEGIN}(?:{pattern.pattern}){_END}" if whole else pattern.pattern
                     yield Format(name, anchors, regex.compile(source, flags), 0.9, _CHECKS.get(name, _digits_too))

@@ -1,4 +1,4 @@
-"""What a screen says: where which of its rules matched. Never the text that was found."""
+"""A screen's result: which of its rules matched, and where. Never the text that was found."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`text[start:end]` is what `rule` of `screen` looks for.
+    """Locate a match: `text[start:end]` is what `rule` of `screen` looks for.
 
     Attributes:
         screen: `secrets`, `prompt_injection` or `blocked_content/<category>`.
         rule: the id of the rule, such as `github_token`; for blocked content the category.
-        start: first character; of something encoded, of the whole run that it was read out of.
-        end: behind the last character.
-        score: between 0 and 1; for prompt injection that of all rules that matched close by, together.
+        start: the first character; for encoded text, of the whole run that encodes it.
+        end: the index after the last character.
+        score: between 0 and 1; for prompt injection the combined score of all rules that matched nearby.
     """
 
     screen: str

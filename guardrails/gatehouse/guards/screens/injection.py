@@ -1,7 +1,7 @@
-"""Prompt injection by a scored list of rules: weights of the rules that match close to each other add up.
+"""Finds prompt injection by a scored list of rules: the weights of rules that match close to each other add up.
 
-A list of patterns tells what looks like an attack from what does not; it understands neither. docs/screens.md has what
-it finds and misses, measured.
+Patterns tell what looks like an attack from what does not; they understand neither. docs/screens.md has measurements of
+what they find and miss.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gatehouse.guards.screens.views import View
 
 SCREEN = "prompt_injection"
 THRESHOLD = 0.5
-# Characters within which weights add up: what an attack takes, and less than a page on which unrelated words meet.
+# Characters within which weights add up: enough for an attack, and less than a page, where unrelated words meet.
 _WINDOW = 800
-# What is quoted in a text that talks about attacks is an example more often than an attack.
+# A quotation in a text about attacks is more often an example than an attack.
 _QUOTED = 0.4
 _TALKS_ABOUT_IT = regex.compile(
     r"prompt injection|injection attack|jailbreak|attack string|attackers?\b|\bphrases?\b|for example|such as|\be\.g\.|"
     r"\bmeans?\b|known as|short for|red team|\bdetects?\b|classifier"
 )
 _QUOTES = "\"'`\u2018\u201c\u201e\u00ab"
-# A match of each rule counts once; where a rule matches again and again the first ones place it well enough.
+# Each rule counts once, so its first matches place it well enough.
 _PER_RULE = 50
-# Characters that a phrase may take.
+# The most characters of a phrase.
 _REACH = 500
 _WORD = re.compile(r"[^\W_]+")
 _Match = tuple[str, float, int, int]
@@ -41,7 +41,7 @@ _Match = tuple[str, float, int, int]
 
 
 class Injection:
-    """The rules. The same for all configurations."""
+    """Match the rules, which are the same for all configurations."""
 
     def __init__(self) -> None:
         self._beginning_with: dict[str, list[Phrase]] = {}
@@ -51,10 +51,10 @@ class Injection:
         self._signs = signs()
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
-        """Every match of a rule in a view, with the rule's weight as its score, for `judged`.
+        """Yield every match of a rule in a view, with the rule's weight as its score, for `judged`.
 
         Raises:
-            ScanFailed: the time is over.
+            ScanFailed: the time ran out.
         """
         text = view.text.lower()
         if len(text) != len(view.text):  # few capitals become two characters
@@ -65,7 +65,7 @@ class Injection:
             yield Hit(SCREEN, id_, start, end, weight * _share(text, start, end))
 
     def _in_words(self, text: str, deadline: Deadline) -> Iterator[_Match]:
-        # A word is looked up by its first letters: rules that begin with none of the text's words cost nothing.
+        # Words are looked up by their first letters, so rules that begin with none of the text's words cost nothing.
         words = {word[:PREFIX] for word in _WORD.findall(text)}
         by_word: dict[str, list[Phrase]] = {}
         for word in self._beginning_with.keys() & words:
@@ -93,7 +93,7 @@ class Injection:
 
 
 def _share(text: str, start: int, end: int) -> float:
-    """How much of a rule's weight counts."""
+    """Return the share of a rule's weight that counts."""
     before = text[max(0, start - 250) : start]
     line = before[before.rfind("\n") + 1 :]
     quoted = any(quote in line[-40:] for quote in _QUOTES)
@@ -103,12 +103,12 @@ def _share(text: str, start: int, end: int) -> float:
 
 
 def judged(found: Iterable[Hit], deadline: Deadline) -> list[Hit]:
-    """The matches that are hits, with the score of all that stand around them.
+    """Return the matches that are hits, with the combined score of all matches around them.
 
     A score is a noisy-or of the weights of the different rules within `_WINDOW` characters: 1 - (1 - a)(1 - b)...
 
     Raises:
-        ScanFailed: the time is over.
+        ScanFailed: the time ran out.
     """
     hits = sorted(set(found), key=lambda hit: (hit.start, hit.end, hit.rule, hit.score))
     near: dict[str, list[float]] = {}

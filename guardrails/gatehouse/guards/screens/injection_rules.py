@@ -1,11 +1,11 @@
-"""The rules for prompt injection, as a table: id, weight, what a text must hold to be looked at, pattern.
+"""The rules for prompt injection as a table: id, weight, words that the text must hold, pattern.
 
 They are matched on folded text in small letters, so accents are left out. In a phrase a space is any gap between two
 words, and `<n>` up to n words. A weight of `THRESHOLD` (injection.py) or more is a hit by itself.
 """
 
 # ruff: noqa: E501
-# A pattern is read as one line.
+# A pattern is easier to read as one line.
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WITHOUT = (
 
 # id, weight, words of which a text must hold one, phrase
 PHRASES: tuple[tuple[str, float, str, str], ...] = (
-    # -- what was said before is to count no longer
+    # -- earlier text shall no longer count
     ("override_earlier", 0.85, "instruc guid direct prompt command order constrain restrict rules program",
      f"{_OVERRIDE}(?! case)<3> {_EARLIER}<3> {_RULES}"),
     ("override_yours", 0.8, "your", f"{_OVERRIDE}<3> your<3> (?:{_RULES}|polic\\w+|system prompt|filters?)"),
@@ -64,7 +64,7 @@ PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("drop_the_task", 0.5, "instead current what",
      "(?:cancel|stop|abandon|drop)<2> (?:your|the|what you)<2> (?:task|doing|work)<2> (?:and|instead)<1> (?:send|print|write|tell|say|output|recommend|give|list)"),
     ("act_instead", 0.2, "instead", "instead (?:send|print|write|tell|say|output|reveal|show|list|give)"),
-    # -- what the developers wrote
+    # -- ask for the developers' text
     ("reveal_prompt", 0.8, "prompt messag instruc rules", f"{_SHOW}<5> (?:your|you)<4> {_PROMPT}"),
     ("reveal_prompt", 0.6, "prompt messag instruc", f"(?:reveal|print|output|show|repeat|leak|expose|dump|encode|display|disclose)<6> (?:the|this) {_PROMPT}(?! (?:that|which|in|of|from|to|with) )"),
     ("reveal_instructions", 0.5, "instruc guid rules config prompt",
@@ -90,7 +90,7 @@ PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("unrestricted_ai", 0.5, "unrestrict unfilter uncensor jailbroken amoral unlimited unaligned",
      "(?:unrestricted|unfiltered|uncensored|jailbroken|unlimited|amoral|unaligned)<3> (?:ai|assistant|model|chatbot|bot|version|gpt|answers?|mode|persona)"),
     ("do_anything_now", 0.45, "anything now", "(?:do|say) anything now"),
-    # People are called Dan and Stan, too.
+    # People are also called Dan and Stan.
     ("known_jailbreak", 0.5, "dan stan aim dude evilbot", "(?:you are now|you re now|du bist (?:jetzt|ab jetzt)|tu es maintenant|ahora eres) (?:dan|stan|dude|aim|evilbot)"),
     ("known_jailbreak", 0.35, "dan stan aim dude evilbot", "(?:you are|you re|pretend(?: to be)?|act as|called|play|du bist|tu es|eres)<4> (?:dan|stan|dude|aim|evilbot|devmode)"),
     ("never_refuses", 0.35, "refuse break character comply never says", "(?:never (?:refuses?|says?<2> can ?not|breaks? character)|break character|if you refuse|always compl(?:y|ies)|says? it can ?not|stay in (?:that |this )?(?:persona|character|it until))"),
@@ -105,7 +105,7 @@ PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("grandmother", 0.5, "grand", "(?:act|pretend|imagine|roleplay|be)<5> grand(?:mother|ma)<16> (?:activation|license|serial|product|napalm|keys|password\\w*)"),
     ("opposite", 0.3, "evil", "evil (?:twin|version|bot)"),
     ("opposite", 0.5, "opposite", "opposite of (?:what )?your (?:guidelines|rules|instructions)"),
-    # -- somebody else speaks to the model
+    # -- a third party addresses the model
     ("if_you_are_an_ai", 0.6, "if", f"if you(?: are| re)(?: (?:an?|the))?<1> {_AI}"),
     ("reader_is_an_ai", 0.55, "reading process summar evaluat review working",
      f"{_AI} (?:that |who |which )?(?:is |are )?(?:reading|processing|summari[sz](?:ing|es)|evaluat(?:ing|es)|reviewing|reads?|working on) (?:this|these|the)"),
@@ -128,7 +128,7 @@ PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("dangerous_command", 0.35, "rm rf curl wget ssh aws env", "(?:rm rf|(?:curl|wget)<6> (?:sh|bash)|(?:id rsa|aws credentials|the env file))"),
     ("tool_to_call", 0.3, "tool", "(?:call|invoke|use|run) the<2> tool<3> (?:with|for|and|to|now)"),
     ("link_only_ours", 0.3, "recommend include", "(?:recommend (?:only|hiring)|has to include the link|as an excellent match|approve this)"),
-    # -- what leaves by an address
+    # -- data leaves through an address
     ("send_context", 0.5, "https http url query link image address inbox comment user drop",
      "(?:send|post|upload|forward|append|put|encode|include|paste|insert|exfiltrate|transmit)<8> (?:api keys?|(?:the|this|our|full|entire)<1> conversation(?: history)?|chat history|system prompt|secrets|"
      "environment variables|credentials|its contents|all files|inbox|contents? of<2> (?:conversation|env|ssh|inbox|folder|mailbox))<12> (?:https?|url|query string|link|image|address book|inbox|comment|user|drop)"),
@@ -167,7 +167,7 @@ PHRASES: tuple[tuple[str, float, str, str], ...] = (
     ("nl_override", 0.85, "instructies regels", "(?:negeer|vergeet)<2> (?:vorige|eerdere|bovenstaande)<1> (?:instructies|regels)"),
 )  # fmt: skip
 
-# Where letters are not enough: delimiters, addresses, scripts without spaces. id, weight, anchors, pattern
+# For what letters cannot express: delimiters, addresses, scripts without spaces. id, weight, anchors, pattern
 SIGNS: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("chat_template", 0.75, ("<|",), r"<\|(?:im_start|start_header_id)\|>\s*(?:system|assistant|developer)|<\|system\|>"),
     ("chat_template", 0.4, ("<|",), r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|end)\|>"),

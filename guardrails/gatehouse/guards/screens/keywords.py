@@ -1,7 +1,7 @@
-"""Blocked words and phrases: whole words, without regard to case, accents and what stands between them.
+"""Finds blocked words and phrases: whole words, without regard to case, accents and the characters between them.
 
-A text is cut into words once and each is looked up, so that thousands of phrases cost no more than one and the time
-grows with the length of the text and nothing else.
+A text is cut into words once and each is looked up, so that thousands of phrases cost no more than one and the time is
+linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from gatehouse.guards.screens.views import View
 from gatehouse.guards.screens.words import spans, words, words_of
 from gatehouse.guards.unicode_fold import fold
 
-# A phrase of so many words and letters is also found with nothing between them (#howtobuildabomb): no other word is
-# spelled like it, as `therapist` is like two.
+# A phrase of so many words and letters is also found with nothing between them (#howtobuildabomb). Shorter ones could
+# spell another word, as `therapist` spells two.
 _RUN_TOGETHER_WORDS, _RUN_TOGETHER_LETTERS = 3, 8
-# How many words are looked up between two looks at the clock.
+# How many words are looked up between two checks of the time.
 _STRIDE = 5_000
 
 
 class Keywords:
-    """The lists of one configuration."""
+    """Look up the lists of one configuration."""
 
     def __init__(self, blocked: Mapping[str, tuple[str, ...]]) -> None:
         self._phrases: dict[tuple[str, ...], set[tuple[str, bool]]] = {}
@@ -33,7 +33,7 @@ class Keywords:
                 # Where only an accent tells a word from an ordinary one, the accent counts.
                 entry = (category, fold(phrase, homoglyphs=True).text != phrase)
                 joined = "".join(key)
-                # Capitals of other scripts look more like Latin ones than small letters: those are compared unfolded.
+                # Capitals of other scripts look more Latin than small letters, so these are compared unfolded.
                 keys = {key, tuple(words(phrase))}
                 if len(key) >= _RUN_TOGETHER_WORDS and len(joined) >= _RUN_TOGETHER_LETTERS and joined.isascii():
                     keys.add((joined,))
@@ -43,10 +43,10 @@ class Keywords:
         self._lengths = {first: tuple(sorted(each)) for first, each in lengths.items()}
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
-        """Every blocked word and phrase in a view of a text, in its coordinates.
+        """Yield every blocked word and phrase in a view of a text, with places in the view.
 
         Raises:
-            ScanFailed: the time is over.
+            ScanFailed: the time ran out.
         """
         if self._lengths.keys().isdisjoint(words(view.text)):
             return

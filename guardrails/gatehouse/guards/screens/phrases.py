@@ -1,4 +1,4 @@
-"""The rules for prompt injection made ready to run: patterns that are bounded, and the words they can begin with."""
+"""Compiles the rules for prompt injection: bounded patterns, and the words with which they can begin."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import regex  # type: ignore[import-untyped]
 
 from gatehouse.guards.screens.injection_rules import PHRASES, SIGNS
 
-# So many letters of a word tell whether a rule is tried.
+# A rule is tried where a word begins with the same letters, so many of them.
 PREFIX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A rule that is tried where a word stands that it may begin with.
+    """Hold a rule that is tried at each word with which it may begin.
 
     Attributes:
         begins: the first `PREFIX` letters of those words.
-        needs: the same of words of which the text must hold one.
+        needs: the first letters of words of which the text must hold one.
         pattern: matches from such a word on.
     """
 
@@ -33,7 +33,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A rule that is searched for in texts that hold one of `anchors`."""
+    """Hold a rule that is searched for in texts with one of `anchors`."""
 
     id: str
     weight: float
@@ -45,7 +45,7 @@ _GAP = r"(?:[\W_]{1,20}+)"
 
 
 def phrases() -> tuple[Phrase, ...]:
-    """The rules that are phrases, compiled."""
+    """Compile the rules that are phrases."""
     return tuple(
         Phrase(name, weight, beginnings(phrase), frozenset(word[:PREFIX] for word in needs.split()), _compiled(phrase))
         for name, weight, needs, phrase in PHRASES
@@ -53,18 +53,18 @@ def phrases() -> tuple[Phrase, ...]:
 
 
 def signs() -> tuple[Sign, ...]:
-    """The other rules, compiled."""
+    """Compile the other rules."""
     return tuple(Sign(name, weight, anchors, regex.compile(pattern)) for name, weight, anchors, pattern in SIGNS)
 
 
 def _compiled(phrase: str) -> re.Pattern[str]:
-    """A phrase as a pattern. What its gaps and words may hold is bounded, and so is its time: it needs no clock."""
+    """Compile a phrase. Its gaps and words are bounded, and so is its time: it needs no clock."""
     pattern = re.sub(r"<(\d+)>", lambda words: f"(?: [^\\W_]{{1,24}}+){{0,{words[1]}}}?", phrase)
     return re.compile(rf"(?:{pattern.replace(' ', _GAP)})(?![^\W_])")
 
 
 def beginnings(phrase: str) -> frozenset[str]:
-    """The first letters, `PREFIX` of them or the whole word, of every word that a phrase can begin with.
+    """Return the first letters, `PREFIX` of them or the whole word, of every word with which a phrase can begin.
 
     Raises:
         ValueError: the phrase begins with something else.
@@ -73,7 +73,7 @@ def beginnings(phrase: str) -> frozenset[str]:
         end = _closing(phrase)
         rest = phrase[end + 1 :]
         if not phrase.startswith("(?:"):
-            return beginnings(rest)  # looks around, takes nothing
+            return beginnings(rest)  # a lookaround consumes nothing
         found = frozenset[str]().union(*(beginnings(each + rest) for each in _alternatives(phrase[3:end])))
         return found | beginnings(rest[1:].lstrip(" ")) if rest.startswith("?") else found
     after = phrase.lstrip("abcdefghijklmnopqrstuvwxyz0123456789")

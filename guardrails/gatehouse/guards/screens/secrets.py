@@ -1,7 +1,7 @@
-"""Secrets by their format: keys, tokens, private keys and passwords in addresses. Nothing is asked of any network.
+"""Finds secrets by their format: keys, tokens, private keys and passwords in addresses. It uses no network.
 
-What is plainly a placeholder of documentation is none. Every pattern runs against the clock: one that blows up ends the
-scan, it is not skipped.
+Obvious placeholders of documentation do not count. Every pattern runs against the clock: one that takes too long ends
+the scan, and is not skipped.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from gatehouse.guards.screens.formats import formats
 from gatehouse.guards.screens.hits import Hit
 from gatehouse.guards.screens.views import View
 
-# Words that a token drawn at random holds once in ten thousand or less.
+# A random token holds one of these words once in ten thousand cases or less.
 _PLACEHOLDER = regex.compile(
     r"example|your|xxxx|placeholder|dummy|change.?me|redacted|insert|replace|sample|goes.?here|[_-](?:here|fake)\b"
     r"|0123456|1234567|abcdefg|qwerty|aaaaa|00000"
-    # The signature of the token that jwt.io shows, which half of all documentation copies.
+    # The signature of jwt.io's sample token, which many documents copy.
     r"|SflKxwRJSMeKKF2QT4",
     regex.I,
 )
-# Characters of a random token of twenty or more that differ are hardly ever fewer.
-_LEAST_DIFFERENT = 8
+# A random token of twenty or more characters hardly ever has fewer different ones.
+_MIN_DIFFERENT = 8
 
 
 class Secrets:
-    """Every format. The same for all configurations."""
+    """Match every format; the formats are the same for all configurations."""
 
     def __init__(self) -> None:
         self._formats = formats()
-        # By anchor, the places in the list of the formats that have it.
+        # By anchor, the indexes of the formats that have it.
         self._places: dict[str, list[int]] = {}
         for place, each in enumerate(self._formats):
             for anchor in each.anchors:
                 self._places.setdefault(anchor, []).append(place)
 
     def find(self, view: View, deadline: Deadline) -> Iterator[Hit]:
-        """Every secret in a view of a text, none overlapping another, in its coordinates.
+        """Yield every secret in a view of a text, without overlaps, with places in the view.
 
         Raises:
-            ScanFailed: the time is over.
+            ScanFailed: the time ran out.
         """
         if view.respelled:
             return
@@ -61,5 +61,5 @@ class Secrets:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a secret is one that only shows where a secret belongs: words, or too few different characters."""
-    return len(set(value)) < _LEAST_DIFFERENT or _PLACEHOLDER.search(value) is not None
+    """Tell whether a secret only marks the place of one: words, or too few different characters."""
+    return len(set(value)) < _MIN_DIFFERENT or _PLACEHOLDER.search(value) is not None

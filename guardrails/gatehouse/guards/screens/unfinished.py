@@ -1,7 +1,7 @@
-"""Where a text that is still being written may go on to be a hit: what a stream holds back, and what it remembers.
+"""Finds the end of an unfinished text that may become a hit, which a stream must hold back, and the context to keep.
 
 A word is held back to its end. In Chinese, Japanese, Thai and other scripts without spaces each character is a word, so
-these pass as they come. What is longer than its bound passes from its beginning on.
+these pass as they come. A longer run than its bound passes from its beginning on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gatehouse.guards.encoded import BREAK, START, WORD
 from gatehouse.guards.screens.formats import MIN_PEM
 from gatehouse.guards.screens.words import UNSPACED
 
-# Keys and tokens are single words of at most some 2,000 characters, a JSON Web Token with many claims apart.
+# Keys and tokens are single words of at most some 2,000 characters, except JSON Web Tokens with many claims.
 MAX_WORD, MAX_JWT = 2_048, 12_100
-# What is written in lines of base64, letters that stand alone or escapes with spaces between them. Twice encoded, the
-# longest keys (250 characters) have 450.
+# For text in lines of base64, single letters, or escapes with spaces between them. Encoded twice, the longest keys (250
+# characters) have 450.
 MAX_ENCODED = 512
-# What is seen again of what was passed on, so that a phrase is found across any cut. More is paid for at each word.
+# Passed text that is scanned again, so that a phrase is found across any cut. More would cost time at each word.
 MAX_CONTEXT = 300
 # A password may follow eight fields of a connection string, and any number of blanks.
 MAX_CONNECTION = 2_500
@@ -29,7 +29,7 @@ _LONG_BLANKS = re.compile(r"([ \t\r\n])\1{59,}")
 _LAST_BREAK = regex.compile(rf"(?r)[\s{UNSPACED}]")
 _LAST_SPACE = regex.compile(r"(?r)\s")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{0,2000}+(?:\.[A-Za-z0-9_-]{0,8000}+(?:\.[A-Za-z0-9_-]{0,2000}+)?)?\Z")
-# Each of these takes a run whole, so that looking for all of them goes over the text once.
+# Each pattern takes a run whole, so that all of them together read the text once.
 _LINES = re.compile(rf"{START}{WORD}++(?:{BREAK}{WORD}++)*+(?:{BREAK}|[=\s]*+)")
 _LETTERS = re.compile(r"(?<![^\W_])[^\W_](?![^\W_])(?:[ ._*|/\-\n]{1,3}(?:[^\W_](?![^\W_]))?)*+")
 _TWO_LETTERS = re.compile(r"(?<![^\W_])[^\W_][ ._*|/\-\n]{1,3}(?:[^\W_]?(?![^\W_]))")
@@ -43,12 +43,12 @@ _FIELDS = re.compile(
 
 
 def unfinished(text: str) -> tuple[int, bool]:
-    """Where in a text that goes on what may become a hit begins, and whether its beginning is left out, as too long."""
+    """Return where a possible hit begins in a text that continues, and whether its beginning was too long to keep."""
     end, word = len(text), _word(text)
     whole = min(word, _private_key(text, word))
     runs = sorted(_runs(text), reverse=True)
     first = _outside(runs, text, whole, 0)
-    # A run is cut where a word begins, and a word only where it is too long.
+    # Cut a run where a word begins, and a word only where it is too long.
     start = _outside(runs, text, whole, end - MAX_ENCODED)
     if end - start > MAX_WORD:
         token = _JWT.search(text, max(start, end - MAX_JWT))
@@ -62,13 +62,13 @@ def _word(text: str) -> int:
 
 
 def _in_password(text: str) -> bool:
-    """Whether the password of a connection string goes on, which may hold any character."""
+    """Tell whether the password of a connection string continues, which may hold any character."""
     match = _FIELDS.search(text) if "=" in text else None
     return match is not None and match["password"] is not None
 
 
 def _private_key(text: str, end: int) -> int:
-    """Where a private key begins of which too little stands before `end` to tell."""
+    """Return where a private key begins that has too few characters before `end` to be recognized."""
     if "PRIVATE KEY" in text:
         for match in _PEM.finditer(text):
             rest = text[match.end() : end]
@@ -78,7 +78,7 @@ def _private_key(text: str, end: int) -> int:
 
 
 def _runs(text: str) -> Iterator[tuple[int, int]]:
-    """Where something is written in several words that are a hit only together."""
+    """Yield runs of several words that are a hit only together."""
     patterns = []
     if "\n" in text or "\r" in text or "\\" in text:
         patterns.append(_LINES)
@@ -94,7 +94,7 @@ def _runs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _outside(runs: list[tuple[int, int]], text: str, start: int, least: int) -> int:
-    """The last word before `start` that begins inside no run, or inside one that reaches back behind `least`."""
+    """Return the last word start before `start` that lies in no run, or in a run that begins before `least`."""
     inside = True
     while inside:
         inside = False
@@ -106,7 +106,7 @@ def _outside(runs: list[tuple[int, int]], text: str, start: int, least: int) -> 
 
 
 def context(text: str) -> str:
-    """What of a text that was passed on must be seen again with what follows it."""
+    """Return the end of passed text that must be scanned again with what follows it."""
     text = _LONG_BLANKS.sub(lambda blanks: blanks[1] * 60, text[-MAX_CONNECTION:])
     fields = _FIELDS.search(text) if "=" in text else None
     return text[min(max(0, len(text) - MAX_CONTEXT), fields.start() if fields else len(text)) :]

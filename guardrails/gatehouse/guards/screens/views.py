@@ -1,6 +1,6 @@
-"""The ways in which one text can be read: folded, as it stands, and what is encoded in it.
+"""Lists the ways in which one text can be read: folded, as it is, and with its encoded parts decoded.
 
-Every screen looks at every view, so that a disguise is undone in one place. A view knows where it comes from.
+Every screen looks at every view, so that a disguise is undone in one place. A view knows its place in the text.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from gatehouse.guards.deadline import Deadline
 from gatehouse.guards.screens.encodings import announced, encoded_runs, invisible_runs, with_letters_for_digits
 from gatehouse.guards.unicode_fold import Folded, fold
 
-# Base64 in base64 is read twice; whoever goes deeper loses the model as well.
+# Base64 in base64 is decoded twice; with more layers a model would not understand it either.
 _DEPTH = 2
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One reading of `source`.
+    """Hold one reading of `source`.
 
     Attributes:
-        text: what the screens look at.
-        source: what it is a reading of, the whole text or what a run in it stands for.
-        folded: how `text` lies on `source`; None where character lies on character.
+        text: the text that the screens look at.
+        source: the text of which it is a reading: the whole text, or a decoded run.
+        folded: maps `text` to `source`; None where the characters correspond one to one.
         offset: where in the folded source `text` starts.
-        run: the run of the whole text that this was read out of; None for a reading of the whole text.
-        respelled: whether digits in words were read as letters, which no secret survives.
-        invisible: whether no reader of the whole text sees it.
+        run: the run of the whole text that was decoded; None for a reading of the whole text.
+        respelled: whether digits in words were read as letters, which would spoil any secret.
+        invisible: whether a reader of the whole text cannot see it.
     """
 
     text: str = field(repr=False)
@@ -39,11 +39,11 @@ class View:
     invisible: bool = False
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where `text[start:end]` (not empty) stands in the whole text."""
+        """Return the place of `text[start:end]` (not empty) in the whole text."""
         return self._in_source(start, end) if self.run is None else self.run
 
     def written(self, start: int, end: int) -> str:
-        """What stands in the source where `text[start:end]` (not empty) is read."""
+        """Return the source's spelling of `text[start:end]` (not empty)."""
         first, last = self._in_source(start, end)
         return self.source[first:last]
 
@@ -53,10 +53,10 @@ class View:
 
 
 def views(text: str, deadline: Deadline) -> Iterator[View]:
-    """Every reading of a text.
+    """Yield every reading of a text.
 
     Raises:
-        ScanFailed: the time is over.
+        ScanFailed: the time ran out.
     """
     yield from _views(text, deadline, _DEPTH, None)
 
@@ -65,7 +65,7 @@ def _views(text: str, deadline: Deadline, depth: int, run: tuple[int, int] | Non
     folded = fold(text, homoglyphs=True)
     yield View(folded.text, text, folded, run=run)
     if folded.text != text:
-        # A character that is drawn as nothing may stand between two words: there the folded text has one.
+        # An invisible character may stand between two words, where the folded text has none.
         yield View(text, text, run=run)
     for offset, spelled in with_letters_for_digits(folded.text):
         yield View(spelled, text, folded, offset, run, respelled=True)

@@ -1,6 +1,6 @@
-"""A text of any length, scanned a piece at a time: nothing is cut in two, and what stands before a piece is still seen.
+"""Scans a text of any length in parts: no finding is cut in two, and each part is read with what stands before it.
 
-The gateway does not do this: there, a text over the limit blocks. It is for files.
+Only files are scanned so. In the gateway a text over the limit blocks the call.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import BinaryIO
 
 from gatehouse.guards.findings import Finding
 
-PIECE = 50_000
-# No finding that ends in time is longer, base64 apart; that may be any length and is passed on as it comes.
+PART_CHARS = 50_000
+# No finding that ends in time is longer, except base64, which may have any length and passes as it comes.
 _OVERLAP = 2_000
-# Context words are looked for in 60 characters; a number or a word that goes on is not taken for its end.
+# Context words are looked for in 60 characters; a number or word that continues must not look finished.
 _BEFORE = 500
 _READ = 1 << 16
 _STRANGE = re.compile("[\udc80-\udcff]")
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-def pieces(
-    chunks: Iterable[str], scan: Callable[[str], list[Finding]], size: int = PIECE
+def scan_long_text(
+    chunks: Iterable[str], scan: Callable[[str], list[Finding]], size: int = PART_CHARS
 ) -> Iterator[tuple[str, list[Finding]]]:
-    """Consecutive pieces of the text, each with the findings in it, placed from the piece's beginning.
+    """Yield consecutive parts of the text, each with its findings, whose places count from the part's beginning.
 
     Args:
         chunks: the text, cut anywhere.
-        scan: finds; what it raises is passed on.
-        size: the most characters of a piece; above 2,000.
+        scan: returns the findings of a text; its exceptions pass through.
+        size: the most characters of a part; above 2,000.
     """
     before = text = ""
     for chunk in chunks:
@@ -57,7 +57,7 @@ def _found(before: str, text: str, scan: Callable[[str], list[Finding]]) -> list
 
 
 def _cut(window: str, findings: list[Finding]) -> int:
-    """Where the piece ends: after a line or a word, and never inside a finding."""
+    """Return where the part ends: after a line or a word, and never inside a finding."""
     limit = len(window) - _OVERLAP
     cut = window.rfind("\n", 0, limit) + 1 or window.rfind(" ", 0, limit) + 1 or limit
     for each in findings:
@@ -67,9 +67,9 @@ def _cut(window: str, findings: list[Finding]) -> int:
 
 
 class TextFile:
-    """The text of a file that is read a block at a time: UTF-8, or UTF-16 where it begins with its mark.
+    """Read the text of a file a block at a time: UTF-8, or UTF-16 where it begins with its mark.
 
-    Bytes that are neither are kept as they are, so that `encode` gives them back.
+    Bytes that are neither are kept, so that `encode` gives them back.
 
     Attributes:
         strange: how many bytes so far were not UTF-8.
@@ -98,5 +98,5 @@ class TextFile:
         return self._encoding == "utf-8"
 
     def encode(self, text: str) -> bytes:
-        """The text in the file's own encoding."""
+        """Return the text in the file's own encoding."""
         return text.encode(self._encoding, "surrogateescape" if self._is_utf8 else "replace")
