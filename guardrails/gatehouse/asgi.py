@@ -137,7 +137,7 @@ class Gateway:
                 names,
                 made_up_model,
             ),
-            ahead=Prescan(lambda: self._governance.current.scanner),
+            prescan=Prescan(lambda: self._governance.current.scanner),
             slots=CallSlots,
             shown=labels(),
         )

@@ -199,14 +199,14 @@ def test_two_gateways_count_budgets_and_rates_together(pair: tuple[Gateway, Gate
         (
             "litellm_settings",
             {"cache": True, "cache_params": {"type": "local"}},
-            "litellm_settings.cache keeps answers",
+            "litellm_settings.cache stores answers",
         ),
         (
             "litellm_settings",
             {"cache": True, "cache_params": {"type": "redis"}},
-            "litellm_settings.cache keeps answers",
+            "litellm_settings.cache stores answers",
         ),
-        ("router_settings", {"cache_responses": True}, "litellm_settings.cache keeps answers"),
+        ("router_settings", {"cache_responses": True}, "litellm_settings.cache stores answers"),
         (
             "litellm_settings",
             {"responses": {"background_mode": {"polling_via_cache": "all"}}},

@@ -146,7 +146,7 @@ def present(kind: str, reader: Reader) -> Reader:
 
 
 def refuse(view: View, value: Any, path: Path, role: str) -> None:
-    """Refuse an unknown field, unless it holds only its name and a number. Long numbers, which can identify, are scanned."""
+    """Refuse an unknown field, unless it holds only its name and a number. It scans a long number."""
     if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
         raise unknown(path, "this field is not known")
     view.text((*path, KEY), str(path[-1]), "other")

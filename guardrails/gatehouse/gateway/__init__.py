@@ -1,1 +1,1 @@
-"""The enforcement point: what stands between a client's connection and LiteLLM's proxy."""
+"""The enforcement point between a client's connection and LiteLLM's proxy."""

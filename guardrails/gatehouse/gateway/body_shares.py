@@ -1,7 +1,7 @@
-"""How many bytes of bodies the gateway holds at once, and of whom.
+"""Bounds how many bytes of bodies the gateway holds at once, in all and per sender.
 
-Promises: bodies count from their first byte until their call is over; whoever holds much leaves as much free for
-others; and the beginning of a body, which of most is all, has room of its own that large bodies cannot fill.
+Promises: bodies count from their first byte until their call is over; a sender who holds much leaves as much free for
+others; and the beginnings of bodies, which for most is the whole, have room of their own that large bodies cannot fill.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from typing import Final, Self
 
 from gatehouse.core.errors import GovernanceUnavailable, TooManyRequests
 
-# Of all bodies together. LiteLLM makes several copies of each.
+# The limit for all bodies together. LiteLLM makes several copies of each.
 MAX_HELD: Final = 256 * 1024 * 1024
-# The beginning of a body, and what all beginnings may take up beside that, as a part of it.
+# The length of a beginning, and the room for all beginnings as a part of `MAX_HELD`.
 BEGINNING: Final = 64 * 1024
 _BEGINNINGS: Final = 4
-# How much of what is free one sender may hold: all of it, so that as much is left; of beginnings far less.
+# The part of the free room that one sender may hold: as much as is left free, and of beginnings far less.
 _PART: Final = 1
 _PART_OF_BEGINNINGS: Final = 8
 
-_FULL: Final = "The gateway holds as much as it can. Try again soon."
+_FULL: Final = "The gateway's memory for requests is full. Try again soon."
 _YOURS: Final = (
-    "You have as many bytes under way as one caller may. Wait for the answers to your other requests, then send this "
-    "one again."
+    "Your running requests hold as many bytes as one caller may have. Wait for their answers, then send this one again."
 )
 
 
 class _Pot:
-    """Bytes that senders share."""
+    """Share a number of bytes among senders."""
 
     def __init__(self, most: int, part: int) -> None:
         self._most, self._part = most, part
@@ -37,7 +36,7 @@ class _Pot:
         self.total = 0
 
     def take(self, sender: str, size: int) -> bool:
-        """Hold more for a sender; say whether there was room."""
+        """Hold more for a sender; return whether there was room."""
         if (self.held[sender] + size) * self._part > self._most - self.total - size:
             self.give_back(sender, 0)
             return False
@@ -53,10 +52,10 @@ class _Pot:
 
 
 class BodyShares:
-    """The bytes that one gateway process holds.
+    """Count the bytes that one gateway process holds.
 
     Args:
-        max_held: of all senders together, but for the beginnings of bodies.
+        max_held: the limit for all senders together, except for the beginnings of bodies.
     """
 
     def __init__(self, max_held: int = MAX_HELD) -> None:
@@ -65,16 +64,16 @@ class BodyShares:
 
     @property
     def total(self) -> int:
-        """All that is held."""
+        """Return how many bytes are held."""
         return self.beginnings.total + self.rest.total
 
     def of(self, sender: str) -> Share:
-        """What one body of a sender takes up; give it back with `with`."""
+        """Return the share of one body of a sender; `with` gives it back."""
         return Share(self, sender)
 
 
 class Share:
-    """What one body takes up."""
+    """Count the bytes of one body."""
 
     __slots__ = ("_beginning", "_rest", "_sender", "_shares")
 
@@ -84,14 +83,14 @@ class Share:
 
     @property
     def sender(self) -> str:
-        """Whose it is."""
+        """Return the sender of the body."""
         return self._sender
 
     def add(self, size: int) -> None:
         """Hold more of the body.
 
         Raises:
-            TooManyRequests: its sender would hold more than is left for others.
+            TooManyRequests: the sender would hold more than is left for others.
             GovernanceUnavailable: others hold so much that not even one body fits.
         """
         first = min(size, BEGINNING - self._beginning)
@@ -106,7 +105,7 @@ class Share:
         self._rest += size
 
     def release(self) -> None:
-        """Hold nothing more of the body."""
+        """Release everything that is held of the body."""
         self._shares.beginnings.give_back(self._sender, self._beginning)
         self._shares.rest.give_back(self._sender, self._rest)
         self._beginning = self._rest = 0

@@ -1,4 +1,4 @@
-"""The wire of one governed call, in ASGI's terms: who left when, what may be passed on, and what is said instead."""
+"""The ASGI connection of one governed call: it notices who leaves, passes the answer on, or sends an error instead."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, Message, Receive,
 from gatehouse.pipeline.response import Answers, error_event
 from gatehouse.pipeline.scope import CallScope
 
-# After this line of a stream its reader may leave, and send the next request. No text of a model can say it: a line
-# break inside JSON is escaped.
+# After this line of a stream its reader may leave and send the next request. No text of a model can look like it,
+# because JSON escapes a line break.
 _LAST_LINE = re.compile(rb"^(?:data: ?\[DONE\]|event: ?message_stop)\r?$", re.MULTILINE)
 
 
 class Settler(Protocol):
-    """What the middleware needs of the pipeline."""
+    """Describe what the middleware needs of the pipeline."""
 
     def conclude(self, scope: CallScope) -> None: ...
 
@@ -28,23 +28,23 @@ class Settler(Protocol):
 
 
 class Slots(Protocol):
-    """What LiteLLM lets one caller have only so many of at a time."""
+    """Hold what LiteLLM lets one caller have only so many of at a time."""
 
     async def release(self) -> None: ...
 
 
 class NoSlots:
-    """Those of a call that takes none."""
+    """Stand for the slots of a call that takes none."""
 
     async def release(self) -> None: ...
 
 
 class Connection:
-    """Knows when the client left and whether the answer was complete; lets through what the pipeline lets through.
+    """Follow the client and the answer, and pass on what the pipeline allows.
 
     Args:
-        body: the request's, which was read already.
-        slots: are given back before the caller has all of the answer.
+        body: the request's body, which was read already.
+        slots: slots to give back before the caller has the whole answer.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Connection:
         self._slots = slots or NoSlots()
         self._over = False
         self._answers: Answers | None = None
-        self._start: Message | None = None  # of an answer that is looked at as a whole
+        self._start: Message | None = None  # the start of an answer that is screened as a whole
         self._body = bytearray()
         self._at_line_start = True
         self._watch: asyncio.Task[Message] | None = None
 
     async def receive(self) -> Message:
-        """The request's body, then, once the client has left, its disconnect."""
+        """Return the request's body, and after that the client's disconnect once it has left."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._disconnect())
         if self._asked is not None:
@@ -92,16 +92,16 @@ class Connection:
         self._call.left.set()
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on; where a stage refused the call, or the answer, say so instead."""
+        """Pass the answer on, or send an error if a stage refused the call or the answer."""
         if self._over:
             return
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] != "http.response.body":
             await self._send(message)
-        elif self._call.refusal is not None:  # of a stream that was kept alive while it was held
+        elif self._call.refusal is not None:  # the stream was kept alive while the call was held
             await self._end(self._call.refusal)
-        elif self._call.provider_failed is not None and not _is_ping(message):  # LiteLLM may try another model yet
+        elif self._call.provider_failed is not None and not _is_ping(message):  # LiteLLM may still try another model
             await self._end(self._call.provider_failed)
         elif self._start is not None:
             await self._whole(self._start, message)
@@ -163,7 +163,7 @@ class Connection:
             await self._pass({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _end(self, error: GovernanceError) -> None:
-        """End a stream that has begun. The server then tells the app inside that nobody listens any more."""
+        """End a stream that has begun. The server then tells the app inside that the client has left."""
         self._over = self.complete = True
         await self._slots.release()
         call_type = self._call.call.call_type if self._call.call else ""
@@ -171,7 +171,7 @@ class Connection:
 
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
-        # Codex hangs up once it has read the last event, and does not wait for the connection's end.
+        # Codex hangs up once it has read the last event, and does not wait for the end of the connection.
         if not message.get("more_body") or (self._answers is not None and self._answers.over):
             self.complete = not self._call.client_gone
             await self._slots.release()
@@ -188,7 +188,7 @@ class Connection:
         await answer(self._scope, self._send, error, self._call)
 
     def close(self) -> None:
-        """The app inside is done with the call."""
+        """Note that the app inside has finished the call."""
         if self._watch is not None:
             self._watch.cancel()
 
@@ -204,7 +204,7 @@ async def answer(scope: Scope, send: Send, error: GovernanceError, call: CallSco
     if call_id:
         headers.append((CALL_ID_HEADER, call_id.encode()))
     body = error.body(call_id)
-    if scope["path"] == "/v1/messages":  # Anthropic's errors say at the top that they are one
+    if scope["path"] == "/v1/messages":  # Anthropic's errors name their type at the top
         body = {"type": "error", **body}
     await respond(send, error.status, json.dumps(body).encode(), headers)
 
@@ -217,11 +217,11 @@ async def respond(send: Send, status: int, body: bytes, headers: list[tuple[byte
 
 
 def _is_ping(message: Message) -> bool:
-    """Whether LiteLLM says with it that a stream is alive, and nothing else."""
+    """Tell whether LiteLLM's message only keeps a stream alive."""
     return bool(message.get("body", b"").startswith((b":", b"event: ping")))
 
 
-# Types of answers that hold no words; whatever else an answer calls itself is read as JSON or as text.
+# Types of answers that hold no words; every other answer is read as JSON or as text.
 _SAYS_NOTHING = ("audio/", "image/", "video/", "application/octet-stream")
 
 

@@ -1,9 +1,9 @@
-"""Where the operator's deployments are, and with which credentials: what a request to a provider must keep to.
+"""Knows the addresses and credentials of the operator's deployments, and checks requests to providers against them.
 
-It is compared where each library that LiteLLM uses sends a request (`provider_answers`, `ways_out`), with the bytes
-about to leave. Promises: a credential that the operator configured goes to the hosts of its own deployments alone; a
-host whose credentials are all known gets one of them; what looks like a call of a provider's API goes to the deployment
-that was chosen. What cannot be known, as the address that a provider's own library works out, is not judged.
+The check runs where each library that LiteLLM uses sends a request (`provider_answers`, `ways_out`), on the bytes about
+to leave. Promises: a credential that the operator configured goes only to the hosts of its own deployments; a host
+whose credentials are all known receives one of them; what looks like a call of a provider's API goes to the chosen
+deployment. An address that a provider's own library works out is unknown here, and is not checked.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from gatehouse.proxy.configured import deployment_params
 log = logging.getLogger("gatehouse.egress")
 
 DIFFERS: Final = (
-    "What was about to be sent is not what was admitted, so it was not sent. The same request would be stopped again: "
-    "tell the operator, who finds the place in the log."
+    "What was about to be sent is not what was admitted, so it was not sent. The same request would be stopped again. "
+    "Tell the operator, who finds the place in the log."
 )
 
-# Where LiteLLM sends a provider's calls when no address is configured: the variables that it reads, and the host. For
-# others its own `get_llm_provider` says it, or it is not known.
+# Where LiteLLM sends a provider's calls without a configured address: the variables that it reads, and the host. For
+# other providers its own `get_llm_provider` tells the address, or it is unknown.
 _HOMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com"),
     "text-completion-openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com"),
@@ -41,22 +41,22 @@ _HOMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "gemini": (("GEMINI_API_BASE",), "https://generativelanguage.googleapis.com"),
     "aiohttp_openai": ((), "https://api.openai.com"),
 }
-# Providers to whom LiteLLM sends the configured key as it is. Others exchange it for a token, or sign with it.
+# Providers that receive the configured key itself. For others LiteLLM exchanges it for a token, or signs with it.
 _SEND_THEIR_KEY: Final = frozenset(
     """
     openai text-completion-openai azure anthropic gemini deepseek mistral groq xai together_ai openrouter perplexity
     fireworks_ai hosted_vllm aiohttp_openai
     """.split()
 )
-# How config.yaml refers to the environment.
+# The prefix of config.yaml's references to the environment.
 _ENVIRON: Final = "os.environ/"
-# What LiteLLM sends a provider that wants no key.
+# What LiteLLM sends to a provider that wants no key.
 _NO_KEY: Final = frozenset(("", "fake-api-key", "none"))
 _CREDENTIALS: Final = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 _SCHEMES: Final = frozenset(("bearer", "token"))
-# Shorter ones are words that stand in for a key.
+# Shorter keys are words that stand in for one.
 _MIN_KEY_CHARS: Final = 8
-# How the paths of OpenAI's, Anthropic's and Google's APIs end.
+# The ends of the paths of OpenAI's, Anthropic's and Google's APIs.
 _API_PATHS: Final = (
     "/chat/completions",
     "/completions",
@@ -74,12 +74,12 @@ _API_PATHS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One deployment.
+    """Describe where one deployment is.
 
     Attributes:
-        origin: scheme, host and port; None where they are not known.
+        origin: scheme, host and port; None where they are unknown.
         keys: its static credentials.
-        complete: whether it has no others.
+        complete: whether it has no other credentials.
     """
 
     origin: str | None
@@ -88,22 +88,22 @@ class Destination:
 
 
 class Destinations:
-    """Those of all deployments, kept until the router or its credentials change."""
+    """Cache the destinations of all deployments until the router or its credentials change."""
 
     def __init__(self) -> None:
         self._seen: tuple[Any, ...] = ()
         self._known: dict[str, Destination] = {}
 
     def all(self, *, anew: bool = False) -> Mapping[str, Destination]:
-        """By the deployment's id.
+        """Return the destinations by the deployment's id.
 
         Args:
-            anew: read them again, for a change may leave no trace in what is compared.
+            anew: read them again, because a change may be invisible to the comparison.
         """
         router = proxy_server.llm_router
         if router is None:
             return {}
-        # Lists compare their items by identity first, so this costs a microsecond while nothing changes.
+        # Lists compare their items by identity first, so this takes a microsecond while nothing changes.
         seen = (id(router), router.model_list, litellm.credential_list)
         if anew or seen != self._seen:
             ids = list(router.model_id_to_deployment_index_map)
@@ -113,7 +113,7 @@ class Destinations:
 
 
 def destination(params: Mapping[str, Any]) -> Destination:
-    """Read one from a deployment's parameters."""
+    """Read the destination from a deployment's parameters."""
     own = {name: value for name, value in params.items() if value is not None}
     values = {**_stored(params.get("litellm_credential_name")), **own}
     values = {name: _resolved(value) for name, value in values.items()}
@@ -132,32 +132,32 @@ def destination(params: Mapping[str, Any]) -> Destination:
 
 
 def _stored(name: object) -> Mapping[str, Any]:
-    """What LiteLLM keeps under the name of a credential."""
+    """Return what LiteLLM stores under the name of a credential."""
     found = next((each for each in litellm.credential_list if each.credential_name == name), None) if name else None
     return {} if found is None else found.credential_values
 
 
 def _resolved(value: Any) -> Any:
-    """What a reference to the environment stands for."""
+    """Return the value of a reference to the environment."""
     if isinstance(value, str) and value.startswith(_ENVIRON):
         return os.environ.get(value.removeprefix(_ENVIRON))
     return value
 
 
 def _provider(values: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The provider of a deployment, and its address as LiteLLM knows it."""
+    """Return the provider of a deployment, and its address as LiteLLM knows it."""
     model, named = str(values.get("model") or ""), values.get("custom_llm_provider")
     if values.get("use_litellm_proxy") or model.partition("/")[0] in _ours():
         return "", None
     try:
         _, provider, _, address = litellm.get_llm_provider(model, custom_llm_provider=named)
-    except Exception:  # it is not one that LiteLLM knows
+    except Exception:  # LiteLLM does not know the provider
         return str(named or model.partition("/")[0]), None
     return str(provider), address
 
 
 def _ours() -> set[str]:
-    """Custom providers, who look for their address themselves."""
+    """Return the names of custom providers, which find their address themselves."""
     return {str(each.get("provider")) for each in litellm.custom_provider_map}
 
 
@@ -182,7 +182,7 @@ def _without_scheme(value: str) -> str:
 
 
 def origin_of(address: object) -> str | None:
-    """Scheme, host and port of an address; None where it is none."""
+    """Return scheme, host and port of an address; None where it is not one."""
     try:
         url = address if isinstance(address, httpx.URL) else httpx.URL(str(address or ""))
     except httpx.InvalidURL:
@@ -193,11 +193,11 @@ def origin_of(address: object) -> str | None:
 
 
 def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen: str | None) -> str | None:
-    """Say what is wrong about where a request goes: `credential`, `host`, or None.
+    """Name what is wrong with a request's destination: `credential`, `host`, or None.
 
     Args:
-        known: all deployments, by their id.
-        chosen: the id of the one that this attempt is for; None where LiteLLM chose none.
+        known: all destinations, by the deployment's id.
+        chosen: the id of the deployment of this attempt; None where LiteLLM chose none.
     """
     origin = origin_of(request.url)
     for key in set(_carried(request)):
@@ -206,7 +206,7 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
             return "credential"
     is_call = looks_like_call(request)
     own = known.get(chosen or "")
-    if own is None:  # LiteLLM takes none, or makes one up, for an address or a key of the caller's
+    if own is None:  # LiteLLM has none, or makes one up, for an address or a key of the caller's
         return "host" if is_call else None
     if own.origin is None:
         return None
@@ -220,12 +220,12 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
 
 
 def looks_like_call(request: httpx.Request) -> bool:
-    """Whether a request is what a provider's API is asked with, and not what LiteLLM does beside it."""
+    """Tell whether a request calls a provider's API, unlike LiteLLM's other requests."""
     return request.method == "POST" and request.url.path.endswith(_API_PATHS)
 
 
 def leads_away(response: httpx.Response, request: httpx.Request, known: Mapping[str, Destination]) -> bool:
-    """Whether a provider would have the call sent on to a host that is not its own."""
+    """Tell whether a provider redirects the call to a host that is not its own."""
     if not response.has_redirect_location:
         return False
     origin = origin_of(request.url)
@@ -237,7 +237,7 @@ def leads_away(response: httpx.Response, request: httpx.Request, known: Mapping[
 
 
 def _carried(request: httpx.Request) -> Iterator[str]:
-    """Whatever may be a credential."""
+    """Yield every value of the request that may be a credential."""
     for value in request.headers.values():
         yield from _worth_guarding(_without_scheme(value))
     for _, value in request.url.params.multi_items():
@@ -245,7 +245,7 @@ def _carried(request: httpx.Request) -> Iterator[str]:
 
 
 def _authorizing(request: httpx.Request) -> Iterator[str]:
-    """The credentials that APIs read. A scheme that signs or exchanges carries none of these."""
+    """Yield the credentials that APIs read. A scheme that signs or exchanges carries none of these."""
     for name in _CREDENTIALS:
         value = request.headers.get(name)
         if value is None or (name == "authorization" and value.partition(" ")[0].lower() not in _SCHEMES):
@@ -253,14 +253,14 @@ def _authorizing(request: httpx.Request) -> Iterator[str]:
         yield from _worth_guarding(_without_scheme(value))
 
 
-# Those of the router that LiteLLM has now.
+# The destinations of LiteLLM's present router.
 deployed: Final = Destinations()
-# Set while a request that was checked is on its way: a library below the one that checked it does not check it again.
+# Set while a checked request is sent, so that a library below does not check it again.
 checked: ContextVar[bool] = ContextVar("gatehouse_request_checked", default=False)
 
 
 def check_destination(scope: CallScope, attempt: Attempt, request: httpx.Request) -> None:
-    """Compare where a request goes, and with which credential, with the deployment that the attempt is for.
+    """Compare a request's host and credential with the deployment of the attempt.
 
     Raises:
         EgressMismatch: it may not go there.
@@ -281,7 +281,7 @@ def check_redirect(scope: CallScope, request: httpx.Request, response: httpx.Res
 
 
 def stop(scope: CallScope, place: str, where: str) -> EgressMismatch:
-    """Note that a call was stopped right before its bytes left; the error is for its caller."""
+    """Record that a call was stopped right before its bytes left; return the error for its caller."""
     metrics.egress_mismatches.labels(place=place).inc()
     metrics.blocks.labels(EgressMismatch.code).inc()
     log.error("call %s was stopped: %s (%s) is not as it was admitted", scope.call_id, where, place)

@@ -1,4 +1,4 @@
-"""Takes a model call in: its headers, its body, and what may be said in both, before LiteLLM sees any of it."""
+"""Takes a model call in: checks its headers, its body and the fields in both before LiteLLM sees any of them."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ from gatehouse.pipeline.recorded_names import (
 )
 from gatehouse.pipeline.scope import CallScope, note_names
 
-# Bytes from which a body is written again in any case.
+# A body of so many bytes is always written again.
 _LONG: Final = 1024 * 1024
 _FORM: Final = b"multipart/form-data"
-# What LiteLLM reads in place of a body that is refused: it shall only say who the caller is.
+# What LiteLLM reads instead of a refused body, only to identify the caller.
 _NOTHING: Final = b"{}"
-NO_SUCH_MODEL: Final = "model: this gateway serves none by that name. GET /v1/models lists those that it does."
+NO_SUCH_MODEL: Final = "model: this gateway has none of that name. GET /v1/models lists its models."
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A request that was taken in.
+    """Hold an accepted request.
 
     Attributes:
-        body: what LiteLLM is given.
+        body: the body for LiteLLM.
         asked: the body as it was read; None where it is a form, or is refused.
     """
 
@@ -66,15 +66,15 @@ class Taken:
 
 
 class Edge:
-    """One gateway process's.
+    """Accept requests for one gateway process.
 
     Args:
         reader: reads bodies.
-        engine: what callers may not say to LiteLLM.
-        bounds: how far a caller may set what the operator has configured.
-        configured: the headers that the operator has LiteLLM read.
-        names: takes out what callers' names say beyond a name; None: nothing.
-        made_up: whether callers may make up the end of a model's name.
+        engine: the fields that callers may not send to LiteLLM.
+        bounds: the limits on values that a caller may set.
+        configured: the headers that the operator makes LiteLLM read.
+        names: replaces caller-given names that are more than a name; None: nothing.
+        made_up: tells whether callers may make up the end of a model's name.
     """
 
     def __init__(
@@ -94,15 +94,15 @@ class Edge:
         self._made_up = made_up
 
     async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Taken:
-        """Read a request. What may not be said in it is noted as the call's fault, which its caller is told once
-        LiteLLM has said who they are; `scope` then has the headers that go with the body.
+        """Read a request. A forbidden field or header becomes the call's fault, which the caller is told once
+        LiteLLM has authenticated them; `scope` then has the headers that go with the body.
 
         Args:
             share: counts the body for as long as it is held.
 
         Raises:
             GovernanceError: the body is over the bounds.
-            ClientLeft: nobody waits for an answer.
+            ClientLeft: the client waits for no answer.
         """
         body = await self.reader.read(scope["headers"], receive, share)
         asked: Mapping[str, Any] | None = None
@@ -127,7 +127,7 @@ class Edge:
             (_TYPE, kind),
             (b"content-length", str(len(body)).encode()),
         ]
-        # LiteLLM reads a version and a model there too; no API that is governed says anything in it.
+        # LiteLLM also reads a version and a model there; no governed API uses it.
         scope["query_string"] = b""
         return Taken(body, asked)
 
@@ -147,16 +147,16 @@ class Edge:
         hidden = await hide_names(self._names, call, names_in(asked))
         named = renamed(asked, hidden)
         same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
-        # What is long because of its blanks alone is short for whoever reads it next.
+        # A body that is long only because of its blanks becomes short for the next reader.
         if same and len(body) < _LONG:
             return body, named
         return await OFFLOAD.run(call.effort, call.sender, partial(_written, named)), named
 
     async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> tuple[bytes, bytes]:
-        """A form as LiteLLM may have it, and its content type.
+        """Return a form for LiteLLM, and its content type.
 
         Raises:
-            InvalidRequest: it is not the API's.
+            InvalidRequest: it is not the API's form.
         """
         try:
             async with _opened(headers, body) as form:
@@ -170,10 +170,10 @@ class Edge:
         return written, kind
 
     async def _check_path(self, call: CallScope, scope: Scope) -> None:
-        """Keep a model that a path names out of the records, and away from LiteLLM where nobody configured it.
+        """Keep a model in the path out of the records, and away from LiteLLM where it is not configured.
 
         Raises:
-            ModelNotFound: it was made up, and says more than a name.
+            ModelNotFound: the caller made it up, and it is more than a name.
         """
         model = model_in(call.route)
         stands = None if model is None else (await hide_names(self._names, call, (model,), is_plain_model)).get(model)
@@ -186,14 +186,14 @@ class Edge:
 
 
 def _written(asked: Mapping[str, Any]) -> bytes:
-    """A request as JSON.
+    """Write a request as JSON.
 
     Raises:
-        InvalidRequest: it is nested deeper than can be written.
+        InvalidRequest: it is nested too deep to be written.
     """
     try:
         return orjson.dumps(asked)
-    except TypeError:  # a number of more than 64 bits, or deeper than orjson goes
+    except TypeError:  # a number of more than 64 bits, or nesting deeper than orjson's limit
         pass
     try:
         return json.dumps(asked, ensure_ascii=False).encode()
@@ -207,16 +207,16 @@ _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b
 
 
 def _who_asks(headers: list[tuple[bytes, bytes]], key: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Of headers that may be the fault themselves, those that say who the caller is."""
+    """Return the headers that identify the caller, when another header may be the fault."""
     return [(name, value) for name, value in headers if name in (*CREDENTIALS, key, b"host") or name in OURS]
 
 
 @asynccontextmanager
 async def _opened(headers: Headers, body: bytes) -> AsyncIterator[FormData]:
-    """The form that a body is.
+    """Open a body as a form.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not one.
     """
     kind = next((value for name, value in headers if name == _TYPE), b"")
     if not kind.lower().startswith(_FORM):
@@ -230,10 +230,10 @@ async def _opened(headers: Headers, body: bytes) -> AsyncIterator[FormData]:
 
 
 def _check_form(items: list[tuple[str, UploadFile | str]]) -> None:
-    """Look at a form: a file to be transcribed, and the API's fields beside it.
+    """Check a form: a file to be transcribed, and the API's fields beside it.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: it holds anything else.
     """
     known, seen = names_of(TRANSCRIPTION), set[str]()
     for name, value in items:

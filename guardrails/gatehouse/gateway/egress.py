@@ -1,8 +1,8 @@
-"""A second look at a call, right before its bytes leave: what LiteLLM is about to send must be what was admitted.
+"""Checks a call again right before its bytes leave: LiteLLM must send what was admitted.
 
-Pure. The reader at the edge says what LiteLLM may be told; this looks at what LiteLLM made of it, so that it also stops
-what that reader missed. Promises: an attempt leaves only with texts and tools that were admitted or that the operator
-configured, asks for no more than was admitted, and goes where the operator's deployment says.
+Pure. The edge controls what LiteLLM receives; this checks what LiteLLM made of it, and so also stops what the edge
+missed. Promises: an attempt leaves only with texts and tools that were admitted or that the operator configured, asks
+for no more than was admitted, and goes to the operator's deployment.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from gatehouse.dialects.freejson import decode, free
 from gatehouse.dialects.parts import KEY, shown
 from gatehouse.dialects.requested import requested
 
-# By these LiteLLM chooses where a request goes, with which credential, or what of it is sent.
+# With these LiteLLM chooses where a request goes, with which credential, or what of it is sent.
 STEERING: Final = frozenset(
     """
     api_base base_url api_key api_version organization headers extra_headers extra_query provider_specific_header
     drop_params additional_drop_params allowed_openai_params mock_response custom_llm_provider
     """.split()
 )
-# What every caller may say beside the fields of the API; the edge bounds it.
+# What every caller may send besides the API's fields, within the edge's bounds.
 _EVERYWHERE: Final = frozenset("metadata tags user timeout num_retries cache extra_body".split())
-# Read beside the fields of the API: what is new, and what a key's or a team's settings add.
+# Read besides the API's fields: new fields, and additions from a key's or a team's settings.
 _READ: Final = frozenset(("extra_body", "litellm_system_prompt"))
 
-# What LiteLLM writes itself where it says a call in another API's words, each with its reason.
+# The texts that LiteLLM itself writes when it translates a call to another API, each with its reason.
 _WORDS: Final = (
     "content",  # the one field of a custom tool that becomes a function
     "The",  # and that field's description, around the tool's name
@@ -49,14 +49,14 @@ _WORDS: Final = (
     "Operator note (not from the user): the following was originally a mid-conversation system-role reminder.",
     "__",  # between the names of a namespace and of its tool
 )
-# A tool's name that is too long for OpenAI is cut and gets a hash.
+# LiteLLM shortens a tool's name that is too long for OpenAI, and adds a hash.
 _NAME_CHARS: Final = 64
 _CUT_NAME: Final = re.compile(r"_[0-9a-f]{8}\Z", re.ASCII)
 _BLANKS: Final = re.compile(r"\s*")
-# The ways in which the beginning of a text is made of others that are followed: those that got furthest.
+# How many ways to compose the beginning of a text are followed: those that got furthest.
 _WAYS: Final = 8
-# What may be spent on the texts of one attempt that LiteLLM wrote anew: some tenths of a second. Of an ordinary call
-# there are a few such texts, and each is found soon; what is not found by then does not leave.
+# The budget for the texts of one attempt that LiteLLM has rewritten: some tenths of a second. An ordinary call has a
+# few such texts, which are found soon; a text that is not found within the budget does not leave.
 _MIN_STEPS: Final = 500_000
 _STEPS_PER_TEXT: Final = 16
 _CHARS_PER_STEP: Final = 256
@@ -64,7 +64,7 @@ _CHARS_PER_STEP: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is about to leave and was not admitted.
+    """Describe what is about to leave and was not admitted.
 
     Attributes:
         place: one of a few words, for a metric: text, tools, limits, controls, extra_body, deployment or shape.
@@ -81,13 +81,13 @@ def admitted(
     said: Mapping[str, bool],
     numbers: frozenset[str] = frozenset(),
 ) -> Admitted:
-    """Note what was admitted.
+    """Record what was admitted.
 
     Args:
-        request: as it may go upstream.
-        body: LiteLLM's, with what it put beside the request.
-        said: the names at the top of the request as it came, and whether each is but a number or a switch.
-        numbers: names that callers may give a number or a switch.
+        request: the request as it may go upstream.
+        body: LiteLLM's body, with its additions.
+        said: the names at the top of the original request, and whether each holds only a number or a switch.
+        numbers: names for which callers may send a number or a switch.
     """
     dialect = _dialect(request.call_type)
     known = names_of(dialect)
@@ -114,9 +114,9 @@ def check(
     """Compare one attempt with what was admitted.
 
     Args:
-        call_type: LiteLLM's, of this attempt; another than the caller's where LiteLLM translates between APIs.
-        kwargs: what LiteLLM is about to send, with its own notes beside it.
-        configured: the parameters of the deployment that it chose; None where the operator has no such deployment.
+        call_type: LiteLLM's call type of this attempt; it differs from the caller's where LiteLLM translates.
+        kwargs: what LiteLLM is about to send, with its own notes.
+        configured: the parameters of the chosen deployment; None where the operator has no such deployment.
     """
     try:
         dialect = _dialect(call_type or "")
@@ -138,15 +138,15 @@ def check(
 
 
 def _dialect(call_type: str) -> str:
-    """The call type as LiteLLM's synchronous functions are named."""
+    """Return the call type as LiteLLM's synchronous functions are named."""
     return call_type if call_type == "anthropic_messages" else call_type.removeprefix("a")
 
 
 def _view(dialect: str, body: Mapping[str, Any]) -> View:
-    """The texts of a request; LiteLLM's own notes beside it are passed over, other APIs' fields are not."""
+    """Return the texts of a request, with other APIs' fields and without LiteLLM's own notes."""
     known = names_of(dialect) | _READ
     view = request_view(dialect, {name: value for name, value in body.items() if name in known})
-    # Where an API has no metadata of its own, LiteLLM keeps its notes there, and sends none of it.
+    # Where an API has no metadata of its own, LiteLLM keeps its notes there and sends none of them.
     others = View()
     for name in (ALL_NAMES - known - {"metadata"}) & body.keys():
         if isinstance(body[name], str | list | dict):
@@ -155,17 +155,17 @@ def _view(dialect: str, body: Mapping[str, Any]) -> View:
     return view
 
 
-# How the APIs name their fields.
+# The form of the APIs' field names.
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def _is_the_apis(part: TextPart) -> bool:
-    """Whether a text in a field of another API is none of the caller's, but a word or a field of that API."""
+    """Tell whether a text in another API's field is a word or a field of that API, and not the caller's."""
     return bool(_FIELD.fullmatch(part.text)) if part.path[-1] is KEY else is_api_word(part.text)
 
 
 def _texts_of(dialect: str, configured: Mapping[str, Any]) -> set[str]:
-    """The texts that the operator has a deployment add to its calls."""
+    """Return the texts that the operator makes a deployment add to its calls."""
     try:
         return {part.text for part in _view(dialect, configured).texts}
     except UnknownShape:
@@ -180,13 +180,13 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _controls(admitted: Admitted, kwargs: Mapping[str, Any]) -> Difference | None:
-    """What the caller said to LiteLLM and may not say, where LiteLLM still has it."""
+    """Find names that the caller may not send to LiteLLM, and that LiteLLM still has."""
     name = next((name for name in sorted(admitted.said) if kwargs.get(name) is not None), None)
     return None if name is None else Difference("controls", shown((name,)))
 
 
 def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Difference | None:
-    """What stands in `extra_body` replaces the field of the same name, so no field of an API may stand there."""
+    """Refuse API fields in `extra_body`, because they would replace the field of the same name."""
     extra, own = kwargs.get("extra_body"), configured.get("extra_body")
     if not isinstance(extra, Mapping):
         return None if extra is None else Difference("extra_body", "extra_body")
@@ -196,12 +196,12 @@ def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Dif
     return None
 
 
-# Their answers have no length. A router that looks at what a chat is about asks for an embedding of it.
+# Answers without a length. A router that classifies a chat asks for an embedding of it.
 _NO_LENGTH: Final = frozenset(("embedding", "moderation"))
 
 
 def _limits(admitted: Admitted, dialect: str, kwargs: Mapping[str, Any]) -> Difference | None:
-    """The length of the answer, and how many there are, may become less and never more."""
+    """Check that the length and the number of answers have not grown."""
     try:
         now = requested(kwargs)
     except GovernanceError:
@@ -215,7 +215,7 @@ def _limits(admitted: Admitted, dialect: str, kwargs: Mapping[str, Any]) -> Diff
 def _deployment(
     admitted: Admitted, kwargs: Mapping[str, Any], configured: Mapping[str, Any] | None
 ) -> Difference | None:
-    """Where the request goes, and what LiteLLM makes of it, is the operator's to say."""
+    """Check that only the operator decides where the request goes and what LiteLLM makes of it."""
     if configured is None:
         return Difference("deployment", "model_info")
     model = str(configured.get("model") or "")
@@ -232,7 +232,7 @@ def _deployment(
 
 
 def _fits(configured: str, model: str) -> bool:
-    """Whether `model` is the one that is configured, which may be a pattern such as `openai/*`."""
+    """Tell whether `model` is the configured one, which may be a pattern such as `openai/*`."""
     if "*" not in configured:
         return configured == model
     return re.fullmatch(re.escape(configured).replace(r"\*", ".*"), model, re.DOTALL) is not None
@@ -245,11 +245,11 @@ def _offered(admitted: Admitted, kwargs: Mapping[str, Any], configured: Mapping[
 
 
 class _Texts:
-    """Says of a text whether it may leave.
+    """Decide which texts may leave.
 
     Args:
         admitted: what was admitted.
-        translated: whether LiteLLM says the call in another API's words, and so writes some of its texts anew.
+        translated: whether LiteLLM translates the call to another API, and so rewrites some texts.
     """
 
     def __init__(self, admitted: Admitted, *, translated: bool) -> None:
@@ -273,7 +273,7 @@ class _Texts:
             return False
 
     def _as_json(self, text: str) -> bool:
-        """JSON that is read decoded in one API, and as a text in the other: what it says must be admitted."""
+        """Accept JSON that one API reads decoded and the other as a text, if all of its content was admitted."""
         if text.lstrip()[:1] not in ("{", "["):
             return False
         view = View()
@@ -284,10 +284,10 @@ class _Texts:
         return all(part.text in self._known or part.text in _WORDS for part in view.texts)
 
     def _joined(self, text: str) -> bool:
-        """Several texts in the order of the body, as the parts of a message become one text in another API."""
+        """Accept several texts in the order of the body, as a message's parts become one text in another API."""
         if self._pieces is None:
             self._pieces = [piece for known in self._texts if (piece := known.strip())]
-        # What is translated comes in the order of the body too, so the search goes on where the last one ended.
+        # Translated texts keep the order of the body, so the search continues where the last one ended.
         for start in dict.fromkeys((self._next, 0)):
             end = _end_of_join(text, self._pieces, start, self._steps)
             if end is not None:
@@ -296,7 +296,7 @@ class _Texts:
         return False
 
     def _part_of_one(self, text: str) -> bool:
-        """A name that is too long for another API is cut."""
+        """Accept a name that was cut because it is too long for another API."""
         if self._all is None:
             self._all = _BETWEEN.join(self._known)
             longest = _NAME_CHARS - len("_01234567")
@@ -308,7 +308,7 @@ class _Texts:
         return _BETWEEN not in cut and cut in self._all
 
 
-# Between texts that are searched at once; what holds it itself is not found so.
+# Separates texts that are searched together; a text that contains it is not found.
 _BETWEEN: Final = "\0"
 
 
@@ -317,7 +317,7 @@ class _TooManySteps(Exception):
 
 
 class _Steps:
-    """How much may still be done for one attempt."""
+    """Limit the work for one attempt."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -332,7 +332,7 @@ class _Steps:
 
 
 def _end_of_join(text: str, pieces: list[str], start: int, steps: _Steps) -> int | None:
-    """Where in `pieces` a text ends that is made of some of them, each once and in their order; None where it is not.
+    """Return where in `pieces` a text ends that consists of some of them, each once and in order; else None.
 
     Blanks and LiteLLM's own words may stand between them.
     """
@@ -349,7 +349,7 @@ def _end_of_join(text: str, pieces: list[str], start: int, steps: _Steps) -> int
 
 
 def _after_words(text: str, reached: Iterable[int], steps: _Steps) -> list[int]:
-    """The given places in a text, and those after the blanks and words of LiteLLM's that follow."""
+    """Return the given places in a text, and those after blanks and LiteLLM's words that follow."""
     found: dict[int, None] = {}
     left = list(reached)
     while left:

@@ -1,8 +1,8 @@
-"""What `/metrics` shows: of LiteLLM's metrics, labels that callers could make up are shown as what is configured.
+"""Bounds what `/metrics` shows: labels of LiteLLM's that callers could make up show only configured values.
 
-LiteLLM counts by model, route and user agent as a request says them, also before it knows who asks. Promises: each such
-label has a configured or known value, or `other`, so that no request makes a series or puts a text into one; counts
-stay whole, for series that become one are added up.
+LiteLLM counts by model, route and user agent as a request names them, even before authentication. Promises: each such
+label has a configured or known value, or `other`, so that no request creates a series or puts a text into one; counts
+stay complete, because series that become one are added up.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from prometheus_client.samples import Sample
 OTHER: Final = "other"
 _LITELLMS: Final = "litellm_"
 _NOTHING: Final = frozenset(("", "None", OTHER))
-# What says how things stand, or when they began, cannot be added up.
+# A current state, or a start time, cannot be added up.
 _CREATED: Final = "_created"
 
 Shown = Callable[[str], str]
 
 
 class Registry(Protocol):
-    """Where metrics are collected from."""
+    """Collect metrics."""
 
     def collect(self) -> Iterable[Metric]: ...
 
 
 class Exposition:
-    """The metrics of a registry as they may be shown; itself a registry.
+    """Show the metrics of a registry with bounded labels; itself a registry.
 
     Args:
-        shown: by label, what is shown of a value.
+        shown: by label, a function that returns the value to show.
     """
 
     def __init__(self, registry: Registry, shown: Mapping[str, Shown]) -> None:
@@ -40,7 +40,7 @@ class Exposition:
         self._shown = shown
 
     def collect(self) -> Iterator[Metric]:
-        values: dict[tuple[str, str], str] = {}  # of one look: what is configured may change
+        values: dict[tuple[str, str], str] = {}  # for one collection, because the configuration may change
         for metric in self._registry.collect():
             yield self._bounded(metric, values) if metric.name.startswith(_LITELLMS) else metric
 

@@ -1,7 +1,7 @@
-"""Who a request comes from: who has connected, or what a reverse proxy that the operator named says of that.
+"""Finds the address of a request: the peer's, or the one that a named reverse proxy reports.
 
-Promises: no code behind this, ours or LiteLLM's, sees an address that a caller made up; what it sees is the same
-wherever it looks, in the connection or in the headers.
+Promises: no later code, Gatehouse's or LiteLLM's, sees an address that a caller made up; it sees the same address
+everywhere, in the connection and in the headers.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from gatehouse.core.proxies import TrustedProxies
 
 _FOR: Final = b"x-forwarded-for"
 _PROTO: Final = b"x-forwarded-proto"
-# Headers that say who the caller is. LiteLLM, its plugins and hooks may read any of them.
+# Headers with the caller's address. LiteLLM, its plugins and hooks may read any of them.
 ADDRESSES: Final = frozenset((_FOR, b"forwarded", b"x-real-ip"))
 _SCHEMES: Final = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
 
 
 def with_caller(app: App, proxies: TrustedProxies) -> App:
-    """The same ASGI app, which learns of each request where it really came from."""
+    """Wrap an ASGI app so that it sees each request's true address."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):

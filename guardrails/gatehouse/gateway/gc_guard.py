@@ -14,7 +14,7 @@ _held: Context | None = None
 
 
 def guard_contexts() -> None:
-    """From now on, hold the context that a collection begins in until the next one begins."""
+    """Hold the context in which a collection begins until the next one begins, from now on."""
     if _hold not in gc.callbacks:
         gc.callbacks.append(_hold)
 

@@ -1,4 +1,4 @@
-"""Looks at the parts of the gateway, no more often than every two seconds."""
+"""Checks the parts of the gateway, at most once in two seconds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gatehouse.gateway.hooks import governance
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
 
-# One probe of a part; a part that needs longer is not well.
+# The time limit for one probe; a slower part is not healthy.
 _PROBE_S = 2.0
 
-# Anybody may ask, so the parts are asked no more often than this.
+# Every visitor may ask, so the parts are probed no more often than this.
 _FRESH_S = 2.0
 
-# Without these no call can be answered; without the others calls go on, or the keys that need them wait.
+# No call can be answered without these; without the others calls continue, or only the keys that need them wait.
 _VITAL = frozenset({"plugin", "ledger", "query_engine", "scanner"})
 
 
 def watch(settings: Settings, governed: PolicyInForceHolder, recorder: Callable[[], Recorder | None]) -> HealthCheck:
-    """What says the state of every part: `{status, parts, policy_version}`."""
+    """Return a function that reports the state of every part: `{status, parts, policy_version}`."""
     lock = asyncio.Lock()
     last: dict[str, str] = {}
     asked_at = float("-inf")
@@ -91,5 +91,5 @@ async def _probe(ask: Callable[[], Awaitable[object]] | None) -> str:
 
 
 async def _query_engine() -> None:
-    """LiteLLM's own way to the database, through Prisma's engine."""
+    """Ask the database through Prisma's engine, as LiteLLM does."""
     await proxy_server.prisma_client.db.query_raw("select 1")

@@ -1,7 +1,7 @@
-"""The only file that knows LiteLLM's hooks: it turns them into pipeline calls.
+"""Turns LiteLLM's hooks into pipeline calls; no other file knows the hooks.
 
-`config.yaml` names `governance` as a callback, which is how LiteLLM finds it; `asgi.py` gives it the pipeline. Without
-a pipeline, or outside a governed call, nothing goes upstream.
+`config.yaml` names `governance` as a callback, by which LiteLLM finds it; `asgi.py` gives it the pipeline. Without a
+pipeline, or outside a governed call, nothing goes upstream.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ from gatehouse.proxy.spend import Spent
 log = logging.getLogger("gatehouse.plugin")
 
 ANSWERS_CACHED = (
-    "config.yaml: litellm_settings.cache keeps answers under keys that a caller can choose, and so answers one team's "
+    "config.yaml: litellm_settings.cache stores answers under keys that a caller can choose, and so answers one team's "
     "calls from another's. Set cache: false; Redis goes on counting with general_settings.coordination_redis. "
-    "If it says false already, the setting comes from LiteLLM's database: delete the row of the table "
+    "If it is false already, the setting comes from LiteLLM's database: delete the row of the table "
     '"LiteLLM_CacheConfig" and `cache` in the row litellm_settings of "LiteLLM_Config".'
 )
 
 
 class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
-    """LiteLLM's callback object."""
+    """Serve as LiteLLM's callback object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,19 +75,19 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
 
     @property
     def armed(self) -> bool:
-        """Whether LiteLLM runs our hooks and they have a pipeline to run."""
+        """Tell whether LiteLLM runs these hooks and they have a pipeline."""
         return self.pipeline is not None and self in litellm.callbacks
 
     @property
     def answers_cached(self) -> bool:
-        """Whether LiteLLM would answer a call from its cache; a row of its database can turn that on at any time."""
+        """Tell whether LiteLLM would answer a call from its cache; a row in its database can turn that on any time."""
         return litellm.cache is not None
 
-    # LiteLLM calls this only where it is defined on the class itself.
+    # LiteLLM calls this only where the class itself defines it.
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> None:
-        """Admit the call or refuse it; runs after authentication and before anything is sent."""
+        """Admit the call or refuse it, after authentication and before anything is sent."""
         scope = current_scope.get()
         if scope is None or scope.exempt:
             return
@@ -99,8 +99,8 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             if self.answers_cached:
                 metrics.plugin_errors.labels(stage="answers_cached").inc()
                 log.error(ANSWERS_CACHED)
-                raise GovernanceUnavailable("LiteLLM's cache of answers is on. The operator finds why in the log.")
-            # What is stored with the key or its team; it may be older than the check of what is stored.
+                raise GovernanceUnavailable("LiteLLM's cache of answers is on. The log tells the operator why.")
+            # Stored with the key or its team, perhaps before stored settings were checked.
             check_router_settings(data.get("router_settings_override"))
             bound_stored(data.get("router_settings_override"))
             scope.retries = retries_asked(data)
@@ -133,24 +133,24 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             ) from None
 
     def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
-        """Take what a refused call says out of what LiteLLM may log of it, for nothing in that was masked."""
+        """Remove a refused call's content from what LiteLLM may log, because none of it was masked."""
         if self.names is None or self.names.masking:
             _withhold(data, scope.said, scope.names.metadata)
 
     async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
-        """Narrow what LiteLLM lists of models to what the caller may use."""
+        """Narrow LiteLLM's lists of models to those that the caller may use."""
         return await listed(user_api_key_dict, model_names)
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """The last look before bytes leave: a model call without an intent is stopped, whichever way it came."""
+        """Check a call right before its bytes leave: without an intent it is stopped, whichever way it came."""
         scope = current_scope.get()
         if scope is not None and scope.exempt:
             return
         if scope is not None and scope.intent and self.pipeline is not None:
-            if isinstance(scope.provider_failed, AnswerTooLarge):  # asked again it would be as large
+            if isinstance(scope.provider_failed, AnswerTooLarge):  # a retry would be as large
                 raise HTTPException(scope.provider_failed.status, scope.provider_failed.body(str(scope.call_id)))
-            scope.provider_failed = None  # LiteLLM tries again, or another model
-            try:  # it may have fallen back to another model than the call was admitted for
+            scope.provider_failed = None  # LiteLLM tries again, or tries another model
+            try:  # LiteLLM may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
                     check = partial(_check_egress, scope, call_type, kwargs)
@@ -164,7 +164,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             return
         metrics.plugin_errors.labels(stage="no_intent").inc()
         error = UngovernedRoute(
-            "This route would call a model without passing governance. Name it in policy.yaml to allow that."
+            "This route would call a model without governance. Name it in policy.yaml to allow that."
         )
         if scope is None:
             raise HTTPException(error.status, error.body(None))
@@ -173,7 +173,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
-        """An answer is complete: also from the cache, at a stream's end, and when a client left in mid-stream."""
+        """Note a complete answer: also from the cache, at a stream's end, and when a client left during it."""
         scope = current_scope.get()
         if scope is None or scope.settled or not scope.intent or self.pipeline is None:
             return
@@ -189,7 +189,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         user_api_key_dict: Any,
         traceback_str: str | None = None,
     ) -> None:
-        """The request failed for good: the provider, a limit, or ourselves."""
+        """Note that the request failed for good, because of the provider, a limit, or the gateway."""
         scope = current_scope.get()
         if scope is None or scope.settled or self.pipeline is None:
             return
@@ -197,26 +197,26 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         if scope.call is None:
             await hide_other_names(self.names, scope, user_api_key_dict, request_data)
             call = governed_call(scope, user_api_key_dict, request_data, "none")
-            # What a caller made up is no name to be kept.
+            # A model that the caller made up is not recorded.
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
             self._withhold(scope, request_data)
         scope.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
-            return  # whoever this was: the middleware counts it, and their body is not worth the work of reading it
+            return  # an unauthenticated caller: the middleware counts it, and the body is not read
         if unread:
             note = partial(self.pipeline.note_refused, scope, request_data)
             await OFFLOAD.run(scope.effort, scope.sender, note)
         if scope.refusal is None and scope.intent:
             if scope.provider_failed is None and status is not None and status < 400:
-                # LiteLLM would answer with the error under the status of the answer that it could not read.
+                # LiteLLM would send the error with the status of the answer that it could not read.
                 scope.provider_failed = UpstreamUnreadable(UNREADABLE)
             outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
             await self.pipeline.ended(scope, outcome)
 
 
 def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
-    """Look at what only matters once LiteLLM has said who the caller is.
+    """Check what matters only after LiteLLM has authenticated the caller.
 
     Raises:
         GovernanceError: the call is refused before any stage sees it.
@@ -224,7 +224,7 @@ def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
     if scope.fault is not None:
         raise scope.fault
     if not serves(key, call.model or ""):
-        scope.call = replace(call, model=None)  # what a caller made up is no name to be kept
+        scope.call = replace(call, model=None)  # a model that the caller made up is not recorded
         raise ModelNotFound(NO_SUCH_MODEL, param="model")
     if scope.new_fields and not sends_new_fields(call.call_type, call.model or ""):
         shown = plain(scope.new_fields[0]) or "a field"
@@ -235,16 +235,16 @@ def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
 
 
 def _refuse(scope: CallScope, error: GovernanceError) -> HTTPException:
-    """Remember the refusal, so that the middleware answers with it, and give LiteLLM something it understands."""
+    """Store the refusal for the middleware to answer with, and return an error for LiteLLM."""
     scope.refusal = error
     return HTTPException(error.status, error.body(str(scope.call_id)))
 
 
 def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
-    """Take what was masked out of LiteLLM's own copies of the request, which it may log or keep with the spend.
+    """Replace masked texts in LiteLLM's own copies of the request, which it may log or store with the spend.
 
     Args:
-        replaced: what each masked text is now.
+        replaced: the masked form of each text.
     """
     for place in ("metadata", "litellm_metadata"):
         if isinstance(notes := data.get(place), dict):
@@ -262,13 +262,13 @@ def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
                 logged.model_call_details[name] = asked
 
 
-# What LiteLLM needs to count a refused call; names among them are plain, or hashes, already.
+# The fields that LiteLLM needs to count a refused call; names in them are plain, or hashes, already.
 _COUNTED = frozenset(("model", "stream", "user", "tags", "metadata"))
 _COUNTED_IN_METADATA = frozenset(("tags", "user_id", "user"))
 
 
 def _withhold(data: dict[str, Any], said: Iterable[str], metadata: Iterable[str]) -> None:
-    """Take what a caller said out of a request that is not sent, and out of LiteLLM's copies of it.
+    """Remove a caller's content from a request that is not sent, and from LiteLLM's copies of it.
 
     Args:
         said: names at the top of the body.
@@ -297,7 +297,7 @@ def _withhold(data: dict[str, Any], said: Iterable[str], metadata: Iterable[str]
 
 
 def _with(value: Any, replaced: Mapping[str, str]) -> Any:
-    """A copy of a text, or of what holds texts, with those replaced; anything else as it is."""
+    """Return a copy with the given texts replaced; a value without texts is returned as it is."""
     if isinstance(value, str):
         return replaced.get(value, value)
     if type(value) is dict:
@@ -312,7 +312,7 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
 
     Raises:
         EgressMismatch: they differ.
-        Misconfigured: an earlier attempt would have left in a way that is closed.
+        Misconfigured: an earlier attempt used a library that cannot be checked.
     """
     if isinstance(scope.refusal, EgressMismatch | Misconfigured):
         raise scope.refusal
@@ -328,14 +328,14 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
         raise stop(scope, differs.place, differs.where)
 
 
-_TRIED_ENOUGH = "The provider failed as often as it may be asked for one call. Try again."
+_TRIED_ENOUGH = "The provider failed at every attempt that one call may make. Try again."
 
 
 def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> None:
-    """Count the times that a call is sent. Where LiteLLM says one in another API's words, it comes here again.
+    """Count the attempts of a call. LiteLLM comes here again when it translates one to another API.
 
     Raises:
-        UpstreamFailed: it was sent as often as it may be.
+        UpstreamFailed: the call had all of its attempts.
     """
     info = kwargs.get("model_info")
     chosen = info.get("id") if isinstance(info, dict) else None
@@ -349,7 +349,7 @@ def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> 
     ):
         attempt.words.add(word)
         return
-    if chosen is None and attempt in scope.attempts:  # what it says in other words has no notes beside it
+    if chosen is None and attempt in scope.attempts:  # a translated attempt has no notes
         chosen = attempt.deployment
     made = sum(each.group == group for each in scope.attempts)
     if made >= max_attempts(group, scope.retries):
@@ -361,11 +361,11 @@ def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> 
 
 
 def _charge(scope: CallScope, key: Any, usd: float) -> None:
-    """Have LiteLLM count what it takes to have cost nothing: attempts that were not answered."""
+    """Add the cost of unanswered attempts to LiteLLM's spend, which counts them as free."""
     call = scope.call
     spent = Spent(
         usd=usd,
-        row_id=f"{scope.call_id}-unanswered",  # LiteLLM may have a row by the call's own id
+        row_id=f"{scope.call_id}-unanswered",  # LiteLLM may have a row with the call's own id
         call_type=call.call_type if call else None,
         group=call.model if call else None,
         model=call.model if call else None,
@@ -378,7 +378,7 @@ def _charge(scope: CallScope, key: Any, usd: float) -> None:
 
 
 def _model_group(kwargs: dict[str, Any]) -> str:
-    """The model as config.yaml names it, which is what rules speak of."""
+    """Return the model as config.yaml names it, which is the name in rules."""
     for place in ("metadata", "litellm_metadata"):
         group = (kwargs.get(place) or {}).get("model_group")
         if isinstance(group, str):
@@ -418,7 +418,7 @@ def _status_of(error: Exception) -> int | None:
 
 
 def _error_code(error: Exception) -> str:
-    """A code that carries nothing of the request: the error's own type, never its message."""
+    """Return a code without content of the request: the error's own type, never its message."""
     kind = getattr(error, "type", None)
     return clean(kind) if isinstance(kind, str) and kind.isidentifier() else type(error).__name__  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP over httptools, with a deadline for the head of each request, which uvicorn has not."""
+"""uvicorn's HTTP over httptools, with a deadline for the head of each request, which uvicorn lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# From the connection, or from the first byte of a further request, to the end of its headers.
+# The time from the connection, or from the first byte of a further request, to the end of its headers.
 HEAD_S: Final = 10.0
 
 _TOO_SLOW: Final = (
@@ -17,7 +17,7 @@ _TOO_SLOW: Final = (
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Hangs up on a client whose headers do not come in time."""
+    """Hang up on a client whose headers do not arrive in time."""
 
     _head: asyncio.TimerHandle | None = None
     _begun = False
@@ -54,6 +54,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         transport: Any = self.transport
         if transport is None or transport.is_closing():
             return
-        if self._begun:  # who has sent nothing is told nothing
+        if self._begun:  # a client that sent nothing receives nothing
             transport.write(_TOO_SLOW)
         transport.close()

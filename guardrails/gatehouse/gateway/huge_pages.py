@@ -1,8 +1,8 @@
-"""Moves the memory that LiteLLM fills at start-up into huge pages (docs/performance.md has what this is worth).
+"""Moves the memory that LiteLLM fills at start-up into huge pages (docs/performance.md has the effect).
 
 A request touches some hundred thousand small objects scattered over half a gigabyte, and much of its time is the
-processor looking up where their 4 KiB pages are. Best effort: where the system has no huge pages to give (not Linux,
-before Linux 6.1, fragmented memory), everything stays as it was.
+processor looking up where their 4 KiB pages are. Best effort: where the system offers no huge pages (not Linux, before
+Linux 6.1, fragmented memory), everything stays as it was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
 # Reserved but hardly used memory (stacks of threads) must not be filled up.
-_LEAST_RESIDENT = 0.9
+_MIN_RESIDENT = 0.9
 _MAPPING = re.compile(
     r"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) rw-p \S+ \S+ 0 +(?:\[heap\])?\n"  # anonymous, writable, or the heap
     r"(?:\w+: .*\n)*?Rss: +(?P<rss>\d+) kB",
@@ -28,7 +28,7 @@ _MAPPING = re.compile(
 
 
 def in_huge_pages(app: App) -> App:
-    """The same ASGI app, which uses huge pages as soon as it has started."""
+    """Wrap an ASGI app to use huge pages as soon as it has started."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def settled(message: Message) -> None:
@@ -42,7 +42,7 @@ def in_huge_pages(app: App) -> App:
 
 
 def use_huge_pages() -> int:
-    """Move what this process has allocated so far. Takes about a second for half a gigabyte.
+    """Move this process's present memory. It takes about a second for half a gigabyte.
 
     Returns:
         Bytes that are in huge pages now because of this.
@@ -54,9 +54,9 @@ def use_huge_pages() -> int:
     moved = 0
     for mapping in _MAPPING.finditer(Path("/proc/self/smaps").read_text()):
         start, end = int(mapping["start"], 16), int(mapping["end"], 16)
-        if 1024 * int(mapping["rss"]) < _LEAST_RESIDENT * (end - start):
+        if 1024 * int(mapping["rss"]) < _MIN_RESIDENT * (end - start):
             continue
-        # One by one: a page that cannot be moved shall not keep the rest from it.
+        # One by one, so that a page that cannot be moved does not stop the rest.
         for page in range(-(-start // _HUGE) * _HUGE, end - _HUGE + 1, _HUGE):
             if madvise(page, _HUGE, _MADV_COLLAPSE) == 0:
                 moved += _HUGE

@@ -1,4 +1,4 @@
-"""Which labels of LiteLLM's metrics a caller could make up, and what is shown of their values."""
+"""Lists the labels of LiteLLM's metrics that a caller could make up, and the values to show for them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SWITCH: Final = ("True", "False")
 
 
 def labels() -> Mapping[str, Shown]:
-    """By label, what is shown of a value; every other label is the operator's, LiteLLM's or a provider's."""
+    """Return, by label, a function for the value to show. The operator, LiteLLM or a provider sets the others."""
     return {
         **dict.fromkeys(_MODELS, _or_other(known_model)),
         "route": _or_other(template_of),
         "user_agent": _or_other(known_product),
         "client_ip": _or_other(_address),
         "stream": _or_other(lambda said: said if said in _SWITCH else None),
-        # LiteLLM counts by end user where config.yaml has it do so. Which they are is for callers to say.
+        # LiteLLM counts by end user where config.yaml says so, and callers choose the end users.
         "end_user": _or_other(lambda name: name if is_plain(name) or is_hidden(name) else None),
     }
 

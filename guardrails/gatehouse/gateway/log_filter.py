@@ -1,8 +1,8 @@
-"""Keeps what a provider or a caller said out of LiteLLM's own log lines.
+"""Keeps the words of providers and callers out of LiteLLM's own log lines.
 
-LiteLLM logs the provider's error with its whole text and traceback, and a provider may quote the prompt there. Inside a
-governed call a line keeps where it comes from, the error's type and status, and the call's id, by which the ledger is
-asked; with LITELLM_LOG=DEBUG, which shows everything anyway, lines stay as they are.
+LiteLLM logs a provider's error with its whole text and traceback, which may quote the prompt. Inside a governed call a
+line keeps its origin, the error's type and status, and the call's id, by which the ledger can be searched; with
+LITELLM_LOG=DEBUG, which shows everything anyway, lines stay as they are.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 
 from gatehouse.pipeline.scope import current_scope
 
-# LiteLLM's three loggers; a filter on a logger does not see what is logged on its children.
+# LiteLLM's three loggers; a logger's filter does not see the records of its children.
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
 class ContentFilter(logging.Filter):
-    """Replaces a record's text while a governed call is being served."""
+    """Replace a record's text while a governed call is being served."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         scope = current_scope.get()
         if scope is None or scope.exempt:
             return True
-        record.msg = f"{_what(record)} in call {scope.call_id}; its text is left out, for it may quote the call"
+        record.msg = f"{_what(record)} in call {scope.call_id}; its text is left out because it may quote the call"
         record.args = None
         record.exc_info = record.exc_text = record.stack_info = None
         return True

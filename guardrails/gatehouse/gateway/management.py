@@ -1,4 +1,4 @@
-"""Looks at what a management request would store, before LiteLLM does."""
+"""Checks what a management request would store before LiteLLM does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UPLOADS: Final = frozenset({"/upload/logo"})
 
 
 def check_stored(path: str, body: bytes) -> None:
-    """Refuse a body that would store what LiteLLM must not obey.
+    """Refuse a body that would store something that LiteLLM must not obey.
 
     Raises:
-        TooLarge: there is more of it than a management request may have.
+        TooLarge: it is larger than a management request may be.
         InvalidRequest: it names the field.
     """
     route = path.removesuffix("/")
@@ -30,7 +30,7 @@ def check_stored(path: str, body: bytes) -> None:
 
 
 def _decoded(body: bytes) -> Any:
-    """The body's JSON, read as FastAPI reads it; None where it is none, which LiteLLM refuses or never stores."""
+    """Decode the body's JSON as FastAPI does; None for other bodies, which LiteLLM refuses or never stores."""
     try:
         return json.loads(body, object_pairs_hook=_once)
     except RecursionError:
@@ -40,8 +40,8 @@ def _decoded(body: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, each of whose names is said once: which of two counts is a matter of the reader."""
+    """Return an object whose names are all different, because readers differ on which of two entries counts."""
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise InvalidRequest("The body says a name twice. Say each name once.")
+        raise InvalidRequest("The body has two entries of one name. Send each name once.")
     return made

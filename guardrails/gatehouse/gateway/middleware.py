@@ -1,7 +1,7 @@
 """Owns the life of a call from first byte to disconnect: a pure ASGI wrapper around LiteLLM's app.
 
-Classifies the route, refuses what is not governed, opens the call's scope, notices a client that leaves, answers with
-our errors where a stage refused, and sees to it that every call is settled, whatever the app inside does.
+It classifies the route, refuses ungoverned routes, opens the call's scope, notices a client that leaves, sends
+Gatehouse's errors where a stage refused, and settles every call, whatever the app inside does.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from gatehouse.pipeline.scope import CallScope, current_scope
 
 
 class GovernanceMiddleware:
-    """ASGI app around LiteLLM's.
+    """Wrap LiteLLM's ASGI app.
 
     Args:
         app: LiteLLM's app.
-        armed: says whether LiteLLM would run our hooks now.
+        armed: tells whether LiteLLM would run the hooks now.
         settler: None until the gateway has started.
-        named_routes: says which routes policy.yaml lets through ungoverned.
-        edge: takes requests in.
-        ahead: scans while LiteLLM authenticates.
-        slots: makes what holds the slots that a call takes.
-        shown: what `/metrics` shows of the values of some of LiteLLM's labels.
+        named_routes: returns the routes that policy.yaml lets through ungoverned.
+        edge: accepts requests.
+        prescan: scans while LiteLLM authenticates.
+        slots: makes the holder of the slots that a call takes.
+        shown: bounds what `/metrics` shows of some of LiteLLM's labels.
         metrics_token: bearer token for /metrics; without one the page is closed.
-        grace_s: how long after the last byte LiteLLM's own account of a call is awaited.
+        grace_s: how long to wait after the last byte for LiteLLM's own account of a call.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GovernanceMiddleware:
         grace_s: float,
         edge: Edge,
         named_routes: Callable[[], tuple[str, ...]] = tuple,
-        ahead: Prescan | None = None,
+        prescan: Prescan | None = None,
         slots: Callable[[], Slots] = NoSlots,
         shown: Mapping[str, Shown] | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class GovernanceMiddleware:
         self.settler: Settler | None = None
         self._edge = edge
         self._named_routes = named_routes
-        self._ahead = ahead or Prescan(lambda: None)
+        self._prescan = prescan or Prescan(lambda: None)
         self._slots = slots
         self._exposition = Exposition(REGISTRY, shown or {})
         self._pending: set[CallScope] = set()
@@ -95,7 +95,7 @@ class GovernanceMiddleware:
             )
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A route that manages the proxy, or one that policy.yaml names; only the latter may reach a model."""
+        """Serve a route that manages the proxy, or one that policy.yaml names; only the latter may reach a model."""
         exempt = classify(scope.get("method", "WEBSOCKET"), scope["path"]) is RouteKind.UNGOVERNED
         call = CallScope(new_call_id(), scope["path"], now(), monotonic(), exempt=True) if exempt else None
         token = current_scope.set(call)
@@ -113,14 +113,14 @@ class GovernanceMiddleware:
             await slots.release()
 
     def _share(self, scope: Scope) -> Share:
-        """What counts a request's body: for its caller's key where that was seen before, else for where it comes
-        from, since anybody can make up keys."""
-        key = self._ahead.key_of(self._ahead.caller(scope["headers"]))
+        """Return the share that counts a request's body: its key's if the key was seen before, else its address's,
+        because callers can make up keys."""
+        key = self._prescan.key_of(self._prescan.caller(scope["headers"]))
         address = (scope.get("client") or ("",))[0]
         return self._edge.reader.shares.of(f"key {key}" if key is not None else f"address {address}")
 
     async def _bounded(self, scope: Scope, receive: Receive, share: Share) -> Receive:
-        """The same, with its body read already, and looked at where LiteLLM would store what it says."""
+        """Read the body first, and check it where LiteLLM would store it."""
         if scope["type"] != "http":
             return receive
         body: bytes | None = await self._edge.reader.read(scope["headers"], receive, share)
@@ -163,8 +163,8 @@ class GovernanceMiddleware:
             metrics.blocks.labels(error.code).inc()
             await answer(scope, send, error, call)
             return
-        caller = self._ahead.caller(scope["headers"])
-        await self._ahead.begin(caller, call.route, taken.asked, len(taken.body))
+        caller = self._prescan.caller(scope["headers"])
+        await self._prescan.begin(caller, call.route, taken.asked, len(taken.body))
         slots = self._slots()
         connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
         token = current_scope.set(call)
@@ -173,12 +173,12 @@ class GovernanceMiddleware:
         finally:
             connection.close()
             current_scope.reset(token)
-            self._ahead.remember(caller, _key_of(call), admitted=call.intent)
+            self._prescan.remember(caller, _key_of(call), admitted=call.intent)
             self._conclude(call, complete=connection.complete)
             await slots.release()
 
     def _conclude(self, call: CallScope, *, complete: bool) -> None:
-        """Settle where everything is known; else give LiteLLM a moment, for tokens and cost come after the answer."""
+        """Settle a call when everything is known; else wait a moment, because tokens and cost come after the answer."""
         call.closed = True
         if call.settled or self.settler is None:
             return
@@ -200,7 +200,7 @@ class GovernanceMiddleware:
         call.on_settled = settled
 
     def conclude_all(self) -> None:
-        """Settle what still waits for LiteLLM's account; the gateway is stopping."""
+        """Settle calls that still wait for LiteLLM's account, because the gateway is stopping."""
         for call in tuple(self._pending):
             if self.settler is not None:
                 self.settler.conclude(call)
@@ -224,6 +224,6 @@ class GovernanceMiddleware:
 
 
 def _key_of(call: CallScope) -> str | None:
-    """Whose call it was; None where LiteLLM did not say who the caller is."""
-    known = call.intent or call.governance is not None  # so our hook saw it, which runs after authentication
+    """Return whose call it was; None where LiteLLM did not identify the caller."""
+    known = call.intent or call.governance is not None  # the hook saw it, which runs after authentication
     return (call.call.caller.turns if call.call is not None else "unnamed") if known else None

@@ -1,6 +1,6 @@
-"""Makes senders of policy.yaml's `notifications` and of the environment, where their secrets are.
+"""Makes senders from policy.yaml's `notifications` and from the environment, which holds their secrets.
 
-A variable that is missing, or does not hold what it should, keeps the gateway from starting; no message quotes one.
+A missing or malformed variable keeps the gateway from starting; no message quotes its value.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SECRET_BYTES: Final = range(24, 65)  # Standard Webhooks, "Signature scheme"
 
 
 def addresses(entries: Iterable[NotificationPolicy], environ: Mapping[str, str]) -> tuple[Sender, ...]:
-    """The addresses of policy.yaml with their secrets.
+    """Return policy.yaml's addresses with their secrets.
 
     Raises:
-        SetupError: a variable that is named there is not set, or not what it should be.
+        SetupError: a variable that policy.yaml names is missing or malformed.
     """
     tls, base_url = httpx.create_ssl_context(), public_url(environ)
     made = [_sender(each, environ, base_url, tls) for each in entries]
@@ -38,15 +38,15 @@ def addresses(entries: Iterable[NotificationPolicy], environ: Mapping[str, str])
 
 
 def public_url(environ: Mapping[str, str]) -> str:
-    """Where people reach the gateway: `GATEHOUSE_PUBLIC_URL`, without a slash at the end.
+    """Return where people reach the gateway: `GATEHOUSE_PUBLIC_URL`, without a slash at the end.
 
     Raises:
-        SetupError: that is not an address.
+        SetupError: it is not an address.
     """
     url = environ.get("GATEHOUSE_PUBLIC_URL", "").strip().rstrip("/") or DEFAULT_PUBLIC_URL
     if not _is_http(url) or any(char in url for char in "?#@<>|"):
         raise SetupError(
-            f"GATEHOUSE_PUBLIC_URL: {url!r} is not where people reach the gateway. Set one such as https://gate.example."
+            f"GATEHOUSE_PUBLIC_URL: {url!r} is not an address of the gateway. Set one such as https://gate.example."
         )
     return url
 
@@ -75,7 +75,7 @@ def _key(entry: NotificationPolicy, secret: str) -> Webhook:
         key = b""
     if len(key) not in _SECRET_BYTES or not secret.startswith("whsec_"):
         raise SetupError(
-            f"notifications: {entry.secret_env} is no key for signing. Put whsec_ and the base64 of 24 to 64 random "
+            f"notifications: {entry.secret_env} is not a signing key. Put whsec_ and the base64 of 24 to 64 random "
             'bytes into it: echo "whsec_$(openssl rand -base64 32)".'
         )
     return Webhook(key)

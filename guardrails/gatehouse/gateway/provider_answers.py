@@ -1,9 +1,9 @@
-"""What providers answer, looked at before LiteLLM reads it: how large it is, and whether it came to its end.
+"""Checks providers' answers before LiteLLM reads them: their size, and whether they came to their end.
 
-LiteLLM reads an answer whole, whatever its size, and makes a well-formed end for a stream that has none. So each byte
-of an answer to a governed call passes here first, in the transports of LiteLLM's HTTP clients. A bound is kept, and a
-stream that stops early is a failure: for LiteLLM, which may then try another model, and in `CallScope.provider_failed`
-for the caller and the record, because LiteLLM swallows some of them.
+LiteLLM reads an answer whole, whatever its size, and adds a well-formed end to a stream that has none. So each byte of
+an answer to a governed call passes here first, in the transports of LiteLLM's HTTP clients. A size limit is enforced,
+and a stream that stops early is a failure: for LiteLLM, which may then try another model, and in
+`CallScope.provider_failed` for the caller and the record, because LiteLLM swallows some of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from gatehouse.pipeline.scope import CallScope, current_scope
 
 Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
 
-UNREADABLE: Final = "The provider's answer is not what its API answers. Try again; tell the operator if it stays so."
+UNREADABLE: Final = (
+    "The provider's answer is not in its API's format. Try again; tell the operator if it happens again."
+)
 _CUT_OFF: Final = "The provider's answer stopped before its end. Try again."
 _TOO_LARGE: Final = (
     "The provider's answer is larger than {} bytes. Ask for a shorter one, or have the operator raise "
@@ -33,24 +35,24 @@ _TOO_LARGE: Final = (
 )
 _EVENT_TOO_LARGE: Final = "An event of the provider's stream does not end. Tell the operator."
 
-# Their size has no bound, for they are passed on as they come.
+# Call types without a size limit, because their answers are passed on as they come.
 _STREAMS: Final = (
     "text/event-stream",
     "application/x-ndjson",
     "application/stream+json",
     "application/vnd.amazon.eventstream",
 )
-# Where the APIs that say how their streams end are asked for one. In a JSON text, a string's quotes are escaped.
+# Paths of the APIs that mark the end of their streams. In a JSON text, a string's quotes are escaped.
 _PATHS: Final = ("/chat/completions", "/completions", "/responses", "/messages")
 _ASKS_FOR_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
 _LAST: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed", "error"})
 
-# One of them at most, for what is packed twice may be a million times as large.
+# At most one encoding, because content packed twice may be a million times as large.
 _ENCODINGS: Final = ("", "identity", "gzip", "deflate")
 
 
 def watch_answers(max_bytes: int) -> None:
-    """Look at all that providers answer from now on."""
+    """Check all of the providers' answers from now on."""
     for transport in (LiteLLMAiohttpTransport, httpx.AsyncHTTPTransport):
         handle = transport.handle_async_request
         wrapped = watched(getattr(handle, "unwatched", handle), max_bytes)
@@ -58,7 +60,7 @@ def watch_answers(max_bytes: int) -> None:
 
 
 def watched(handle: Handle, max_bytes: int) -> Handle:
-    """Look at what this transport's method brings for governed calls."""
+    """Check what this transport's method returns for governed calls."""
 
     async def watching(transport: Any, request: httpx.Request) -> httpx.Response:
         scope = current_scope.get()
@@ -91,14 +93,14 @@ _SHOULD_RETRY: Final = "x-should-retry"
 async def _sent(
     scope: CallScope, request: httpx.Request, send: Callable[[], Awaitable[httpx.Response]]
 ) -> httpx.Response:
-    """Send a request where it may go, and as often as it may be sent.
+    """Send a request to a permitted host, as often as it may be sent.
 
     Raises:
-        httpx.RemoteProtocolError: it is not sent to another host than the operator's, or with another credential.
+        httpx.RemoteProtocolError: the host or the credential is not the operator's, so it is not sent.
         httpx.TransportError: it failed, or failed before and may not be sent again.
     """
     attempt = current_attempt.get()
-    if attempt is None:  # of what LiteLLM does beside the call
+    if attempt is None:  # a request that LiteLLM makes beside the call
         return await send()
     try:
         check_destination(scope, attempt, request)
@@ -140,7 +142,7 @@ async def _sent_once(
 
 
 def _key(request: httpx.Request) -> object:
-    """What tells a request that is sent again from another one."""
+    """Return what tells a repeated request from another one."""
     try:
         return str(request.url), request.content
     except httpx.RequestNotRead:
@@ -148,12 +150,12 @@ def _key(request: httpx.Request) -> object:
 
 
 def _check_repeated(attempt: Attempt, key: object) -> None:
-    """Have a client that sends something again by itself fail as it did, where its deployment does not say so.
+    """Make a client that repeats a request by itself fail again, unless its deployment allows repeats.
 
     Raises:
-        Exception: how it failed before.
+        Exception: the earlier failure.
     """
-    # Without a look at the key where there is nothing: that reads the whole of a request.
+    # Compute the key only if there is a failure, because that reads the whole request.
     failed = attempt.failed.get(key) if attempt.failed else None
     if failed is None:
         return
@@ -163,23 +165,23 @@ def _check_repeated(attempt: Attempt, key: object) -> None:
 
 
 def _note_failed(request: httpx.Request, error: Exception) -> None:
-    """Note that an answer broke off, so that its request is not sent again unasked."""
+    """Note that an answer broke off, so that its request is not repeated unasked."""
     attempt = current_attempt.get()
     if attempt is not None:
         attempt.failed[_key(request)] = error
 
 
 def _never_left(error: Exception) -> bool:
-    """Whether an error says that nothing was sent: there was no connection."""
+    """Tell whether an error means that nothing was sent because there was no connection."""
     if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
         return False
-    # aiohttp's errors for a connection that broke are taken for the same.
+    # httpx's aiohttp transport reports broken connections the same way.
     cause = error.__cause__
     return not isinstance(cause, aiohttp.ClientOSError) or isinstance(cause, aiohttp.ClientConnectorError)
 
 
 def _ask_again(scope: CallScope, request: httpx.Request) -> None:
-    """Forget how an attempt failed that a client of LiteLLM now repeats by itself.
+    """Forget the failure of an attempt that a client of LiteLLM now repeats by itself.
 
     Raises:
         httpx.RemoteProtocolError: the answer would be too large again.
@@ -193,10 +195,10 @@ def _ask_again(scope: CallScope, request: httpx.Request) -> None:
 
 
 class _Answer(httpx.AsyncByteStream):
-    """The body of one answer, unpacked.
+    """Read the body of one answer, unpacked.
 
     Raises:
-        httpx.RemoteProtocolError: it may not be read, or not on.
+        httpx.RemoteProtocolError: it may not be read, or not any further.
     """
 
     def __init__(self, scope: CallScope, request: httpx.Request, response: httpx.Response, max_bytes: int) -> None:
@@ -209,7 +211,7 @@ class _Answer(httpx.AsyncByteStream):
         asked = scope.call is not None and scope.call.stream and response.is_success
         self._bounded = not (asked and kind in _STREAMS)
         self._must_come = response.is_success and _asks_for_answer(request)
-        # Where it must say how it ends, and where no event of it may be too large.
+        # Where the stream must mark its end, and none of its events may be too large.
         self._must_end = asked and _asks_for_stream(request)
         self._events = _Events() if self._must_end or (asked and kind == "text/event-stream") else None
         if response.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
@@ -227,7 +229,7 @@ class _Answer(httpx.AsyncByteStream):
             raise self._fail(AnswerTooLarge, _EVENT_TOO_LARGE) from None
         except httpx.HTTPError as error:
             _note_failed(self._request, error)
-            # LiteLLM has an error of its own for what comes too late; only in some streams it swallows that too.
+            # LiteLLM has an error of its own for a timeout, and swallows it only in some streams.
             late = self._events is None and isinstance(error, httpx.TimeoutException)
             if self._must_come and not late and self._scope.provider_failed is None:
                 self._judge()
@@ -243,7 +245,7 @@ class _Answer(httpx.AsyncByteStream):
             self._events.feed(chunk)
 
     def _judge(self) -> httpx.RemoteProtocolError | None:
-        """The answer is over: note it where it did not come to its end."""
+        """Note an answer that has ended without coming to its end."""
         if self._events is None:
             return self._fail(UpstreamCutOff, _CUT_OFF)
         self._events.close()
@@ -264,7 +266,7 @@ class _Answer(httpx.AsyncByteStream):
 
 
 class _Events:
-    """The events of a stream, in any of the APIs' words; whether they say that it is over.
+    """Read the events of a stream of any API, and whether they mark its end.
 
     Attributes:
         readable: an event was JSON.
@@ -274,7 +276,7 @@ class _Events:
         self.readable = False
         self._stream = EventStream()
         self._over = False
-        self._begun: set[object] = set()  # choices, of which there may be several
+        self._begun: set[object] = set()  # of choices, as there may be several
         self._finished: set[object] = set()
 
     @property

@@ -1,7 +1,7 @@
-"""A request's body, read in full and within bounds before anybody looks at it: at whoever's cost, it is not ours.
+"""Reads a request's body in full and within bounds before any other code sees it.
 
-Promises: no more than the bound is held of a body, however it comes; a body that comes too slowly ends; what does not
-end in time or fits in no bound is refused before its sender is authenticated, and forgotten.
+Promises: no more of a body is held than the limit, however it arrives; a body that arrives too slowly is ended; a body
+that is too slow or too large is refused before its sender is authenticated, and dropped.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from gatehouse.core.http import Message, Receive
 from gatehouse.dialects.freejson import RepeatedName, decode
 from gatehouse.gateway.body_shares import MAX_HELD, BodyShares, Share
 
-# A client has this long for the beginning of its body, and longer the more has come: at this rate, at least.
+# A client has this many seconds for the beginning of its body, and more as more arrives, at this rate at least.
 GRACE_S: Final = 10.0
 MIN_BYTES_PER_S: Final = 16 * 1024
-# A client reads its answer when it has sent its request: for this long, what is too much is taken and thrown away.
+# A client reads its answer only after it has sent its request: for so many seconds, surplus bytes are read and dropped.
 _DRAIN_S: Final = 3.0
-# 8 MiB, the most that a sender may have a receiver hold (RFC 9659).
+# 8 MiB, the most memory that a sender may ask of a receiver (RFC 9659).
 _ZSTD_WINDOW_LOG: Final = 23
-# How JSON writes half of a character of two halves.
+# JSON's spelling of a lone surrogate, half of a character.
 _SURROGATE: Final = b"\\ud"
 
 
 def _inflated(body: bytes, most: int) -> tuple[bytes, bool]:
-    # By its head: gzip's, or zlib's (RFC 9110, 8.4.1).
+    # Detect gzip or zlib by the head (RFC 9110, 8.4.1).
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     plain = unpacking.decompress(body, most)
     return plain, unpacking.eof and not unpacking.unused_data
@@ -56,14 +56,14 @@ def _unpacked_br(body: bytes, most: int) -> tuple[bytes, bool]:
     unpacking = brotli.Decompressor()
     pieces = [unpacking.process(body, output_buffer_limit=most)]
     size = len(pieces[0])
-    # It keeps what it has no room for, and then takes nothing new.
+    # It buffers output that does not fit, and then accepts no input.
     while pieces[-1] and size < most and not unpacking.is_finished() and not unpacking.can_accept_more_data():
         pieces.append(unpacking.process(b"", output_buffer_limit=most - size))
         size += len(pieces[-1])
     return b"".join(pieces), unpacking.is_finished()
 
 
-# By encoding: unpacks no more than so many bytes, but for a buffer's worth; whether that was all, and nothing follows.
+# By encoding: unpack at most so many bytes, plus one buffer; return whether that was all, and nothing follows.
 _UNPACK: Final[Mapping[bytes, Callable[[bytes, int], tuple[bytes, bool]]]] = {
     b"gzip": _inflated,
     b"x-gzip": _inflated,
@@ -74,40 +74,40 @@ _UNPACK: Final[Mapping[bytes, Callable[[bytes, int], tuple[bytes, bool]]]] = {
 
 
 class ClientLeft(Exception):
-    """The client left before its body was complete."""
+    """Report that the client left before its body was complete."""
 
 
 class BodyReader:
-    """Reads bodies for one gateway process.
+    """Read bodies for one gateway process.
 
     Args:
-        max_bytes: the most that one may have.
+        max_bytes: the most bytes of one body.
         grace_s: how long a client may take for the beginning.
-        max_held: bytes of all that are held at once.
+        max_held: the most bytes held at once.
 
     Attributes:
-        shares: who holds how many.
+        shares: how many bytes each sender holds.
     """
 
     def __init__(self, max_bytes: int, *, grace_s: float = GRACE_S, max_held: int | None = None) -> None:
         self.max_bytes = max_bytes
         self._grace_s = grace_s
-        # One sender alone has half of it, which is more than one body.
+        # One sender may hold half of it, which is more than one body.
         self.shares = BodyShares(max(MAX_HELD, 4 * max_bytes) if max_held is None else max_held)
 
     async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, share: Share | None = None) -> bytes:
-        """All of a body.
+        """Read a whole body.
 
         Args:
-            share: counts it for as long as it is held; None where it is counted while it is read.
+            share: counts it for as long as it is held; None to count it only while it is read.
 
         Raises:
             TooLarge, TooSlow, TooManyRequests, GovernanceUnavailable: it is refused.
-            ClientLeft: nobody waits for an answer.
+            ClientLeft: the client waits for no answer.
         """
         declared = next((value for name, value in headers if name == b"content-length"), b"")
         if declared.isdigit() and int(declared) > self.max_bytes:
-            # A client that asked first (Expect: 100-continue) is told at once, and has sent nothing.
+            # A client that asked first (Expect: 100-continue) has sent nothing, and is answered at once.
             if not any(name == b"expect" for name, _ in headers):
                 await _drain(receive)
             raise self._too_large()
@@ -126,7 +126,7 @@ class BodyReader:
                 async with asyncio.timeout(max(left, 0)):
                     message = await receive()
             except TimeoutError:
-                raise TooSlow("The body did not come in time. Send the request again.") from None
+                raise TooSlow("The body did not arrive in time. Send the request again.") from None
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             piece = message.get("body", b"")
@@ -140,7 +140,7 @@ class BodyReader:
                 share.add(len(piece))
             except (TooManyRequests, GovernanceUnavailable):
                 pieces.clear()
-                share.release()  # what is refused is in nobody's way while the rest of it comes
+                share.release()  # a refused body takes no room while the rest of it arrives
                 await _drain(receive)
                 raise
             pieces.append(piece)
@@ -148,15 +148,15 @@ class BodyReader:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def unpacked(self, headers: Iterable[tuple[bytes, bytes]], body: bytes, share: Share | None = None) -> bytes:
-        """A body as it was before its client packed it (`Content-Encoding`), within the same bound.
+        """Return a body before its packing (`Content-Encoding`), within the same limit.
 
         Args:
-            share: counts what it takes more.
+            share: counts the additional bytes.
 
         Raises:
             TooManyRequests, GovernanceUnavailable: there is no room for it.
             UnsupportedEncoding: only one layer of gzip, deflate, zstd or br is unpacked.
-            TooLarge: there is more in it than may be sent.
+            TooLarge: it is larger than may be sent.
             InvalidRequest: it is damaged.
         """
         named = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
@@ -184,7 +184,7 @@ class BodyReader:
 
 
 async def _drain(receive: Receive) -> None:
-    """Take what still comes and throw it away, for a moment: a client that still sends does not see its answer."""
+    """Read and drop what still arrives for a moment, because a client that still sends does not see its answer."""
     try:
         async with asyncio.timeout(_DRAIN_S):
             while True:
@@ -196,10 +196,10 @@ async def _drain(receive: Receive) -> None:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body is, read as strictly as its strictest reader.
+    """Read a body as a JSON object, as strictly as its strictest reader.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not one.
     """
     try:
         value = decode(body.decode("utf-8"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# LiteLLM runs `async_pre_call_hook` on them before anything goes upstream; each has a test that sees it run.
+# LiteLLM runs `async_pre_call_hook` on these before anything goes upstream; each has a test that sees it run.
 GOVERNED: Final = """
 POST /audio/speech
 POST /audio/transcriptions
@@ -39,7 +39,7 @@ POST /v1/moderations
 POST /v1/responses
 """
 
-# They read or change the proxy's own state: keys, users, teams, budgets, models, spend, sign-in, and the UI's pages.
+# These read or change the proxy's own state: keys, users, teams, budgets, models, spend, sign-in, and the UI's pages.
 OPEN: Final = """
 GET /
 GET /.well-known/agent-skills/index.json
@@ -391,7 +391,7 @@ POST /v3/login/exchange
 GET /vector_store/list
 """
 
-# By reason: why the gateway refuses them.
+# By the reason why the gateway refuses them.
 CLOSED: Final[Mapping[str, str]] = {
     "They reach MCP servers, agents and tools, or serve their sign-in.": """
 GET /.well-known/jwks.json

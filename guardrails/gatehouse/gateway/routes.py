@@ -1,8 +1,8 @@
-"""Which routes call a model, which only manage the proxy, and which nobody vouches for.
+"""Decides which routes call a model, which only manage the proxy, and which are refused.
 
-Default deny: a request is governed, or the table of routes (`route_table.py`) names its method and path as open, or it
-is refused. A path that both an open and a closed route of the table match is refused, and so is whatever a new LiteLLM
-release adds, until somebody has read it. Paths are compared as the server routes them: decoded and case-sensitive.
+Default deny: a request is governed, or the table of routes (`route_table.py`) lists its method and path as open, or it
+is refused. A path that matches both an open and a closed route is refused, and so is every route that a new LiteLLM
+release adds, until it is classified. Paths are compared as the server routes them: decoded and case-sensitive.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from gatehouse.gateway import route_table
 
 
 class RouteKind(Enum):
-    """How the middleware treats a request."""
+    """Name how the middleware treats a request."""
 
     GOVERNED = "governed"
     OPEN = "open"
     UNGOVERNED = "ungoverned"
 
 
-# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream. Below /openai LiteLLM serves no
-# other: the rest goes to OpenAI as it comes.
+# POST routes on which LiteLLM runs `async_pre_call_hook` before anything goes upstream. Below /openai no other route
+# does: LiteLLM passes the rest to OpenAI as it is.
 _GOVERNED = re.compile(
     r"(?:(?:/v1|)/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
     r"|images/generations|responses)"
@@ -36,17 +36,17 @@ _GOVERNED = re.compile(
     r"|/v1/messages)"
 )
 
-# Files of LiteLLM's UI, to be read only.
+# Files of LiteLLM's UI, which are only read.
 _STATIC = re.compile(r"/ui(?:/.*)?|/(?:_next|litellm-asset-prefix/_next|swagger)/.*", re.DOTALL)
-# Gatehouse's own routes, which have checks of their own.
+# Gatehouse's own routes, which have their own checks.
 _OURS = re.compile(r"/governance(?:/.*)?", re.DOTALL)
 
 
 class _Table:
-    """Routes of the table by method: those without parameters by name, the others as one expression.
+    """Hold routes of the table by method: those without parameters by name, the others as one expression.
 
     Attributes:
-        templates: those with parameters, by the expression of each.
+        templates: the routes with parameters, by the expression of each.
     """
 
     def __init__(self, text: str) -> None:
@@ -62,15 +62,15 @@ class _Table:
         self._patterns = {method: re.compile("|".join(all_), re.DOTALL) for method, all_ in patterns.items()}
 
     def names(self, method: str, path: str) -> bool:
-        """Whether a route without parameters is this one."""
+        """Tell whether a route without parameters has this method and path."""
         return path in self._exact.get(method, ())
 
     def has(self, path: str) -> bool:
-        """Whether a route of any method without parameters has this path."""
+        """Tell whether a route of any method without parameters has this path."""
         return any(path in paths for paths in self._exact.values())
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a route with parameters stands for this one."""
+        """Tell whether a route with parameters matches."""
         return any(
             (pattern := self._patterns.get(name)) is not None and pattern.fullmatch(path) is not None
             for name in (method, "ANY")
@@ -78,7 +78,7 @@ class _Table:
 
 
 def entries(text: str) -> Iterator[tuple[str, str]]:
-    """Each method and path of a part of the table."""
+    """Yield each method and path of a part of the table."""
     for line in text.split("\n"):
         methods, _, path = line.strip().partition(" ")
         if path:
@@ -86,7 +86,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pattern(path: str) -> str:
-    """A path of the table as an expression that matches what LiteLLM's router would."""
+    """Return an expression that matches the same paths as LiteLLM's router."""
     parts = re.split(r"\{\w+(:path)?\}", path)
     made = re.escape(parts[0])
     for several, literal in zip(parts[1::2], parts[2::2], strict=True):
@@ -99,13 +99,13 @@ _CLOSED = _Table("\n".join(route_table.CLOSED.values()))
 
 
 def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
-    """Say how a request to `path` is treated.
+    """Decide how a request to `path` is treated.
 
     Args:
         method: HTTP method, upper case, or `WEBSOCKET`.
         path: the decoded path of the request, without query string.
-        named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for all that begin with it,
-            but for websockets: those are named one by one.
+        named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for any ending, except for
+            websockets, which are named one by one.
     """
     if _GOVERNED.fullmatch(path) and method in ("POST", "OPTIONS"):
         return RouteKind.GOVERNED if method == "POST" else RouteKind.OPEN
@@ -117,7 +117,7 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
 
 
 def is_management(method: str, path: str) -> bool:
-    """Whether a request changes LiteLLM's own state, so that what it stores is to be checked."""
+    """Tell whether a request changes LiteLLM's own state, so that what it stores must be checked."""
     return method in ("POST", "PUT", "PATCH") and _opened(method, path) and not _OURS.fullmatch(path)
 
 
@@ -126,18 +126,18 @@ def _opened(method: str, path: str) -> bool:
         return False
     if _OURS.fullmatch(path) or (method == "GET" and _STATIC.fullmatch(path)):
         return True
-    bare = path.removesuffix("/") or "/"  # the server answers such a path with a redirect
+    bare = path.removesuffix("/") or "/"  # the server redirects such a path
     if _OPEN.names(method, bare):
         return True
     if _CLOSED.names(method, bare) or _CLOSED.matches(method, path):
         return False
-    # A colon stands before a verb of Google's API, which calls a model. Ids that are only read may have one.
+    # In Google's API a colon precedes a verb, which calls a model. Ids that are only read may contain one.
     return method == "OPTIONS" or (_OPEN.matches(method, path) and (method == "GET" or ":" not in path))
 
 
 @lru_cache(maxsize=4_096)
 def template_of(path: str) -> str | None:
-    """A path as the table of routes has it, with names in the place of parameters; None where no route has it."""
+    """Return a path as the table lists it, with names for its parameters; None where no route matches."""
     if _GOVERNED.fullmatch(path):
         model = model_in(path)
         return path if model is None else path.replace(f"/{model}/", "/{model}/", 1)
@@ -151,6 +151,6 @@ _MODEL_IN: Final = re.compile(r"\A(?:/engines|/openai/deployments)/([^/]+)/")
 
 
 def model_in(path: str) -> str | None:
-    """The model that the path of a governed route names; None where none does."""
+    """Return the model in the path of a governed route; None where there is none."""
     match = _MODEL_IN.match(path)
     return None if match is None else match[1]

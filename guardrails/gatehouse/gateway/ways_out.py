@@ -1,9 +1,9 @@
-"""Each other library through which LiteLLM sends calls: what it sends is compared, or that way is closed.
+"""Checks what LiteLLM sends through libraries other than its asynchronous HTTP clients, or closes that way.
 
-`provider_answers` looks at the asynchronous HTTP clients. Here are synchronous httpx, aiohttp, and what stands on
-Python's `http.client`: requests, urllib3, boto3, google-auth. Promises: a request of a governed attempt goes where the
-attempt's deployment is, with its credential, also from another thread. What cannot be compared (gRPC, LiteLLM's Rust
-code) is refused by name. Requests of nothing that is governed, and those of the operator's callbacks, are left alone.
+`provider_answers` checks the asynchronous clients. Here are synchronous httpx, aiohttp, and the users of Python's
+`http.client`: requests, urllib3, boto3, google-auth. Promises: a request of a governed attempt goes to the attempt's
+deployment, with its credential, also from another thread. What cannot be checked (gRPC, LiteLLM's Rust code) is refused
+by name. Requests outside governed calls, and those of the operator's callbacks, are left alone.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from gatehouse.pipeline.scope import CallScope, current_scope
 
 Headers = Iterable[tuple[str, str]]
 
-# How the path of a call ends whose host is not judged: SageMaker's, that boto3 sends.
+# The end of the paths of SageMaker's calls, which boto3 sends and whose host is not checked.
 _INVOKES: Final = "/invocations"
-# Where a connection and an answer keep what was asked of them, until the answer has a head.
+# Where a connection and an answer keep their departure until the answer's head arrives.
 _DEPARTURE: Final = "_gatehouse_departure"
 
 
 def watch_ways_out() -> None:
-    """Look at what LiteLLM sends from now on in ways that `provider_answers` does not look at."""
+    """Check what LiteLLM sends from now on through libraries that `provider_answers` does not check."""
     _replace(httpx.HTTPTransport, "handle_request", _handle_request)
     _replace(aiohttp.ClientRequest, "send", _send)
     _replace(aiohttp.ClientResponse, "start", _start)
@@ -55,7 +55,7 @@ def watch_ways_out() -> None:
 
 
 def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
-    """Put a wrapper around a function, once."""
+    """Wrap a function, once."""
     found = getattr(owner, name)
     original = getattr(found, "unwatched", found)
     wrapped = wraps(original)(wrap(original))
@@ -65,7 +65,7 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 
 @dataclass(slots=True)
 class Departure:
-    """A POST of a governed attempt that was compared and may leave.
+    """Describe a checked POST of a governed attempt that may leave.
 
     Attributes:
         billed: whether an earlier request of the attempt may be billed.
@@ -82,14 +82,14 @@ class Departure:
             self.attempt.sent = self.attempt.unanswered = True
 
     def failed(self) -> None:
-        """Note that it did not leave, or that its provider says that it failed."""
+        """Note that it did not leave, or that its provider reports a failure."""
         self.attempt.unanswered = self.billed
 
     def answered(self, status: int, location: str | None) -> None:
-        """Look at the head of its answer.
+        """Check the head of its answer.
 
         Raises:
-            EgressMismatch: the provider would have the call sent on to another host.
+            EgressMismatch: the provider redirects the call to another host.
         """
         if status >= 300:
             self.failed()
@@ -98,7 +98,7 @@ class Departure:
 
 
 def depart(method: str, url: str, headers: Headers) -> Departure | None:
-    """Compare a request that is about to leave; None where there is nothing to note of it.
+    """Check a request that is about to leave; return None where there is nothing to note.
 
     Raises:
         EgressMismatch: it may not go there.
@@ -141,7 +141,7 @@ def _handle_request(handle: Callable[..., httpx.Response]) -> Callable[..., http
 
 
 def _send(send: Callable[..., Any]) -> Callable[..., Any]:
-    """There is a connection by now. Each hop of a redirect comes here too."""
+    """Check at a point where the connection exists. Each hop of a redirect passes here too."""
 
     async def watching(request: aiohttp.ClientRequest, connection: Any) -> Any:
         departure = depart(request.method, str(request.url), request.headers.items())
@@ -166,7 +166,7 @@ def _start(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _endheaders(endheaders: Callable[..., None]) -> Callable[..., None]:
-    """The last place where the head of a request is whole, whoever stands on `http.client`."""
+    """Check at the last point where a request's head is whole, for every user of `http.client`."""
 
     def watching(connection: Any, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         departure = None if current_attempt.get() is None else depart(*_head(connection))
@@ -184,13 +184,13 @@ def _endheaders(endheaders: Callable[..., None]) -> Callable[..., None]:
 
 
 def _head(connection: Any) -> tuple[str, str, Headers]:
-    """The head of a request, which `http.client` keeps in lines until it sends them."""
+    """Return the head of a request, which `http.client` keeps in lines until it sends them."""
     first, *lines = [bytes(line).decode("latin-1") for line in connection._buffer]
     method, target = first.split(" ")[:2]
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-    if target.startswith(("http://", "https://")):  # as a proxy is asked
+    if target.startswith(("http://", "https://")):  # the form for a proxy
         return method, target, headers
-    # Where there is a proxy's tunnel, its end is what counts.
+    # With a proxy's tunnel, its far end counts.
     host, port = connection._tunnel_host or connection.host, connection._tunnel_port or connection.port
     scheme = "https" if connection.default_port == http.client.HTTPS_PORT else "http"
     return method, f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{target}", headers
@@ -198,7 +198,7 @@ def _head(connection: Any) -> tuple[str, str, Headers]:
 
 def _getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     def watching(connection: Any) -> Any:
-        # A connection that is kept open keeps nothing of the call.
+        # A connection that stays open keeps nothing of the call.
         departure: Departure | None = vars(connection).pop(_DEPARTURE, None)
         response = getresponse(connection)
         if departure is not None:
@@ -210,7 +210,7 @@ def _getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a pool's thread work for the attempt that asked for it, and a logger's thread for none."""
+    """Make a pool's thread work for the attempt that asked for it, and a logger's thread for none."""
 
     def watching(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         attempt = current_attempt.get()
@@ -218,7 +218,7 @@ def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
             return submit(pool, fn, *args, **kwargs)
         if isinstance(pool, BoundedLoggingThreadPoolExecutor):
             context = getattr(fn, "__self__", None)
-            if isinstance(context, Context):  # a copy that was made for the logger
+            if isinstance(context, Context):  # a copy made for the logger
                 context.run(current_attempt.set, None)
             return submit(pool, fn, *args, **kwargs)
         return submit(pool, _in_attempt, current_scope.get(), attempt, fn, *args, **kwargs)
@@ -236,7 +236,7 @@ def _in_attempt(scope: CallScope | None, attempt: Attempt, fn: Callable[..., Any
 
 
 def _create_callback_task(create: Callable[..., Any]) -> Callable[..., Any]:
-    """A logger's task is for no attempt either: the operator chose where its requests go."""
+    """Make a logger's task work for no attempt: the operator chose where its requests go."""
 
     def watching(worker: LoggingWorker, task: Any) -> Any:
         task["context"].run(current_attempt.set, None)
@@ -257,7 +257,7 @@ def _closed(way: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _in_python(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a governed call take LiteLLM's Python code in place of its Rust code, which may come before an attempt."""
+    """Make a governed call use LiteLLM's Python code instead of its Rust code, which may run before an attempt."""
 
     def watching(context: Any, *, python: Any, **others: Any) -> Any:
         scope = current_scope.get()
@@ -271,17 +271,17 @@ def _in_python(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse(way: str) -> None:
-    """Refuse a governed attempt that would leave in a way that cannot be compared.
+    """Refuse a governed attempt that would use a library which cannot be checked.
 
     Raises:
-        Misconfigured: it is one.
+        Misconfigured: it would.
     """
     attempt, scope = current_attempt.get(), current_scope.get()
     if attempt is None or scope is None or scope.exempt:
         return
     scope.refusal = Misconfigured(
         f"The model {attempt.group} is reached through {way}, where Gatehouse cannot compare what leaves with what was "
-        "admitted, so nothing was sent. Have the operator take it out of config.yaml, or reach it over HTTP."
+        "admitted, so nothing was sent. Have the operator remove it from config.yaml, or reach it over HTTP."
     )
     metrics.blocks.labels(Misconfigured.code).inc()
     log.error("call %s was stopped: %s", scope.call_id, scope.refusal.message)

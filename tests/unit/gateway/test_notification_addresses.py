@@ -100,9 +100,9 @@ def test_a_mistake_is_told(tmp_path: Path, entry: str, said: str) -> None:
     [
         ("HOOK_SECRET", "", "HOOK_SECRET, which webhook https://hooks.example/gatehouse needs, is not set"),
         ("SLACK_URL", " ", "SLACK_URL, which slack SLACK_URL needs, is not set"),
-        ("HOOK_SECRET", "hunter2hunter2", "HOOK_SECRET is no key for signing"),
-        ("HOOK_SECRET", "whsec_aHVudGVyMg==", "HOOK_SECRET is no key for signing"),
-        ("HOOK_SECRET", "whsec_***hunter2***", "HOOK_SECRET is no key for signing"),
+        ("HOOK_SECRET", "hunter2hunter2", "HOOK_SECRET is not a signing key"),
+        ("HOOK_SECRET", "whsec_aHVudGVyMg==", "HOOK_SECRET is not a signing key"),
+        ("HOOK_SECRET", "whsec_***hunter2***", "HOOK_SECRET is not a signing key"),
         ("SLACK_URL", "hunter2", "SLACK_URL holds no address"),
         ("SMTP_URL", "https://hunter2@mail.example", "SMTP_URL names no mail server"),
         ("SMTP_URL", "smtp://hunter2@", "SMTP_URL names no mail server"),

@@ -48,9 +48,9 @@ class Gateway:
     def __init__(self) -> None:
         self.begun, self.admits = Begun(), True
         self.seen: list[list[str]] = []
-        ahead = Prescan(lambda: cast("Scanner", self.begun))
+        prescan = Prescan(lambda: cast("Scanner", self.begun))
         self._middleware = GovernanceMiddleware(
-            self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, edge=edge(), ahead=ahead
+            self._app, armed=lambda: True, metrics_token=None, grace_s=0.01, edge=edge(), prescan=prescan
         )
         self._middleware.settler = Settled()
 
