@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -10,13 +12,14 @@ import pytest
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import verify_chain
+from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
-from gatehouse.loggers.capsules.opening import open_store
+from gatehouse.loggers.capsules.opening import keys_beside, open_store
 from gatehouse.loggers.capsules.postgres import PostgresStore
 from gatehouse.loggers.capsules.verify import sign_verified, verify_store
 from gatehouse.loggers.capsules.writer import Writer
 
-from tests.support.capsule_files import capsule, reference_verifies_rows, stored
+from tests.support.capsule_files import capsule, reference_verifies_rows, stored, written_before
 from tests.support.postgres import Postgres
 
 
@@ -94,3 +97,58 @@ def test_an_empty_database_has_no_chain_to_verify(url: str, tmp_path: Path) -> N
         connection.execute("drop schema gatehouse_capsules cascade")
     with pytest.raises(SetupError, match="this database has none"):
         list(verify_store(PostgresStore(url, tmp_path / "keys"), read_keyring(tmp_path / "keys" / KEYRING_NAME)))
+
+
+# As CapsuleLogger made it in November 2026.
+SCHEMA_OF_BEFORE = """
+create schema gatehouse_capsules;
+create table gatehouse_capsules.chains (
+    chain     text primary key,
+    size      bigint not null default 0,
+    hash      text,
+    signed_by text
+);
+create table gatehouse_capsules.capsules (
+    chain         text not null,
+    sequence      bigint not null,
+    id            uuid not null unique,
+    previous_hash text,
+    canonical     bytea not null,
+    hash          text not null,
+    signature     text not null,
+    signed_by     text not null,
+    signed_at     timestamptz not null,
+    primary key (chain, sequence)
+);
+"""
+
+
+def test_tables_of_before_are_verified_and_appended_to(url: str, tmp_path: Path) -> None:
+    file = written_before(tmp_path)
+    keys = keys_beside(file)
+    with closing(sqlite3.connect(file)) as before, psycopg.connect(url) as connection:
+        connection.execute(SCHEMA_OF_BEFORE)
+        for table, marks in (("chains", "%s, %s, %s, %s"), ("capsules", "%s, %s, %s, %s, %s, %s, %s, %s, %s")):
+            rows = before.execute(f"select * from {table}").fetchall()
+            connection.cursor().executemany(f"insert into gatehouse_capsules.{table} values ({marks})", rows)
+    store = open_store(url, keys)
+    store.append([capsule(4), capsule(5, "other"), capsule(6)], now())
+    store.close()
+    reports = list(verify_store(PostgresStore(url, keys), read_keyring(keys / KEYRING_NAME)))
+    assert [(report.chain, report.records, report.finding) for report in reports] == [
+        ("chat", 5, None),
+        ("other", 2, None),
+    ]
+
+
+def test_a_time_that_python_cannot_hold_is_found(url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    ours = writer(url, keys)
+    ours.take(capsule(1))
+    ours.stop()
+    for time in ("infinity", "20000-01-01", "0044-03-15 BC", "2026-01-01"):
+        with psycopg.connect(url) as connection:
+            connection.execute("alter table gatehouse_capsules.capsules disable trigger all")
+            connection.execute("update gatehouse_capsules.capsules set signed_at = %s", (time,))
+        (report,) = verify_store(PostgresStore(url, keys), read_keyring(keys / KEYRING_NAME))
+        assert "signed_at is stored as" in str(report.finding)

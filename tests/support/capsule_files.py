@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,31 @@ def reference_verifies_rows(rows: list[SealedCapsule], keys: Path, scratch: Path
     return int(result.capsules_verified)
 
 
-def capsule(number: int) -> dict[str, Any]:
+def capsule(number: int, chain: str = "chat") -> dict[str, Any]:
     """One that can be given to a store."""
     call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
-    return document(call, failed(call, {}, None), agent_id="a", domain="chat", capsule_type="chat")
+    return document(call, failed(call, {}, None), agent_id="a", domain=chain, capsule_type="chat")
+
+
+def written_before(folder: Path) -> Path:
+    """A file and its keys as CapsuleLogger wrote them in November 2026: three records of `chat`, and one of `other`."""
+    file = folder / "capsules.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(Path(__file__).with_name("capsules_written_before.sql").read_text())
+        connection.execute("pragma journal_mode = wal")
+    keys = keys_beside(file)
+    keys.mkdir()
+    (keys / "epoch-0.key").touch(mode=0o600)
+    (keys / "epoch-0.key").write_text("d387f40ab78f65db42488ea838fe07448c9dc9a0ca640313e349b7f9c9e5675f\n")
+    epoch = {
+        "epoch": 0,
+        "algorithm": "ed25519",
+        "public_key_hex": "fbb91382ffc61393d71d252c05ec979720c889d1ebe19e25e788d5b9ba86b159",
+        "fingerprint": "5bcd08b29a04a26b2a2fd66a5867cdd13c3247906c717f2f13e0b0178d59ad04",
+        "created_at": "2026-11-01T12:00:00+00:00",
+        "rotated_at": None,
+        "status": "active",
+        "starts": {},
+    }
+    (keys / KEYRING_NAME).write_text(json.dumps({"version": 1, "active_epoch": 0, "epochs": [epoch]}))
+    return file

@@ -28,7 +28,7 @@ from gatehouse.loggers.capsules.opening import keys_beside, open_store
 from gatehouse.loggers.capsules.sqlite import SqliteStore
 from typer.testing import CliRunner
 
-from tests.support.capsule_files import capsule, capsules_of, reference_verifies, verified
+from tests.support.capsule_files import capsule, capsules_of, reference_verifies, verified, written_before
 from tests.support.gateway import REPOSITORY
 
 ENVIRON = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(REPOSITORY)}
@@ -238,6 +238,22 @@ def test_a_record_that_cannot_be_sealed_takes_no_other_with_it(file: Path) -> No
         taken[1].result(30)
     logger.close()
     assert (logger.written, logger.lost, verified(file)) == (2, 1, 2)
+
+
+def test_a_file_of_before_is_verified_and_appended_to(tmp_path: Path) -> None:
+    file = written_before(tmp_path)
+    assert "chain chat: 3 records" in gatehouse("verify", file)
+    store = open_store(file)
+    store.append([capsule(4), capsule(5, "other"), capsule(6)], now())
+    store.close()
+    said = gatehouse("verify", file)
+    assert "chain chat: 5 records" in said
+    assert "chain other: 2 records" in said
+    assert {json.loads(gatehouse("export", file, "--chain", chain))[0]["signed_by"] for chain in ("chat", "other")} == {
+        folder_of_keys.load(keys_beside(file)).signer.signed_by
+    }
+    tamper(file, "update capsules set signed_by = 'x' where sequence = 1 and chain = 'chat'")
+    assert "record 1 " in gatehouse("verify", file, code=1)
 
 
 # --- whoever changes it is found
