@@ -16,7 +16,7 @@ from gatehouse.capsule.seal import SealedCapsule, verify_chain
 from gatehouse.loggers.capsules.opening import keys_beside
 from gatehouse.loggers.capsules.record import asked, document, failed
 from gatehouse.loggers.capsules.sqlite import SqliteStore
-from gatehouse.loggers.capsules.store import ReadableStore
+from gatehouse.loggers.capsules.store import ChainStore
 from qp_capsule.cli import verify_chain as qp_verify_chain
 
 
@@ -25,11 +25,11 @@ def capsules_of(file: Path) -> list[SealedCapsule]:
     return stored(SqliteStore(file, keys_beside(file)))
 
 
-def stored(store: ReadableStore) -> list[SealedCapsule]:
+def stored(store: ChainStore) -> list[SealedCapsule]:
     ends = store.ends()
     try:
         assert len(ends) <= 1
-        return [capsule for end in ends for capsule in store.capsules(end.chain)]
+        return [record.sealed for end in ends for record in store.capsules(end.chain)]
     finally:
         store.close()
 

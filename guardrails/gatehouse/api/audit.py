@@ -22,6 +22,7 @@ from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.export import export_json, export_line
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
+from gatehouse.capsule.stored import LAST
 from gatehouse.core.errors import Conflict, GovernanceUnavailable, NotFound
 from gatehouse.core.settings import Settings
 from gatehouse.ledger.inspection import knows
@@ -68,7 +69,7 @@ def router(settings: Settings) -> APIRouter:
     @api.get("/capsules", summary="Sealed capsules of a chain, a page at a time")
     def capsules(
         chain: Chain = DEFAULT_CHAIN,
-        after: Annotated[int, Query(ge=-1, le=db.LAST - 1, description="The last sequence you have.")] = -1,
+        after: Annotated[int, Query(ge=-1, le=LAST - 1, description="The last sequence you have.")] = -1,
         limit: Annotated[int, Query(ge=1, le=db.BATCH)] = 100,
     ) -> Response:
         with db.reading(settings.database_url) as connection:
@@ -82,8 +83,8 @@ def router(settings: Settings) -> APIRouter:
     def export(
         chain: Chain = DEFAULT_CHAIN,
         form: Annotated[Format, Query(alias="format")] = Format.JSONL,
-        first: Annotated[int, Query(alias="from", ge=0, le=db.LAST)] = 0,
-        last: Annotated[int, Query(alias="to", ge=0, le=db.LAST)] = db.LAST,
+        first: Annotated[int, Query(alias="from", ge=0, le=LAST)] = 0,
+        last: Annotated[int, Query(alias="to", ge=0, le=LAST)] = LAST,
     ) -> StreamingResponse:
         def rows() -> Iterator[bytes]:
             with db.reading(settings.database_url) as connection:

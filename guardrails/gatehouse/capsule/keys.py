@@ -94,6 +94,23 @@ def create(folder: Path, at: datetime) -> Keys:
         return _publish(folder, Keyring((_epoch(0, key, at, {}),)), key)
 
 
+def create_missing(folder: Path, at: datetime) -> bool:
+    """Make the first key where the folder has none; return whether this process made it.
+
+    Raises:
+        SetupError: it cannot be made.
+    """
+    if (folder / KEYRING_NAME).exists():
+        return False
+    try:
+        create(folder, at)
+    except SetupError:
+        if (folder / KEYRING_NAME).exists():  # another process was quicker
+            return False
+        raise
+    return True
+
+
 def load(folder: Path) -> Keys:
     """Read the keys that `create` or `rotate` left.
 

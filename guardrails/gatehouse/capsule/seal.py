@@ -70,11 +70,14 @@ class BrokenChain(Exception):
     """
 
     def __init__(self, fault: Fault, sequence: int, capsule_id: str | None, detail: str) -> None:
-        super().__init__(f"record {sequence} ({capsule_id or 'no id'}): {fault}: {detail}")
+        super().__init__(fault, sequence, capsule_id, detail)  # as they were given, so that it can be pickled
         self.fault = fault
         self.sequence = sequence
         self.capsule_id = capsule_id
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"record {self.sequence} ({self.capsule_id or 'no id'}): {self.fault}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from gatehouse.capsule.keyring import Keyring
-from gatehouse.capsule.seal import BrokenChain, Fault, Head, SealedCapsule, verify_next
+from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
 from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
 
@@ -30,26 +30,16 @@ _MOST_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """What `BrokenChain` says, as a value."""
-
-    fault: Fault
-    sequence: int
-    capsule_id: str | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verified:
     """Records that verified, in order, and where they lead; `broken` says why there are no more."""
 
     records: list[StoredCapsule]
     head: Head
-    broken: Broken | None
+    broken: BrokenChain | None
 
 
 # How many records of a segment verify, the head they lead to, and what is wrong with the next.
-_Result = tuple[int, Head, Broken | None]
+_Result = tuple[int, Head, BrokenChain | None]
 
 
 def verified(
@@ -162,7 +152,7 @@ def _verify(
         try:
             head = verify_next(row, keyring, head, chain=chain, following=after)
         except BrokenChain as error:
-            return number, head, Broken(error.fault, error.sequence, error.capsule_id, error.detail)
+            return number, head, error
     return len(rows), head, None
 
 

@@ -7,7 +7,7 @@ checkpoint, or the chain's head, speaks of records that are not there. No I/O he
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.merkle import Frontier, subtrees
 from gatehouse.capsule.seal import GENESIS, Fault, Head
 from gatehouse.capsule.segments import verified
-from gatehouse.capsule.stored import StoredCapsule, StoredHead
+from gatehouse.capsule.stored import ChainEnd, StoredCapsule
 from gatehouse.core.errors import SetupError
 
 
@@ -88,6 +88,7 @@ class ChainReport:
         head: where they lead.
         checkpoints: at how many sizes there was one, which was right.
         finding: what is wrong first; None when all of it verified.
+        root: of the Merkle tree over those that verified, where they begin with the chain's first.
     """
 
     chain: str | None
@@ -95,6 +96,7 @@ class ChainReport:
     head: Head
     checkpoints: int
     finding: Finding | None
+    root: bytes | None
 
 
 def verify(
@@ -103,7 +105,7 @@ def verify(
     *,
     chain: str | None,
     notes: Sequence[Iterable[Note]] = (),
-    end: Callable[[Walk], None] | None = None,
+    end: ChainEnd | None = None,
     start: Head = GENESIS,
     stored_tree: bool = True,
     progress: Callable[[int], None] = lambda _: None,
@@ -114,9 +116,9 @@ def verify(
     Args:
         chain: its name, which every record must say; None takes any, and no notes.
         notes: checkpoints of the chain, each iterable by rising size.
-        end: compares the end of the walk with what is stored of it; raises `Broken`.
+        end: what the chain's writers noted of its end; None where nothing is known of that.
         start: what the first record follows, taken on trust; the tree can only be rebuilt from the first.
-        stored_tree: whether the records bring `subtrees`, to be compared.
+        stored_tree: whether records and end bring what is stored of the tree, to be compared.
         progress: told how many more records verified.
         workers: as `segments.verified` takes it.
     """
@@ -134,10 +136,11 @@ def verify(
         else:
             walk.finish()
             if end is not None:
-                end(walk)
+                walk.compare(end)
     except Broken as broken_end:
         finding = broken_end.finding
-    return ChainReport(chain, walk.records, walk.head, walk.checkpoints, finding)
+    root = walk.frontier.root() if start == GENESIS else None
+    return ChainReport(chain, walk.records, walk.head, walk.checkpoints, finding, root)
 
 
 class Walk:
@@ -190,6 +193,22 @@ class Walk:
                 self.frontier.size,
             )
 
+    def compare(self, end: ChainEnd) -> None:
+        """Compare the end of the walk with what the chain's writers noted."""
+        if end.size != self.records:
+            problem = Problem.TAIL_CUT_OFF if end.size > self.records else Problem.WRONG_HEAD
+            detail = f"the head that its writers noted speaks of {end.size} records, {self.records} are there"
+            raise Broken(problem, detail, min(end.size, self.records))
+        # A rotation notes its key there before that key signs.
+        signer = None if end.signed_by is None else self._keyring.find(end.signed_by)
+        for name, right in (
+            ("hash", end.hash == self.head.hash),
+            ("frontier", not self._stored_tree or end.frontier == self.frontier.to_bytes()),
+            ("signed_by", signer.number >= self.head.epoch if signer else end.signed_by is None and not end.size),
+        ):
+            if not right:
+                raise Broken(Problem.WRONG_HEAD, f"{name} of the noted head is not what the records lead to")
+
     def _grow(self, part: list[StoredCapsule]) -> None:
         self.frontier, nodes = self.frontier.append(bytes.fromhex(record.sealed.hash) for record in part)
         if not self._stored_tree:
@@ -229,35 +248,31 @@ class Walk:
         return checkpoint.size, checkpoint.root
 
 
-def compare_head(stored: StoredHead | None, walk: Walk, keyring: Keyring) -> None:
-    """The end of the walk against the row of `gatehouse.chains`.
+_ORIGIN = origin_of("")
+
+
+def notes_by_chain(given: Iterable[Note]) -> dict[str, list[Note]]:
+    """Group checkpoints by the chain that each says it is of, by rising size.
 
     Raises:
-        Broken: they are not the same.
+        SetupError: one is of another program's log.
     """
-    size = walk.frontier.size
-    if stored is None:
-        if size:
-            raise Broken(Problem.WRONG_HEAD, f"the chain has {size} records and no row in gatehouse.chains")
-        return
-    if stored.size > size:
-        raise Broken(Problem.TAIL_CUT_OFF, f"gatehouse.chains speaks of {stored.size} records, {size} are there", size)
-    if stored.size < size:
-        raise Broken(
-            Problem.WRONG_HEAD, f"gatehouse.chains speaks of {stored.size} records, {size} are there", stored.size
-        )
-    # A rotation notes its key there before that key signs.
-    signer = None if stored.signed_by is None else keyring.find(stored.signed_by)
-    for name, right in (
-        ("head_hash", stored.hash == walk.head.hash),
-        ("frontier", stored.frontier == walk.frontier.to_bytes()),
-        ("signed_by", signer.number >= walk.head.epoch if signer else stored.signed_by is None and size == 0),
-    ):
-        if not right:
-            raise Broken(Problem.WRONG_HEAD, f"{name} in gatehouse.chains is not what the records lead to")
+    chains: dict[str, list[Note]] = {}
+    for note in sorted(given, key=lambda note: note.size):
+        chains.setdefault(chain_of(note), []).append(note)
+    return chains
 
 
-_ORIGIN = origin_of("")
+def chains_to_verify(known: Collection[str], chain: str | None) -> list[str]:
+    """Return all chains by name, or the one that is asked for.
+
+    Raises:
+        SetupError: there is no such chain.
+    """
+    if chain not in (None, *known):
+        there = ", ".join(sorted(known)) or "none yet"
+        raise SetupError(f"chain {chain!r}: there is no such chain. There are: {there}.")
+    return sorted(known) if chain is None else [chain]
 
 
 def chain_of(note: Note) -> str:
@@ -266,13 +281,13 @@ def chain_of(note: Note) -> str:
     Raises:
         SetupError: it is of another program's log.
     """
-    origin = _unverified(note.data).origin
+    origin = unverified(note.data).origin
     if not origin.startswith(_ORIGIN):
         raise SetupError(f"{note.source}: it is a checkpoint of {origin!r}, no chain of Gatehouse. Name another file.")
     return unquote(origin.removeprefix(_ORIGIN))
 
 
-def _unverified(data: bytes) -> Checkpoint:
+def unverified(data: bytes) -> Checkpoint:
     """What a note's text says.
 
     Raises:

@@ -20,7 +20,7 @@ from gatehouse.cli.output import exit_2_if_not_checked, write
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.inspection import read_note
 from gatehouse.loggers.capsules.opening import DEFAULT_KEYS, POSTGRES, keys_beside, open_store
-from gatehouse.loggers.capsules.store import ReadableStore, Unavailable
+from gatehouse.loggers.capsules.store import ChainStore, Unavailable
 
 capsules = typer.Typer(no_args_is_help=True, help="CapsuleLogger's records: verify, checkpoint and export them.")
 app.add_typer(capsules, name="capsules")
@@ -80,11 +80,11 @@ def export(target: Target, chain: ChainName = "chat", output: OutputOption = Non
     with _reading(target) as store:
         if chain not in {end.chain for end in store.ends()}:
             raise SetupError(f"chain {chain!r}: there is no such chain. `gatehouse capsules verify` lists them.")
-        write(export_json(store.capsules(chain)), output)
+        write(export_json(record.sealed for record in store.capsules(chain)), output)
 
 
 @contextmanager
-def _reading(target: str) -> Iterator[ReadableStore]:
+def _reading(target: str) -> Iterator[ChainStore]:
     store = open_store(target)
     try:
         with closing(store):

@@ -17,6 +17,7 @@ from gatehouse.capsule.export import export_json, export_line
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
+from gatehouse.capsule.stored import LAST
 from gatehouse.cli.audit import ChainOption, OutputOption, audit
 from gatehouse.cli.output import printable, write
 from gatehouse.cli.where import gateway_settings
@@ -43,7 +44,7 @@ def export(
     chain: ChainOption = DEFAULT_CHAIN,
     form: Annotated[Format, typer.Option("--format", help="One JSON array, or one record a line.")] = Format.JSON,
     first: Annotated[int, typer.Option("--from", min=0, help="First sequence.")] = 0,
-    last: Annotated[int, typer.Option("--to", min=0, help="Last sequence.")] = db.LAST,
+    last: Annotated[int, typer.Option("--to", min=0, help="Last sequence.")] = LAST,
     output: OutputOption = None,
 ) -> None:
     """Write a chain's records as they were signed, for `gatehouse audit verify --file` and `capsule verify`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -18,16 +18,16 @@ from gatehouse.capsule.checkpoint import InvalidNote
 from gatehouse.capsule.export import read_json
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.seal import GENESIS, BrokenChain, Head, SealedCapsule
-from gatehouse.capsule.stored import StoredCapsule, StoredHead
+from gatehouse.capsule.stored import LAST, StoredCapsule
 from gatehouse.capsule.verification import (
     ChainReport,
     Finding,
     Note,
     Problem,
-    Walk,
-    _unverified,
     chain_of,
-    compare_head,
+    chains_to_verify,
+    notes_by_chain,
+    unverified,
     verify,
 )
 from gatehouse.core.errors import SetupError
@@ -79,38 +79,26 @@ def verify_ledger(
     Raises:
         SetupError: it cannot be read, or there is no such chain.
     """
-    kept: dict[str, list[Note]] = {}
+    kept = notes_by_chain(given)
     for note in given:
         if chain not in (None, chain_of(note)):
             raise SetupError(f"{note.source}: it is of chain {chain_of(note)!r}. Leave out --chain, or this file.")
-        kept.setdefault(chain_of(note), []).append(note)
     listed = _folders(checkpoint_dir)
     with db.reading(database_url) as connection:
-        folders = _by_chain(listed, checkpoint_dir, {*db.chain_names(connection), *kept})
-        names = sorted({*db.chain_names(connection), *folders, *kept})
-        if chain is not None:
-            if chain not in names:
-                there = ", ".join(names) or "none yet"
-                raise SetupError(f"chain {chain!r}: the ledger has no such chain. It has: {there}.")
-            names = [chain]
-        heads = {name: db.head_of(connection, name) for name in names}
-        progress.expect(sum(head.size for head in heads.values() if head is not None))
-        for name in names:
-
-            def end(walk: Walk, head: StoredHead | None = heads[name]) -> None:
-                compare_head(head, walk, keyring)
-
+        stored = db.chain_names(connection)
+        folders = _by_chain(listed, checkpoint_dir, {*stored, *kept})
+        names = chains_to_verify({*stored, *folders, *kept}, chain)
+        ends = {name: db.head_of(connection, name) for name in names}
+        progress.expect(sum(end.size for end in ends.values()))
+        for name, end in ends.items():
             yield verify(
                 db.capsules(connection, name),
                 keyring,
                 chain=name,
                 notes=[
-                    (
-                        Note(size, f"the stored checkpoint of {size}", data)
-                        for size, data in db.checkpoints(connection, name)
-                    ),
+                    _stored_notes(connection, name),
                     *(folder.notes() for folder in folders.get(name, ())),
-                    sorted(kept.get(name, []), key=lambda note: note.size),
+                    kept.get(name, []),
                 ],
                 end=end,
                 progress=progress.advance,
@@ -181,7 +169,7 @@ def read_note(path: Path) -> Note:
     """
     try:
         data = path.read_bytes()
-        return Note(_unverified(data).size, str(path), data)
+        return Note(unverified(data).size, str(path), data)
     except OSError as error:
         raise SetupError(f"{path}: {error.strerror}. Name a file that can be read.") from None
     except InvalidNote as error:
@@ -200,7 +188,7 @@ class CheckpointFolder:
         self._sizes = array("q")
         for path in folder.iterdir():
             if path.suffix == SUFFIX and path.stem.isdecimal() and len(path.stem) == 20:
-                self._sizes.append(min(int(path.stem), db.LAST))
+                self._sizes.append(min(int(path.stem), LAST))
         self._sizes = array("q", sorted(self._sizes))
         latest = folder / LATEST
         self._latest = latest.read_bytes() if latest.exists() else None
@@ -224,7 +212,7 @@ class CheckpointFolder:
         if self._latest is None:
             return None
         try:
-            size = _unverified(self._latest).size
+            size = unverified(self._latest).size
         except InvalidNote:
             size = 0  # the walk opens it first of all, and says what is wrong
         return Note(size, str(self.path / LATEST), self._latest)
@@ -247,15 +235,16 @@ class _Reader:
     def __iter__(self) -> Iterator[StoredCapsule]:
         while self._next is not None:
             row, self._next = self._next, self._read()
-            yield StoredCapsule("", row, b"")
+            yield StoredCapsule("", row)
 
     def report(self, report: ChainReport) -> ChainReport:
         """What the walk found, unless the file could not be read before."""
         broken, found = self._broken, report.finding
         if broken is None or (found is not None and found.problem is not Problem.TAIL_CUT_OFF):
             return report
-        finding = Finding(broken.fault, broken.detail, report.head.sequence + 1, broken.capsule_id)
-        return ChainReport(report.chain, report.records, report.head, report.checkpoints, finding)
+        return replace(
+            report, finding=Finding(broken.fault, broken.detail, report.head.sequence + 1, broken.capsule_id)
+        )
 
     def _read(self) -> SealedCapsule | None:
         try:
@@ -290,6 +279,11 @@ def _by_chain(folders: list[CheckpointFolder], directory: Path, known: set[str])
         if chain is not None:
             found.setdefault(chain, []).append(folder)
     return found
+
+
+def _stored_notes(connection: db.Connection, chain: str) -> Iterator[Note]:
+    for size, data in db.checkpoints(connection, chain):
+        yield Note(size, f"the stored checkpoint of {size}", data)
 
 
 def _calls(connection: db.Connection) -> CallsReport:

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 from uuid import UUID
 
+from gatehouse.capsule.stored import LAST
 from gatehouse.capsule.verification import Finding, Problem
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.audit_log import FILE_NAME
-from gatehouse.ledger.store.capsules import LAST, Recorded
+from gatehouse.ledger.store.capsules import Recorded
 
 # Names in a line are bounded, so that whole lines have a few kilobytes.
 MAX_LINE: Final = 1 << 20

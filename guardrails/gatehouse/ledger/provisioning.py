@@ -36,20 +36,14 @@ def prepare(owner_url: str, gateway_url: str | None, key_dir: Path) -> list[str]
         SetupError: something of it cannot be done; for one, the ledger has capsules, and its keys are not there.
     """
     done = database.prepare_database(owner_url, gateway_url)
-    if (key_dir / keys.KEYRING_NAME).exists():
-        return done
-    if database.has_capsules(owner_url):
+    if not (key_dir / keys.KEYRING_NAME).exists() and database.has_capsules(owner_url):
         raise SetupError(
             f"{key_dir}: the ledger has capsules, and its keys are not here. Restore this folder from a backup; "
             "without it nobody can verify them, and nothing can be added."
         )
-    try:
-        keys.create(key_dir, clock.now())
-    except SetupError:
-        if not (key_dir / keys.KEYRING_NAME).exists():  # else another was quicker
-            raise
-        return done
-    return [*done, f"{key_dir}: the ledger's first key made; keep a backup of this folder"]
+    if keys.create_missing(key_dir, clock.now()):
+        done.append(f"{key_dir}: the ledger's first key made; keep a backup of this folder")
+    return done
 
 
 def wait_until_prepared(gateway_url: str, key_dir: Path, seconds: float) -> None:

@@ -17,8 +17,8 @@ from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.merkle import Frontier, subtrees
 from gatehouse.capsule.seal import GENESIS, Fault, Head
 from gatehouse.capsule.segments import verified
-from gatehouse.capsule.stored import StoredCapsule, StoredHead
-from gatehouse.capsule.verification import ChainReport, Note, Problem, Walk, compare_head, verify
+from gatehouse.capsule.stored import ChainEnd, StoredCapsule
+from gatehouse.capsule.verification import ChainReport, Note, Problem, verify
 from gatehouse.core.errors import SetupError
 
 from tests.support.capsules import AT, capsule, chain
@@ -57,16 +57,19 @@ def finds(report: ChainReport, problem: Fault | Problem, sequence: int | None) -
     assert (report.finding.problem, report.finding.sequence) == (problem, sequence), str(report.finding)
 
 
-def head_of(rows: list[StoredCapsule]) -> StoredHead:
+def head_of(rows: list[StoredCapsule]) -> ChainEnd:
     frontier, _ = Frontier().append(bytes.fromhex(row.sealed.hash) for row in rows)
     last = rows[-1].sealed
-    return StoredHead(len(rows), last.hash, last.signed_by, frontier.to_bytes())
+    return ChainEnd(DEFAULT_CHAIN, len(rows), last.hash, last.signed_by, frontier.to_bytes())
 
 
 def test_a_chain_with_its_tree_checkpoints_and_head_verifies(held: keys.Keys, rows: list[StoredCapsule]) -> None:
     notes = [note(held, rows, size) for size in (0, 1, 4, 4, 7, LENGTH)]
-    report = check(held, rows, *notes, end=lambda walk: compare_head(head_of(rows), walk, held.keyring))
-    assert report == ChainReport(DEFAULT_CHAIN, LENGTH, Head(LENGTH - 1, rows[-1].sealed.hash, 0), 5, None)
+    frontier, _ = Frontier().append(bytes.fromhex(row.sealed.hash) for row in rows)
+    report = check(held, rows, *notes, end=head_of(rows))
+    assert report == ChainReport(
+        DEFAULT_CHAIN, LENGTH, Head(LENGTH - 1, rows[-1].sealed.hash, 0), 5, None, frontier.root()
+    )
 
 
 def test_a_cut_off_tail_is_found_by_any_checkpoint_over_it(held: keys.Keys, rows: list[StoredCapsule]) -> None:
@@ -136,27 +139,26 @@ def test_the_first_wrong_thing_is_named(held: keys.Keys, rows: list[StoredCapsul
         lambda head: replace(head, signed_by="f" * 64),
         lambda head: replace(head, signed_by=None),
         lambda head: replace(head, size=LENGTH - 1),
-        lambda head: None,
+        lambda head: replace(head, frontier=None),
+        lambda head: ChainEnd(DEFAULT_CHAIN, frontier=Frontier().to_bytes()),
     ],
 )
 def test_a_changed_head_is_found(
-    held: keys.Keys, rows: list[StoredCapsule], change: Callable[[StoredHead], StoredHead | None]
+    held: keys.Keys, rows: list[StoredCapsule], change: Callable[[ChainEnd], ChainEnd]
 ) -> None:
-    report = check(held, rows, end=lambda walk: compare_head(change(head_of(rows)), walk, held.keyring))
+    report = check(held, rows, end=change(head_of(rows)))
     assert report.finding is not None
     assert report.finding.problem is Problem.WRONG_HEAD
 
 
 def test_a_head_that_speaks_of_more_is_a_cut_off_tail(held: keys.Keys, rows: list[StoredCapsule]) -> None:
-    def end(walk: Walk) -> None:
-        compare_head(head_of(rows), walk, held.keyring)
-
-    finds(check(held, rows[:-2], end=end), Problem.TAIL_CUT_OFF, LENGTH - 2)
-    finds(check(held, [], end=end), Problem.TAIL_CUT_OFF, 0)
+    finds(check(held, rows[:-2], end=head_of(rows)), Problem.TAIL_CUT_OFF, LENGTH - 2)
+    finds(check(held, [], end=head_of(rows)), Problem.TAIL_CUT_OFF, 0)
 
 
 def test_an_empty_chain_verifies(held: keys.Keys) -> None:
-    assert check(held, [], end=lambda walk: compare_head(None, walk, held.keyring)).finding is None
+    end = ChainEnd(DEFAULT_CHAIN, frontier=Frontier().to_bytes())
+    assert check(held, [], end=end).finding is None
 
 
 def test_a_part_of_a_chain_follows_what_it_is_trusted_to_follow(held: keys.Keys, rows: list[StoredCapsule]) -> None:

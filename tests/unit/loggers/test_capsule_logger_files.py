@@ -338,24 +338,11 @@ def test_an_export_is_verified_without_the_file(copied: Path, tmp_path: Path) ->
 
 def test_a_chain_is_read_a_page_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append(open_store(file), 25)
-    pages: list[int] = []
-    monkeypatch.setattr("gatehouse.loggers.capsules.sqlite.BATCH", 10)
+    pages: list[str] = []
+    monkeypatch.setattr("gatehouse.loggers.capsules.store.BATCH", 10)
     store = SqliteStore(file, keys_beside(file))
     store.ends()
-
-    class Counting:
-        def __init__(self, connection: sqlite3.Connection) -> None:
-            self.connection = connection
-
-        def execute(self, *args: Any) -> Any:
-            pages.append(1)
-            return self.connection.execute(*args)
-
-        def close(self) -> None:
-            self.connection.close()
-
-    assert store._connection is not None
-    store._connection = Counting(store._connection)  # type: ignore[assignment]
+    store._connection.set_trace_callback(pages.append)
     rows = store.capsules("chat")
     next(rows)
     assert len(pages) == 1

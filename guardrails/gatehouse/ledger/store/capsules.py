@@ -16,19 +16,15 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from gatehouse.capsule.merkle import HASH_SIZE, NodeId, leaf_hash
+from gatehouse.capsule.merkle import HASH_SIZE, Frontier, NodeId, leaf_hash
 from gatehouse.capsule.seal import SealedCapsule
-from gatehouse.capsule.stored import StoredCapsule, StoredHead
+from gatehouse.capsule.stored import FIRST, LAST, ChainEnd, StoredCapsule, read_in_pages
 from gatehouse.core.errors import SetupError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # In mode `full` a capsule is as long as its conversation: few enough for that, enough to be worth a query.
 BATCH: Final = 200
-
-# No capsule is stored there, but whoever tampers can store one.
-FIRST: Final = -(2**63)
-LAST: Final = 2**63 - 1
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 # A time that Python cannot hold is a changed one: any other will do, for it is compared with the signed bytes.
@@ -102,12 +98,12 @@ def chain_names(connection: Connection) -> list[str]:
     ]
 
 
-def head_of(connection: Connection, chain: str) -> StoredHead | None:
-    """Where the chain ends, as its writers noted it."""
+def head_of(connection: Connection, chain: str) -> ChainEnd:
+    """Where the chain ends, as its writers noted it; the end of an empty chain where they noted nothing."""
     row = connection.execute(
-        "select size, head_hash, signed_by, frontier from gatehouse.chains where chain = %s", (chain,)
+        "select chain, size, head_hash, signed_by, frontier from gatehouse.chains where chain = %s", (chain,)
     ).fetchone()
-    return StoredHead(*row) if row else None
+    return ChainEnd(*row) if row else ChainEnd(chain, frontier=Frontier().to_bytes())
 
 
 def capsules(
@@ -115,18 +111,17 @@ def capsules(
 ) -> Iterator[StoredCapsule]:
     """The capsules from sequence `first` to `last`, both included, in order."""
     cursor = connection.cursor(binary=True)
-    while True:
+
+    def read(after: int, count: int) -> list[StoredCapsule]:
         rows = cursor.execute(
             f"select {_COLUMNS} from gatehouse.capsules"  # noqa: S608
             " where chain = %s and sequence >= %s and sequence <= %s order by sequence limit %s",
-            (chain, first, last, batch),
+            (chain, after, last, count),
             prepare=True,
-        ).fetchall()
-        for row in rows:
-            yield _stored(row)
-        if len(rows) < batch:
-            return
-        first = rows[-1][2] + 1
+        )
+        return [_stored(row) for row in rows]
+
+    return read_in_pages(read, batch, first)
 
 
 def last_capsules(connection: Connection, chain: str, count: int) -> list[StoredCapsule]:

@@ -7,61 +7,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 
-from gatehouse.capsule.merkle import Frontier
-from gatehouse.capsule.seal import SealedCapsule
+from gatehouse.capsule.stored import ChainEnd, StoredCapsule
 from gatehouse.storage.connection import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ChainHead:
-    """Where a chain ends: what the next capsule continues.
-
-    Attributes:
-        hash: of the last capsule; None while there is none.
-        signed_by: the last one's key, or the one that a rotation made active since.
-        frontier: the Merkle tree's edge; its size is the next sequence.
-    """
-
-    hash: str | None
-    signed_by: str | None
-    frontier: Frontier
-
-
-async def lock_head(connection: Connection, chain: str) -> ChainHead:
+async def lock_head(connection: Connection, chain: str) -> ChainEnd:
     """Wait for the chain's head and keep it from every other writer. A chain that is new begins empty."""
     while True:
         cursor = await connection.execute(
-            "select head_hash, signed_by, frontier from gatehouse.chains where chain = %s for update", (chain,)
+            "select chain, size, head_hash, signed_by, frontier from gatehouse.chains where chain = %s for update",
+            (chain,),
         )
         row = await cursor.fetchone()
         if row is not None:
-            return ChainHead(row[0], row[1], Frontier.from_bytes(row[2]))
+            return ChainEnd(*row)
         await connection.execute("insert into gatehouse.chains (chain) values (%s) on conflict do nothing", (chain,))
 
 
-async def append(
-    connection: Connection, chain: str, capsules: Sequence[SealedCapsule], subtrees: Sequence[bytes], after: Frontier
-) -> None:
-    """Insert capsules, all signed by one key at one time, and move the chain's head behind them.
-
-    Args:
-        subtrees: for each capsule the column of that name.
-        after: the tree's edge with these capsules in it.
-    """
-    last = capsules[-1]
+async def append(connection: Connection, records: Sequence[StoredCapsule], end: ChainEnd) -> None:
+    """Insert records, all signed by one key at one time, and move their chain's end behind them."""
     rows = [
         {
-            "sequence": row.sequence,
-            "id": row.id,
-            "previous_hash": row.previous_hash,
-            "canonical": row.canonical.decode(),
-            "hash": row.hash,
-            "signature": row.signature,
-            "subtrees": nodes.hex(),
+            "sequence": row.sealed.sequence,
+            "id": row.sealed.id,
+            "previous_hash": row.sealed.previous_hash,
+            "canonical": row.sealed.canonical.decode(),
+            "hash": row.sealed.hash,
+            "signature": row.sealed.signature,
+            "subtrees": row.subtrees.hex(),
         }
-        for row, nodes in zip(capsules, subtrees, strict=True)
+        for row in records
     ]
     await connection.execute(
         """with sealed as (
@@ -74,15 +51,7 @@ async def append(
            update gatehouse.chains
               set size = %(size)s, head_hash = %(hash)s, signed_by = %(signed_by)s, frontier = %(frontier)s
             where chain = %(chain)s""",
-        {
-            "chain": chain,
-            "rows": json.dumps(rows),
-            "size": after.size,
-            "hash": last.hash,
-            "signed_by": last.signed_by,
-            "signed_at": last.signed_at,
-            "frontier": after.to_bytes(),
-        },
+        asdict(end) | {"rows": json.dumps(rows), "signed_at": records[-1].sealed.signed_at},
         prepare=True,
     )
 
