@@ -13,12 +13,13 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from os import PathLike
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -54,6 +55,7 @@ _REMEMBERED: Final = 10_000
 # The entry in LiteLLM's description of a call that goes when the call does.
 _ALIVE: Final = "gatehouse_capsule"
 
+_T = TypeVar("_T")
 # LiteLLM's id of a call may be the caller's choice; with the time at which it began it is one call's.
 _Key = tuple[str, datetime | None]
 
@@ -108,16 +110,17 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         self._open: dict[_Key, _Begun] = {}
         self._ended: OrderedDict[_Key, Status] = OrderedDict()
         self._lost_before = 0
+        # Held here: a weak reference that is garbage itself, with the call, is cleared before `__del__` runs.
+        self._gone = _weakly(self._left)
         store = open_store(capsules, keys)
         if not swallow_errors:
             _try(store)
-        this = weakref.ref(self)  # or the writer's thread would keep a logger alive that nobody uses any more
         self._writer = Writer(
             store,
-            before_exit=partial(_before_exit, this),
+            before_exit=_weakly(self._process_ends),
             # A thread of LiteLLM's in the middle of an import would hold that lock in the child for ever.
             before_fork=partial(litellm_queue.settle, _WAIT_S),
-            in_child=partial(_in_child, this),
+            in_child=_weakly(self._forked),
         )
 
     @property
@@ -221,7 +224,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
             with self._lock:
                 self._open[key] = _Begun(call, known.answer if known is not None else None)
             if known is None and details.get(_ALIVE) is None:
-                details[_ALIVE] = _Alive(self._writer, partial(_gone, weakref.ref(self), key))
+                details[_ALIVE] = _Alive(self._writer, partial(self._gone, key, "not_reported"))
             self._writer.start()
         except Exception as error:
             self._not_recorded(error)
@@ -318,19 +321,15 @@ class _Alive:
         return "<capsule>"
 
 
-def _gone(logger: weakref.ref[CapsuleLogger], key: _Key) -> Document | None:
-    still = logger()
-    return None if still is None else still._left(key, "not_reported")
+def _weakly(method: Callable[..., _T]) -> Callable[..., _T | None]:
+    """A method that does nothing any more when its object is gone, and does not keep it."""
+    weak = weakref.WeakMethod(method)
 
+    def call(*args: Any) -> _T | None:
+        still = weak()
+        return None if still is None else still(*args)
 
-def _before_exit(logger: weakref.ref[CapsuleLogger]) -> None:
-    if (still := logger()) is not None:
-        still._process_ends()
-
-
-def _in_child(logger: weakref.ref[CapsuleLogger]) -> None:
-    if (still := logger()) is not None:
-        still._forked()
+    return call
 
 
 def _try(store: CapsuleStore) -> None:

@@ -7,6 +7,7 @@ that cannot write now is asked again for half a minute; a process that ends, and
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -14,8 +15,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, wait
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -43,28 +45,14 @@ class CapsuleLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    document: Document
-    written: Future[None] = field(default_factory=Future)
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
+class _Item:
     """What becomes a record, or nothing, in the writer's thread."""
 
     make: Callable[[], Document | None]
+    done: Future[None] = field(default_factory=Future)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flush:
-    done: threading.Event = field(default_factory=threading.Event)
-
-
-class _Stop:
-    """The thread's last item."""
-
-
-_Item = _Record | _Later | _Flush | _Stop
+_Record = tuple[Document, Future[None]]
 
 
 class Writer:
@@ -101,7 +89,7 @@ class Writer:
 
     def _reset(self) -> None:
         # SimpleQueue's put is reentrant: garbage may be collected, and a destructor run, in the middle of another put.
-        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()  # None ends the thread
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._writing = threading.RLock()
@@ -118,43 +106,43 @@ class Writer:
                 self._thread = thread
                 if multiprocessing.parent_process() is not None:
                     # Such a process ends without atexit.
-                    Finalize(self, _end, args=(weakref.ref(self),), exitpriority=100)
+                    Finalize(None, _each, args=(Writer.end,), exitpriority=100)
 
     def take(self, document: Document) -> Future[None]:
         """Write a record soon; the future says when it is there, or raises `CapsuleLost`."""
-        record = _Record(document)
+        item = _Item(lambda: document)
         if self._queue.qsize() >= _WAITING:
-            self._lose([record], "too many are waiting for a store that cannot write")
-            return record.written
+            self._lose([(document, item.done)], "too many are waiting for a store that cannot write")
+            return item.done
         try:
             self.start()
         except RuntimeError:  # the interpreter is ending: no more threads
             self._exiting = True
-        self._queue.put(record)
+        self._queue.put(item)
         if self._exiting:
             self._write_all()
         elif self._thread is None:  # it was stopped in between
             self.start()
-        return record.written
+        return item.done
 
     def later(self, make: Callable[[], Document | None]) -> None:
         """Have the writer's thread make a record. Safe in a destructor: takes no lock."""
-        self._queue.put(_Later(make))
+        self._queue.put(_Item(make))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was taken before is written or lost; False when it took too long."""
         if self._thread is None:
             return self._queue.empty()
-        marker = _Flush()
+        marker = _Item(lambda: None)
         self._queue.put(marker)
-        return marker.done.wait(timeout)
+        return bool(wait([marker.done], timeout).done)
 
     def stop(self) -> None:
         """Write what waits, and let the thread and the store go; the next record brings both back."""
         with self._starting:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._queue.put(_Stop())
+            self._queue.put(None)
             thread.join()
         with self._writing:
             self._store.close()
@@ -184,15 +172,13 @@ class Writer:
 
     def forked(self) -> None:
         """In the child: what waits is the parent's to write, with the parent's connection."""
-        abandon = getattr(self._store, "abandon", None)
-        if abandon is not None:
-            abandon()
+        getattr(self._store, "abandon", lambda: None)()
         self.written = self.lost = 0
         self._exiting = False
         self._reset()
         self._in_child()
 
-    def _run(self, queue: SimpleQueue[_Item]) -> None:
+    def _run(self, queue: SimpleQueue[_Item | None]) -> None:
         while self._write(queue.get(), queue):
             pass
 
@@ -204,107 +190,86 @@ class Writer:
                 return
             self._write(item, self._queue)
 
-    def _write(self, first: _Item, queue: SimpleQueue[_Item]) -> bool:
+    def _write(self, first: _Item | None, queue: SimpleQueue[_Item | None]) -> bool:
         """Commit the first item and what waits behind it; False when the thread is to end."""
-        items = [first]
-        while len(items) < _BATCH:
-            try:
-                items.append(queue.get_nowait())
-            except Empty:
-                break
+        found = [first]
+        with contextlib.suppress(Empty):
+            while len(found) < _BATCH:
+                found.append(queue.get_nowait())
+        items = [item for item in found if item is not None]
         with self._writing:
-            records = [item for item in items if isinstance(item, _Record)]
-            records += [made for item in items if isinstance(item, _Later) and (made := _made(item)) is not None]
-            self._commit(records)
+            made = [(_made(item), item.done) for item in items]
+            self._commit([(document, done) for document, done in made if document is not None])
         for item in items:
-            if isinstance(item, _Flush):
-                item.done.set()
-        return not any(isinstance(item, _Stop) for item in items)
+            _settle(item.done)
+        return len(items) == len(found)
 
     def _commit(self, records: list[_Record]) -> None:
+        if not records:
+            return
+        try:
+            self._append([document for document, _ in records])
+        except (NotCanonical, SetupError, Unavailable) as error:
+            if isinstance(error, NotCanonical) and len(records) > 1:  # one of them: the others are written without it
+                for record in records:
+                    self._commit([record])
+            else:
+                self._lose(records, str(error))
+        except Exception as error:
+            # Of a store that is not ours: its text may be anything.
+            self._lose(records, f"the store raised {type(error).__name__}")
+        else:
+            self.written += len(records)
+            for _, done in records:
+                _settle(done)
+
+    def _append(self, documents: list[Document]) -> None:
+        """Append to the store, which is asked again for a while when it cannot write."""
         began = time.monotonic()
         pause = 0.05
-        while records:
+        while True:
             try:
-                self._store.append([record.document for record in records], now())
-            except Unavailable as error:
-                reason = str(error)
-                if time.monotonic() - began < self._patience_s:
-                    time.sleep(pause)
-                    pause = min(2 * pause, 2.0)
-                    continue
-            except NotCanonical as error:
-                reason = str(error)
-                if len(records) > 1:  # one of them: the others are written without it
-                    for record in records:
-                        self._commit([record])
-                    return
-            except SetupError as error:
-                reason = str(error)
-            except Exception as error:
-                # Of a store that is not ours: its text may be anything.
-                reason = f"the store raised {type(error).__name__}"
-            else:
-                self.written += len(records)
-                for record in records:
-                    _settle(record.written, None)
-                return
-            self._lose(records, reason)
-            return
+                return self._store.append(documents, now())
+            except Unavailable:
+                if time.monotonic() - began >= self._patience_s:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
 
     def _lose(self, records: list[_Record], reason: str) -> None:
         self.lost += len(records)
         log.error("%d capsules could not be written: %s", len(records), reason)
-        for record in records:
-            _settle(record.written, CapsuleLost(reason))
+        for _, done in records:
+            _settle(done, CapsuleLost(reason))
 
 
-def _made(item: _Later) -> _Record | None:
+def _made(item: _Item) -> Document | None:
     try:
-        document = item.make()
+        return item.make()
     except Exception as error:
         log.error("a capsule could not be made: %s", type(error).__name__)
         return None
-    return None if document is None else _Record(document)
 
 
-def _settle(future: Future[None], error: Exception | None) -> None:
-    try:
+def _settle(done: Future[None], error: Exception | None = None) -> None:
+    with contextlib.suppress(InvalidStateError):  # it is settled already, or whoever waited for it was cancelled
         if error is None:
-            future.set_result(None)
+            done.set_result(None)
         else:
-            future.set_exception(error)
-    except InvalidStateError:  # whoever waited for it was cancelled
-        pass
+            done.set_exception(error)
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
-def _end(writer: weakref.ref[Writer]) -> None:
-    if (still := writer()) is not None:
-        still.end()
-
-
-def _end_all() -> None:
+def _each(act: Callable[[Writer], None]) -> None:
     for writer in list(_writers):
-        writer.end()
+        act(writer)
 
 
-def _before_fork() -> None:
-    for writer in list(_writers):
-        writer.before_fork()
-
-
-def _after_fork() -> None:
-    for writer in list(_writers):
-        writer.after_fork()
-
-
-def _forked() -> None:
-    for writer in list(_writers):
-        writer.forked()
-
-
-atexit.register(_end_all)
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)
+atexit.register(_each, Writer.end)
+os.register_at_fork(
+    before=partial(_each, Writer.before_fork),
+    after_in_parent=partial(_each, Writer.after_fork),
+    after_in_child=partial(_each, Writer.forked),
+)
