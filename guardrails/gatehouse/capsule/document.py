@@ -92,11 +92,8 @@ def call_capsule(
         tool_calls: of the tools that the request offered, never a name that the model made up.
         chain: the ledger's chain the capsule goes to.
     """
-    caller: Mapping[str, Any] = request.get("caller") or {}
-    agent: Mapping[str, Any] = request.get("agent") or {}
-    call_type = clean(request.get("call_type"))
-    agent_id = clean(agent.get("id"))
     duration = None if duration_ms is None else max(0, round(duration_ms))
+    call_type = clean(request.get("call_type"))
     return {
         "id": str(call_id),
         "type": "tool" if call_type and "mcp" in call_type else "chat",
@@ -105,61 +102,84 @@ def call_capsule(
         "sequence": 0,
         "previous_hash": None,
         "spec_version": "1.0",
-        "trigger": {
-            "type": "agent" if agent_id else "user_request",
-            "source": clean(caller.get("key_alias")) or clean(caller.get("key_hash")) or "unknown",
-            "timestamp": _utc(started_at),
-            "request": _text(content.request) or clean(request.get("route")) or "",
-            "correlation_id": str(call_id),
-            "user_id": clean(caller.get("user")),
-        },
-        "context": {
-            "agent_id": agent_id or "",
-            "session_id": clean(agent.get("session")),
-            "environment": {
-                "content": content.mode.value,
-                "route": clean(request.get("route")),
-                "call_type": call_type,
-                "stream": request.get("stream") is True,
-                # Whose outcome is what the caller says of it.
-                **({"library": True} if request.get("library") is True else {}),
-                "caller": {str(clean(name)): clean(value) for name, value in caller.items()},
-                "policy_version": decision and clean(decision.policy_version),
-                "policies": _rules(decision),
-            },
-        },
-        "reasoning": {
-            "analysis": "",
-            # The protocol's reference rebuilds `options` from `options_considered`: both are empty, or both are full.
-            "options": [],
-            "options_considered": [],
-            "selected_option": decision.verdict.value if decision else "",
-            "reasoning": (decision and clean(decision.reason)) or "",
-            # Rules decide, and a rule is never in doubt.
-            "confidence": 1.0 if decision else 0.0,
-            "model": clean(request.get("model")),
-            "prompt_hash": content.prompt_hash,
-        },
+        "trigger": _trigger(call_id, started_at, request, content),
+        "context": _context(request, decision, content),
+        "reasoning": _reasoning(request, decision, content),
         "authority": _authority(decision, approvals),
         "execution": {
             "tool_calls": [_tool_call(call, outcome.status, content.mode) for call in tool_calls],
             "duration_ms": duration or 0,
             "resources_used": _resources(outcome),
         },
-        "outcome": {
-            "status": outcome.status.value,
-            "result": _text(content.answer),
-            "summary": _summary(outcome),
-            "error": _word(outcome.error),
-            "side_effects": [],
-            "metrics": {
-                "latency_ms": duration,
-                "http_status": outcome.http_status,
-                "cache_hit": outcome.cache_hit,
-                "client_gone": outcome.client_gone,
-            },
+        "outcome": _outcome(outcome, content, duration),
+    }
+
+
+def _trigger(call_id: UUID, started_at: datetime, request: Mapping[str, Any], content: Content) -> dict[str, Any]:
+    caller: Mapping[str, Any] = request.get("caller") or {}
+    return {
+        "type": "agent" if clean(_agent(request).get("id")) else "user_request",
+        "source": clean(caller.get("key_alias")) or clean(caller.get("key_hash")) or "unknown",
+        "timestamp": _utc(started_at),
+        "request": _text(content.request) or clean(request.get("route")) or "",
+        "correlation_id": str(call_id),
+        "user_id": clean(caller.get("user")),
+    }
+
+
+def _context(request: Mapping[str, Any], decision: Decision | None, content: Content) -> dict[str, Any]:
+    caller: Mapping[str, Any] = request.get("caller") or {}
+    return {
+        "agent_id": clean(_agent(request).get("id")) or "",
+        "session_id": clean(_agent(request).get("session")),
+        "environment": {
+            "content": content.mode.value,
+            "route": clean(request.get("route")),
+            "call_type": clean(request.get("call_type")),
+            "stream": request.get("stream") is True,
+            # Whose outcome is what the caller says of it.
+            **({"library": True} if request.get("library") is True else {}),
+            "caller": {str(clean(name)): clean(value) for name, value in caller.items()},
+            "policy_version": decision and clean(decision.policy_version),
+            "policies": _rules(decision),
         },
     }
+
+
+def _reasoning(request: Mapping[str, Any], decision: Decision | None, content: Content) -> dict[str, Any]:
+    return {
+        "analysis": "",
+        # The protocol's reference rebuilds `options` from `options_considered`: both are empty, or both are full.
+        "options": [],
+        "options_considered": [],
+        "selected_option": decision.verdict.value if decision else "",
+        "reasoning": (decision and clean(decision.reason)) or "",
+        # Rules decide, and a rule is never in doubt.
+        "confidence": 1.0 if decision else 0.0,
+        "model": clean(request.get("model")),
+        "prompt_hash": content.prompt_hash,
+    }
+
+
+def _outcome(outcome: Outcome, content: Content, duration: int | None) -> dict[str, Any]:
+    return {
+        "status": outcome.status.value,
+        "result": _text(content.answer),
+        "summary": _summary(outcome),
+        "error": _word(outcome.error),
+        "side_effects": [],
+        "metrics": {
+            "latency_ms": duration,
+            "http_status": outcome.http_status,
+            "cache_hit": outcome.cache_hit,
+            "client_gone": outcome.client_gone,
+        },
+    }
+
+
+def _agent(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    agent: Mapping[str, Any] = request.get("agent") or {}
+    return agent
 
 
 def _authority(decision: Decision | None, approvals: Sequence[Approval]) -> dict[str, Any]:
