@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psycopg
 from gatehouse.capsule import keys
-from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.capsule.seal import SealedCapsule
 
+from tests.support.capsules import verify_chain
 from tests.support.gateway import MASTER_KEY, Gateway, config_with_upstream
 from tests.support.load import Result, call_many
 from tests.support.postgres import Postgres

@@ -15,8 +15,8 @@ import pytest
 from gatehouse.capsule.checkpoint import Verifier, open_checkpoint, origin_of
 from gatehouse.capsule.export import read_json
 from gatehouse.capsule.keyring import Keyring, read_keyring
-from gatehouse.capsule.seal import verify_chain
 
+from tests.support.capsules import verify_chain
 from tests.support.gateway import Gateway
 from tests.support.process import wait_until
 

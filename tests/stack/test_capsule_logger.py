@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
-from gatehouse.capsule.seal import verify_chain
 from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
 from gatehouse.loggers.capsules.opening import keys_beside, open_store
@@ -20,6 +19,7 @@ from gatehouse.loggers.capsules.verify import sign_verified, verify_store
 from gatehouse.loggers.capsules.writer import Writer
 
 from tests.support.capsule_files import capsule, reference_verifies_rows, stored, written_before
+from tests.support.capsules import verify_chain
 from tests.support.postgres import Postgres
 
 

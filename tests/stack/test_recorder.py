@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from gatehouse.capsule import keys
 from gatehouse.capsule.keys import KeyFolder
-from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.capsule.seal import SealedCapsule
 from gatehouse.core.call import Outcome, Status
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.core.errors import GovernanceUnavailable
@@ -30,6 +30,7 @@ from gatehouse.ledger.settlement import Settlement, settlement
 from gatehouse.ledger.settlement_writer import SettlementWriter
 from gatehouse.storage.schema import apply_migrations
 
+from tests.support.capsules import verify_chain
 from tests.support.lines import audit_lines
 from tests.support.postgres import Postgres
 from tests.support.process import PATIENCE_S

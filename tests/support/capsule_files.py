@@ -12,12 +12,14 @@ import qp_capsule
 from gatehouse.capsule.export import export_json
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
-from gatehouse.capsule.seal import SealedCapsule, verify_chain
+from gatehouse.capsule.seal import SealedCapsule
 from gatehouse.loggers.capsules.opening import keys_beside
 from gatehouse.loggers.capsules.record import asked, document, failed
 from gatehouse.loggers.capsules.sqlite import SqliteStore
 from gatehouse.loggers.capsules.store import ChainStore
 from qp_capsule.cli import verify_chain as qp_verify_chain
+
+from tests.support.capsules import verify_chain
 
 
 def capsules_of(file: Path) -> list[SealedCapsule]:

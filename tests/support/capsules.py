@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from gatehouse.capsule.document import DEFAULT_CHAIN, Approval, Content, ContentMode, call_capsule
+from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.keys import Signer
-from gatehouse.capsule.seal import GENESIS, Head, SealedCapsule, seal
+from gatehouse.capsule.seal import GENESIS, Head, SealedCapsule, seal, verify_next
 from gatehouse.core.call import Outcome, Status, ToolCall, Usage
 from gatehouse.core.decision import Decision, Verdict
 from hypothesis import strategies as st
@@ -49,6 +50,22 @@ def chain(signer: Signer, documents: Iterable[dict[str, Any]], head: Head = GENE
         rows.append(seal(document, sequence=sequence, previous_hash=previous, signer=signer, at=at))
         previous = rows[-1].hash
     return rows
+
+
+def verify_chain(
+    rows: Iterable[SealedCapsule], keyring: Keyring, *, chain: str | None = None, start: Head = GENESIS
+) -> Head:
+    """Verify records in the order they come, holding two at a time; return the head that they lead to.
+
+    Raises:
+        BrokenChain: the first record that does not verify, and why.
+    """
+    head, held = start, None
+    for row in rows:
+        if held is not None:
+            head = verify_next(held, keyring, head, chain=chain, following=row)
+        held = row
+    return head if held is None else verify_next(held, keyring, head, chain=chain)
 
 
 # Everything a caller controls: any character, lone surrogates and NUL too.

@@ -6,7 +6,7 @@ characters of the hash, previous_hash linking each record to the one before. Pur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -125,31 +125,6 @@ def seal(
         signed_by=signer.signed_by,
         signed_at=at,
     )
-
-
-def verify_chain(
-    rows: Iterable[SealedCapsule], keyring: Keyring, *, chain: str | None = None, start: Head = GENESIS
-) -> Head:
-    """Verify records in the order they come, holding two at a time.
-
-    Nothing here can see that the tail was cut off (section 7.4): compare the head with a signed checkpoint.
-
-    Args:
-        chain: the chain's name, which every record's `domain` must say. None takes any, for chains of other programs.
-        start: a head that was verified before; rows go on after it.
-
-    Returns:
-        The head that the rows lead to.
-
-    Raises:
-        BrokenChain: the first record that does not verify, and why.
-    """
-    head, held = start, None
-    for row in rows:
-        if held is not None:
-            head = verify_next(held, keyring, head, chain=chain, following=row)
-        held = row
-    return head if held is None else verify_next(held, keyring, head, chain=chain)
 
 
 def verify_next(

@@ -48,7 +48,7 @@ def verified(
     """Verify a chain's records in the order they come, holding a few segments; ends at the first that is broken.
 
     Args:
-        chain: as `seal.verify_chain` takes it.
+        chain: its name, which every record's `domain` must say; None takes any, for chains of other programs.
         start: what the first record follows.
         workers: processes to share the work; as many as there are cores when not given. Below 2, all is done here.
 

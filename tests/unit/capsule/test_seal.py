@@ -22,18 +22,19 @@ from typing import Any
 
 import pytest
 import qp_capsule
-from gatehouse.capsule import keys
+from gatehouse.capsule import keys, verification
 from gatehouse.capsule.canonical import encode, parse
 from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.export import export_json, export_line, read_json
 from gatehouse.capsule.keyring import Keyring, read_keyring
-from gatehouse.capsule.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, seal, sha3_256, verify_chain
+from gatehouse.capsule.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, seal, sha3_256
+from gatehouse.capsule.stored import StoredCapsule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from qp_capsule.cli import verify_chain as qp_verify_chain
 
-from tests.support.capsules import AT, capsule, chain, documents
+from tests.support.capsules import AT, capsule, chain, documents, verify_chain
 
 LENGTH = 6
 
@@ -121,7 +122,7 @@ def test_verification_goes_on_from_a_verified_head(rows: list[SealedCapsule], he
 
 
 def _peaks(folder: Path) -> tuple[int, int]:
-    """Bytes that verifying 30 and 600 records takes."""
+    """Bytes that verifying 250 and 900 records takes."""
     held = keys.create(folder, AT)
 
     def endless() -> Iterator[SealedCapsule]:
@@ -135,16 +136,18 @@ def _peaks(folder: Path) -> tuple[int, int]:
         gc.collect()
         tracemalloc.start()
         try:
-            verify_chain(itertools.islice(endless(), count), held.keyring)
+            records = (StoredCapsule(DEFAULT_CHAIN, row) for row in itertools.islice(endless(), count))
+            report = verification.verify(records, held.keyring, chain=None, stored_tree=False, workers=0)
+            assert report.records == count
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
     peak(10)
-    return peak(30), peak(600)
+    return peak(250), peak(900)
 
 
-def test_verification_holds_two_records_at_a_time(tmp_path: Path) -> None:
+def test_verification_holds_a_few_segments_at_a_time(tmp_path: Path) -> None:
     # In a process of its own, for what threads of other tests allocate meanwhile would be counted too.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
         few, many = alone.submit(_peaks, tmp_path / "keys").result(120)
