@@ -14,7 +14,7 @@ from gatehouse.capsule.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from gatehouse.capsule.keys import KeyFolder, Keys
 from gatehouse.capsule.merkle import Frontier
 from gatehouse.core.clock import new_call_id, now
-from gatehouse.ledger.appender import Ledger
+from gatehouse.ledger.appender import append
 from gatehouse.ledger.store import calls, chains
 from gatehouse.ledger.witness_folder import WitnessFolder
 from gatehouse.storage.connection import connect
@@ -52,7 +52,7 @@ class WrittenLedger:
         return [document["id"] for document in documents]
 
     async def _write(self, documents: list[dict[str, Any]]) -> None:
-        writer = Ledger(KeyFolder(self.key_dir))
+        held = KeyFolder(self.key_dir)
         async with await connect(self.url) as connection:
             for first in range(0, len(documents), 500):
                 batch = documents[first : first + 500]
@@ -68,7 +68,7 @@ class WrittenLedger:
                         for document in batch
                     ]
                     await calls.settle(connection, GATEWAY, rows)
-                    await writer.append(connection, batch, now())
+                    await append(connection, held, batch, now())
 
     def rotate(self) -> Keys:
         async def rotate() -> Keys:

@@ -28,6 +28,7 @@ from gatehouse.core.settings import Settings
 from gatehouse.ledger.inspection import knows
 from gatehouse.ledger.prover import NotCovered, NotInLedger, find, prove
 from gatehouse.ledger.store import capsules as db
+from gatehouse.ledger.store import checkpoints
 
 # Each piece of a stream costs a change of threads.
 _PIECE = 65536
@@ -109,7 +110,7 @@ def router(settings: Settings) -> APIRouter:
     @api.get("/checkpoints/latest", summary="The latest signed checkpoint, for witnesses")
     def latest_checkpoint(chain: Chain = DEFAULT_CHAIN) -> Response:
         with db.reading(settings.database_url) as connection:
-            note = db.latest_checkpoint(connection, chain)
+            note = checkpoints.latest_checkpoint(connection, chain)
         if note is None:
             raise NotFound(f"chain {chain!r}: it has no checkpoint yet. `gatehouse audit checkpoint` signs one now.")
         return Response(note, media_type="text/plain; charset=utf-8")

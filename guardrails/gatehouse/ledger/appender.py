@@ -28,33 +28,26 @@ class Place:
     signed_by: str
 
 
-class Ledger:
-    """The writer of one process.
+async def append(
+    connection: Connection, keys: KeyFolder, documents: Sequence[dict[str, Any]], at: datetime
+) -> dict[str, Place]:
+    """Seal capsules inside the caller's transaction; their `domain` names their chain.
 
     Args:
-        keys: where the active key is; it may be rotated while this runs.
+        keys: where the active key is; it may be rotated at any time.
+
+    Returns:
+        capsule id to its place.
+
+    Raises:
+        NotCanonical: the protocol does not allow a document; roll back.
+        SetupError: the key cannot be used; roll back.
     """
-
-    def __init__(self, keys: KeyFolder) -> None:
-        self._keys = keys
-
-    async def append(
-        self, connection: Connection, documents: Sequence[dict[str, Any]], at: datetime
-    ) -> dict[str, Place]:
-        """Seal capsules inside the caller's transaction; their `domain` names their chain.
-
-        Returns:
-            capsule id to its place.
-
-        Raises:
-            NotCanonical: the protocol does not allow a document; roll back.
-            SetupError: the key cannot be used; roll back.
-        """
-        places: dict[str, Place] = {}
-        for chain, part in by_chain(documents):
-            records, end = seal_behind(await chains.lock_head(connection, chain), part, self._keys, at)
-            await chains.append(connection, records, end)
-            for sealed in (record.sealed for record in records):
-                places[sealed.id] = Place(chain, sealed.sequence, sealed.hash, sealed.signed_by)
-        metrics.capsules_sealed.inc(len(places))
-        return places
+    places: dict[str, Place] = {}
+    for chain, part in by_chain(documents):
+        records, end = seal_behind(await chains.lock_head(connection, chain), part, keys, at)
+        await chains.append(connection, records, end)
+        for sealed in (record.sealed for record in records):
+            places[sealed.id] = Place(chain, sealed.sequence, sealed.hash, sealed.signed_by)
+    metrics.capsules_sealed.inc(len(places))
+    return places

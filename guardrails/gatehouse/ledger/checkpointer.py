@@ -188,14 +188,11 @@ def catch_up(connection: Connection, keys: KeyFolder, folder: WitnessFolder, sta
     Raises:
         Inconsistent: one is not what a gateway signed.
     """
-    while folder.size(state.chain) < state.signed_size:
-        missing = checkpoints.checkpoints_after(connection, state.chain, folder.size(state.chain))
-        keyring = keys.current().keyring
-        for size, note in missing:
-            _opened(state.chain, keyring, note, f"the table's checkpoint of {size}", size)
+    laid_out = folder.size(state.chain)
+    if laid_out < state.signed_size:
+        for size, note in checkpoints.checkpoints_after(connection, state.chain, laid_out):
+            _opened(state.chain, keys.current().keyring, note, f"the table's checkpoint of {size}", size)
             folder.write(state.chain, size, note)
-        if not missing:
-            return
 
 
 def _opened(chain: str, keyring: Keyring, note: bytes, source: str, size: int | None = None) -> _Signed:

@@ -18,7 +18,7 @@ from gatehouse.capsule.checkpoint import InvalidNote
 from gatehouse.capsule.export import read_json
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.seal import GENESIS, BrokenChain, Head, SealedCapsule
-from gatehouse.capsule.stored import LAST, StoredCapsule
+from gatehouse.capsule.stored import FIRST, LAST, StoredCapsule
 from gatehouse.capsule.verification import (
     ChainReport,
     Finding,
@@ -33,6 +33,7 @@ from gatehouse.capsule.verification import (
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.log_comparison import LogFile, LogReport, Records, compare
 from gatehouse.ledger.store import capsules as db
+from gatehouse.ledger.store.checkpoints import checkpoints_after
 from gatehouse.ledger.witness_folder import LATEST, SUFFIX, WitnessFolder
 
 
@@ -282,7 +283,7 @@ def _by_chain(folders: list[CheckpointFolder], directory: Path, known: set[str])
 
 
 def _stored_notes(connection: db.Connection, chain: str) -> Iterator[Note]:
-    for size, data in db.checkpoints(connection, chain):
+    for size, data in checkpoints_after(connection, chain, FIRST):
         yield Note(size, f"the stored checkpoint of {size}", data)
 
 

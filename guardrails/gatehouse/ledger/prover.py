@@ -12,6 +12,7 @@ from gatehouse.capsule.proof import CapsuleProof, Finding, Part, check_proof
 from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store import capsules as db
+from gatehouse.ledger.store.checkpoints import checkpoint_over
 
 
 class NotInLedger(SetupError):
@@ -31,7 +32,7 @@ def prove(connection: db.Connection, keyring: Keyring, call_id: UUID) -> Capsule
     """
     stored = find(connection, call_id)
     sealed = stored.sealed
-    covering = db.checkpoint_over(connection, stored.chain, sealed.sequence + 1)
+    covering = checkpoint_over(connection, stored.chain, sealed.sequence + 1)
     if covering is None:
         raise NotCovered(
             f"call {call_id}: no checkpoint covers its capsule yet. `gatehouse audit checkpoint` signs one now."

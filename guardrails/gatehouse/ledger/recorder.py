@@ -17,7 +17,6 @@ import psycopg
 
 from gatehouse.capsule.keys import KeyFolder
 from gatehouse.core.errors import GovernanceUnavailable
-from gatehouse.ledger.appender import Ledger
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.intent_writer import IntentWriter
 from gatehouse.ledger.recovery import Recovery
@@ -63,7 +62,7 @@ class Recorder:
         self._settlements = SettlementWriter(
             self.gateway_id,
             database_url,
-            ledger=Ledger(keys),
+            keys=keys,
             audit_log=audit_log,
             files=self._spool,
             spooling=spooling,

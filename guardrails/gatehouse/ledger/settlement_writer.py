@@ -17,10 +17,11 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.capsule.canonical import NotCanonical
+from gatehouse.capsule.keys import KeyFolder
 from gatehouse.core import metrics
 from gatehouse.core.clock import monotonic, now
 from gatehouse.ledger import audit_line, recovery, spool
-from gatehouse.ledger.appender import Ledger, Place
+from gatehouse.ledger.appender import Place, append
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.reconnecting import Connected
 from gatehouse.ledger.recovery import Recovery
@@ -54,7 +55,7 @@ class SettlementWriter:
         gateway_id: UUID,
         database_url: str,
         *,
-        ledger: Ledger,
+        keys: KeyFolder,
         audit_log: AuditLog,
         files: Spool,
         spooling: bool,
@@ -63,7 +64,7 @@ class SettlementWriter:
         self.task = Connected("settlements", database_url, self._work, self._lost)
         self.stopping = False
         self._me = gateway_id
-        self._ledger = ledger
+        self._keys = keys
         self._audit_log = audit_log
         self._spool = files
         self._spooling = spooling
@@ -196,7 +197,7 @@ class SettlementWriter:
         async with connection.transaction():
             sequences = await calls.settle(connection, owner, [settlement.row() for settlement in batch])
             documents = [settlement.capsule for settlement in batch if settlement.call_id in sequences]
-            places = await self._ledger.append(connection, documents, now())
+            places = await append(connection, self._keys, documents, now())
         missing = [settlement.call_id for settlement in batch if settlement.call_id not in sequences]
         if missing:
             for call_id, found in (await calls.settled_before(connection, owner, missing)).items():

@@ -143,36 +143,6 @@ def capsule_of(connection: Connection, call_id: UUID) -> StoredCapsule | None:
     return _stored(row) if row else None
 
 
-def checkpoints(connection: Connection, chain: str) -> Iterator[tuple[int, bytes]]:
-    """Every checkpoint of the chain, as size and note, the smallest first."""
-    after = FIRST
-    while True:
-        rows = connection.execute(
-            "select size, note from gatehouse.checkpoints where chain = %s and size > %s order by size limit 500",
-            (chain, after),
-        ).fetchall()
-        yield from rows
-        if not rows:
-            return
-        after = rows[-1][0]
-
-
-def checkpoint_over(connection: Connection, chain: str, size: int) -> tuple[int, bytes] | None:
-    """The smallest checkpoint over at least so many leaves."""
-    return connection.execute(
-        "select size, note from gatehouse.checkpoints where chain = %s and size >= %s order by size limit 1",
-        (chain, size),
-    ).fetchone()
-
-
-def latest_checkpoint(connection: Connection, chain: str) -> bytes | None:
-    """The note of the largest checkpoint."""
-    row = connection.execute(
-        "select note from gatehouse.checkpoints where chain = %s order by size desc limit 1", (chain,)
-    ).fetchone()
-    return row[0] if row else None
-
-
 def tree_nodes(connection: Connection, chain: str, nodes: Iterable[NodeId]) -> dict[NodeId, bytes]:
     """Nodes of the chain's Merkle tree, in one query; one that is not stored, or not whole, is left out."""
     wanted = {node: ((node.position + 1) << node.level) - 1 for node in nodes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gatehouse.ledger.store.capsules import Connection
@@ -47,9 +48,30 @@ def add(connection: Connection, chain: str, size: int, note: bytes) -> bool:
     return inserted.rowcount == 1
 
 
-def checkpoints_after(connection: Connection, chain: str, size: int) -> list[tuple[int, bytes]]:
-    """Checkpoints over more than `size` leaves, the smallest first; no more than a thousand at once."""
+def checkpoints_after(connection: Connection, chain: str, size: int) -> Iterator[tuple[int, bytes]]:
+    """Checkpoints over more than `size` leaves, as size and note, the smallest first."""
+    while True:
+        rows = connection.execute(
+            "select size, note from gatehouse.checkpoints where chain = %s and size > %s order by size limit 500",
+            (chain, size),
+        ).fetchall()
+        yield from rows
+        if not rows:
+            return
+        size = rows[-1][0]
+
+
+def checkpoint_over(connection: Connection, chain: str, size: int) -> tuple[int, bytes] | None:
+    """The smallest checkpoint over at least so many leaves."""
     return connection.execute(
-        "select size, note from gatehouse.checkpoints where chain = %s and size > %s order by size limit 1000",
+        "select size, note from gatehouse.checkpoints where chain = %s and size >= %s order by size limit 1",
         (chain, size),
-    ).fetchall()
+    ).fetchone()
+
+
+def latest_checkpoint(connection: Connection, chain: str) -> bytes | None:
+    """The note of the largest checkpoint."""
+    row = connection.execute(
+        "select note from gatehouse.checkpoints where chain = %s order by size desc limit 1", (chain,)
+    ).fetchone()
+    return row[0] if row else None
