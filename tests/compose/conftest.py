@@ -28,6 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         pytest.skip("no Docker engine answers")
     folder = tmp_path_factory.mktemp("compose")
     copy_checkout(folder)
+    Stack.remove_abandoned()
     stack = Stack(folder)
     stack.down()
     try:

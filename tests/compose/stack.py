@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from gatehouse.embedded.envfile import ensure, load
 
 from tests.support.lines import audit_lines
@@ -22,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "postgres", "redis", "prometheus")
 ONCE = ("logs", "prepare")  # run at each start and end
 IMAGE = "gatehouse:local"
+_PROJECT = "gatehouse-test-"
 SECRETS = (
     "LITELLM_MASTER_KEY",
     "LITELLM_SALT_KEY",
@@ -50,7 +52,7 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.project = f"gatehouse-test-{os.getpid()}"
+        self.project = f"{_PROJECT}{os.getpid()}"
         self.env = self._make_env()
         self.url = f"http://127.0.0.1:{self.env['GATEHOUSE_PORT']}"
         self.prometheus_url = f"http://127.0.0.1:{self.env['PROMETHEUS_PORT']}"
@@ -85,6 +87,14 @@ class Stack:
 
     def down(self) -> None:
         self.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+
+    @staticmethod
+    def remove_abandoned() -> None:
+        """Remove the stacks of test runs that were killed: the engine would start them again with every start."""
+        for project in set(docker("ps", "-a", "--format", '{{.Label "com.docker.compose.project"}}').split()):
+            of_test, _, pid = project.rpartition("-")
+            if f"{of_test}-" == _PROJECT and not psutil.pid_exists(int(pid)):
+                docker("compose", "-p", project, "down", "--volumes", "--remove-orphans")
 
     def container(self, service: str) -> dict[str, Any]:
         """What `docker inspect` says of the service's container."""

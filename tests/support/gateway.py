@@ -20,7 +20,8 @@ from gatehouse.capsule import keys
 from gatehouse.core.clock import now
 
 from tests.support.lines import audit_lines
-from tests.support.process import PATIENCE_S, START_S, Server, free_port, wait_until
+from tests.support.prefork import ForkedServer
+from tests.support.process import PATIENCE_S, START_S, free_port, wait_until
 from tests.support.redis_server import PASSWORD
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ class Gateway:
             "OLLAMA_API_BASE": "http://127.0.0.1:9",
             **(environ or {}),
         }
-        self.server = Server(
+        self.server = ForkedServer(
             [Path(sys.executable).parent / "gatehouse", "serve", "--port", str(self.port)],
             self.output,
             env=env,

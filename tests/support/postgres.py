@@ -46,6 +46,9 @@ class Postgres:
                 self.folder,
                 "-c",
                 "max_connections=200",
+                # The tests kill servers, which loses nothing without fsync; no test takes the machine's power away.
+                "-c",
+                "fsync=off",
             ],
             self.folder / "log",
             user=self.user,

@@ -1,0 +1,178 @@
+"""`gatehouse serve` without the seconds of its imports: forked from a process that has imported LiteLLM already.
+
+Each test worker has one such parent. It notes which environment variables the imports read. A gateway that has another
+value in one of these is started as a program of its own, as is every gateway with GATEHOUSE_TESTS_FORK=0.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.support.process import Server
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class ForkedServer(Server):
+    """A server that is forked where its command is `gatehouse` with arguments."""
+
+    def start(self) -> None:
+        env = dict(os.environ) if self.env is None else self.env
+        forks = Path(self.command[0]).name == "gatehouse" and os.environ.get("GATEHOUSE_TESTS_FORK") != "0"
+        parent = _parent() if forks else None
+        pid = parent.fork(self.command, env, self.cwd, self.log) if parent else None
+        if parent is None or pid is None:
+            super().start()
+        else:
+            self.process = _Child(parent, pid, self.command)  # type: ignore[assignment]  # it has what Server uses
+
+
+class _Child:
+    """What `subprocess.Popen` would be for a process that another process forked."""
+
+    def __init__(self, parent: _Parent, pid: int, args: Sequence[str]) -> None:
+        self._parent = parent
+        self.pid = pid
+        self.args = args
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._parent.ask(op="poll", pid=self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
+            time.sleep(0.02)
+        return code
+
+
+class _Parent:
+    """The process that forks gateways. It ends with the test worker, whose end of the socket closes then."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "tests.support.prefork", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], cwd=_REPOSITORY, stdin=subprocess.DEVNULL
+            )
+        self._stream = ours.makefile("rw")
+        self._lock = threading.Lock()
+        ours.close()
+
+    def fork(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None, log: Path) -> int | None:
+        return self.ask(op="fork", command=list(command), env=dict(env), cwd=str(cwd or Path.cwd()), log=str(log))
+
+    def ask(self, **question: Any) -> int | None:
+        with self._lock:
+            print(json.dumps(question), file=self._stream, flush=True)
+            answer: int | None = json.loads(self._stream.readline())
+        return answer
+
+
+@cache
+def _parent() -> _Parent:
+    return _Parent()
+
+
+@contextmanager
+def _noting_reads() -> Iterator[set[str]]:
+    """The names of environment variables that are read meanwhile."""
+    read: set[str] = set()
+    kind: Any = type(os.environ)
+    original = kind.__getitem__
+
+    def getitem(self: Any, name: str) -> str:
+        read.add(name)
+        value: str = original(self, name)
+        return value
+
+    kind.__getitem__ = getitem
+    try:
+        yield read
+    finally:
+        kind.__getitem__ = original
+
+
+def _serve(connection: socket.socket) -> NoReturn:
+    """Answer questions until the test worker is gone."""
+    from gatehouse.cli.serve import _OFFLINE
+
+    always = {**_OFFLINE, "PYTHON_DOTENV_DISABLED": "true"}
+    os.environ.update(always)
+    before = dict(os.environ)
+    with _noting_reads() as read:
+        import gatehouse.api  # noqa: F401
+        import litellm.proxy.proxy_server  # noqa: F401
+    seen = {name: before.get(name) for name in read}
+    added = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    alone = threading.active_count() == 1  # a fork takes no other thread along, but the locks that it holds
+    gc.collect()
+    gc.freeze()
+    stream = connection.makefile("rw")
+    for line in stream:
+        question = json.loads(line)
+        if question["op"] == "poll":
+            answer = _status(question["pid"])
+        else:
+            env = {**always, **question["env"]}
+            same = all(env.get(name) == value for name, value in seen.items())
+            question["env"] |= added
+            answer = _fork(question, stream, connection) if alone and same else None
+        print(json.dumps(answer), file=stream, flush=True)
+    raise SystemExit
+
+
+def _status(pid: int) -> int | None:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _fork(question: dict[str, Any], *open_files: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        for file in open_files:
+            file.close()
+        _become(question)
+    return pid
+
+
+def _become(question: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(question["cwd"])
+    os.environ.clear()
+    os.environ.update(question["env"])
+    log = os.open(question["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    # What the program's own start would have set.
+    sys.argv = question["command"]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    from gatehouse.cli import main
+
+    main()
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
