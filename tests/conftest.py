@@ -1,11 +1,19 @@
-"""How several workers share the tests: a file stays whole, and all that needs compose's one stack has one worker."""
+"""What all tests share: how workers divide them, and how Hypothesis makes up its cases.
+
+A test file stays whole, and all that needs compose's one stack has one worker.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
+
+# How long a case takes says how busy the machine is, and nothing about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 class _Files(LoadFileScheduling):

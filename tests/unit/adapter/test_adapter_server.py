@@ -437,7 +437,7 @@ async def test_a_torn_and_an_abandoned_stream_leave_no_warning_behind(gateway: G
     gateway.handlers["/v1/chat/completions"] = lambda body, writer: answers[body["model"]](body, writer)
     # In a process of its own: what other tests left behind is not this one's.
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "dev", "-W", "always", "-c", LEAVES, gateway.url, KEY, stdout=-1, stderr=-1
+        sys.executable, "-W", "always", "-c", LEAVES, gateway.url, KEY, stdout=-1, stderr=-1
     )
     out, err = await program.communicate()
     assert (program.returncode, out.decode().split(), err.decode()) == (0, ["torn"], "")

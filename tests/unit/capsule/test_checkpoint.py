@@ -18,7 +18,7 @@ from gatehouse.capsule.checkpoint import (
     sign_note,
 )
 from gatehouse.capsule.merkle import EMPTY_ROOT, leaf_hash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -353,7 +353,6 @@ def test_after_a_rotation_either_key_is_enough() -> None:
         open_checkpoint(note, [LOG])
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_changed_byte_of_a_checkpoint_is_found(data: st.DataObject) -> None:
     at, mask = data.draw(st.integers(0, len(NOTE) - 1)), data.draw(st.integers(1, 255))
@@ -362,7 +361,6 @@ def test_any_changed_byte_of_a_checkpoint_is_found(data: st.DataObject) -> None:
         open_checkpoint(changed, [LOG])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), st.text(max_size=80))
 def test_no_input_gets_anything_but_a_refusal(data: bytes, text: str) -> None:
     for note in (data, text.encode(errors="replace"), b"a\n\n\xe2\x80\x94 " + data):
@@ -372,7 +370,6 @@ def test_no_input_gets_anything_but_a_refusal(data: bytes, text: str) -> None:
         Verifier.parse(text)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_chain_has_an_origin_of_its_own_that_can_name_a_key(chain: str, other: str) -> None:
     assert Verifier.parse(str(Verifier(origin_of(chain), LOG.public_key))).name == origin_of(chain)

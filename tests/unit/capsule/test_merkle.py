@@ -22,7 +22,7 @@ from gatehouse.capsule.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 # github.com/transparency-dev/merkle, rfc6962/rfc6962_test.go and proof/verify_test.go; the same leaves and roots stand
@@ -190,7 +190,6 @@ def test_growing_leaf_by_leaf_gives_the_root_of_the_definition() -> None:
         assert len(frontier.hashes) <= log2(size) + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=8))
 def test_batches_create_every_complete_node_once(batches: list[int]) -> None:
     leaves = capsule_hashes(sum(batches))
@@ -208,7 +207,6 @@ def test_batches_create_every_complete_node_once(batches: list[int]) -> None:
         assert value == naive_root(leaves[start : start + (1 << node.level)])
 
 
-@settings(deadline=None)
 @given(places, st.booleans())
 def test_a_writer_resumes_where_another_stopped(place: tuple[int, int], from_store: bool) -> None:
     stop, size = place
@@ -253,7 +251,6 @@ def test_every_consistency_proof_verifies_and_is_short() -> None:
             verify_consistency(first, second, proof, EVERY_ROOT[first], EVERY_ROOT[second])
 
 
-@settings(deadline=None)
 @given(places, st.data())
 def test_a_changed_inclusion_proof_fails(place: tuple[int, int], data: st.DataObject) -> None:
     index, size = place
@@ -280,7 +277,6 @@ def test_a_changed_inclusion_proof_fails(place: tuple[int, int], data: st.DataOb
     assert fails(leaf, index, other, proof, root) != same_path
 
 
-@settings(deadline=None)
 @given(steps, st.data())
 def test_a_changed_consistency_proof_fails(step: tuple[int, int], data: st.DataObject) -> None:
     first, second = step
@@ -320,7 +316,6 @@ def test_a_byte_moved_between_two_hashes_is_named() -> None:
         verify_inclusion(CAPSULES[6], 6, 8, [first + second[:1], second[1:], *rest], EVERY_ROOT[8])
 
 
-@settings(deadline=None)
 @given(steps, st.data())
 def test_a_rewritten_past_has_no_consistency_proof(step: tuple[int, int], data: st.DataObject) -> None:
     first, second = step
@@ -346,7 +341,6 @@ def test_trees_of_one_size_or_of_none_need_no_proof() -> None:
     assert refused(verify_inclusion, b"", 0, 0, [], EMPTY_ROOT)
 
 
-@settings(deadline=None)
 @given(places)
 def test_a_proof_reads_only_the_nodes_it_names_and_few_of_them(place: tuple[int, int]) -> None:
     index, size = place

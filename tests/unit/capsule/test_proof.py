@@ -276,7 +276,7 @@ def test_the_reason_names_the_field() -> None:
     assert found(MALFORMED["UTF-16"])[1] == "it is not JSON in UTF-8"
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_changed_byte_is_found_or_says_the_same(data: st.DataObject) -> None:
     at, mask = data.draw(st.integers(0, len(FILE) - 1)), data.draw(st.integers(1, 255))
@@ -285,7 +285,6 @@ def test_any_changed_byte_is_found_or_says_the_same(data: st.DataObject) -> None
         assert CapsuleProof.parse(changed) == PROOF
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["canonical", "hash", "signature", "signed_by", "checkpoint", "path"]), st.data())
 def test_any_changed_byte_of_any_field_is_found(field: str, data: st.DataObject) -> None:
     value = getattr(PROOF, field)
@@ -302,7 +301,6 @@ def test_any_changed_byte_of_any_field_is_found(field: str, data: st.DataObject)
     assert found(replace(PROOF, **{field: value}))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_input_gets_anything_but_a_finding(data: bytes) -> None:
     assert found(data)[0] is Part.FILE

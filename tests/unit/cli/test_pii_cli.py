@@ -203,7 +203,7 @@ BITS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(BITS, st.integers(1, 12)), max_size=60), st.integers(1, 5_000))
 def test_pieces_are_the_whole_text_and_a_value_is_found_wherever_it_is_cut(
     bits: list[tuple[str, int]], chunk: int

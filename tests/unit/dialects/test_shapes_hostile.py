@@ -61,7 +61,7 @@ def survives(read: Any, call_type: Any, body: Any) -> None:
 
 
 @given(call_type=st.sampled_from(CALL_TYPES), body=st.dictionaries(NAMES, VALUES, max_size=5) | VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_is_read_or_refused(call_type: str, body: Any) -> None:
     survives(request_parts, call_type, body)
     survives(answer_parts, call_type, body)
@@ -79,7 +79,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(data=st.data(), case=st.sampled_from(WHOLE), junk=VALUES)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_good_body_with_something_else_in_one_place_is_read_or_refused(data: Any, case: Any, junk: Any) -> None:
     read, call_type, good = case
     body = copy.deepcopy(good)
@@ -103,7 +103,7 @@ def test_a_good_body_with_something_else_in_one_place_is_read_or_refused(data: A
     ),
     compact=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_string_in_arguments_is_found_and_can_be_masked(arguments: dict[str, Any], compact: bool) -> None:
     written = json.dumps(arguments, separators=(",", ":") if compact else None)
     call = {"function": {"name": "f", "arguments": written}}

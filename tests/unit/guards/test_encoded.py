@@ -77,7 +77,7 @@ def test_what_is_in_a_block_is_found_wherever_it_stands(
         assert [hit.rule for hit in screens.scan(text)] == ["github_token"], where
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 200), st.integers(0, 40), st.integers(4, 200), st.sampled_from(ENDS))
 def test_no_length_of_a_line_and_no_place_hides_anything(before: int, after: int, length: int, end: str) -> None:
     said = (PROSE * 3)[:before] + f" {MAIL} " + PROSE[:after]
@@ -86,7 +86,7 @@ def test_no_length_of_a_line_and_no_place_hides_anything(before: int, after: int
     assert any(MAIL in plain for _, _, plain in encoded_runs(block, _clock()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.text(alphabet=string.ascii_letters + string.digits + "+/", max_size=90),
     st.text(alphabet=string.ascii_letters + string.digits + "+/", max_size=90),

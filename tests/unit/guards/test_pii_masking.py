@@ -79,7 +79,6 @@ def fed(mask: Mask, text: str, cuts: list[int], *, inside_json: bool = False) ->
     return "".join(unmasker.feed(text[a:b]) for a, b in pairwise(edges)) + unmasker.flush()
 
 
-@settings(deadline=None)
 @given(st.lists(marked(), max_size=4), st.lists(st.integers(0, 200), max_size=30))
 def test_mask_then_unmask_is_the_identity_for_any_text_and_any_chunking(
     parts: list[tuple[str, list[Finding]]], cuts: list[int]
@@ -103,7 +102,7 @@ def knowing() -> Mask:
 KNOWING = knowing()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TEXTS, st.lists(st.integers(0, 200), max_size=30), st.booleans())
 def test_a_stream_comes_out_as_the_whole_text_does_wherever_it_is_cut(text: str, cuts: list[int], json_: bool) -> None:
     whole = KNOWING.unmask_json(text) if json_ else KNOWING.unmask(text)
@@ -111,7 +110,6 @@ def test_a_stream_comes_out_as_the_whole_text_does_wherever_it_is_cut(text: str,
     assert fed(KNOWING, text, list(range(len(text))), inside_json=json_) == whole
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1), st.lists(st.integers(0, 40), max_size=10))
 def test_inside_json_any_value_stays_one_string(value: str, cuts: list[int]) -> None:
     mask = new_mask()
@@ -153,7 +151,7 @@ REAL = st.sampled_from(
 REAL_TEXTS = st.lists(REAL, max_size=12).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(REAL_TEXTS, max_size=3), st.lists(st.integers(0, 400), max_size=40))
 def test_what_the_engine_finds_comes_back_as_written_wherever_the_stream_is_cut(
     texts: list[str], cuts: list[int]
@@ -191,7 +189,6 @@ VALUES = st.sampled_from(
 ALL = PiiConfig(entities=dict.fromkeys(("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "A"), Mode.MASK))
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1), st.randoms(use_true_random=False))
 def test_a_placeholder_is_the_same_in_every_turn_order_and_place(values: list[tuple[str, str]], random: object) -> None:
     def placeholders(order: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -243,7 +240,6 @@ def test_spellings_of_a_value_share_its_token_and_come_back_as_written(
     assert [mask.unmask(each) for each in hidden] == [plain, *spellings]
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=len(MAIL), max_size=len(MAIL)))
 def test_any_spelling_begins_with_the_token_of_its_value_and_only_the_plain_one_is_no_longer(upper: list[bool]) -> None:
     spelled = "".join(char.upper() if up else char for char, up in zip(MAIL, upper, strict=True))

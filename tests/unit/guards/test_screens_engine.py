@@ -76,7 +76,7 @@ _OTHERS = ("ignore all ", KEY, "\U000e0041" * 9, "\u200b", "\u00e9", "\u0431", "
 _PIECES = st.sampled_from([*_WORDS, *_OTHERS])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_PIECES | st.text(max_size=8), max_size=25).map("".join))
 def test_any_text_ends_as_hits_inside_it_or_as_scan_failed(text: str) -> None:
     hits = _ENGINE.scan(text)

@@ -79,7 +79,7 @@ def test_a_hit_never_carries_the_word(engine: ScreenEngine) -> None:
     assert "nerve" not in repr(ScreenConfig(BLOCKED))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(DISGUISES)), st.text("abcdefgh \n.,", max_size=60))
 def test_a_phrase_is_found_in_every_disguise(name: str, before: str) -> None:
     engine = ScreenEngine(ScreenConfig({"weapons": ("nerve agent",)}))

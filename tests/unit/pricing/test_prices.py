@@ -359,7 +359,7 @@ FIELDS = """max_tokens max_completion_tokens max_output_tokens n best_of prompt 
     ),
     st.text(max_size=20) | st.sampled_from(["gpt-4o", "two", "unpriced", "openai/gpt-4o"]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_hostile_body_is_refused_or_estimated(
     prices: Prices, body: dict[str, Any], call_type: str, model: str
 ) -> None:
