@@ -218,7 +218,7 @@ async def test_each_request_that_was_not_approved_is_told_why(connection: Connec
     await db.vote(connection, asked.id, GRACE, approve=False, comment="Too dear.")
     assert await refused(asked.id) is ApprovalRejected
     cancelled = await approved(connection)
-    await db.cancel(connection, cancelled.id)
+    await db.cancel(connection, cancelled.id, GRACE)
     assert await refused(cancelled.id) is ApprovalExpired
 
 

@@ -5,13 +5,15 @@ Pure and total: every state and event has an answer, every doubt is a no, and th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
+from uuid import UUID
 
-from gatehouse.approvals.model import OPEN, Approval, Edit, State, Voter
+from gatehouse.approvals.binding import edited_digest
+from gatehouse.approvals.model import OPEN, Approval, Edit, Pending, State, Voter
 from gatehouse.core.errors import (
     AccessDenied,
     ApprovalExpired,
@@ -32,19 +34,11 @@ _MASTER: Final = "default_user_id"
 _READER: Final = "proxy_admin_viewer"
 _AUDITORS: Final = frozenset({_ADMIN, _READER})
 _KINDS: Final = ("roles", "users", "teams")
-
-
-class Waits(Protocol):
-    """What says whom an approval concerns."""
-
-    @property
-    def approvers(self) -> Mapping[str, Any]: ...
-
-    @property
-    def requested_by(self) -> Mapping[str, str]: ...
-
-    @property
-    def voters(self) -> Collection[str]: ...
+_OVER: Final = {
+    State.CONSUMED: "The approval has admitted its one request.",
+    State.CANCELLED: "The approval was cancelled.",
+    State.EXPIRED: "The approval came too late.",
+}
 
 
 class Event(StrEnum):
@@ -136,7 +130,7 @@ def may_open(approval: Approval, by: Voter, now: datetime, *, values: bool) -> G
     return AccessDenied("The whole request is for those who may decide on it, and whoever asked. Read its summary.")
 
 
-def may_see(asked: Waits, by: Voter) -> bool:
+def may_see(asked: Approval | Pending, by: Voter) -> bool:
     """Administrators and auditors all, reviewers what they may or did decide on, everybody what they asked for."""
     user = clean(by.user_id)
     return (
@@ -182,6 +176,26 @@ def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
     return summary
 
 
+def replacement(old: Approval, edit: Edit, new_id: UUID) -> Approval:
+    """Return the approval that takes this one's place: of the request as edited, on which nobody has voted.
+
+    Raises:
+        InvalidRequest: the edit does not lower what is asked for.
+    """
+    whole = edited(old, edit)
+    return replace(
+        old,
+        id=new_id,
+        digest=edited_digest(old.asked, whole),
+        state=State.REQUESTED,
+        model=whole.model or old.model,
+        votes=(),
+        summary=summary_edited(old, whole),
+        edited_from=old.asked,
+        edit=whole,
+    )
+
+
 def made_by(caller: Mapping[str, str], maker: str | None) -> Mapping[str, str]:
     """The caller, with who made their key where it belongs to nobody: a service account's.
 
@@ -192,7 +206,7 @@ def made_by(caller: Mapping[str, str], maker: str | None) -> Mapping[str, str]:
     return {**caller, "key_made_by": maker} if known and maker else caller
 
 
-def is_own(asked: Waits, voter: Voter) -> bool:
+def is_own(asked: Approval | Pending, voter: Voter) -> bool:
     """Whether this person asked for it: as the same user, with the same key, or with one of nobody's that they made."""
     user, by = clean(voter.user_id), asked.requested_by
     return (user is not None and user in (by.get("user"), by.get("key_made_by"))) or (
@@ -211,7 +225,7 @@ def _is_approver(approval: Approval, user: str, voter: Voter) -> bool:
     return _is_named(approval, user, voter)
 
 
-def _is_named(asked: Waits, user: str | None, voter: Voter) -> bool:
+def _is_named(asked: Approval | Pending, user: str | None, voter: Voter) -> bool:
     roles, users, teams = (set(asked.approvers.get(kind) or ()) for kind in _KINDS)
     return user in users or voter.role in roles or bool(voter.teams & teams)
 
@@ -232,21 +246,12 @@ def why_not(approval: Approval | None, digest: str, key_hash: str | None, now: d
             "since. Send what was approved, or ask again without its id.",
             approval=approval.reference,
         )
-    rules = approval.rule_ids
-    match state_at(approval, now):
-        case State.REJECTED:
-            said = next((vote.comment for vote in approval.votes if not vote.approve and vote.comment), None)
-            why = f"A reviewer rejected this request{f': {said}' if said else '.'}"
-            return ApprovalRejected(why, policies=rules, approval=approval.reference)
-        case State.CONSUMED:
-            why = "The approval has admitted its one request. Ask again without its id."
-            return ApprovalExpired(why, policies=rules, approval=approval.reference)
-        case State.CANCELLED:
-            why = "The approval was cancelled. Ask again without its id."
-            return ApprovalExpired(why, policies=rules, approval=approval.reference)
-        case State.EXPIRED:
-            why = "The approval came too late. Ask again without its id."
-            return ApprovalExpired(why, policies=rules, approval=approval.reference)
-        case _:
-            why = "The request waits for approval. Ask again with header X-Gatehouse-Approval and its id."
-            return ApprovalRequired(approval.reason or why, policies=rules, approval=approval.reference)
+    state, rules = state_at(approval, now), approval.rule_ids
+    if (over := _OVER.get(state)) is not None:
+        return ApprovalExpired(f"{over} Ask again without its id.", policies=rules, approval=approval.reference)
+    if state is State.REJECTED:
+        said = next((vote.comment for vote in approval.votes if not vote.approve and vote.comment), None)
+        why = f"A reviewer rejected this request{f': {said}' if said else '.'}"
+        return ApprovalRejected(why, policies=rules, approval=approval.reference)
+    why = "The request waits for approval. Ask again with header X-Gatehouse-Approval and its id."
+    return ApprovalRequired(approval.reason or why, policies=rules, approval=approval.reference)

@@ -6,7 +6,7 @@ Nothing here reads a clock or a database: times are the database's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -180,6 +180,16 @@ class Approval:
             "expires_at": self.expires_at.isoformat(timespec="milliseconds"),
             "status_url": f"/governance/v1/approvals/{self.id}",
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that waits for a decision, without what was asked."""
+
+    id: UUID
+    approvers: Mapping[str, Any]
+    requested_by: Mapping[str, str]
+    voters: Collection[str]
 
 
 def shown(summary: Mapping[str, Any]) -> dict[str, Any]:

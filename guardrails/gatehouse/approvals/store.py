@@ -1,5 +1,5 @@
 """The SQL that changes approvals, a function each: every change locks and writes history in one transaction, and those
-that somebody waits for tell all gateways. What only reads is in `approvals_read`.
+that somebody waits for tell all gateways. What only reads is in `queries`.
 
 Promises: one open approval for a digest; an approval admits one request. Times are the database's, read after a lock
 is held (`clock_timestamp()`), so that nothing is decided or used late because it waited. A connection that opens, votes
@@ -18,7 +18,6 @@ import psycopg
 
 from gatehouse.approvals import lifecycle, queries
 from gatehouse.approvals.audit_entries import Change
-from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.lifecycle import Event
 from gatehouse.approvals.model import Approval, Edit, NewApproval, ReviewCopy, State, Voter, shown
 from gatehouse.approvals.notices import tell_decided, tell_edited
@@ -136,67 +135,65 @@ async def vote(
         AccessDenied: this person may not vote on it.
         Conflict: it is decided or over, or they have voted.
     """
-    changes = [] if changes is None else changes
     async with connection.transaction():
         approval, now = await _lock(connection, approval_id)
         refused = lifecycle.may_vote(approval, voter, now)
         if refused is not None:
             raise refused.error
-        replaced = approval if edit is not None else None
-        if edit is not None:
-            if not approve:
-                raise InvalidRequest("edit: only what is approved can be edited. Leave it out, or approve.")
-            approval = await _replace(connection, approval, edit, voter, now)
-            approval_id = approval.id
-        event = Event.APPROVE if approve else Event.REJECT
-        state = lifecycle.transition(approval, event, now)
-        user = clean(voter.user_id)
-        await connection.execute(
-            """insert into gatehouse.approval_votes (approval_id, user_id, role, key_hash, approve, comment, edit)
-               values (%s, %s, %s, %s, %s, %s, %s::jsonb)""",
-            (
-                approval_id,
-                user,
-                clean(voter.role),
-                voter.key_hash,
-                approve,
-                comment and printable(comment[:_TEXT_CHARS]),
-                json.dumps(approval.edit.row) if approve and approval.edit else None,
-            ),
-        )
-        if state is not approval.state:
-            await connection.execute(
-                "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
-                (state.value, approval_id),
-            )
-        await _write(connection, approval_id, event.value, state, user)
-        voted = (await _get(connection, approval_id))[0]
-        if replaced is not None:
-            changes += [Change((await _get(connection, replaced.id))[0], (user or "",)), Change(approval)]
-        if state is not State.REQUESTED:
-            changes.append(Change(voted, _who_said(voted, approve)))
-        if replaced is not None:
-            await tell_edited(connection, replaced, voted)
-        else:
+        if edit is None:
+            voted, made = await _count(connection, approval, voter, approve, comment, now)
             await tell_decided(connection, voted)
+        elif approve:
+            edited, ended = await _replace(connection, approval, edit, voter, now)
+            voted, made = await _count(connection, edited, voter, approve, comment, now)
+            made = [ended, Change(edited), *made]
+            await tell_edited(connection, approval, voted)
+        else:
+            raise InvalidRequest("edit: only what is approved can be edited. Leave it out, or approve.")
+    if changes is not None:
+        changes += made
     # Alone, it writes nothing that a commit has to wait for on the disk while others wait to notify.
-    await _tell(connection, approval_id)
+    await _tell(connection, voted.id)
     return voted
 
 
-def _who_said(voted: Approval, approve: bool) -> tuple[str, ...]:
-    return tuple(vote.user_id for vote in voted.votes if vote.approve is approve)
+async def _count(
+    connection: Connection, approval: Approval, voter: Voter, approve: bool, comment: str | None, now: datetime
+) -> tuple[Approval, list[Change]]:
+    """Write a vote on an approval that is locked; return the approval after it, and that it is decided where it is."""
+    event = Event.APPROVE if approve else Event.REJECT
+    state = lifecycle.transition(approval, event, now)
+    user = clean(voter.user_id)
+    await connection.execute(
+        """insert into gatehouse.approval_votes (approval_id, user_id, role, key_hash, approve, comment, edit)
+           values (%s, %s, %s, %s, %s, %s, %s::jsonb)""",
+        (
+            approval.id,
+            user,
+            clean(voter.role),
+            voter.key_hash,
+            approve,
+            comment and printable(comment[:_TEXT_CHARS]),
+            json.dumps(approval.edit.row) if approve and approval.edit else None,
+        ),
+    )
+    if state is not approval.state:
+        await _end(connection, approval.id, state)
+    await _write(connection, approval.id, event.value, state, user)
+    voted = (await _get(connection, approval.id))[0]
+    if state is State.REQUESTED:
+        return voted, []
+    return voted, [Change(voted, tuple(vote.user_id for vote in voted.votes if vote.approve is approve))]
 
 
-async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Voter, now: datetime) -> Approval:
-    """Have another approval take the place of one that is locked: of the request as edited, which nobody voted on."""
-    new_id, user, whole = new_call_id(), clean(voter.user_id), lifecycle.edited(old, edit)
+async def _replace(
+    connection: Connection, old: Approval, edit: Edit, voter: Voter, now: datetime
+) -> tuple[Approval, Change]:
+    """Have another approval take the place of one that is locked; return it, and the end of the old one."""
+    new, user = lifecycle.replacement(old, edit, new_call_id()), clean(voter.user_id)
     state = lifecycle.transition(old, Event.EDIT, now)
     copy = await queries.copy_of(connection, old.id)  # erased with what is replaced
-    await connection.execute(
-        "update gatehouse.approvals set state = %s, decided_at = clock_timestamp(), replaced_by = %s where id = %s",
-        (state.value, new_id, old.id),
-    )
+    await _end(connection, old.id, state, new.id)
     await connection.execute(
         """insert into gatehouse.approvals
                   (id, digest, edited_from, edit, requested_by, route, model, rule_ids, reason, policy_version, summary,
@@ -205,31 +202,34 @@ async def _replace(connection: Connection, old: Approval, edit: Edit, voter: Vot
                   approvers, requested_at, expires_at, %s, %s, %s, %s
              from gatehouse.approvals where id = %s""",
         (
-            new_id,
-            edited_digest(old.asked, whole),
-            json.dumps(whole.row),
-            whole.model or old.model,
-            json.dumps(lifecycle.summary_edited(old, whole)),
+            new.id,
+            new.digest,
+            json.dumps(new.edit and new.edit.row),
+            new.model,
+            json.dumps(dict(new.summary)),
             *_row(copy),
             old.id,
         ),
     )
     await _happened(connection, old.id, Event.EDIT.value, state, user)
-    await _happened(connection, new_id, Event.EDIT.value, State.REQUESTED, user)
-    return (await _get(connection, new_id))[0]
+    await _happened(connection, new.id, Event.EDIT.value, State.REQUESTED, user)
+    ended = Change((await _get(connection, old.id))[0], (user or "",))
+    return (await _get(connection, new.id))[0], ended
+
+
+async def _end(connection: Connection, approval_id: UUID, state: State, replaced_by: UUID | None = None) -> None:
+    await connection.execute(
+        "update gatehouse.approvals set state = %s, decided_at = clock_timestamp(), replaced_by = %s where id = %s",
+        (state.value, replaced_by, approval_id),
+    )
 
 
 def _row(copy: ReviewCopy | None) -> tuple[str | None, bytes | None, bytes | None, bytes | None]:
     return (None, None, None, None) if copy is None else (copy.epoch, copy.key, copy.request, copy.values)
 
 
-async def cancel(
-    connection: Connection, approval_id: UUID, by: Voter | None = None, changes: list[Change] | None = None
-) -> Approval:
+async def cancel(connection: Connection, approval_id: UUID, by: Voter, changes: list[Change] | None = None) -> Approval:
     """Take an open approval back; the approval after it.
-
-    Args:
-        by: who wants it; None when the gateway itself does.
 
     Raises:
         NotFound: there is no such approval.
@@ -238,21 +238,18 @@ async def cancel(
     """
     async with connection.transaction():
         approval, now = await _lock(connection, approval_id)
-        if by is not None and not lifecycle.may_cancel(approval, by):
+        if not lifecycle.may_cancel(approval, by):
             raise AccessDenied("Only whoever asked, or an administrator, may cancel an approval. Ask one of them.")
         state = lifecycle.transition(approval, Event.CANCEL, now)
         if state is approval.state:
             raise Conflict(f"The approval is {state.value} already. Nothing is left to cancel.")
-        await connection.execute(
-            "update gatehouse.approvals set state = %s, decided_at = clock_timestamp() where id = %s",
-            (state.value, approval_id),
-        )
-        user = clean(by.user_id) if by else None
+        await _end(connection, approval_id, state)
+        user = clean(by.user_id)
         await _happened(connection, approval_id, Event.CANCEL.value, state, user)
         over = (await _get(connection, approval_id))[0]
-        if changes is not None and approval.state is State.REQUESTED:
-            changes.append(Change(over, (user,) if user else ()))
-        return over
+    if changes is not None and approval.state is State.REQUESTED:
+        changes.append(Change(over, (user,) if user else ()))
+    return over
 
 
 async def abandon(

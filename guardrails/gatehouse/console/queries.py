@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
+from fastapi import Query
 from psycopg import errors
 
+from gatehouse.approvals.model import Pending
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.ledger.store.capsules import Connection, reading
+
+Text = Annotated[str, Query(max_length=256, pattern=r"^[^\x00]*$")]
+Days = Annotated[int, Query(ge=1, le=90)]
 
 PAGE: Final = 50
 _PATIENCE: Final = "5s"
@@ -50,13 +55,13 @@ class CallRow:
 class CallFilter:
     """Which calls; an empty text asks for nothing."""
 
-    team: str = ""
-    model: str = ""
-    status: str = ""
-    verdict: str = ""
-    rule: str = ""
-    who: str = ""
-    days: int = 7
+    team: Text = ""
+    model: Text = ""
+    status: Text = ""
+    verdict: Text = ""
+    rule: Text = ""
+    who: Text = ""
+    days: Days = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,6 @@ class Spend:
     by_day: list[tuple[date, int, Decimal]]
     by_team: list[Spent]
     by_model: list[Spent]
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A request that waits, without what was asked."""
-
-    id: UUID
-    approvers: dict[str, Any]
-    requested_by: dict[str, str]
-    voters: list[str]
 
 
 @dataclass(frozen=True, slots=True)
