@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -57,8 +57,8 @@ def list_(
     if as_json:
         _json(found)
         return
-    for line in _table(found):
-        _print(line)
+    for each in found:
+        _print(_row(each, at=_left(each), state=str(each.get("state"))))
     if not found:
         _print(Text("There are no pending requests." if wanted is State.REQUESTED else "There are no such approvals."))
 
@@ -212,11 +212,6 @@ def _missed(client: GatewayClient, pending: set[str], there: set[str]) -> Iterat
             at = found.get("decided_at") or found.get("expires_at")
             yield {"event": "decided", "id": key, "state": found.get("state"), "at": at, "approval": found}
             pending.discard(key)
-
-
-def _table(found: Iterable[dict[str, Any]]) -> Iterator[Text]:
-    for each in found:
-        yield _row(each, at=_left(each), state=str(each.get("state")))
 
 
 def _row(approval: Any, *, at: str, state: str) -> Text:
