@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import litellm
@@ -18,9 +19,12 @@ from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse.api import approvals, audit, decide, estimate, health
 from gatehouse.approvals.audit_entries import Journal
+from gatehouse.approvals.desk import Desk
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.keys import KeyFolder
+from gatehouse.console import inbox, records
 from gatehouse.console import router as console
+from gatehouse.console.access import SessionAuthenticator
 from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
 from gatehouse.core.http import Message, Receive, Scope, Send
@@ -61,6 +65,7 @@ from gatehouse.proxy.configured import (
     made_up_model,
 )
 from gatehouse.proxy.control_fields import control_fields, other_release
+from gatehouse.proxy.model_access import hash_may_use
 from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.tokenizer import TokenCounter
 
@@ -118,7 +123,6 @@ class Gateway:
         self._gate = Gate(self._settings.database_url, self._dispatcher.names, journal)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
-        self._library: Library | None = None
         self._checkpoints: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         names = RecordedNames(self._settings.keys.key(Purpose.RECORDS), self._in_force, configured_tags)
@@ -148,13 +152,19 @@ class Gateway:
         guard_contexts()
         listings.close_to_keys()
         enterprise.stand_in()
-        state = watch(self._settings, self._governance, lambda: self._recorder)
-        litellm_app.include_router(health.router(state))
-        litellm_app.include_router(audit.router(self._settings))
-        litellm_app.include_router(estimate.router(self._in_force, self._prices))
-        litellm_app.include_router(approvals.router(self._settings.database_url, journal, self._settings.keys))
-        litellm_app.include_router(decide.router(lambda: self._library, lambda: governance.names))
-        litellm_app.include_router(console.router(self._settings, self._governance, state, journal))
+        # The routes take these by name: see `proxy/parts.py`.
+        self._parts = litellm_app.state.gatehouse = SimpleNamespace(
+            settings=self._settings,
+            governed=self._governance,
+            prices=self._prices,
+            desk=Desk(self._settings.database_url, self._settings.keys, journal, hash_may_use),
+            door=SessionAuthenticator(self._settings.database_url),
+            look=watch(self._settings, self._governance, lambda: self._recorder),
+            names=names,
+            library=None,
+        )
+        for each in (health, audit, estimate, approvals, decide, console, inbox, records):
+            litellm_app.include_router(each.router)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -209,7 +219,7 @@ class Gateway:
             control_fields().obeys,
             settings.report_within_s,
         )
-        self._library = Library(pipeline, self._recorder, settings.database_url)
+        self._parts.library = Library(pipeline, self._recorder, settings.database_url)
         governance.pipeline = self._middleware.settler = pipeline
 
     async def _stop(self) -> None:
@@ -218,8 +228,8 @@ class Gateway:
         await self._gate.stop()
         await self._dispatcher.stop()
         self._middleware.conclude_all()
-        if self._library is not None:
-            await self._library.stop()
+        if self._parts.library is not None:
+            await self._parts.library.stop()
         if self._recorder is not None:
             await self._recorder.stop()
         if self._warming is not None:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 from gatehouse.proxy.litellm_api import LiteLLMRoutes, LitellmUserRoles, UserAPIKeyAuth, user_api_key_auth
@@ -50,19 +51,42 @@ class GovernanceRoute(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
-            except GovernanceError as error:
-                refusal = error
-            except RequestValidationError as error:
-                refusal = InvalidRequest(_sentence(error))
-            except SetupError as error:
-                refusal = GovernanceUnavailable(str(error))
-            except HTTPException as error:  # LiteLLM's, when a key's own list of routes does not have this one
-                if error.status_code != 403:
+            except Exception as error:
+                refusal = self.refusal(error)
+                if refusal is None:
                     raise
-                refusal = AccessDenied(str(error.detail))
             return JSONResponse(refusal.body(None), refusal.status, dict(refusal.headers))
 
         return answer
+
+    def refusal(self, error: Exception) -> GovernanceError | None:
+        """Return how this is answered; None where LiteLLM answers it."""
+        match error:
+            case GovernanceError():
+                return error
+            case RequestValidationError():
+                return InvalidRequest(_sentence(error))
+            case SetupError():
+                return GovernanceUnavailable(str(error))
+            case HTTPException(status_code=403):  # LiteLLM's, when a key's own list of routes does not have this one
+                return AccessDenied(str(error.detail))
+        return None
+
+
+def takes(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return what the description says of a body that the route reads itself."""
+    schema = kind.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        """With its parts in it: a reference would be looked up in the description as a whole."""
+        if isinstance(node, dict) and "$ref" in node:
+            return whole(parts[node["$ref"].rpartition("/")[2]])
+        if isinstance(node, dict):
+            return {name: whole(each) for name, each in node.items()}
+        return [whole(each) for each in node] if isinstance(node, list) else node
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
 
 
 def _sentence(error: RequestValidationError) -> str:

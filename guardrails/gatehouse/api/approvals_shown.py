@@ -8,21 +8,19 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gatehouse.approvals.lifecycle import may_vote
-from gatehouse.approvals.model import Approval, Edit, State, Voter
+from gatehouse.approvals.desk import MAX_COMMENT_CHARS, MAX_MODEL_CHARS, Seen
+from gatehouse.approvals.model import Edit, State
 
-_COMMENT_CHARS: Final = 2_000
-_MODEL_CHARS: Final = 256
-_MOST_TOKENS: Final = 2**31 - 1
+_MAX_TOKENS: Final = 2**31 - 1
 
 
-class EditBallot(BaseModel):
+class EditRequest(BaseModel):
     """What is approved instead of what was asked; each can only be less than it was."""
 
     model_config = ConfigDict(extra="forbid", title="Edit", strict=True)
 
-    model: Annotated[str, Field(min_length=1, max_length=_MODEL_CHARS)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] | None = None
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_CHARS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=_MAX_TOKENS)] | None = None
 
     @property
     def edit(self) -> Edit:
@@ -36,15 +34,8 @@ class VoteRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", title="Vote")
 
     decision: Literal["approve", "reject"]
-    comment: Annotated[str, Field(max_length=_COMMENT_CHARS)] | None = None
-    edit: EditBallot | None = None
-
-
-def ballot_schema() -> dict[str, Any]:
-    """A vote's JSON schema in one piece, for it stands inside of another document."""
-    schema = VoteRequest.model_json_schema()
-    schema["properties"]["edit"]["anyOf"][0] = schema.pop("$defs")["EditBallot"]
-    return schema
+    comment: Annotated[str, Field(max_length=MAX_COMMENT_CHARS)] | None = None
+    edit: EditRequest | None = None
 
 
 class VoteShown(BaseModel):
@@ -127,9 +118,13 @@ class ErrorShown(BaseModel):
     error: _Error
 
 
-ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorShown, "description": why}
-    for status, why in {
+def errors(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return what the description says of answers with these statuses."""
+    return {status: {"model": ErrorShown, "description": why} for status, why in descriptions.items()}
+
+
+ERRORS: Final = errors(
+    {
         400: "A parameter or the body is not what it should be.",
         401: "No key that LiteLLM knows.",
         403: "You may see it, and may not do this; or the key belongs to no user.",
@@ -137,17 +132,17 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         409: "It is decided or over, or you have voted.",
         410: "It is over, and the copy of its request is erased.",
         503: "The database does not answer. Try again soon.",
-    }.items()
-}
+    }
+)
 
 
-def shown(approval: Approval, by: Voter, now: datetime, *, whole: bool = True) -> ApprovalShown:
-    """An approval as `by` sees it.
+def shown(seen: Seen, *, whole: bool = True) -> ApprovalShown:
+    """Return an approval as the API answers it.
 
     Args:
         whole: with its summary.
     """
-    refused = may_vote(approval, by, now)
+    approval, refused = seen.approval, seen.refusal
     return ApprovalShown(
         id=approval.id,
         state=approval.state,

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import psutil
@@ -29,6 +29,7 @@ from gatehouse.ledger.inspection import knows
 from gatehouse.ledger.prover import NotCovered, NotInLedger, find, prove
 from gatehouse.ledger.store import capsules as db
 from gatehouse.ledger.store import checkpoints
+from gatehouse.proxy.parts import part
 
 # Each piece of a stream costs a change of threads.
 _PIECE = 65536
@@ -36,6 +37,9 @@ _PIECE = 65536
 _VERIFY = (sys.executable, "-P", "-c", "from gatehouse.cli import main; main()", "audit", "verify", "--json")
 # Calls come first.
 _NICENESS = 10
+
+# One at a time.
+_VERIFYING = asyncio.Lock()
 
 _NAME = {"min_length": 1, "max_length": 1000, "pattern": r"^[^\x00]+$"}
 Chain = Annotated[str, Query(description="The chain; with policy.yaml's chain: team, calls/<team>.", **_NAME)]
@@ -48,91 +52,96 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-def router(settings: Settings) -> APIRouter:
-    """The routes."""
-    api = APIRouter(
-        prefix="/governance/v1/audit",
-        tags=["governance"],
-        dependencies=[Depends(auditor)],
-        route_class=GovernanceRoute,
-    )
-    keyring_path = settings.key_dir / KEYRING_NAME
-    verifying = asyncio.Lock()
+Configured = Annotated[Settings, part("settings")]
 
-    @api.get("/capsules/{call_id}", summary="The sealed capsule of a call")
-    def capsule(call_id: UUID) -> Response:
+router = APIRouter(
+    prefix="/governance/v1/audit",
+    tags=["governance"],
+    dependencies=[Depends(auditor)],
+    route_class=GovernanceRoute,
+)
+
+
+@router.get("/capsules/{call_id}", summary="The sealed capsule of a call")
+def capsule(call_id: UUID, settings: Configured) -> Response:
+    with db.reading(settings.database_url) as connection:
+        try:
+            return _json(export_line(find(connection, call_id).sealed))
+        except NotInLedger as error:
+            raise NotFound(str(error)) from None
+
+
+@router.get("/capsules", summary="Sealed capsules of a chain, a page at a time")
+def capsules(
+    settings: Configured,
+    chain: Chain = DEFAULT_CHAIN,
+    after: Annotated[int, Query(ge=-1, le=LAST - 1, description="The last sequence you have.")] = -1,
+    limit: Annotated[int, Query(ge=1, le=db.BATCH)] = 100,
+) -> Response:
+    with db.reading(settings.database_url) as connection:
+        _check_chain(connection, chain)
+        page = list(db.capsules(connection, chain, after + 1, after + limit))
+    lines = b",\n".join(export_line(row.sealed) for row in page)
+    name = json.dumps(chain, ensure_ascii=False)
+    following = json.dumps(page[-1].sealed.sequence if len(page) == limit else None)
+    return _json(b'{"chain": %b, "next": %b, "capsules": [\n%b\n]}' % (name.encode(), following.encode(), lines))
+
+
+@router.get("/export", summary="A whole chain, as a stream")
+def export(
+    settings: Configured,
+    chain: Chain = DEFAULT_CHAIN,
+    form: Annotated[Format, Query(alias="format")] = Format.JSONL,
+    first: Annotated[int, Query(alias="from", ge=0, le=LAST)] = 0,
+    last: Annotated[int, Query(alias="to", ge=0, le=LAST)] = LAST,
+) -> StreamingResponse:
+    def rows() -> Iterator[bytes]:
         with db.reading(settings.database_url) as connection:
-            try:
-                return _json(export_line(find(connection, call_id).sealed))
-            except NotInLedger as error:
-                raise NotFound(str(error)) from None
+            sealed = (stored.sealed for stored in db.capsules(connection, chain, first, last))
+            yield from export_json(sealed) if form is Format.JSON else (export_line(row) + b"\n" for row in sealed)
 
-    @api.get("/capsules", summary="Sealed capsules of a chain, a page at a time")
-    def capsules(
-        chain: Chain = DEFAULT_CHAIN,
-        after: Annotated[int, Query(ge=-1, le=LAST - 1, description="The last sequence you have.")] = -1,
-        limit: Annotated[int, Query(ge=1, le=db.BATCH)] = 100,
-    ) -> Response:
-        with db.reading(settings.database_url) as connection:
-            _check_chain(connection, chain)
-            page = list(db.capsules(connection, chain, after + 1, after + limit))
-        lines = b",\n".join(export_line(row.sealed) for row in page)
-        following = json.dumps(page[-1].sealed.sequence if len(page) == limit else None)
-        return _json(b'{"chain": %b, "next": %b, "capsules": [\n%b\n]}' % (_text(chain), following.encode(), lines))
+    with db.reading(settings.database_url) as connection:
+        _check_chain(connection, chain)
+    kind = "application/json" if form is Format.JSON else "application/jsonl"
+    return StreamingResponse(_pieces(rows()), media_type=kind)
 
-    @api.get("/export", summary="A whole chain, as a stream")
-    def export(
-        chain: Chain = DEFAULT_CHAIN,
-        form: Annotated[Format, Query(alias="format")] = Format.JSONL,
-        first: Annotated[int, Query(alias="from", ge=0, le=LAST)] = 0,
-        last: Annotated[int, Query(alias="to", ge=0, le=LAST)] = LAST,
-    ) -> StreamingResponse:
-        def rows() -> Iterator[bytes]:
-            with db.reading(settings.database_url) as connection:
-                sealed = (stored.sealed for stored in db.capsules(connection, chain, first, last))
-                yield from export_json(sealed) if form is Format.JSON else (export_line(row) + b"\n" for row in sealed)
 
-        with db.reading(settings.database_url) as connection:
-            _check_chain(connection, chain)
-        kind = "application/json" if form is Format.JSON else "application/jsonl"
-        return StreamingResponse(_pieces(rows()), media_type=kind)
+@router.get("/proofs/{call_id}", summary="The proof file of a call")
+def proof(call_id: UUID, settings: Configured) -> Response:
+    with db.reading(settings.database_url) as connection:
+        try:
+            return _json(prove(connection, read_keyring(settings.key_dir / KEYRING_NAME), call_id).to_bytes())
+        except NotInLedger as error:
+            raise NotFound(str(error)) from None
+        except NotCovered as error:
+            raise Conflict(str(error)) from None
 
-    @api.get("/proofs/{call_id}", summary="The proof file of a call")
-    def proof(call_id: UUID) -> Response:
-        with db.reading(settings.database_url) as connection:
-            try:
-                return _json(prove(connection, read_keyring(keyring_path), call_id).to_bytes())
-            except NotInLedger as error:
-                raise NotFound(str(error)) from None
-            except NotCovered as error:
-                raise Conflict(str(error)) from None
 
-    @api.get("/checkpoints/latest", summary="The latest signed checkpoint, for witnesses")
-    def latest_checkpoint(chain: Chain = DEFAULT_CHAIN) -> Response:
-        with db.reading(settings.database_url) as connection:
-            note = checkpoints.latest_checkpoint(connection, chain)
-        if note is None:
-            raise NotFound(f"chain {chain!r}: it has no checkpoint yet. `gatehouse audit checkpoint` signs one now.")
-        return Response(note, media_type="text/plain; charset=utf-8")
+@router.get("/checkpoints/latest", summary="The latest signed checkpoint, for witnesses")
+def latest_checkpoint(settings: Configured, chain: Chain = DEFAULT_CHAIN) -> Response:
+    with db.reading(settings.database_url) as connection:
+        note = checkpoints.latest_checkpoint(connection, chain)
+    if note is None:
+        raise NotFound(f"chain {chain!r}: it has no checkpoint yet. `gatehouse audit checkpoint` signs one now.")
+    return Response(note, media_type="text/plain; charset=utf-8")
 
-    @api.get("/keyring", summary="The ledger's public keys")
-    def keyring() -> Response:
-        return _json(read_keyring(keyring_path).to_json().encode())
 
-    @api.get("/verify", summary="Verify the ledger; takes a while")
-    async def verify(
-        chain: Annotated[str | None, Query(description="Only this chain.", **_NAME)] = None,
-    ) -> Response:
-        if verifying.locked():
-            raise Conflict("A verification is running. Ask again when it has ended.")
-        if chain is not None and not await asyncio.to_thread(
-            knows, settings.database_url, settings.checkpoint_dir, chain
-        ):
-            raise NotFound(f"chain {chain!r}: the ledger has no such chain.")
-        async with verifying:
-            return _json(await _run([*_VERIFY, *([] if chain is None else [f"--chain={chain}"])]))
+@router.get("/keyring", summary="The ledger's public keys")
+def keyring(settings: Configured) -> Response:
+    return _json(read_keyring(settings.key_dir / KEYRING_NAME).to_json().encode())
 
-    return api
+
+@router.get("/verify", summary="Verify the ledger; takes a while")
+async def verify(
+    settings: Configured,
+    chain: Annotated[str | None, Query(description="Only this chain.", **_NAME)] = None,
+) -> Response:
+    if _VERIFYING.locked():
+        raise Conflict("A verification is running. Ask again when it has ended.")
+    if chain is not None and not await asyncio.to_thread(knows, settings.database_url, settings.checkpoint_dir, chain):
+        raise NotFound(f"chain {chain!r}: the ledger has no such chain.")
+    async with _VERIFYING:
+        return _json(await _run([*_VERIFY, *([] if chain is None else [f"--chain={chain}"])]))
 
 
 async def _run(command: list[str]) -> bytes:
@@ -176,7 +185,3 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def _json(data: bytes) -> Response:
     return Response(data, media_type="application/json")
-
-
-def _text(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, HTTPException, Request, Response, Security
+from fastapi import APIRouter, Depends, HTTPException, Request, Security
 from fastapi.responses import JSONResponse
 
-from gatehouse.api.access import GovernanceRoute
-from gatehouse.api.approvals_shown import ErrorShown
+from gatehouse.api.access import GovernanceRoute, takes
+from gatehouse.api.approvals_shown import errors
 from gatehouse.api.decide_shapes import (
     AUDIT_BYTES,
     DECIDE_BYTES,
@@ -29,16 +30,16 @@ from gatehouse.api.decide_shapes import (
     encoded,
     read,
 )
-from gatehouse.api.estimate import known_call_type, model_meant
+from gatehouse.api.estimate import checked_name, known_call_type, model_meant
 from gatehouse.approvals.caller_options import APPROVAL_HEADER, HOLD_HEADER
 from gatehouse.core import metrics
 from gatehouse.core.clock import monotonic, new_call_id, now
-from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest
+from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable
 from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, SENDER
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.store.library_calls import LibraryCall
-from gatehouse.pipeline.library_mode import Library
+from gatehouse.pipeline.library_mode import Admitted, Library
 from gatehouse.pipeline.recorded_names import RecordedNames, hide_names, hide_other_names, names_in, renamed
 from gatehouse.pipeline.scope import CallScope, current_scope, note_names
 from gatehouse.proxy import library_spend
@@ -47,17 +48,16 @@ from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.proxy.identity import governed_call, key_hash
 from gatehouse.proxy.litellm_api import ProxyException, api_key_header
+from gatehouse.proxy.parts import part
 
 log = logging.getLogger("gatehouse.library")
 
 _CALL_ID: Final = CALL_ID_HEADER.decode()
 _AUDIT: Final = "/governance/v1/audit"
-_LONGEST_NAME: Final = 500
 _FAILED: Final = "The gateway could not decide on this. Try again soon."
 
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorShown, "description": why}
-    for status, why in {
+_ERRORS: Final = errors(
+    {
         400: "The body is not what it should be.",
         401: "No key that LiteLLM knows, or one that has expired.",
         403: "Refused: by a rule, a screen, a person; a person is needed first; or LiteLLM does not allow the model.",
@@ -67,8 +67,8 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         422: "A budget is exhausted.",
         429: "A budget is exhausted, or the key has as much under way, or waiting for approval, as one key may.",
         503: "A part that the decision needs is not there. Try again soon.",
-    }.items()
-}
+    }
+)
 
 
 def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +80,6 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
         return {}
     note_names(scope, fields)
     return fields
-
-
-async def _named(names: RecordedNames | None, scope: CallScope, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with what stands for names that are more than names, as the edge has them."""
-    return renamed(fields, await hide_names(names, scope, names_in(fields)))
 
 
 def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,132 +94,112 @@ def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 class _Route(GovernanceRoute):
     """What LiteLLM refuses in another shape than its own, and whatever fails, is answered as our refusals are."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            refusal: GovernanceError
-            try:
-                return await handle(request)
-            except ProxyException:
-                raise
-            except HTTPException as error:
-                refusal = _ours(error)
-            except Exception:
-                log.exception("a request of library mode failed; it is refused")
-                metrics.plugin_errors.labels(stage="library").inc()
-                refusal = GovernanceUnavailable(_FAILED)
-            return JSONResponse(refusal.body(None), refusal.status, dict(refusal.headers))
-
-        return answer
+    def refusal(self, error: Exception) -> GovernanceError | None:
+        if isinstance(error, ProxyException):
+            return None
+        refusal = _ours(error) if isinstance(error, HTTPException) else super().refusal(error)
+        if refusal is None:
+            log.exception("a request of library mode failed; it is refused")
+            metrics.plugin_errors.labels(stage="library").inc()
+            refusal = GovernanceUnavailable(_FAILED)
+        return refusal
 
 
-def router(library_of: Callable[[], Library | None], names_of: Callable[[], RecordedNames | None]) -> APIRouter:
-    """The routes.
+async def _started(library: Annotated[Library | None, part("library")]) -> Library:
+    if library is None:
+        raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+    return library
 
-    Args:
-        library_of: None until the gateway has started.
-        names_of: takes out what names say beyond a name; None where nothing is hidden.
-    """
-    api = APIRouter(
-        prefix="/governance/v1",
-        tags=["governance"],
-        route_class=_Route,
-        dependencies=[Security(api_key_header)],  # for the description; LiteLLM looks at it with the call's own body
+
+Deciding = Annotated[Library, Depends(_started)]
+Names = Annotated[RecordedNames | None, part("names")]
+"""What takes out of names what they say beyond a name; None where nothing is hidden."""
+
+router = APIRouter(
+    prefix="/governance/v1",
+    tags=["governance"],
+    route_class=_Route,
+    dependencies=[Security(api_key_header)],  # for the description; LiteLLM looks at it with the call's own body
+)
+
+
+@router.post(
+    "/decide",
+    summary="Whether a call may be made, and how, by a caller who calls the model themselves",
+    response_model=MayBeMade,
+    responses={status: _ERRORS[status] for status in (400, 401, 403, 413, 422, 429, 503)},
+    openapi_extra=takes(ToDecide),
+)
+async def decide(request: Request, deciding: Deciding, names: Names) -> JSONResponse:
+    asked = await read(request, ToDecide, DECIDE_BYTES)
+    call_type = known_call_type(asked.route)
+    model = checked_name(asked.body.get("model"), "body.model")
+    scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
+    scope.sender = request.scope.get(SENDER, scope.sender)
+    fields = _fields(scope, call_type, asked.body)
+    fields = renamed(fields, await hide_names(names, scope, names_in(fields)))  # as the edge has them
+    token = current_scope.set(scope)
+    try:
+        async with _watched(request, scope):
+            key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
+            scope.sender = key_hash(key.api_key) or scope.sender
+            body = {**fields, "model": model_meant(key, model)}
+            data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
+            await hide_other_names(names, scope, key, data)
+            call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
+            if scope.fault is not None:
+                raise scope.fault
+            admitted = await deciding.decide(scope, call, body)
+    except ProxyException as error:
+        _refused_by_proxy(deciding, scope, int(error.code) if error.code.isdigit() else 500)
+        error.headers[_CALL_ID] = str(scope.call_id)
+        raise
+    except Exception as error:
+        return _refused(deciding, scope, error)
+    finally:
+        current_scope.reset(token)
+    return _may_be_made(scope, admitted, _as_it_came(body, asked.body))
+
+
+@router.post(
+    "/audit",
+    summary="How a call ended that its caller made; the first report counts",
+    responses={status: _ERRORS[status] for status in (400, 401, 403, 404, 410, 503)},
+    openapi_extra=takes(ToRecord),
+)
+async def audit(request: Request, deciding: Deciding, names: Names) -> Recorded:
+    said = await read(request, ToRecord, AUDIT_BYTES)
+    # Not with what was sent: the model that answered is none that the key must be allowed, nor is it paid for here.
+    key = await authenticated(request, _AUDIT, b"{}")
+    mine, user = key_hash(key.api_key), key.user_id
+    report = await _plain(names, said.report(), mine or user or "unnamed")
+    taken = await deciding.report(said.call_id, partial(_is_theirs, mine, user), report)
+    if taken.first:
+        await library_spend.add(key, taken.call, report)
+    return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
+
+
+def _may_be_made(scope: CallScope, admitted: Admitted, body: dict[str, Any]) -> JSONResponse:
+    answer = MayBeMade(
+        call_id=scope.call_id,
+        verdict="allow",
+        policies=list(admitted.policies),
+        body=body,
+        replacements=dict(admitted.originals),
+        expires_at=admitted.expires_at.isoformat(timespec="milliseconds"),
     )
+    headers = {_CALL_ID: str(scope.call_id)}
+    if scope.approval is not None and scope.approval.edit is not None:
+        headers[EDITED_HEADER.decode()] = ",".join(scope.approval.edit.row)
+    return JSONResponse(answer.model_dump(mode="json"), headers=headers)
 
-    def library() -> Library:
-        found = library_of()
-        if found is None:
-            raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
-        return found
 
-    @api.post(
-        "/decide",
-        summary="Whether a call may be made, and how, by a caller who calls the model themselves",
-        response_model=MayBeMade,
-        responses={status: _ERRORS[status] for status in (400, 401, 403, 413, 422, 429, 503)},
-        openapi_extra=_takes(ToDecide),
-    )
-    async def decide(request: Request) -> JSONResponse:
-        asked = await read(request, ToDecide, DECIDE_BYTES)
-        call_type = known_call_type(asked.route)
-        model = asked.body.get("model")
-        if not isinstance(model, str) or not 0 < len(model) <= _LONGEST_NAME:
-            raise InvalidRequest("body.model: the name of a model was expected. Correct it and ask again.")
-        scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
-        scope.sender = request.scope.get(SENDER, scope.sender)
-        fields = await _named(names_of(), scope, _fields(scope, call_type, asked.body))
-        deciding = library()
-        token = current_scope.set(scope)
-        try:
-            async with _watched(request, scope):
-                key = await authenticated(request, asked.route, encoded(fields or {"model": model}))
-                scope.sender = key_hash(key.api_key) or scope.sender
-                body = {**fields, "model": model_meant(key, model)}
-                data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
-                await hide_other_names(names_of(), scope, key, data)
-                call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
-                if scope.fault is not None:
-                    raise scope.fault
-                admitted = await deciding.decide(scope, call, body)
-        except GovernanceError as error:
-            scope.refusal = error
-            return _refused(deciding, scope, error)
-        except ProxyException as error:
-            _refused_by_proxy(deciding, scope, int(error.code) if error.code.isdigit() else 500)
-            error.headers[_CALL_ID] = str(scope.call_id)
-            raise
-        except HTTPException as error:
-            refusal = _ours(error)
-            _refused_by_proxy(deciding, scope, refusal.status)
-            headers = {**refusal.headers, _CALL_ID: str(scope.call_id)}
-            return JSONResponse(refusal.body(str(scope.call_id)), refusal.status, headers)
-        except Exception:
-            log.exception("call %s could not be decided on; it is refused", scope.call_id)
-            metrics.plugin_errors.labels(stage="admit").inc()
-            scope.refusal = GovernanceUnavailable(_FAILED)
-            return _refused(deciding, scope, scope.refusal)
-        finally:
-            current_scope.reset(token)
-        answer = MayBeMade(
-            call_id=scope.call_id,
-            verdict="allow",
-            policies=list(admitted.policies),
-            body=_as_it_came(body, asked.body),
-            replacements=dict(admitted.originals),
-            expires_at=admitted.expires_at.isoformat(timespec="milliseconds"),
-        )
-        headers = {_CALL_ID: str(scope.call_id)}
-        if scope.approval is not None and scope.approval.edit is not None:
-            headers[EDITED_HEADER.decode()] = ",".join(scope.approval.edit.row)
-        return JSONResponse(answer.model_dump(mode="json"), headers=headers)
-
-    @api.post(
-        "/audit",
-        summary="How a call ended that its caller made; the first report counts",
-        responses={status: _ERRORS[status] for status in (400, 401, 403, 404, 410, 503)},
-        openapi_extra=_takes(ToRecord),
-    )
-    async def audit(request: Request) -> Recorded:
-        said = await read(request, ToRecord, AUDIT_BYTES)
-        # Not with what was sent: the model that answered is none that the key must be allowed, nor is it paid for here.
-        key = await authenticated(request, _AUDIT, b"{}")
-        mine, user = key_hash(key.api_key), key.user_id
-
-        def is_theirs(call: LibraryCall) -> bool:
-            caller = call.request.get("caller") or {}
-            if mine or caller.get("key_hash"):
-                return bool(mine) and caller.get("key_hash") == mine
-            return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
-
-        report = await _plain(names_of(), said.report(), mine or user or "unnamed")
-        taken = await library().report(said.call_id, is_theirs, report)
-        if taken.first:
-            await library_spend.add(key, taken.call, report)
-        return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
-
-    return api
+def _is_theirs(mine: str | None, user: str | None, call: LibraryCall) -> bool:
+    """Say whether the caller with this key, or without one as this user, was let make the call."""
+    caller = call.request.get("caller") or {}
+    if mine or caller.get("key_hash"):
+        return bool(mine) and caller.get("key_hash") == mine
+    return bool(user) and caller.get("user") == user  # who came without a key, with a token of their own
 
 
 async def _plain(names: RecordedNames | None, report: Report, caller: str) -> Report:
@@ -240,21 +215,6 @@ async def _plain(names: RecordedNames | None, report: Report, caller: str) -> Re
     return replace(
         report, model=hidden.get(report.model or "", report.model), error=hidden.get(report.error or "", report.error)
     )
-
-
-def _takes(kind: type[ToDecide | ToRecord]) -> dict[str, Any]:
-    schema = kind.model_json_schema()
-    parts = schema.pop("$defs", {})
-
-    def whole(node: Any) -> Any:
-        """With its parts in it: a reference would be looked up in the description as a whole."""
-        if isinstance(node, dict) and "$ref" in node:
-            return whole(parts[node["$ref"].rpartition("/")[2]])
-        if isinstance(node, dict):
-            return {name: whole(each) for name, each in node.items()}
-        return [whole(each) for each in node] if isinstance(node, list) else node
-
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
 
 
 def _headers(request: Request, asked: ToDecide) -> dict[str, str]:
@@ -292,11 +252,22 @@ def _ours(error: HTTPException) -> GovernanceError:
     return GovernanceUnavailable(_FAILED) if error.status_code >= 500 else AccessDenied(str(error.detail))
 
 
-def _refused(deciding: Library, scope: CallScope, error: GovernanceError) -> JSONResponse:
-    scope.http_status = error.status
-    deciding.refused(scope)
-    headers = {**error.headers, _CALL_ID: str(scope.call_id)}
-    return JSONResponse(error.body(str(scope.call_id)), error.status, headers)
+def _refused(deciding: Library, scope: CallScope, error: Exception) -> JSONResponse:
+    """Write down that the call was refused, or that deciding on it failed, and answer so."""
+    if isinstance(error, HTTPException):
+        refusal = _ours(error)
+        _refused_by_proxy(deciding, scope, refusal.status)
+    else:
+        if isinstance(error, GovernanceError):
+            refusal = error
+        else:
+            log.exception("call %s could not be decided on; it is refused", scope.call_id)
+            metrics.plugin_errors.labels(stage="admit").inc()
+            refusal = GovernanceUnavailable(_FAILED)
+        scope.refusal, scope.http_status = refusal, refusal.status
+        deciding.refused(scope)
+    headers = {**refusal.headers, _CALL_ID: str(scope.call_id)}
+    return JSONResponse(refusal.body(str(scope.call_id)), refusal.status, headers)
 
 
 def _refused_by_proxy(deciding: Library, scope: CallScope, status: int) -> None:

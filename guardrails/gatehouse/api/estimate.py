@@ -6,9 +6,8 @@ Any key that LiteLLM knows may ask: the answer says prices and the caller's own 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 
@@ -19,23 +18,17 @@ from gatehouse.dialects.call_types import CALL_TYPES, call_type_of
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.guards.offload import OFFLOAD, effort
+from gatehouse.pipeline.in_force import PolicyInForceHolder
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check
-from gatehouse.policy.model import Policy
 from gatehouse.pricing.estimate import Prices
 from gatehouse.proxy.configured import caller_bounds
 from gatehouse.proxy.control_fields import control_fields
 from gatehouse.proxy.litellm_api import UserAPIKeyAuth
+from gatehouse.proxy.parts import part
 
-_LONGEST_NAME: Final = 500
+_MAX_NAME_CHARS: Final = 500
 
 _KNOWN: Final = frozenset(name if name == "anthropic_messages" else name[1:] for name in CALL_TYPES.values())
-
-
-class HasPolicy(Protocol):
-    """What is in force."""
-
-    @property
-    def policy(self) -> Policy: ...
 
 
 async def _sent(request: Request) -> dict[str, Any]:
@@ -56,52 +49,43 @@ async def _sent(request: Request) -> dict[str, Any]:
 Body = Annotated[dict[str, Any], Depends(_sent)]
 
 
-def router(policy_of: Callable[[], HasPolicy], prices: Prices) -> APIRouter:
-    """The route.
+router = APIRouter(
+    prefix="/governance/v1",
+    tags=["governance"],
+    # Before LiteLLM looks for a key, which fails on a body that is no object.
+    dependencies=[Depends(_sent)],
+    route_class=GovernanceRoute,
+)
 
-    Args:
-        policy_of: what is in force now.
-        prices: those that calls are estimated with.
-    """
-    api = APIRouter(
-        prefix="/governance/v1",
-        tags=["governance"],
-        # Before LiteLLM looks for a key, which fails on a body that is no object.
-        dependencies=[Depends(_sent)],
-        route_class=GovernanceRoute,
-    )
 
-    @api.post("/estimate", summary="What a request would cost, and whether its caller's limits allow it")
-    async def estimate(request: Request, caller: Caller, body: Body) -> dict[str, Any]:
-        call_type = _call_type(body.pop("call_type", None), body.pop("route", None))
-        name = body.get("model")
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
-            raise InvalidRequest("model: the name of a model was expected. Correct it and ask again.")
-        model = model_meant(caller, name)
-        if not prices.knows(model):
-            raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
-        try:
-            run = partial(OFFLOAD.run, effort(await request.body()), caller.api_key or "unnamed")
-            asked = await run(partial(_read, call_type, body))
-        except UnknownShape as error:
-            raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
-        await prices.prepare(model, [part.text for part in asked.texts])
-        found = await run(partial(prices.estimate, asked, model))
-        limits = policy_of().policy.limits
-        most = ceiling(
-            limits,
-            caller.metadata or {},
-            caller.team_metadata or {},
-            dict(request.headers),
-            key_name=caller.key_alias,
-        )
-        try:
-            check(found, most, limits)
-        except LimitExceeded as error:
-            return _answer(name, found, most, error.message)
-        return _answer(name, found, most, None)
-
-    return api
+@router.post("/estimate", summary="What a request would cost, and whether its caller's limits allow it")
+async def estimate(
+    request: Request,
+    caller: Caller,
+    body: Body,
+    prices: Annotated[Prices, part("prices")],
+    governed: Annotated[PolicyInForceHolder, part("governed")],
+) -> dict[str, Any]:
+    call_type = _call_type(body.pop("call_type", None), body.pop("route", None))
+    name = checked_name(body.get("model"), "model")
+    model = model_meant(caller, name)
+    if not prices.knows(model):
+        raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
+    try:
+        run = partial(OFFLOAD.run, effort(await request.body()), caller.api_key or "unnamed")
+        asked = await run(partial(_read, call_type, body))
+    except UnknownShape as error:
+        raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
+    await prices.prepare(model, [each.text for each in asked.texts])
+    found = await run(partial(prices.estimate, asked, model))
+    limits = governed.current.policy.limits
+    own, teams = caller.metadata or {}, caller.team_metadata or {}
+    most = ceiling(limits, own, teams, dict(request.headers), key_name=caller.key_alias)
+    try:
+        check(found, most, limits)
+    except LimitExceeded as error:
+        return _answer(name, found, most, error.message)
+    return _answer(name, found, most, None)
 
 
 def _read(call_type: str, said: dict[str, Any]) -> CanonicalRequest:
@@ -152,6 +136,17 @@ def known_call_type(route: Any) -> str:
     if call_type is None:
         raise InvalidRequest("route: expected one such as /v1/chat/completions or /v1/messages. Correct it.")
     return call_type
+
+
+def checked_name(name: Any, field: str) -> str:
+    """Return the name of a model that this field holds.
+
+    Raises:
+        InvalidRequest: it holds none.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME_CHARS:
+        raise InvalidRequest(f"{field}: the name of a model was expected. Correct it and ask again.")
+    return name
 
 
 def model_meant(caller: UserAPIKeyAuth, name: str) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
 
 from gatehouse.core.health import HealthCheck
+from gatehouse.proxy.parts import part
+
+router = APIRouter(prefix="/governance/v1", tags=["governance"])
 
 
-def router(state: HealthCheck) -> APIRouter:
-    """The route."""
-    api = APIRouter(prefix="/governance/v1", tags=["governance"])
-
-    @api.get("/health", summary="State of every part")
-    async def health(response: Response) -> dict[str, object]:
-        found = await state()
-        response.status_code = 503 if found["status"] == "down" else 200
-        return found
-
-    return api
+@router.get("/health", summary="State of every part")
+async def health(response: Response, look: Annotated[HealthCheck, part("look")]) -> dict[str, object]:
+    found = await look()
+    response.status_code = 503 if found["status"] == "down" else 200
+    return found

@@ -19,7 +19,8 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.approvals import queries, store
-from gatehouse.approvals.model import Approval, State
+from gatehouse.approvals.lifecycle import may_see
+from gatehouse.approvals.model import Approval, State, Voter
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.storage import people
 from gatehouse.storage.connection import Connection, connect
@@ -44,10 +45,20 @@ class ApprovalEvent:
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """Somebody who looks on; None in the queue is the end."""
+    """A person who looks on; None in the queue is the end."""
 
+    by: Voter
     queue: asyncio.Queue[ApprovalEvent | None] = field(default_factory=lambda: asyncio.Queue(_BEHIND))
     lost: bool = False
+    told: set[tuple[UUID, State]] = field(default_factory=set)
+
+    def is_told(self, event: ApprovalEvent) -> bool:
+        """Say whether they are told of this: once, where they may see the approval, and not that it was used."""
+        key = (event.approval.id, event.state)
+        if event.state is State.CONSUMED or key in self.told or not may_see(event.approval, self.by):
+            return False
+        self.told.add(key)
+        return True
 
 
 class Feed:
@@ -60,13 +71,13 @@ class Feed:
         self._listening: asyncio.Future[None] | None = None
 
     @asynccontextmanager
-    async def look_on(self) -> AsyncIterator[Subscriber]:
-        """Be told of everything from now on.
+    async def look_on(self, by: Voter) -> AsyncIterator[Subscriber]:
+        """Tell this person of everything that they may see from now on.
 
         Raises:
             GovernanceUnavailable: the database is away.
         """
-        onlooker = Subscriber()
+        onlooker = Subscriber(by)
         self._onlookers.add(onlooker)
         try:
             if self._task is None or self._task.done():
@@ -125,8 +136,8 @@ class Feed:
             for onlooker in tuple(self._onlookers):
                 if onlooker.queue.qsize() >= _BEHIND - 1:
                     _end(onlooker)
-                elif not onlooker.lost:
-                    onlooker.queue.put_nowait(ApprovalEvent(approval, each.state, each.at))
+                elif not onlooker.lost and onlooker.is_told(event := ApprovalEvent(approval, each.state, each.at)):
+                    onlooker.queue.put_nowait(event)
 
 
 def _end(onlooker: Subscriber) -> None:

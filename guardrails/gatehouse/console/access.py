@@ -10,16 +10,16 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, NoReturn
+from functools import partial
+from typing import Annotated, Any, ClassVar, Final, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
-from fastapi import Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from starlette.types import Message, Scope
 
 from gatehouse.approvals.model import Voter
 from gatehouse.console import sign_outs
@@ -27,7 +27,9 @@ from gatehouse.console.queries import Person, looking, person
 from gatehouse.console.rendering import HEADERS, bounce, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
-from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server, user_api_key_auth
+from gatehouse.proxy.authentication import authenticated
+from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server
+from gatehouse.proxy.parts import part
 from gatehouse.storage.connection import connect
 
 HOME: Final = "/governance"
@@ -88,31 +90,6 @@ class SessionAuthenticator:
         if found is None:
             raise SignInNeeded
         return Visitor(found, session, sealer.csrf_token(session))
-
-    async def auditor(self, request: Request) -> Visitor:
-        """The same, where only administrators and auditors may look.
-
-        Raises:
-            AccessDenied: it is somebody else.
-        """
-        visitor = await self.visitor(request)
-        if not visitor.is_auditor:
-            raise AccessDenied(
-                "This page is for administrators and auditors. Sign in with a key of a user whose role is proxy_admin "
-                "or proxy_admin_viewer."
-            )
-        return visitor
-
-    async def form(self, request: Request, visitor: Visitor) -> dict[str, str]:
-        """What a form of this visitor's own pages says.
-
-        Raises:
-            AccessDenied: it comes from elsewhere, or without the session's token.
-        """
-        fields = await sent(request)
-        if not _sealer().is_csrf_token(visitor.session, fields.get("csrf", "")):
-            raise AccessDenied("The form is not of this session. Load the page again, then send it.")
-        return fields
 
     async def sign_in(self, request: Request) -> str | None:
         """The cookie for the key that the form brings; None when it opens nothing.
@@ -186,6 +163,57 @@ class ConsoleRoute(APIRoute):
             return response
 
         return answer
+
+
+Door = Annotated[SessionAuthenticator, part("door")]
+
+
+async def _visitor(request: Request, door: Door) -> Visitor:
+    return await door.visitor(request)
+
+
+SignedIn = Annotated[Visitor, Depends(_visitor)]
+
+
+async def auditor(visitor: SignedIn) -> None:
+    """Let administrators and auditors pass.
+
+    Raises:
+        AccessDenied: it is somebody else.
+    """
+    if not visitor.is_auditor:
+        raise AccessDenied(
+            "This page is for administrators and auditors. Sign in with a key of a user whose role is proxy_admin or "
+            "proxy_admin_viewer."
+        )
+
+
+async def _page(request: Request, visitor: SignedIn) -> Callable[..., Response]:
+    return partial(page, request, visitor=visitor)
+
+
+Show = Annotated[Callable[..., Response], Depends(_page)]
+"""Makes the page of a template for the visitor."""
+
+
+async def _form(request: Request, visitor: SignedIn) -> dict[str, str]:
+    """Read what a form of this visitor's own pages says.
+
+    Raises:
+        AccessDenied: it comes from elsewhere, or without the session's token.
+    """
+    fields = await sent(request)
+    if not _sealer().is_csrf_token(visitor.session, fields.get("csrf", "")):
+        raise AccessDenied("The form is not of this session. Load the page again, then send it.")
+    return fields
+
+
+Form = Annotated[dict[str, str], Depends(_form)]
+
+
+def pages(*guards: Any) -> APIRouter:
+    """Return a router for pages of the console; each guard may refuse a visitor all of them."""
+    return APIRouter(prefix=HOME, route_class=ConsoleRoute, include_in_schema=False, dependencies=guards)
 
 
 def _refused(request: Request, error: GovernanceError) -> Response:
@@ -283,33 +311,9 @@ async def _authenticated(request: Request, key: str) -> str | None:
     """LiteLLM's hash of a key that LiteLLM itself accepts."""
     if not 0 < len(key) <= _KEY_CHARS or not key.isprintable() or not key.isascii():
         return None
-
-    async def nothing() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    scope: Scope = {
-        "type": "http",
-        "method": "GET",
-        "path": SIGN_IN,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [],
-        "scheme": "http",
-        "server": request.scope.get("server"),
-        "client": request.scope.get("client"),
-        "state": {},
-        "app": request.scope.get("app"),
-    }
+    alone = Request({**request.scope, "headers": [(b"authorization", f"Bearer {key}".encode())]})
     try:
-        await user_api_key_auth(
-            Request(scope, nothing),
-            api_key=f"Bearer {key}",
-            azure_api_key_header="",
-            anthropic_api_key_header=None,
-            google_ai_studio_api_key_header=None,
-            azure_apim_header=None,
-            custom_litellm_key_header=None,
-        )
+        await authenticated(alone, SIGN_IN, b"", "GET")
     except Exception:  # of many kinds, and all of them mean no
         return None
     is_master = secrets.compare_digest(key.encode(), str(proxy_server.master_key).encode())

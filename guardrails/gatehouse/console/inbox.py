@@ -7,53 +7,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from gatehouse.approvals import queries, store
-from gatehouse.approvals.audit_entries import Change, Journal
-from gatehouse.approvals.lifecycle import NoVote, longest_answer, may_see, may_vote
-from gatehouse.approvals.model import Approval, Edit, State
-from gatehouse.approvals.review import Opened, ReviewDesk
+from gatehouse.approvals.desk import Desk, Opened, Seen
+from gatehouse.approvals.lifecycle import longest_answer, may_see
+from gatehouse.approvals.model import Edit, Pending, State
 from gatehouse.console import queries as db
-from gatehouse.console.access import HOME, SessionAuthenticator, Visitor
+from gatehouse.console.access import HOME, Form, SignedIn, pages
 from gatehouse.console.rendering import page
 from gatehouse.console.whole_request import sections, shown_values
 from gatehouse.core.clock import now
-from gatehouse.core.errors import AccessDenied, Gone, InvalidRequest, NotFound
+from gatehouse.core.errors import AccessDenied, Gone, InvalidRequest
 from gatehouse.core.settings import Settings
-from gatehouse.proxy.model_access import check_edit
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.proxy.parts import part
 
 _ON_ONE_PAGE: Final = 20
 _HISTORY: Final = 50
-_COMMENT_CHARS: Final = 2_000
-_MODEL_CHARS: Final = 256
 # Of a prompt in the inbox; the request's own page has all that is kept.
 _EXCERPT_CHARS: Final = 1_200
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A pending request as one person sees it.
+class Card(Seen):
+    """A request as one person sees it; `before` are the caller's last requests and what became of them."""
 
-    Attributes:
-        refusal: why they may not decide on it; None when they may.
-        before: the caller's last requests and what became of them.
-    """
-
-    approval: Approval
-    refusal: NoVote | None
     before: list[db.Past]
 
     @property
@@ -83,160 +68,135 @@ class Card:
         return f"ask-{self.approval.id}-{self.approval.given}"
 
 
-def add(api: APIRouter, door: SessionAuthenticator, settings: Settings, journal: Journal) -> None:
-    """Put the pages on the router."""
-    visitor_of = Depends(door.visitor)
-    desk = ReviewDesk(settings.keys, journal)
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request of a person who is signed in, and where its answer comes from."""
 
-    async def ask(work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        async with await connect(settings.database_url) as connection:
-            return await work(connection)
+    request: Request
+    visitor: SignedIn
+    desk: Annotated[Desk, part("desk")]
+    settings: Annotated[Settings, part("settings")]
 
-    def cards(visitor: Visitor, found: Iterable[Approval], at: datetime) -> list[Card]:
-        shown = list(found)
-        with db.looking(settings.database_url) as connection:
-            past = db.last_approvals(connection, [each.key_hash for each in shown])
-        return [
-            Card(
-                each,
-                may_vote(each, visitor.voter, at),
-                [before for before in past.get(each.key_hash or "", []) if before.id != each.id],
-            )
-            for each in shown
-        ]
+    def page(self, template: str, **values: Any) -> Response:
+        """Return the page of this template."""
+        return page(self.request, template, visitor=self.visitor, now=now().timestamp(), **values)
 
-    def waiting(visitor: Visitor) -> list[db.Pending]:
-        with db.looking(settings.database_url) as connection:
-            return [each for each in db.pending(connection) if may_see(each, visitor.voter)]
+    def pending(self) -> list[Pending]:
+        """Return what waits for a decision and they may see; it reads, so call it in a thread."""
+        with db.looking(self.settings.database_url) as connection:
+            return [each for each in db.pending(connection) if may_see(each, self.visitor.voter)]
 
-    async def values(visitor: Visitor, seen: list[db.Pending]) -> dict[str, Any]:
-        at, shown = now(), seen[:_ON_ONE_PAGE]
-        found = await ask(lambda connection: queries.get_many(connection, [each.id for each in shown]))
-        order = {each.id: place for place, each in enumerate(shown)}
-        listed = sorted((approval for approval, _ in found), key=lambda approval: order[approval.id])
-        return {
-            "cards": await run_in_threadpool(cards, visitor, listed, at),
-            "more": len(seen) - len(listed),
-            "now": at.timestamp(),
-            "mark": _mark(seen),
-            "excerpt": _EXCERPT_CHARS,
-        }
+    def cards(self, seen: Sequence[Seen]) -> list[Card]:
+        """Return these requests as cards; it reads, so call it in a thread."""
+        with db.looking(self.settings.database_url) as connection:
+            past = db.last_approvals(connection, [each.approval.key_hash for each in seen])
+        cards = []
+        for each in seen:
+            asked = each.approval
+            before = [old for old in past.get(asked.key_hash or "", []) if old.id != asked.id]
+            cards.append(Card(asked, each.by, each.at, before))
+        return cards
 
-    @api.get("")
-    async def inbox(request: Request, visitor: Visitor = visitor_of) -> Response:
-        seen = await run_in_threadpool(waiting, visitor)
-        return page(request, "inbox.html", visitor=visitor, **await values(visitor, seen))
 
-    @api.get("/pending")
-    async def list_pending(
-        request: Request, visitor: Visitor = visitor_of, mark: Annotated[str, Query(max_length=64)] = ""
-    ) -> Response:
-        """The inbox's list, or 204 when nothing in it has changed since."""
-        seen = await run_in_threadpool(waiting, visitor)
-        if _mark(seen) == mark:
-            return Response(status_code=204)
-        return page(request, "pending.html", visitor=visitor, **await values(visitor, seen))
+AtInbox = Annotated[Visit, Depends()]
 
-    @api.get("/approvals/{approval_id}")
-    async def one(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
-        approval = await seen(visitor, approval_id)
-        try:
-            return await whole_page(request, visitor, approval, await opened_by(visitor, approval))
-        except (AccessDenied, Gone) as why:  # what is left to them is the summary
-            return await whole_page(request, visitor, approval, None, why.message)
+router = pages()
 
-    @api.post("/approvals/{approval_id}/values")
-    async def values_of(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
-        """The same page with what placeholders stand for, for those who may vote."""
-        await door.form(request, visitor)
-        approval = await seen(visitor, approval_id)
-        return await whole_page(request, visitor, approval, await opened_by(visitor, approval, values=True))
 
-    @api.get("/approvals/{approval_id}/request.json")
-    async def download(approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
-        """The request as it is bound, with pictures and all, to be kept as a file."""
-        opened = await opened_by(visitor, await seen(visitor, approval_id))
-        data = await run_in_threadpool(json.dumps, opened.request, indent=2, ensure_ascii=False)
-        headers = {"content-disposition": f'attachment; filename="approval-{approval_id}.json"'}
-        return Response(data, media_type="application/json", headers=headers)
+@router.get("")
+async def inbox(visit: AtInbox) -> Response:
+    return visit.page("inbox.html", **await _listed(visit, await run_in_threadpool(visit.pending)))
 
-    async def opened_by(visitor: Visitor, approval: Approval, *, values: bool = False) -> Opened:
-        return await ask(lambda connection: desk.open(connection, approval, visitor.voter, now(), values=values))
 
-    async def whole_page(
-        request: Request, visitor: Visitor, approval: Approval, opened: Opened | None, why_not: str | None = None
-    ) -> Response:
-        at = now()
-        happened = await ask(lambda connection: queries.history(connection, approval.id))
-        (card,) = await run_in_threadpool(cards, visitor, [approval], at)
-        # A request may be as large as a body: other calls go on meanwhile.
-        return await run_in_threadpool(
-            partial(
-                page,
-                request,
-                "approval.html",
-                visitor=visitor,
-                card=card,
-                happened=happened,
-                now=at.timestamp(),
-                whole=None if opened is None else await run_in_threadpool(sections, opened.request),
-                behind=None if opened is None or opened.values is None else shown_values(opened.values),
-                why_not=why_not,
-                excerpt=None,
-            )
+@router.get("/pending")
+async def list_pending(visit: AtInbox, mark: Annotated[str, Query(max_length=64)] = "") -> Response:
+    """Answer the inbox's list, or 204 when nothing in it has changed since."""
+    pending = await run_in_threadpool(visit.pending)
+    if _mark(pending) == mark:
+        return Response(status_code=204)
+    return visit.page("pending.html", **await _listed(visit, pending))
+
+
+@router.get("/approvals/{approval_id}")
+async def one(approval_id: UUID, visit: AtInbox) -> Response:
+    try:
+        return await _whole_page(visit, approval_id, await visit.desk.open(approval_id, visit.visitor.voter))
+    except (AccessDenied, Gone) as why:  # what is left to them is the summary
+        return await _whole_page(visit, approval_id, None, why.message)
+
+
+@router.post("/approvals/{approval_id}/values")
+async def values_of(approval_id: UUID, visit: AtInbox, _: Form) -> Response:
+    """Answer the same page with what placeholders stand for, for those who may vote."""
+    opened = await visit.desk.open(approval_id, visit.visitor.voter, values=True)
+    return await _whole_page(visit, approval_id, opened)
+
+
+@router.get("/approvals/{approval_id}/request.json")
+async def download(approval_id: UUID, visit: AtInbox) -> Response:
+    """Answer the request as it is bound, with pictures and all, to be kept as a file."""
+    opened = await visit.desk.open(approval_id, visit.visitor.voter)
+    data = await run_in_threadpool(json.dumps, opened.request, indent=2, ensure_ascii=False)
+    headers = {"content-disposition": f'attachment; filename="approval-{approval_id}.json"'}
+    return Response(data, media_type="application/json", headers=headers)
+
+
+@router.post("/approvals/{approval_id}/vote")
+async def vote(approval_id: UUID, visit: AtInbox, fields: Form) -> Response:
+    said = fields.get("vote")
+    if said not in ("approve", "reject"):
+        raise InvalidRequest("A vote is approve or reject. Choose one of the buttons.")
+    voted = await visit.desk.vote(
+        approval_id,
+        visit.visitor.voter,
+        approve=said == "approve",
+        comment=fields.get("comment", "").strip() or None,
+        edit=_edit(fields) if said == "approve" else None,
+    )
+    return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{voted.approval.id}", 303)
+
+
+@router.get("/history")
+async def history(visit: AtInbox, state: State | Literal[""] = "", before: UUID | None = None) -> Response:
+    wanted = state or None
+    found, last = await visit.desk.page(visit.visitor.voter, wanted, _HISTORY, before)
+    return visit.page(
+        "history.html",
+        approvals=[each.approval for each in found],
+        states=list(State),
+        wanted=wanted,
+        last=last,
+        first=before is None,
+    )
+
+
+async def _listed(visit: Visit, pending: Sequence[Pending]) -> dict[str, Any]:
+    """Return what the templates of the inbox's list need."""
+    seen = await visit.desk.see_all([each.id for each in pending[:_ON_ONE_PAGE]], visit.visitor.voter)
+    return {
+        "cards": await run_in_threadpool(visit.cards, seen),
+        "more": len(pending) - len(seen),
+        "mark": _mark(pending),
+        "excerpt": _EXCERPT_CHARS,
+    }
+
+
+async def _whole_page(visit: Visit, approval_id: UUID, opened: Opened | None, why_not: str | None = None) -> Response:
+    seen, happened = await visit.desk.history(approval_id, visit.visitor.voter)
+    (card,) = await run_in_threadpool(visit.cards, [seen])
+    # A request may be as large as a body: other calls go on meanwhile.
+    return await run_in_threadpool(
+        partial(
+            visit.page,
+            "approval.html",
+            card=card,
+            happened=happened,
+            whole=None if opened is None else await run_in_threadpool(sections, opened.request),
+            behind=None if opened is None or opened.values is None else shown_values(opened.values),
+            why_not=why_not,
+            excerpt=None,
         )
-
-    async def seen(visitor: Visitor, approval_id: UUID) -> Approval:
-        approval = await ask(lambda connection: queries.get(connection, approval_id))
-        if approval is None or not may_see(approval, visitor.voter):
-            raise NotFound("There is no approval by that id. Look at the inbox.")
-        return approval
-
-    @api.post("/approvals/{approval_id}/vote")
-    async def vote(request: Request, approval_id: UUID, visitor: Visitor = visitor_of) -> Response:
-        fields = await door.form(request, visitor)
-        said = fields.get("vote")
-        if said not in ("approve", "reject"):
-            raise InvalidRequest("A vote is approve or reject. Choose one of the buttons.")
-        comment = fields.get("comment", "").strip()[:_COMMENT_CHARS] or None
-        edit = _edit(fields) if said == "approve" else None
-        asked = await seen(visitor, approval_id)
-        if edit is not None:
-            await check_edit(asked, edit)
-        changes: list[Change] = []
-        voted = await ask(
-            lambda connection: store.vote(
-                connection,
-                approval_id,
-                visitor.voter,
-                approve=said == "approve",
-                comment=comment,
-                edit=edit,
-                changes=changes,
-            )
-        )
-        journal.note(changes)
-        return RedirectResponse(HOME if fields.get("back") == "inbox" else f"{HOME}/approvals/{voted.id}", 303)
-
-    @api.get("/history")
-    async def history(
-        request: Request,
-        visitor: Visitor = visitor_of,
-        state: State | Literal[""] = "",
-        before: UUID | None = None,
-    ) -> Response:
-        wanted = state or None
-        found = await ask(lambda connection: queries.list_(connection, wanted, _HISTORY, before))
-        return page(
-            request,
-            "history.html",
-            visitor=visitor,
-            approvals=[each for each in found if may_see(each, visitor.voter)],
-            states=list(State),
-            wanted=wanted,
-            last=found[-1].id if len(found) == _HISTORY else None,
-            first=before is None,
-        )
+    )
 
 
 def _pieces(prompt: str) -> list[tuple[str, str]]:
@@ -264,12 +224,10 @@ def _edit(fields: Mapping[str, str]) -> Edit | None:
     model, tokens = (fields.get(name, "").strip() for name in ("model", "max_tokens"))
     if tokens and not (tokens.isascii() and tokens.isdigit() and len(tokens) < 10):
         raise InvalidRequest("The most tokens are a whole number. Correct it, or leave it empty.")
-    if len(model) > _MODEL_CHARS:
-        raise InvalidRequest("A model's name is not that long. Correct it, or leave it empty.")
     return Edit(model or None, int(tokens) if tokens else None) if model or tokens else None
 
 
-def _mark(seen: Iterable[db.Pending]) -> str:
+def _mark(seen: Iterable[Pending]) -> str:
     """Another one whenever what somebody sees has changed."""
     said = " ".join(f"{each.id}/{len(each.voters)}" for each in seen)
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -17,8 +17,8 @@ from litellm.proxy.spend_tracking.budget_reservation import release_or_invalidat
 _OF_THE_BODY = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 
-async def authenticated(request: Request, path: str, body: bytes) -> UserAPIKeyAuth:
-    """Return who asks, if LiteLLM would let them POST this body.
+async def authenticated(request: Request, path: str, body: bytes, method: str = "POST") -> UserAPIKeyAuth:
+    """Return who asks, if LiteLLM would let them send this.
 
     Args:
         request: its headers identify the caller.
@@ -28,7 +28,7 @@ async def authenticated(request: Request, path: str, body: bytes) -> UserAPIKeyA
     Raises:
         ProxyException, HTTPException: LiteLLM would refuse the call.
     """
-    proxied = _request(request, path, body)
+    proxied = _request(request, path, body, method)
     key = await auth.user_api_key_auth(
         proxied,
         api_key=await auth.api_key_header(proxied),
@@ -43,14 +43,14 @@ async def authenticated(request: Request, path: str, body: bytes) -> UserAPIKeyA
     return key
 
 
-def _request(request: Request, path: str, body: bytes) -> Request:
+def _request(request: Request, path: str, body: bytes, method: str) -> Request:
     headers = [pair for pair in request.scope["headers"] if pair[0] not in _OF_THE_BODY]
     headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     scope: dict[str, Any] = {
         name: value for name, value in request.scope.items() if name in ("app", "client", "http_version", "scheme")
     } | {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",

@@ -18,8 +18,6 @@ from litellm.proxy.auth.auth_checks import (
     get_user_object,
 )
 
-from gatehouse.approvals.model import Approval, Edit
-from gatehouse.core.errors import AccessDenied
 from gatehouse.proxy.catalog import Deployments
 
 log = logging.getLogger("gatehouse.key_models")
@@ -46,17 +44,8 @@ async def may_use(key: Any, model: str) -> bool:
         return False
 
 
-async def check_edit(approval: Approval, edit: Edit) -> None:
-    """Look at a reviewer's choice of a model before it counts.
-
-    Raises:
-        AccessDenied: the key that asked may not use it.
-    """
-    if edit.model is not None and not await _hash_may_use(approval.key_hash, edit.model):
-        raise AccessDenied("edit: the key that asked may not use this model. Choose one that it may.")
-
-
-async def _hash_may_use(key_hash: str | None, model: str) -> bool:
+async def hash_may_use(key_hash: str | None, model: str) -> bool:
+    """Say whether the key with this hash may use this model, as `may_use` does for one that LiteLLM authenticated."""
     master = proxy_server.master_key
     if key_hash is None:
         return False

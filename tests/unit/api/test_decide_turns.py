@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from gatehouse.api import decide
 from gatehouse.core.errors import PolicyDenied
 from gatehouse.core.http import SENDER, Receive, Scope, Send
-from gatehouse.pipeline.library_mode import Library
 from gatehouse.pipeline.scope import CallScope
 
 KEY_HASH = "a" * 64
@@ -46,7 +45,8 @@ async def test_names_are_scanned_in_the_senders_turns_and_then_in_their_keys(mon
     monkeypatch.setattr(decide, "authenticated", authenticated)
     monkeypatch.setattr(decide, "model_meant", lambda key, model: model)
     api = FastAPI()
-    api.include_router(decide.router(lambda: cast(Library, Refusing()), lambda: None))
+    api.state.gatehouse = SimpleNamespace(library=Refusing(), names=None)
+    api.include_router(decide.router)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[SENDER] = "address 10.0.0.1"
