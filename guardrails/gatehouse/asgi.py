@@ -18,7 +18,7 @@ from litellm.proxy import proxy_server
 from litellm.proxy.proxy_server import app as litellm_app
 
 from gatehouse.api import approvals, audit, decide, estimate, health
-from gatehouse.approvals.audit_entries import Journal
+from gatehouse.approvals.audit_entries import AuditEntries
 from gatehouse.approvals.desk import Desk
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.keys import KeyFolder
@@ -119,8 +119,8 @@ class Gateway:
         self._prices = Prices(Deployments(), TokenCounter())
         told = addresses(self._governance.current.policy.notifications, os.environ)
         self._dispatcher = Dispatcher(self._settings.database_url, told)
-        journal = Journal(self._write_down)
-        self._gate = Gate(self._settings.database_url, self._dispatcher.names, journal)
+        entries = AuditEntries(self._write_down)
+        self._gate = Gate(self._settings.database_url, self._dispatcher.names, entries)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -157,7 +157,7 @@ class Gateway:
             settings=self._settings,
             governed=self._governance,
             prices=self._prices,
-            desk=Desk(self._settings.database_url, self._settings.keys, journal, hash_may_use),
+            desk=Desk(self._settings.database_url, self._settings.keys, entries, hash_may_use),
             door=SessionAuthenticator(self._settings.database_url),
             look=watch(self._settings, self._governance, lambda: self._recorder),
             names=names,

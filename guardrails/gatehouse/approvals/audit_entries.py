@@ -29,7 +29,7 @@ class Change:
     by: tuple[str, ...] = ()
 
 
-class Journal:
+class AuditEntries:
     """Where one gateway writes down what it did to approvals.
 
     Args:

@@ -18,8 +18,8 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.approvals import queries, store
-from gatehouse.approvals.audit_entries import Change, Journal
-from gatehouse.approvals.event_stream import ApprovalEvent, Feed, Subscriber
+from gatehouse.approvals.audit_entries import AuditEntries, Change
+from gatehouse.approvals.event_stream import ApprovalEvent, EventStream, Subscriber
 from gatehouse.approvals.lifecycle import NoVote, may_open, may_see, may_vote
 from gatehouse.approvals.model import Approval, Edit, State, Voter
 from gatehouse.approvals.queries import Happening
@@ -76,7 +76,7 @@ class Desk:
 
     Args:
         keys: the reviewers' copies of requests are encrypted under these.
-        journal: writes down what is done here.
+        entries: writes down what is done here.
         may_use: says whether the key with this hash may use this model; every doubt is a no.
     """
 
@@ -84,14 +84,14 @@ class Desk:
         self,
         database_url: str,
         keys: InstallationKeys,
-        journal: Journal,
+        entries: AuditEntries,
         may_use: Callable[[str | None, str], Awaitable[bool]],
     ) -> None:
         self._url = database_url
         self._keys = keys
-        self._journal = journal
+        self._entries = entries
         self._may_use = may_use
-        self._feed = Feed(database_url)
+        self._events = EventStream(database_url)
         self._turns = asyncio.Semaphore(_CONNECTIONS)
 
     async def voter(self, user_id: str | None, role: str | None, team_id: str | None, key_hash: str | None) -> Voter:
@@ -146,7 +146,7 @@ class Desk:
         if not values:
             return Opened(approval, request)
         found = open_values(self._keys, kept, approval.asked)
-        self._journal.opened(approval, by)
+        self._entries.opened(approval, by)
         return Opened(approval, request, found)
 
     async def vote(
@@ -182,7 +182,7 @@ class Desk:
     @asynccontextmanager
     async def follow(self, by: Voter) -> AsyncIterator[tuple[list[ApprovalEvent], Subscriber]]:
         """Tell a person of what waits for a decision, oldest first, and of everything that happens from now on."""
-        async with self._feed.look_on(by) as subscriber:
+        async with self._events.subscribe(by) as subscriber:
             async with self._database() as connection:
                 pending = await queries.list_(connection, State.REQUESTED, _MAX_PENDING)
             waiting = [ApprovalEvent(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
@@ -204,7 +204,7 @@ class Desk:
         try:
             yield changes
         finally:
-            self._journal.note(changes)
+            self._entries.note(changes)
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Connection]:

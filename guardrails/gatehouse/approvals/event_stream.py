@@ -61,38 +61,38 @@ class Subscriber:
         return True
 
 
-class Feed:
+class EventStream:
     """One gateway process's."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
-        self._onlookers: set[Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Future[None] | None = None
 
     @asynccontextmanager
-    async def look_on(self, by: Voter) -> AsyncIterator[Subscriber]:
+    async def subscribe(self, by: Voter) -> AsyncIterator[Subscriber]:
         """Tell this person of everything that they may see from now on.
 
         Raises:
             GovernanceUnavailable: the database is away.
         """
-        onlooker = Subscriber(by)
-        self._onlookers.add(onlooker)
+        subscriber = Subscriber(by)
+        self._subscribers.add(subscriber)
         try:
             if self._task is None or self._task.done():
                 self._listening = asyncio.get_running_loop().create_future()
-                self._task = asyncio.create_task(self._run(self._listening), name="gatehouse-approvals-feed")
+                self._task = asyncio.create_task(self._run(self._listening), name="gatehouse-approvals-events")
             assert self._listening is not None
             try:
                 async with asyncio.timeout(_START_S):
                     await asyncio.shield(self._listening)
             except (TimeoutError, psycopg.Error, OSError):
                 raise GovernanceUnavailable("Approvals cannot be followed now. Try again soon.") from None
-            yield onlooker
+            yield subscriber
         finally:
-            self._onlookers.discard(onlooker)
-            if not self._onlookers and self._task is not None:
+            self._subscribers.discard(subscriber)
+            if not self._subscribers and self._task is not None:
                 self._task.cancel()
                 self._task = None
 
@@ -115,8 +115,8 @@ class Feed:
                 listening.cancel()
             if asyncio.current_task() is self._task:
                 self._task = None
-                for onlooker in self._onlookers:
-                    _end(onlooker)
+                for subscriber in self._subscribers:
+                    _end(subscriber)
 
     async def _tell(
         self, connection: Connection, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]
@@ -133,14 +133,14 @@ class Feed:
         # Of one that is new here, what was written since; a row is, a moment before its transaction is seen.
         since = started - _COMMIT
         for each in happened[known:] if known is not None else [each for each in happened if each.at > since]:
-            for onlooker in tuple(self._onlookers):
-                if onlooker.queue.qsize() >= _BEHIND - 1:
-                    _end(onlooker)
-                elif not onlooker.lost and onlooker.is_told(event := ApprovalEvent(approval, each.state, each.at)):
-                    onlooker.queue.put_nowait(event)
+            for subscriber in tuple(self._subscribers):
+                if subscriber.queue.qsize() >= _BEHIND - 1:
+                    _end(subscriber)
+                elif not subscriber.lost and subscriber.is_told(event := ApprovalEvent(approval, each.state, each.at)):
+                    subscriber.queue.put_nowait(event)
 
 
-def _end(onlooker: Subscriber) -> None:
-    if not onlooker.lost:
-        onlooker.lost = True
-        onlooker.queue.put_nowait(None)
+def _end(subscriber: Subscriber) -> None:
+    if not subscriber.lost:
+        subscriber.lost = True
+        subscriber.queue.put_nowait(None)

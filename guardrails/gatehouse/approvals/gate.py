@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 
 from gatehouse.approvals import queries, store
-from gatehouse.approvals.audit_entries import Change, Journal
+from gatehouse.approvals.audit_entries import AuditEntries, Change
 from gatehouse.approvals.binding import Bound, Unbindable, bind, edited_digest
 from gatehouse.approvals.caller_options import CallerOptions
 from gatehouse.approvals.lifecycle import made_by
@@ -90,12 +90,12 @@ class Gate:
 
     Args:
         addresses: who is told of requests, by name.
-        journal: where it is written down what this gateway asked and ended.
+        entries: writes down what this gateway asked and ended.
     """
 
-    def __init__(self, database_url: str, addresses: Sequence[str] = (), journal: Journal | None = None) -> None:
+    def __init__(self, database_url: str, addresses: Sequence[str] = (), entries: AuditEntries | None = None) -> None:
         self._addresses = tuple(addresses)
-        self._journal = journal or Journal()
+        self._entries = entries or AuditEntries()
         self._waiting = Waiting(database_url)
         self._connection = OneConnection(database_url)
         self._overdue: asyncio.Task[None] | None = None
@@ -210,18 +210,18 @@ class Gate:
                     await tell_requested(connection, opened, self._addresses)
         except TooManyRequests as refused:  # raised from here it would cost the connection
             return refused
-        self._journal.note(changes)
+        self._entries.note(changes)
         return opened
 
     async def _abandon(self, connection: Connection, approval_id: UUID, bound: str, asked: Asked) -> None:
         changes: list[Change] = []
         await store.abandon(connection, approval_id, bound, asked.caller, changes)
-        self._journal.note(changes)
+        self._entries.note(changes)
 
     async def _expire_due(self, connection: Connection) -> None:
         changes: list[Change] = []
         await store.expire_due(connection, changes)
-        self._journal.note(changes)
+        self._entries.note(changes)
 
     async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> UUID:
         """Until it is decided, or the time is over, or the client has left; returns what an edit made of it, if any."""

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from gatehouse.approvals import desk, lifecycle
-from gatehouse.approvals.audit_entries import Change, Journal
+from gatehouse.approvals.audit_entries import AuditEntries, Change
 from gatehouse.approvals.binding import bind
 from gatehouse.approvals.desk import MAX_MODEL_CHARS, MAX_PAGE, Desk, Seen
 from gatehouse.approvals.event_stream import ApprovalEvent, Subscriber
@@ -97,7 +97,7 @@ class Counter:
             (desk.people, "teams_of"),
         ):
             patch.setattr(module, name, getattr(self, name))
-        self.desk = Desk("postgresql://gatehouse:secret@db/g", KEYS, Journal(self.lines.append), self.may_use)
+        self.desk = Desk("postgresql://gatehouse:secret@db/g", KEYS, AuditEntries(self.lines.append), self.may_use)
 
     async def may_use(self, key_hash: str | None, model: str) -> bool:
         self.models.append((key_hash, model))

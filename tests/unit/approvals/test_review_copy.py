@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.approvals.audit_entries import Journal
+from gatehouse.approvals.audit_entries import AuditEntries
 from gatehouse.approvals.binding import Bound, bind
 from gatehouse.approvals.lifecycle import may_open
 from gatehouse.approvals.model import Approval, ReviewCopy, State, Vote, Voter
@@ -136,7 +136,7 @@ def test_what_is_over_is_gone_also_before_anybody_wrote_it_down(state: State) ->
 
 def test_the_audit_log_says_who_opened_values_and_none_of_them() -> None:
     lines: list[dict[str, Any]] = []
-    Journal(lines.append).opened(approval(), GRACE)
+    AuditEntries(lines.append).opened(approval(), GRACE)
     assert lines[0]["event_type"] == "approval_values_opened"
     assert lines[0]["data"] == {"approval_id": str(UUID(int=1)), "digest": "d" * 64, "opened_by": "grace"}
     assert "anna" not in json.dumps(lines)
