@@ -18,7 +18,7 @@ from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.keyring import Keyring, read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME, KeyFolder
 from gatehouse.capsule.proof import check_proof
-from gatehouse.capsule.verification import ChainReport, Finding
+from gatehouse.capsule.verification import ChainReport, Finding, Note
 from gatehouse.cli import app
 from gatehouse.cli.output import exit_2_if_not_checked, printable, write
 from gatehouse.cli.where import gateway_settings
@@ -58,40 +58,23 @@ def verify(
     """Verify every record, checkpoint and chain's end, and compare them with the audit log. Exit code 0: verified,
     1: broken, 2: not checked."""
     begin = time.monotonic()
-    chains: list[ChainReport] = []
-    findings: list[Finding] = []
-    log: LogReport | None = None
     with exit_2_if_not_checked(), progress_bar() as bar:
         given = [read_note(path) for path in checkpoint or ()]
-        if file is not None:
-            if keyring is None:
-                raise SetupError("keyring: public keys are needed to verify an export. Name their file with --keyring.")
-            if jsonl:
-                raise SetupError("--jsonl: the audit log is compared with the ledger itself. Leave out --file.")
-            with _opened(file) as opened:
-                chains.append(
-                    verify_export(opened, read_keyring(keyring), chain=chain, given=given, first=first, progress=bar)
-                )
-        elif first:
+        if file is None and first:
             raise SetupError("--from: it works with exports only. Leave it out; the ledger is verified from its start.")
+        if file is not None and jsonl:
+            raise SetupError("--jsonl: the audit log is compared with the ledger itself. Leave out --file.")
+        if file is None:
+            reports = _verify_ledger(chain, given, keyring, jsonl, bar)
+        elif keyring is None:
+            raise SetupError("keyring: public keys are needed to verify an export. Name their file with --keyring.")
         else:
-            settings = gateway_settings()
-            with _audit_log(jsonl, settings.log_dir) as (files, log):
-                for report in verify_ledger(
-                    settings.database_url,
-                    settings.checkpoint_dir,
-                    read_keyring(keyring or settings.key_dir / KEYRING_NAME),
-                    chain=chain,
-                    given=given,
-                    log=files,
-                    progress=bar,
-                ):
-                    if isinstance(report, CallsReport):
-                        findings += report.findings
-                    elif isinstance(report, LogReport):
-                        log = report
-                    else:
-                        chains.append(report)
+            with _opened(file) as opened:
+                public = read_keyring(keyring)
+                reports = [verify_export(opened, public, chain=chain, given=given, first=first, progress=bar)]
+    chains = [report for report in reports if isinstance(report, ChainReport)]
+    findings = [finding for report in reports if isinstance(report, CallsReport) for finding in report.findings]
+    log = next((report for report in reports if isinstance(report, LogReport)), None)
     ok = not findings and not (log and log.findings) and all(report.finding is None for report in chains)
     if as_json:
         typer.echo(json.dumps(report_document(ok, chains, findings, log), indent=2))
@@ -100,6 +83,23 @@ def verify(
             typer.echo(line)
     if not ok:
         raise typer.Exit(1)
+
+
+def _verify_ledger(
+    chain: str | None, given: list[Note], keyring: Path | None, jsonl: list[Path] | None, bar: Progress
+) -> list[ChainReport | CallsReport | LogReport]:
+    settings = gateway_settings()
+    with _audit_log(jsonl, settings.log_dir) as (files, not_compared):
+        found = verify_ledger(
+            settings.database_url,
+            settings.checkpoint_dir,
+            read_keyring(keyring or settings.key_dir / KEYRING_NAME),
+            chain=chain,
+            given=given,
+            log=files,
+            progress=bar,
+        )
+        return [*found, *([not_compared] if not_compared else [])]
 
 
 @audit.command("prove")
