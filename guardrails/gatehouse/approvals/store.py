@@ -42,7 +42,7 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
         TooManyOpenRequests: the key that asks has as many open as it may.
     """
     changes = [] if changes is None else changes
-    summary, caller = shown(new.summary), {name: clean(value) for name, value in new.requested_by.items() if value}
+    caller = {name: clean(value) for name, value in new.requested_by.items() if value}
     while True:
         async with connection.transaction():
             if new.most_open is not None:
@@ -50,39 +50,45 @@ async def open_request(connection: Connection, new: NewApproval, changes: list[C
             await _expire(connection, new.digest, changes)
             if new.most_open is not None:
                 await _check_room(connection, new, new.most_open)
-            cursor = await connection.execute(
-                """insert into gatehouse.approvals as a
-                           (id, digest, requested_by, route, model, rule_ids, reason, policy_version, summary,
-                            approvers, expires_at, copy_epoch, copy_key, copy_request, copy_values)
-                    values (%s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb,
-                            clock_timestamp() + make_interval(secs => %s), %s, %s, %s, %s)
-                    on conflict (asked) where state in ('requested', 'approved')
-                    do update set digest = a.digest where a.expires_at > clock_timestamp()
-                    returning a.id""",
-                (
-                    new.id,
-                    new.digest,
-                    json.dumps(caller),
-                    clean(new.route),
-                    clean(new.model),
-                    list(new.rule_ids),
-                    new.reason and printable(new.reason[:_TEXT_CHARS]),
-                    new.policy_version,
-                    json.dumps(summary),
-                    json.dumps(dict(new.approvers)),
-                    new.expires_in_s,
-                    *_row(new.copy),
-                ),
-            )
-            row = await cursor.fetchone()
-            if row is None:
+            opened_id = await _insert(connection, new, caller)
+            if opened_id is None:
                 continue  # the one in the way ended this moment
-            if row[0] == new.id:
+            if opened_id == new.id:
                 await _happened(connection, new.id, "request", State.REQUESTED, caller.get("user"))
-            opened = (await _get(connection, row[0]))[0]
+            opened = (await _get(connection, opened_id))[0]
             if opened.id == new.id:
                 changes.append(Change(opened))
             return opened
+
+
+async def _insert(connection: Connection, new: NewApproval, caller: Mapping[str, str | None]) -> UUID | None:
+    """Write a request down; return its id, or that of the open one by the same digest."""
+    cursor = await connection.execute(
+        """insert into gatehouse.approvals as a
+                   (id, digest, requested_by, route, model, rule_ids, reason, policy_version, summary,
+                    approvers, expires_at, copy_epoch, copy_key, copy_request, copy_values)
+            values (%s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb,
+                    clock_timestamp() + make_interval(secs => %s), %s, %s, %s, %s)
+            on conflict (asked) where state in ('requested', 'approved')
+            do update set digest = a.digest where a.expires_at > clock_timestamp()
+            returning a.id""",
+        (
+            new.id,
+            new.digest,
+            json.dumps(caller),
+            clean(new.route),
+            clean(new.model),
+            list(new.rule_ids),
+            new.reason and printable(new.reason[:_TEXT_CHARS]),
+            new.policy_version,
+            json.dumps(shown(new.summary)),
+            json.dumps(dict(new.approvers)),
+            new.expires_in_s,
+            *_row(new.copy),
+        ),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
 
 
 async def _take_turn(connection: Connection, new: NewApproval) -> None:
