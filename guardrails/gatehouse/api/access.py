@@ -1,4 +1,4 @@
-"""Who may use Gatehouse's own routes: LiteLLM says who asks, the role it gives decides, and every refusal is ours.
+"""Access to Gatehouse's own routes: LiteLLM says who asks, their role decides, and Gatehouse answers every refusal.
 
 Any of LiteLLM's keys will do: the master key, a virtual key, the key that its web interface gets at sign-in.
 """
@@ -29,7 +29,7 @@ Caller = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 
 
 async def auditor(caller: Caller) -> UserAPIKeyAuth:
-    """Administrators, and those who may read what administrators read (`proxy_admin_viewer`).
+    """Let administrators pass, and those who may read what administrators read (`proxy_admin_viewer`).
 
     Raises:
         AccessDenied: the caller is somebody else.
@@ -43,7 +43,7 @@ async def auditor(caller: Caller) -> UserAPIKeyAuth:
 
 
 class GovernanceRoute(APIRoute):
-    """A route under /governance: whatever goes wrong is answered in the one shape of our errors."""
+    """A route under /governance, which answers whatever goes wrong in the one shape of Gatehouse's errors."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -79,7 +79,7 @@ def takes(kind: type[BaseModel]) -> dict[str, Any]:
     parts = schema.pop("$defs", {})
 
     def whole(node: Any) -> Any:
-        """With its parts in it: a reference would be looked up in the description as a whole."""
+        """Put the parts into it: readers look a reference up in the description as a whole."""
         if isinstance(node, dict) and "$ref" in node:
             return whole(parts[node["$ref"].rpartition("/")[2]])
         if isinstance(node, dict):
@@ -90,6 +90,6 @@ def takes(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def _sentence(error: RequestValidationError) -> str:
-    """The first mistake, without repeating what was sent."""
+    """Name the first mistake without repeating what the caller sent."""
     first = error.errors()[0]
     return f"{first['loc'][-1]}: {first['msg']}. Correct it and ask again."

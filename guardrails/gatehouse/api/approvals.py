@@ -43,7 +43,7 @@ _MAX_BODY_BYTES: Final = 65_536
 
 
 class _Route(GovernanceRoute):
-    """LiteLLM lets auditors change nothing; that refusal is answered as ours are."""
+    """A route that answers as Gatehouse does where LiteLLM lets an auditor change nothing."""
 
     def refusal(self, error: Exception) -> GovernanceError | None:
         if isinstance(error, ProxyException) and str(error.code) == "403":
@@ -52,7 +52,7 @@ class _Route(GovernanceRoute):
 
 
 class _Events(StreamingResponse):
-    """A stream of events; who follows is let go when it ends, also where the client left before it began."""
+    """A stream of events that lets its subscriber go when it ends, also where the client left before it began."""
 
     def __init__(self, events: AsyncIterator[bytes], staying: AsyncExitStack) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -79,7 +79,7 @@ async def _vote_request(request: Request) -> VoteRequest:
 
 
 async def _nothing(request: Request) -> None:
-    """Check that there is no body; `{}` says as little.
+    """Check that there is no body, or an empty object.
 
     Raises:
         InvalidRequest: there is one.

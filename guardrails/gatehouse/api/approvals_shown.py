@@ -24,7 +24,7 @@ class EditRequest(BaseModel):
 
     @property
     def edit(self) -> Edit:
-        """As approvals know it."""
+        """Return the edit as approvals know it."""
         return Edit(self.model, self.max_tokens)
 
 

@@ -46,7 +46,7 @@ Chain = Annotated[str, Query(description="The chain; with policy.yaml's chain: t
 
 
 class Format(StrEnum):
-    """Of an export."""
+    """The format of an export."""
 
     JSON = "json"
     JSONL = "jsonl"
@@ -145,7 +145,7 @@ async def verify(
 
 
 async def _run(command: list[str]) -> bytes:
-    """What the command says, found or not.
+    """Return what the command prints, whether it verified or not.
 
     Raises:
         GovernanceUnavailable: it could not verify.

@@ -72,7 +72,7 @@ _ERRORS: Final = errors(
 
 
 def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The request's fields, where a call through the gateway could have them; else none, and the call's fault."""
+    """Return the fields that a call through the gateway could have; else none, and note the call's fault."""
     try:
         fields = caller_request(call_type, body, control_fields(), caller_bounds())
     except GovernanceError as error:
@@ -83,7 +83,7 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
 
 
 def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The body with each new field where its caller had put it."""
+    """Return the body with each new field where its caller had put it."""
     new = body.get("extra_body") or {}
     top = {name: value for name, value in new.items() if name in given}
     below = {name: value for name, value in new.items() if name not in given}
@@ -92,7 +92,7 @@ def _as_it_came(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 class _Route(GovernanceRoute):
-    """What LiteLLM refuses in another shape than its own, and whatever fails, is answered as our refusals are."""
+    """A route that answers as Gatehouse does where LiteLLM has no shape for a refusal, and where anything fails."""
 
     def refusal(self, error: Exception) -> GovernanceError | None:
         if isinstance(error, ProxyException):
@@ -113,7 +113,7 @@ async def _started(library: Annotated[Library | None, part("library")]) -> Libra
 
 Deciding = Annotated[Library, Depends(_started)]
 Names = Annotated[RecordedNames | None, part("names")]
-"""What takes out of names what they say beyond a name; None where nothing is hidden."""
+"""Take out of names what they say beyond a name; None where nothing is hidden."""
 
 router = APIRouter(
     prefix="/governance/v1",
@@ -203,7 +203,7 @@ def _is_theirs(mine: str | None, user: str | None, call: LibraryCall) -> bool:
 
 
 async def _plain(names: RecordedNames | None, report: Report, caller: str) -> Report:
-    """The report with what stands for names in it that are more than names.
+    """Return the report with what stands for the names in it that are more than names.
 
     Args:
         caller: whose turns at the scanner it takes.
@@ -218,7 +218,7 @@ async def _plain(names: RecordedNames | None, report: Report, caller: str) -> Re
 
 
 def _headers(request: Request, asked: ToDecide) -> dict[str, str]:
-    """The headers that the call would have had, had it come as one."""
+    """Return the headers that the call would have had through the gateway."""
     headers = dict(request.headers)
     agent = asked.agent or AgentSaid()
     said = {
@@ -248,7 +248,7 @@ async def _watched(request: Request, scope: CallScope) -> AsyncIterator[None]:
 
 
 def _ours(error: HTTPException) -> GovernanceError:
-    """What LiteLLM refuses without a shape: with a 403 a route, with a 503 whatever it cannot check."""
+    """Return what LiteLLM refuses without a shape: a route with 403, what it cannot check with 503."""
     return GovernanceUnavailable(_FAILED) if error.status_code >= 500 else AccessDenied(str(error.detail))
 
 
@@ -271,7 +271,7 @@ def _refused(deciding: Library, scope: CallScope, error: Exception) -> JSONRespo
 
 
 def _refused_by_proxy(deciding: Library, scope: CallScope, status: int) -> None:
-    """LiteLLM said no. It told the plugin who it was, unless it does not know."""
+    """Write down that LiteLLM refused the call; it told the plugin who asked, unless it does not know them."""
     scope.http_status = status
     if scope.call is not None:
         scope.call = replace(scope.call, library=True)

@@ -100,7 +100,7 @@ class ToRecord(_Strict):
     tool_calls: Annotated[list[ToolCallSaid], Field(max_length=1_000)] | None = None
 
     def report(self) -> Report:
-        """The same, as the ledger takes it."""
+        """Return the report as the ledger takes it."""
         usage = None
         if self.usage is not None:
             asked, answered = self.usage.prompt_tokens, self.usage.completion_tokens
@@ -134,7 +134,7 @@ class Recorded(BaseModel):
 
 
 async def read(request: Request, kind: type[_B], most_bytes: int) -> _B:
-    """The body of a request.
+    """Read the body of a request.
 
     Raises:
         InvalidRequest: it is none.
@@ -169,7 +169,7 @@ def _read(body: bytearray, kind: type[_B]) -> _B:
 
 
 def encoded(value: Any) -> bytes:
-    """JSON text.
+    """Return JSON text.
 
     Raises:
         ValueError: JSON cannot say it (an infinite number), or UTF-8 cannot (a lone surrogate).

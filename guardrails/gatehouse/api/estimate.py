@@ -32,7 +32,7 @@ _KNOWN: Final = frozenset(name if name == "anthropic_messages" else name[1:] for
 
 
 async def _sent(request: Request) -> dict[str, Any]:
-    """The body.
+    """Read the body.
 
     Raises:
         InvalidRequest: it is no JSON object.
@@ -116,7 +116,7 @@ def _answer(name: str, found: Estimate, most: Ceiling, refusal: str | None) -> d
 
 
 def _call_type(call_type: Any, route: Any) -> str:
-    """LiteLLM's call type, from its name or from a route; chat when neither is given."""
+    """Return LiteLLM's call type, from its name or from a route; chat when neither is given."""
     if call_type is None and route is None:
         return "acompletion"
     if call_type is not None:
@@ -127,7 +127,7 @@ def _call_type(call_type: Any, route: Any) -> str:
 
 
 def known_call_type(route: Any) -> str:
-    """LiteLLM's call type on a route, such as `/v1/chat/completions`.
+    """Return LiteLLM's call type on a route, such as `/v1/chat/completions`.
 
     Raises:
         InvalidRequest: there is none such.
@@ -150,7 +150,7 @@ def checked_name(name: Any, field: str) -> str:
 
 
 def model_meant(caller: UserAPIKeyAuth, name: str) -> str:
-    """The model that LiteLLM would call by this name: keys and teams may have names of their own for models."""
+    """Return the model that LiteLLM calls by this name: keys and teams may have their own names for models."""
     for aliases in (caller.aliases, caller.team_model_aliases):
         alias = aliases.get(name) if isinstance(aliases, dict) else None
         if isinstance(alias, str):

@@ -30,7 +30,7 @@ class Change:
 
 
 class AuditEntries:
-    """Where one gateway writes down what it did to approvals.
+    """Writes down what one gateway did to approvals.
 
     Args:
         write: appends a line to the audit log.
@@ -51,7 +51,7 @@ class AuditEntries:
 
 
 def line(change: Change) -> Row:
-    """The line of a change."""
+    """Return the line of a change."""
     approval = change.approval
     asked = approval.state is State.REQUESTED
     data: Row = {"approval_id": str(approval.id), "state": approval.state.value, "digest": approval.digest}

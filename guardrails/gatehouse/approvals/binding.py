@@ -78,7 +78,7 @@ def bind(
 
 
 def edited_digest(asked: str, edit: Edit) -> str:
-    """The digest of a request as an approver edited it, which what was asked and the edit say together.
+    """Return the digest of a request as an approver edited it, made of the asked digest and the edit.
 
     Args:
         asked: the digest of the request before.

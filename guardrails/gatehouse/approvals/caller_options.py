@@ -1,4 +1,4 @@
-"""What a caller asks of approvals in the headers of a request. Pure.
+"""The options of approvals that a caller sets in the headers of a request. Pure.
 
 A caller may only be stricter than policy.yaml: want a person where no rule does, and wait for a shorter time. What
 cannot be read refuses the request.
@@ -43,7 +43,7 @@ class CallerOptions:
     hold_s: float | None = None
 
     def stricter(self, decision: Decision, estimated_usd: float | None) -> Decision:
-        """The decision, or that a person must agree where the rules would let the call through."""
+        """Return the decision, or that a person must agree where the rules would let the call through."""
         over = self.over_usd is not None and (estimated_usd is None or not estimated_usd <= self.over_usd)
         if decision.verdict is not Verdict.ALLOW or not (self.only_ask or over):
             return decision
@@ -56,7 +56,7 @@ class CallerOptions:
 
 
 def caller_options(headers: Mapping[str, str]) -> CallerOptions:
-    """What these headers say; names in any case.
+    """Read these headers; names in any case.
 
     Raises:
         InvalidRequest: an amount or a time is none.
@@ -70,7 +70,7 @@ def caller_options(headers: Mapping[str, str]) -> CallerOptions:
 
 
 def is_caller_option(name: str) -> bool:
-    """Whether a header of this name, in any case, belongs to them."""
+    """Say whether a header of this name, in any case, is one of these options."""
     return name.lower() in (APPROVAL_HEADER, OVER_HEADER, HOLD_HEADER)
 
 

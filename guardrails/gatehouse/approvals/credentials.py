@@ -1,4 +1,4 @@
-"""Credentials in a request, for servers that the provider is to call: bound by a keyed hash, and shown to nobody.
+"""Credentials in a request, for servers that the provider calls: bound by a keyed hash, and never shown.
 
 Promises: another credential is another request; and only what a provider takes for a credential is hidden, never a text
 that a model reads. Pure.
@@ -17,7 +17,7 @@ _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|sessi
 
 
 def without_credentials(body: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
-    """The body with a seal in the place of each credential."""
+    """Return the body with a seal in the place of each credential."""
     changed = dict(body)
     for name in ("extra_body", "provider_specific_header"):
         if isinstance(below := body.get(name), Mapping):

@@ -1,7 +1,7 @@
-"""What happens to approvals, told to everybody who looks on: two connections in a gateway, however many look.
+"""The stream of what happens to approvals, for all subscribers: two connections in a gateway, however many there are.
 
-Promises: nobody misses what happens after they came, or their stream ends and they know. While nobody looks on there is
-no connection.
+Promises: a subscriber misses nothing that happens after they came, or their stream ends and they know. Without
+subscribers there is no connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gatehouse.storage.connection import Connection, connect
 
 log = logging.getLogger("gatehouse.approvals")
 
-# Of what one who looks on has not read yet; who is further behind than that asks again.
+# Events that a subscriber has not read yet; who is further behind asks again.
 _BEHIND: Final = 1_000
 _START_S: Final = 10.0
 _REMEMBERED: Final = 10_000
@@ -45,7 +45,7 @@ class ApprovalEvent:
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """A person who looks on; None in the queue is the end."""
+    """A person who follows what happens; None in the queue is the end."""
 
     by: Voter
     queue: asyncio.Queue[ApprovalEvent | None] = field(default_factory=lambda: asyncio.Queue(_BEHIND))
@@ -109,7 +109,7 @@ class EventStream:
             if not listening.done():
                 listening.set_exception(error)
                 listening.exception()  # retrieved, also where nobody waits for it any more
-            log.warning("approvals: those who look on are sent away to ask again (%s)", type(error).__name__)
+            log.warning("approvals: subscribers are sent away to ask again (%s)", type(error).__name__)
         finally:
             if not listening.done():
                 listening.cancel()
@@ -121,7 +121,7 @@ class EventStream:
     async def _tell(
         self, connection: Connection, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]
     ) -> None:
-        """What is new of this approval: several notices may come for what one look shows."""
+        """Tell what is new of this approval: several notices may come for what one look shows."""
         approval = await queries.get(connection, approval_id)
         if approval is None:
             return

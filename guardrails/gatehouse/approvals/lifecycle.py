@@ -54,7 +54,7 @@ class Event(StrEnum):
 
 
 class NoVote(StrEnum):
-    """Why somebody may not vote: the sentence they are told."""
+    """Why a person may not vote: the sentence that they read."""
 
     NOT_OPEN = "The approval is decided or over. Nothing is left to vote on."
     NOBODY = "A vote is a person's, and this key belongs to no user. Sign in with a key of your own user."
@@ -67,17 +67,17 @@ class NoVote(StrEnum):
 
     @property
     def error(self) -> GovernanceError:
-        """As the API answers it: 409 where it is too late, 403 where it is somebody else's matter."""
+        """Return the refusal: 409 where it is too late, 403 where others must decide."""
         return (Conflict if self in (NoVote.NOT_OPEN, NoVote.REPLACED, NoVote.VOTED) else AccessDenied)(self.value)
 
 
 def state_at(approval: Approval, now: datetime) -> State:
-    """The state that counts: what is not used in time is expired, whether anybody has written that down or not."""
+    """Return the state that counts: what is not used in time is expired, also before that is written down."""
     return State.EXPIRED if approval.state in OPEN and now >= approval.expires_at else approval.state
 
 
 def transition(approval: Approval, event: Event, now: datetime) -> State:
-    """The state after an event; the same one where the event changes nothing. `approval.votes` are those before it."""
+    """Return the state after an event, which may be the same one. `approval.votes` are those before the event."""
     state = state_at(approval, now)
     match state, event:
         case State.REQUESTED, Event.APPROVE:
@@ -97,7 +97,7 @@ def transition(approval: Approval, event: Event, now: datetime) -> State:
 
 
 def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
-    """Why this person may not vote now; None when they may."""
+    """Return why this person may not vote now; None when they may."""
     user = clean(voter.user_id)
     if approval.state is State.REPLACED:
         return NoVote.REPLACED
@@ -115,7 +115,7 @@ def may_vote(approval: Approval, voter: Voter, now: datetime) -> NoVote | None:
 
 
 def may_open(approval: Approval, by: Voter, now: datetime, *, values: bool) -> GovernanceError | None:
-    """Why this person may not open the whole request now; None when they may.
+    """Return why this person may not open the whole request now; None when they may.
 
     Args:
         values: with what its placeholders stand for.
@@ -131,7 +131,7 @@ def may_open(approval: Approval, by: Voter, now: datetime, *, values: bool) -> G
 
 
 def may_see(asked: Approval | Pending, by: Voter) -> bool:
-    """Administrators and auditors all, reviewers what they may or did decide on, everybody what they asked for."""
+    """Say whether they may see it: auditors all, callers their own, others what they may or did vote on."""
     user = clean(by.user_id)
     return (
         by.role in _AUDITORS
@@ -142,7 +142,7 @@ def may_see(asked: Approval | Pending, by: Voter) -> bool:
 
 
 def edited(approval: Approval, edit: Edit) -> Edit:
-    """All that is edited of the request once this edit is too.
+    """Return all that is edited of the request, with this edit.
 
     Raises:
         InvalidRequest: it does not lower what is asked for.
@@ -162,13 +162,13 @@ def edited(approval: Approval, edit: Edit) -> Edit:
 
 
 def longest_answer(approval: Approval) -> int | None:
-    """Tokens that the answer may have, as asked for or as the model allows; None where there is none to speak of."""
+    """Return the most tokens that the answer may have, as asked for or as the model allows; None if not known."""
     said = (approval.summary.get(name) for name in ("max_tokens", "max_output_tokens"))
     return next((most for most in said if isinstance(most, int) and most > 0), None)
 
 
 def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
-    """What the next reviewer sees of the request; its cost stays the most that it was estimated at."""
+    """Return what the next reviewer sees of the request; its cost stays the most that it was estimated at."""
     summary, most = dict(approval.summary), longest_answer(approval)
     if edit.max_tokens is not None and most is not None:
         choices = max(1, (summary.get("max_output_tokens") or most) // most)
@@ -177,7 +177,7 @@ def summary_edited(approval: Approval, edit: Edit) -> dict[str, Any]:
 
 
 def replacement(old: Approval, edit: Edit, new_id: UUID) -> Approval:
-    """Return the approval that takes this one's place: of the request as edited, on which nobody has voted.
+    """Return the approval that takes this one's place: it is for the request as edited, and has no votes.
 
     Raises:
         InvalidRequest: the edit does not lower what is asked for.
@@ -197,7 +197,7 @@ def replacement(old: Approval, edit: Edit, new_id: UUID) -> Approval:
 
 
 def made_by(caller: Mapping[str, str], maker: str | None) -> Mapping[str, str]:
-    """The caller, with who made their key where it belongs to nobody: a service account's.
+    """Return the caller, with who made their key where it belongs to no user: a service account's.
 
     The maker of such a key is its user where one person may not ask and approve. A key that was made with the master
     key has no maker that is known, so it keeps nobody from voting.
@@ -207,7 +207,7 @@ def made_by(caller: Mapping[str, str], maker: str | None) -> Mapping[str, str]:
 
 
 def is_own(asked: Approval | Pending, voter: Voter) -> bool:
-    """Whether this person asked for it: as the same user, with the same key, or with one of nobody's that they made."""
+    """Say whether this person asked: as the same user, with the same key, or with a service account's of theirs."""
     user, by = clean(voter.user_id), asked.requested_by
     return (user is not None and user in (by.get("user"), by.get("key_made_by"))) or (
         voter.key_hash is not None and voter.key_hash == asked.requested_by.get("key_hash")
@@ -215,7 +215,7 @@ def is_own(asked: Approval | Pending, voter: Voter) -> bool:
 
 
 def may_cancel(approval: Approval, voter: Voter) -> bool:
-    """Whoever asked may take it back, and an administrator may."""
+    """Say whether they may take it back: whoever asked may, and administrators."""
     return is_own(approval, voter) or voter.role == _ADMIN
 
 
@@ -231,7 +231,7 @@ def _is_named(asked: Approval | Pending, user: str | None, voter: Voter) -> bool
 
 
 def why_not(approval: Approval | None, digest: str, key_hash: str | None, now: datetime) -> GovernanceError:
-    """What a caller is told whose request this approval does not admit.
+    """Return what a caller reads whose request this approval does not admit.
 
     Args:
         approval: None when there is none by that id. Somebody else's is answered like that too.

@@ -53,7 +53,7 @@ class Edit:
 
     @property
     def row(self) -> dict[str, Any]:
-        """As it is kept: only what is edited."""
+        """Return it as it is kept: only what is edited."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -148,33 +148,33 @@ class Approval:
 
     @property
     def asked(self) -> str:
-        """Digest of what the caller asked for."""
+        """Return the digest of what the caller asked for."""
         return self.edited_from or self.digest
 
     @property
     def key_hash(self) -> str | None:
-        """Of the key that asked."""
+        """Return the hash of the key that asked."""
         return self.requested_by.get("key_hash")
 
     @property
     def voters(self) -> frozenset[str]:
-        """Who has voted."""
+        """Return who has voted."""
         return frozenset(vote.user_id for vote in self.votes)
 
     @property
     def needed(self) -> int:
-        """How many different people must say yes."""
+        """Return how many different people must say yes."""
         count = self.approvers.get("count")
         return max(1, count) if isinstance(count, int) else 1
 
     @property
     def given(self) -> int:
-        """How many have."""
+        """Return how many have said yes."""
         return sum(vote.approve for vote in self.votes)
 
     @property
     def reference(self) -> dict[str, str]:
-        """What a caller needs to come back: `error.gatehouse.approval` of a refusal."""
+        """Return what a caller needs to come back: `error.gatehouse.approval` of a refusal."""
         return {
             "id": str(self.id),
             "expires_at": self.expires_at.isoformat(timespec="milliseconds"),
@@ -193,7 +193,7 @@ class Pending:
 
 
 def shown(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary fit to be kept: JSON that Postgres takes, its texts `SHOWN_CHARS` together, cut where they go over."""
+    """Return a summary fit to be kept: JSON that Postgres takes, with at most `SHOWN_CHARS` of texts together."""
     return _Fitting(SHOWN_CHARS).mapping(summary, depth=0)
 
 

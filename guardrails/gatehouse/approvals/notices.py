@@ -12,13 +12,13 @@ from gatehouse.storage.connection import Connection
 
 
 async def tell_requested(connection: Connection, approval: Approval, addresses: Iterable[str]) -> None:
-    """Tell these addresses that somebody waits for a decision; once, however often it is asked for."""
+    """Tell these addresses that a request waits for a decision; once, however often the caller asks."""
     event = Event(_requested(approval), "approval_requested", approval.id, approval.requested_at, _summary(approval))
     await enqueue(connection, event, addresses)
 
 
 async def tell_edited(connection: Connection, before: Approval, after: Approval) -> None:
-    """Tell whoever was told of a request what was decided on it as edited, or that it waits for others again."""
+    """Tell whoever heard of a request what was decided on its edit, or that the edit waits for others."""
     addresses = await told_of(connection, _requested(before))
     if after.state is not State.REQUESTED:
         await tell_decided(connection, after, addresses)
@@ -27,7 +27,7 @@ async def tell_edited(connection: Connection, before: Approval, after: Approval)
 
 
 async def tell_decided(connection: Connection, approval: Approval, told: Iterable[str] = ()) -> None:
-    """Tell whoever was told of the request what was decided; nothing where more people must say yes.
+    """Tell whoever heard of the request what was decided; nothing where more people must say yes.
 
     Args:
         told: who was told of it before it was edited.

@@ -26,13 +26,13 @@ class Happening:
 
 
 async def get(connection: Connection, approval_id: UUID) -> Approval | None:
-    """The approval by that id."""
+    """Return the approval by that id."""
     found = await get_many(connection, [approval_id])
     return found[0][0] if found else None
 
 
 async def latest(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime] | None:
-    """The approval by that id, or the one that approvers' edits made of it; with the time at which it was so."""
+    """Return the approval by that id, or the one that edits made of it, with the time at which it was so."""
     while True:
         found = await get_many(connection, [approval_id])
         if not found or (following := found[0][0].replaced_by) is None:
@@ -43,7 +43,7 @@ async def latest(connection: Connection, approval_id: UUID) -> tuple[Approval, d
 async def get_many(
     connection: Connection, approval_ids: Sequence[UUID], *, summaries: bool = True
 ) -> list[tuple[Approval, datetime]]:
-    """The approvals by these ids that there are, each with the time at which it was so.
+    """Return the approvals by these ids, each with the time at which it was so.
 
     Args:
         summaries: False leaves them empty: they are most of what there is to read.
@@ -59,7 +59,7 @@ async def get_many(
 
 
 async def copy_of(connection: Connection, approval_id: UUID) -> ReviewCopy | None:
-    """The reviewer's copy of an approval's request; None where it is erased, or was never made."""
+    """Return the reviewer's copy of an approval's request; None where it is erased, or was never made."""
     cursor = await connection.execute(
         """select copy_epoch, copy_key, copy_request, copy_values from gatehouse.approvals
             where id = %s and copy_key is not null""",
@@ -72,7 +72,7 @@ async def copy_of(connection: Connection, approval_id: UUID) -> ReviewCopy | Non
 async def list_(
     connection: Connection, state: State | None = None, limit: int = 50, before: UUID | None = None
 ) -> list[Approval]:
-    """Approvals, newest first.
+    """Return approvals, newest first.
 
     Args:
         state: only those in it.
@@ -91,7 +91,7 @@ async def list_(
 
 
 async def history(connection: Connection, approval_id: UUID) -> list[Happening]:
-    """What happened to an approval, in order."""
+    """Return what happened to an approval, in order."""
     cursor = await connection.execute(
         "select at, event, state, user_id from gatehouse.approval_history where approval_id = %s order by id",
         (approval_id,),
@@ -100,7 +100,7 @@ async def history(connection: Connection, approval_id: UUID) -> list[Happening]:
 
 
 def _read(row: tuple[Any, ...]) -> tuple[Approval, datetime]:
-    """A row of `get_many`, and the database's time."""
+    """Read a row of `get_many`, and the database's time."""
     return (
         Approval(
             id=row[0],

@@ -33,7 +33,7 @@ _TEXT_CHARS: Final = 2_000
 
 
 async def open_request(connection: Connection, new: NewApproval, changes: list[Change] | None = None) -> Approval:
-    """Ask for approval; where one that was asked for by the same digest is open already, that one is the answer.
+    """Ask for approval; return the open approval of the same digest where there is one already.
 
     Args:
         changes: gets what this changed, which is so once it is committed. The other functions' is the same.
@@ -130,7 +130,7 @@ async def vote(
     edit: Edit | None = None,
     changes: list[Change] | None = None,
 ) -> Approval:
-    """Count a person's vote; the approval after it.
+    """Count a person's vote; return the approval after it.
 
     Args:
         edit: what they approve instead: another approval takes this one's place, and theirs is its first vote.
@@ -166,7 +166,7 @@ async def vote(
 async def _count(
     connection: Connection, approval: Approval, voter: Voter, approve: bool, comment: str | None, now: datetime
 ) -> tuple[Approval, list[Change]]:
-    """Write a vote on an approval that is locked; return the approval after it, and that it is decided where it is."""
+    """Write a vote on a locked approval; return the approval after it, and the change where that decides it."""
     event = Event.APPROVE if approve else Event.REJECT
     state = lifecycle.transition(approval, event, now)
     user = clean(voter.user_id)
@@ -235,7 +235,7 @@ def _row(copy: ReviewCopy | None) -> tuple[str | None, bytes | None, bytes | Non
 
 
 async def cancel(connection: Connection, approval_id: UUID, by: Voter, changes: list[Change] | None = None) -> Approval:
-    """Take an open approval back; the approval after it.
+    """Take an open approval back; return the approval after it.
 
     Raises:
         NotFound: there is no such approval.
@@ -265,7 +265,7 @@ async def abandon(
     caller: Mapping[str, str | None],
     changes: list[Change] | None = None,
 ) -> bool:
-    """Cancel this caller's own undecided request for exactly this, because the client has left; whether it was one."""
+    """Cancel this caller's own pending request for exactly this, because the client left; say whether there was one."""
     cursor = await connection.execute(
         """with left_by as (
                update gatehouse.approvals set state = 'cancelled', decided_at = clock_timestamp()
@@ -286,7 +286,7 @@ async def abandon(
 
 
 async def expire_due(connection: Connection, changes: list[Change] | None = None) -> int:
-    """Write down that the time of open approvals is over; how many. What is locked is left for the next time."""
+    """Write down which open approvals are expired; return how many. What is locked is left for the next time."""
     async with connection.transaction():
         return await _expire(connection, None, [] if changes is None else changes)
 
@@ -294,7 +294,7 @@ async def expire_due(connection: Connection, changes: list[Change] | None = None
 async def consume(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> Approval | None:
-    """Use an approval for the one request that it admits; None when it does not admit this one now: see `why_not`.
+    """Use an approval for the one request that it admits; return None when it does not admit it now (`why_not`).
 
     Nobody waits for that, so nobody is told: transactions that notify commit one after the other.
     """
@@ -315,7 +315,7 @@ async def consume(
 
 
 async def give_back(connection: Connection, approval_id: UUID) -> bool:
-    """Undo `consume` for a call that was not sent, and never will be; whether the approval can be used again.
+    """Undo `consume` for a call that will never be sent; say whether the approval can be used again.
 
     It cannot where its time is over, or the same was asked for anew meanwhile.
     """
@@ -339,13 +339,13 @@ async def give_back(connection: Connection, approval_id: UUID) -> bool:
 async def why_not(
     connection: Connection, approval_id: UUID, digest: str, caller: Mapping[str, str | None]
 ) -> GovernanceError:
-    """Why `consume` did not let this request through, as the caller is told."""
+    """Return why `consume` did not let this request through, as the caller reads it."""
     approval, now = await queries.latest(connection, approval_id) or (None, datetime.max)
     return lifecycle.why_not(approval, digest, caller.get("key_hash"), now)
 
 
 async def _lock(connection: Connection, approval_id: UUID) -> tuple[Approval, datetime]:
-    """Keep an approval from everybody else, then read it: what they did before is seen."""
+    """Lock an approval, then read it, so that the caller sees what others did before."""
     await connection.execute("select from gatehouse.approvals where id = %s for update", (approval_id,))
     return await _get(connection, approval_id)
 

@@ -1,4 +1,4 @@
-"""Who may see which page: the session's key is looked up at each request, and every POST proves where it comes from.
+"""Access to pages: the console looks the session's key up at each request, and every POST proves where it comes from.
 
 Promises: a key that is deleted, blocked or over signs nobody in any more, from the next request on; a page is answered
 only to the console's own pages, and to a person who follows a link.
@@ -41,12 +41,12 @@ _KEY_CHARS: Final = 4_096
 
 
 class SignInNeeded(Exception):
-    """Nobody is signed in."""
+    """The visitor must sign in first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who is signed in."""
+    """A person who is signed in."""
 
     person: Person
     session: Session
@@ -54,7 +54,7 @@ class Visitor:
 
     @property
     def is_auditor(self) -> bool:
-        """Whether they may read what administrators read."""
+        """Say whether they may read what administrators read."""
         return self.person.role in _AUDITORS
 
     @property
@@ -63,22 +63,22 @@ class Visitor:
 
     @property
     def voter(self) -> Voter:
-        """As approvals know them."""
+        """Return them as approvals know them."""
         return Voter(self.person.user_id, self.person.role, self.person.teams, self.person.key_hash)
 
 
 class SessionAuthenticator:
-    """Signs people in and out, and says at each request who is there."""
+    """Signs people in and out, and says at each request who asks."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._attempts = Attempts()
 
     async def visitor(self, request: Request) -> Visitor:
-        """Who asks.
+        """Return who asks.
 
         Raises:
-            SignInNeeded: nobody, or somebody whose key holds no more.
+            SignInNeeded: they are not signed in, or their key is no longer good.
             AccessDenied: another site's page asks.
         """
         _check_site(request)
@@ -92,7 +92,7 @@ class SessionAuthenticator:
         return Visitor(found, session, sealer.csrf_token(session))
 
     async def sign_in(self, request: Request) -> str | None:
-        """The cookie for the key that the form brings; None when it opens nothing.
+        """Return the cookie for the key that the form brings; None when the key opens nothing.
 
         Raises:
             AccessDenied: too many attempts, or the form comes from elsewhere.
@@ -118,7 +118,7 @@ class SessionAuthenticator:
             await sign_outs.end(connection, visitor.session.nonce, visitor.session.expires_at)
 
     def _person(self, key_hash: str, nonce: str | None = None) -> Person | None:
-        """Whose key it is; None for keys that belong to no user with a role, and where the session was ended."""
+        """Return whose key it is; None where the key has no user with a role, and where the session was ended."""
         with looking(self._url) as connection:
             if nonce is not None and sign_outs.ended(connection, nonce):
                 return None
@@ -131,7 +131,7 @@ class SessionAuthenticator:
 
 
 class TooManyAttempts(GovernanceError):
-    """Wait."""
+    """The visitor must wait before the next attempt."""
 
     status = 429
     code = "too_many_attempts"
@@ -142,7 +142,7 @@ class TooManyAttempts(GovernanceError):
 
 
 class ConsoleRoute(APIRoute):
-    """A page: whatever goes wrong is a page too, and every answer says what a browser may do with it."""
+    """A route that answers whatever goes wrong with a page, and tells the browser what it may do with each answer."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -223,7 +223,7 @@ def _refused(request: Request, error: GovernanceError) -> Response:
 
 
 async def sent(request: Request) -> dict[str, str]:
-    """The fields of a form that a page of this site sent.
+    """Read the fields of a form that a page of this site sent.
 
     Raises:
         AccessDenied: it comes from elsewhere, or does not say from where.
@@ -247,7 +247,7 @@ async def sent(request: Request) -> dict[str, str]:
 
 
 def with_cookie(request: Request, response: Response, cookie: str | None) -> Response:
-    """The answer with the session's cookie, or without any when it is None."""
+    """Return the answer with the session's cookie, or without any when it is None."""
     # Whoever sends that header makes their own cookie stricter, and nothing else of it: no proxy needs to be trusted.
     secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
     response.set_cookie(
@@ -263,7 +263,7 @@ def with_cookie(request: Request, response: Response, cookie: str | None) -> Res
 
 
 def local(target: str) -> str:
-    """Where to go after signing in: a page of the console, whatever the address said."""
+    """Return where to go after signing in: a page of the console, whatever the address said."""
     safe = target.startswith((HOME + "/", HOME + "?")) and "\\" not in target and target.isprintable()
     return target if safe and ".." not in target and not target.startswith(SIGN_IN) else HOME
 
@@ -282,7 +282,7 @@ def _to_sign_in(request: Request) -> Response:
 
 
 def _check_site(request: Request) -> None:
-    """LiteLLM lets every site read answers (CORS); these are for our own pages, and for who follows a link to them."""
+    """Refuse other sites' pages, but for links to ours: LiteLLM lets every site read answers (CORS)."""
     origin = request.headers.get("origin")
     if origin is not None and not _is_ours(request, origin):
         _elsewhere()
@@ -308,7 +308,7 @@ def _sealer() -> Sealer:
 
 
 async def _authenticated(request: Request, key: str) -> str | None:
-    """LiteLLM's hash of a key that LiteLLM itself accepts."""
+    """Return LiteLLM's hash of a key that LiteLLM itself accepts."""
     if not 0 < len(key) <= _KEY_CHARS or not key.isprintable() or not key.isascii():
         return None
     alone = Request({**request.scope, "headers": [(b"authorization", f"Bearer {key}".encode())]})

@@ -26,7 +26,7 @@ class Bar:
 
 
 def daily(days: Sequence[tuple[date, int, Decimal]], first: date, count: int) -> list[Bar]:
-    """A bar for each of `count` days; a day without calls has one of no height."""
+    """Return a bar for each of `count` days; a day without calls has one of no height."""
     known = {day: (calls, usd) for day, calls, usd in days}
     most = max((usd for _, usd in known.values()), default=Decimal(0)) or Decimal(1)
     step = WIDTH / count
@@ -42,5 +42,5 @@ def daily(days: Sequence[tuple[date, int, Decimal]], first: date, count: int) ->
 
 
 def share(usd: Decimal, most: Decimal) -> float:
-    """How long a bar is, of 100."""
+    """Return how long a bar is, of 100."""
     return round(float(usd / most) * 100, 1) if most > 0 else 0.0

@@ -47,7 +47,7 @@ class Card(Seen):
         return by.get("user") or by.get("key_alias") or by.get("key_hash", "somebody")[:12]
 
     def prompt(self, chars: int | None) -> list[tuple[str, str]]:
-        """What is asked, as headings and texts; of the first `chars` characters where that is said."""
+        """Return what is asked, as headings and texts; only the first `chars` characters unless that is None."""
         pieces: list[tuple[str, str]] = []
         room = chars
         for heading, text in _pieces(str(self.approval.summary.get("prompt") or "")):
@@ -59,12 +59,12 @@ class Card(Seen):
 
     @property
     def most_tokens(self) -> int | None:
-        """The longest answer that the request may get; None where nothing says."""
+        """Return the most tokens that the answer may have; None where that is not known."""
         return longest_answer(self.approval)
 
     @property
     def version(self) -> str:
-        """Changes when the card does."""
+        """Return a text that changes when the card does."""
         return f"ask-{self.approval.id}-{self.approval.given}"
 
 
@@ -200,7 +200,7 @@ async def _whole_page(visit: Visit, approval_id: UUID, opened: Opened | None, wh
 
 
 def _pieces(prompt: str) -> list[tuple[str, str]]:
-    """A chat's messages each for itself, so that no message can look like two; whatever else there is as it is."""
+    """Split a prompt into its messages, so that no message can look like two; the rest stays as it is."""
     try:
         asked = json.loads(prompt)
         messages = asked.pop("messages")
@@ -220,7 +220,7 @@ def _pieces(prompt: str) -> list[tuple[str, str]]:
 
 
 def _edit(fields: Mapping[str, str]) -> Edit | None:
-    """What a reviewer approves instead; None where the form's fields for that are empty."""
+    """Return what a reviewer approves instead; None where the form's fields for that are empty."""
     model, tokens = (fields.get(name, "").strip() for name in ("model", "max_tokens"))
     if tokens and not (tokens.isascii() and tokens.isdigit() and len(tokens) < 10):
         raise InvalidRequest("The most tokens are a whole number. Correct it, or leave it empty.")
@@ -228,6 +228,6 @@ def _edit(fields: Mapping[str, str]) -> Edit | None:
 
 
 def _mark(seen: Iterable[Pending]) -> str:
-    """Another one whenever what somebody sees has changed."""
+    """Return a text that changes whenever the list does that a visitor sees."""
     said = " ".join(f"{each.id}/{len(each.voters)}" for each in seen)
     return hashlib.sha256(said.encode()).hexdigest()[:16]

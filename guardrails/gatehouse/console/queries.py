@@ -27,7 +27,7 @@ Days = Annotated[int, Query(ge=1, le=90)]
 PAGE: Final = 50
 _PATIENCE: Final = "5s"
 # Of a table that people read; what comes after is summed up by the total.
-_MOST: Final = 20
+_MAX_ROWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class CallRow:
 
 @dataclass(frozen=True, slots=True)
 class CallFilter:
-    """Which calls; an empty text asks for nothing."""
+    """Which calls to list; an empty text excludes none."""
 
     team: Text = ""
     model: Text = ""
@@ -75,7 +75,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Of a span of time; teams and models are the `_MOST` dearest."""
+    """What a span of time cost; teams and models are the `_MAX_ROWS` dearest."""
 
     by_day: list[tuple[date, int, Decimal]]
     by_team: list[Spent]
@@ -94,7 +94,7 @@ class Past:
 
 @contextmanager
 def looking(database_url: str) -> Iterator[Connection]:
-    """A connection for one page.
+    """Open a connection for one page.
 
     Raises:
         SetupError: as `reading`.
@@ -109,7 +109,7 @@ def looking(database_url: str) -> Iterator[Connection]:
 
 
 def person(connection: Connection, key_hash: str) -> Person | None:
-    """Who holds this key; None when it is deleted, blocked or over, or its team is blocked."""
+    """Return who holds this key; None when it is deleted, blocked or expired, or its team is blocked."""
     row = connection.execute(
         """select k.user_id, u.user_role,
                   array(select t.team_id from "LiteLLM_TeamTable" t
@@ -128,7 +128,7 @@ def person(connection: Connection, key_hash: str) -> Person | None:
 
 
 def calls(connection: Connection, wanted: CallFilter, since: datetime, before: UUID | None) -> list[CallRow]:
-    """Calls, newest first, one more than a page where there are more.
+    """Return calls, newest first, one more than a page where there are more.
 
     Args:
         before: only those older than this one: the last one of the page before.
@@ -161,7 +161,7 @@ def calls(connection: Connection, wanted: CallFilter, since: datetime, before: U
 
 
 def call(connection: Connection, call_id: UUID) -> CallRow | None:
-    """One call."""
+    """Return one call."""
     row = connection.execute(
         """select call_id, started_at, request, coalesce(nullif(decision, 'null'), '{}'), coalesce(record->'data', '{}')
              from gatehouse.calls where call_id = %s""",
@@ -171,7 +171,7 @@ def call(connection: Connection, call_id: UUID) -> CallRow | None:
 
 
 def spend(connection: Connection, since: datetime) -> Spend:
-    """What calls cost, by day (UTC), team and model."""
+    """Return what calls cost, by day (UTC), team and model."""
     rows = connection.execute(
         """select day, team, model, count(*), sum(usd)
              from (select (started_at at time zone 'utc')::date as day,
@@ -183,13 +183,13 @@ def spend(connection: Connection, since: datetime) -> Spend:
     ).fetchall()
     return Spend(
         [(day, count, usd) for day, _, _, count, usd in rows if day is not None],
-        [Spent(team, count, usd) for _, team, _, count, usd in rows if team is not None][:_MOST],
-        [Spent(model, count, usd) for _, _, model, count, usd in rows if model is not None][:_MOST],
+        [Spent(team, count, usd) for _, team, _, count, usd in rows if team is not None][:_MAX_ROWS],
+        [Spent(model, count, usd) for _, _, model, count, usd in rows if model is not None][:_MAX_ROWS],
     )
 
 
 def rule_counts(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]:
-    """By id, how many calls each rule decided on, and how many it only observed."""
+    """Return by rule id how many calls the rule decided on, and how many it only observed."""
     rows = connection.execute(
         """select rule, count(*) filter (where kind = 'policies'), count(*) filter (where kind = 'observed')
              from gatehouse.calls c,
@@ -203,7 +203,7 @@ def rule_counts(connection: Connection, since: datetime) -> dict[str, tuple[int,
 
 
 def verdict_counts(connection: Connection, since: datetime) -> dict[str, int]:
-    """How many calls each verdict was given to."""
+    """Return how many calls got each verdict."""
     rows: Sequence[tuple[str, int]] = connection.execute(
         """select coalesce(record->'data'->>'decision', decision->>'verdict', 'none'), count(*)
              from gatehouse.calls where call_id >= %s group by 1 order by 2 desc limit 20""",
@@ -213,7 +213,7 @@ def verdict_counts(connection: Connection, since: datetime) -> dict[str, int]:
 
 
 def pending(connection: Connection) -> list[Pending]:
-    """What waits for a decision, that which ends first on top; without what was asked."""
+    """Return pending requests, soonest to expire first, without what was asked."""
     rows = connection.execute(
         """select id, approvers, requested_by,
                   array(select v.user_id from gatehouse.approval_votes v where v.approval_id = a.id)
@@ -224,7 +224,7 @@ def pending(connection: Connection) -> list[Pending]:
 
 
 def last_approvals(connection: Connection, key_hashes: Sequence[str | None]) -> dict[str, list[Past]]:
-    """By key, what became of the last six requests that its holder had to have approved, newest first."""
+    """Return by key its last six requests for approval and what became of them, newest first."""
     rows = connection.execute(
         """select key_hash, id, model, requested_at,
                   case when state in ('requested', 'approved') and expires_at <= clock_timestamp() then 'expired'
@@ -242,11 +242,11 @@ def last_approvals(connection: Connection, key_hashes: Sequence[str | None]) -> 
 
 
 def since_days(now: datetime, days: int) -> datetime:
-    """The start of the day (UTC) that many days before this one's end."""
+    """Return the start of the day (UTC) that many days before this day's end."""
     start = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return start - timedelta(days=days - 1)
 
 
 def first_id(since: datetime) -> UUID:
-    """The smallest id that a call of that time can have: version 7 begins with the milliseconds (RFC 9562)."""
+    """Return the smallest id that a call of that time can have: version 7 begins with milliseconds (RFC 9562)."""
     return UUID(int=max(0, int(since.timestamp() * 1000)) << 80)

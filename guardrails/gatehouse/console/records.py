@@ -114,7 +114,7 @@ async def health(show: Show, governed: Governed, look: Annotated[HealthCheck, pa
 
 
 def _sections(policy: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the file says beside its rules, section by section."""
+    """Return what policy.yaml says beside its rules, section by section."""
     return [
         (name, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
         for name, value in policy.items()

@@ -27,19 +27,19 @@ HEADERS: Final = {
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    """A page. `visitor` is who is signed in, if anybody is."""
+    """Return a page. `visitor` is who is signed in, if anybody is."""
     values.setdefault("visitor", None)
     html = _TEMPLATES.get_template(template).render(path=request.url.path, **values)
     return HTMLResponse(html, status)
 
 
 def bounce(request: Request) -> Response:
-    """A page that asks for itself once more."""
+    """Return a page that asks for itself once more."""
     return page(request, "bounce.html")
 
 
 def money(amount: Decimal | float | str | None) -> str:
-    """Dollars, with as many digits as a price of one call needs."""
+    """Format dollars, with as many digits as a price of one call needs."""
     if amount is None:
         return "—"
     value = Decimal(str(amount))
@@ -49,12 +49,12 @@ def money(amount: Decimal | float | str | None) -> str:
 
 
 def number(value: object) -> str:
-    """A count with thin groups."""
+    """Format a count in groups of three digits."""
     return f"{value:,}" if isinstance(value, int) else "—" if value is None else str(value)
 
 
 def moment(at: datetime | str | None) -> str:
-    """A time of day, UTC."""
+    """Format a date and time, UTC."""
     if not at:
         return "—"
     try:

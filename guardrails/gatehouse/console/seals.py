@@ -20,7 +20,7 @@ from gatehouse.ledger.store import capsules as db
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """Whether a call's record can be believed.
+    """What the console says of a call's record, and whether it can be believed.
 
     Attributes:
         state: `verified`, `open` while the call is under way, or `broken`.
@@ -35,13 +35,13 @@ _OPEN = Badge("open", "The call is under way. It is sealed when it has ended.")
 
 
 def badges(connection: db.Connection, keyring_path: Path, calls: Sequence[CallRow]) -> dict[UUID, Badge]:
-    """A badge for each call: the capsule's hash, signature and key are verified, and that it says what is shown."""
+    """Return a badge for each call: its capsule's hash, signature and key hold, and it says what the page shows."""
     keyring = read_keyring(keyring_path)
     return {call.call_id: _badge(connection, keyring, call, linked=False) for call in calls}
 
 
 def badge(connection: db.Connection, keyring_path: Path, call: CallRow) -> Badge:
-    """The badge of one call, for which the capsule before it and the signed checkpoint over it are looked at too."""
+    """Return the badge of one call, for which the capsule before it and the signed checkpoint over it hold too."""
     keyring = read_keyring(keyring_path)
     found = _badge(connection, keyring, call, linked=True)
     if found.state != "verified":
@@ -75,7 +75,7 @@ def _badge(connection: db.Connection, keyring: Keyring, call: CallRow, *, linked
 
 
 def _differs(capsule: dict[str, Any], call: CallRow) -> str | None:
-    """What of the row is not what was sealed; None when all of it is."""
+    """Return what of the row is not what was sealed; None when all of it is."""
     caller, agent = call.request.get("caller") or {}, call.request.get("agent") or {}
     context, resources = capsule["context"], capsule["execution"]["resources_used"]
     sealed_caller = context["environment"].get("caller") or {}

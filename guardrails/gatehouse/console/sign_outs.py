@@ -7,7 +7,7 @@ from gatehouse.storage.connection import Connection
 
 
 async def end(connection: Connection, nonce: str, expires_at_s: int) -> None:
-    """End a session; what is over by itself is forgotten.
+    """End a session, and forget sessions that are over by themselves.
 
     Args:
         expires_at_s: Unix time at which it would have ended.
@@ -21,6 +21,6 @@ async def end(connection: Connection, nonce: str, expires_at_s: int) -> None:
 
 
 def ended(connection: capsules.Connection, nonce: str) -> bool:
-    """Whether a session was ended."""
+    """Say whether a session was ended."""
     row = connection.execute("select 1 from gatehouse.console_sign_outs where nonce = %s", (nonce,)).fetchone()
     return row is not None

@@ -42,17 +42,17 @@ class Section:
 
     @property
     def folded(self) -> bool:
-        """Whether it is too long to be shown at once."""
+        """Say whether it is too long to be shown at once."""
         return len(self.text) > FOLDED_CHARS
 
     @property
     def beginning(self) -> str:
-        """What is shown of it then."""
+        """Return what is shown of it then."""
         return self.text[:_BEGINNING_CHARS]
 
 
 def sections(request: Mapping[str, Any]) -> list[Section]:
-    """All of a request.
+    """Return all of a request.
 
     Args:
         request: as it is bound: caller, route, body, policy_version.
@@ -61,12 +61,12 @@ def sections(request: Mapping[str, Any]) -> list[Section]:
 
 
 def shown_values(values: Mapping[str, str]) -> dict[str, str]:
-    """What placeholders stand for, likewise."""
+    """Return what placeholders stand for, with what cannot be seen written out."""
     return {visible(placeholder): visible(value) for placeholder, value in values.items()}
 
 
 def visible(text: str) -> str:
-    """The text, with each character that cannot be seen, or that reorders others, written out."""
+    """Write out each character of a text that cannot be seen, or that reorders others."""
     return _UNSEEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
 
 
@@ -97,7 +97,7 @@ def _is_setting(value: Any) -> bool:
 
 
 def _turns(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """What is said, turn by turn, so that none can look like two."""
+    """Return a conversation turn by turn, so that none can look like two."""
     if not isinstance(value, list) or not value:
         yield name, value if isinstance(value, str) else _pretty(value)
         return
@@ -128,7 +128,7 @@ def _turn(heading: str, turn: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _named(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """What a field says, under its name; a long name is told with it."""
+    """Return what a field says, under its name; a long name stands in the text."""
     yield (name, text) if len(name) <= _HEADING_CHARS else (name[:_HEADING_CHARS], f"{name}: {text}")
 
 
@@ -143,7 +143,7 @@ def _pretty(value: Any) -> str:
 
 
 def _described(value: Any) -> Any:
-    """A copy, in which media that only a machine reads is described."""
+    """Return a copy, in which media that only a machine reads is described."""
     if isinstance(value, dict):
         kind = value.get("media_type")
         return {
@@ -160,7 +160,7 @@ def _described(value: Any) -> Any:
 
 
 def _media(kind: str, data: str, whole: str | None = None) -> str:
-    """What bytes these are; as they stand where they are few, or no base64."""
+    """Describe these bytes; return them as they stand where they are few, or no base64."""
     try:
         found = base64.b64decode(data, altchars=b"-_" if "-" in data or "_" in data else None, validate=True)
     except (binascii.Error, ValueError):
