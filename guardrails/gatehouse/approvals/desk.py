@@ -231,15 +231,16 @@ async def _page(
     connection: Connection, by: Voter, state: State | None, limit: int, cursor: UUID | None
 ) -> tuple[list[Approval], UUID | None]:
     found: list[Approval] = []
-    read = 0
+    read, size = 0, limit  # most people who look at pages may see all of them
     while read < _MAX_READ:
-        batch = await queries.list_(connection, state, MAX_PAGE, cursor)
+        batch = await queries.list_(connection, state, size, cursor)
         for each in batch:
             read, cursor = read + 1, each.id
             if may_see(each, by):
                 found.append(each)
                 if len(found) == limit:
                     return found, cursor
-        if len(batch) < MAX_PAGE:
+        if len(batch) < size:
             return found, None
+        size = MAX_PAGE
     return found, cursor
