@@ -154,9 +154,7 @@ def shown(seen: Seen, *, whole: bool = True) -> ApprovalShown:
         reason=approval.reason,
         policy_version=approval.policy_version,
         approvers=ApproversShown(
-            roles=list(approval.approvers.get("roles") or ()),
-            users=list(approval.approvers.get("users") or ()),
-            teams=list(approval.approvers.get("teams") or ()),
+            **{kind: list(approval.approvers.get(kind) or ()) for kind in ("roles", "users", "teams")},
             count=approval.needed,
         ),
         requested_at=approval.requested_at,

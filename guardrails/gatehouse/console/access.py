@@ -24,7 +24,7 @@ from fastapi.routing import APIRoute
 from gatehouse.approvals.model import Voter
 from gatehouse.console import sign_outs
 from gatehouse.console.queries import Person, looking, person
-from gatehouse.console.rendering import HEADERS, bounce, page
+from gatehouse.console.rendering import HEADERS, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 from gatehouse.proxy.authentication import authenticated
@@ -274,7 +274,7 @@ def _to_sign_in(request: Request) -> Response:
     # A cookie that is SameSite=Strict does not come along when somebody follows a link from their mail. From a page of
     # ours it does, so let one ask again.
     if request.method == "GET" and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return bounce(request)
+        return page(request, "bounce.html")
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method != "GET" or local(target) == HOME:
         return RedirectResponse(SIGN_IN, 303)

@@ -33,11 +33,6 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     return HTMLResponse(html, status)
 
 
-def bounce(request: Request) -> Response:
-    """Return a page that asks for itself once more."""
-    return page(request, "bounce.html")
-
-
 def money(amount: Decimal | float | str | None) -> str:
     """Format dollars, with as many digits as a price of one call needs."""
     if amount is None:
