@@ -20,7 +20,7 @@ from gatehouse.proxy.litellm_api import LiteLLMRoutes, LitellmUserRoles, UserAPI
 _OUR_ROUTES: Final = "/governance/*"
 _AUDITORS: Final = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})
 
-# LiteLLM answers 401 to whoever is no administrator on a route it does not know, and says nothing of who that was.
+# On a route it does not know, LiteLLM answers 401 to all but administrators, and does not say who asked.
 # In this list of its own it keeps routes that decide for themselves, once it has authenticated the caller.
 if _OUR_ROUTES not in LiteLLMRoutes.self_managed_routes.value:
     LiteLLMRoutes.self_managed_routes.value.append(_OUR_ROUTES)
@@ -32,7 +32,7 @@ async def auditor(caller: Caller) -> UserAPIKeyAuth:
     """Let administrators pass, and those who may read what administrators read (`proxy_admin_viewer`).
 
     Raises:
-        AccessDenied: the caller is somebody else.
+        AccessDenied: the caller is neither.
     """
     if caller.user_role not in _AUDITORS:
         raise AccessDenied(

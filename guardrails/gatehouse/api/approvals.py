@@ -1,6 +1,6 @@
 """/governance/v1/approvals: the desk over HTTP, with LiteLLM's own keys.
 
-Promises: a voter is the user of the key that asks, never a name that somebody sends.
+Promises: a voter is the user of the key that asks, never a name in a request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gatehouse.proxy.litellm_api import ProxyException
 from gatehouse.proxy.parts import part
 
 _HEARTBEAT_S: Final = 15.0
-# A stream is somebody's whose key may have been taken away since: after this they ask again.
+# The key of a subscriber may have been taken away since: after this long they ask again.
 _MAX_STREAM_S: Final = 600.0
 _MAX_BODY_BYTES: Final = 65_536
 

@@ -50,7 +50,7 @@ class VoteShown(BaseModel):
 
 
 class ApproversShown(BaseModel):
-    """Who may decide: anybody of these; administrators where nobody is named. `count` of them must say yes."""
+    """Who may decide: any of these; administrators where none are named. `count` of them must say yes."""
 
     roles: list[str]
     users: list[str]

@@ -1,7 +1,7 @@
 """/governance/v1/decide and /governance/v1/audit: the gateway's side of library mode.
 
 A caller has the gateway decide on a call, makes it, and reports how it ended. Promises: who may not make the call
-through the proxy is not told to make it themselves; and nobody reports a call that is not theirs.
+through the proxy is not told to make it themselves; and callers report no call but their own.
 """
 
 from __future__ import annotations

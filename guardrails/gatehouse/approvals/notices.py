@@ -1,4 +1,4 @@
-"""What people are told of an approval: an event for the outbox, in the transaction that makes it true."""
+"""Notices to people about approvals: an event for the outbox, in the transaction that makes it true."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def tell_decided(connection: Connection, approval: Approval, told: Iterabl
     """Tell whoever heard of the request what was decided; nothing where more people must say yes.
 
     Args:
-        told: who was told of it before it was edited.
+        told: the addresses that heard of it before it was edited.
     """
     if approval.state not in (State.APPROVED, State.REJECTED) or approval.decided_at is None:
         return

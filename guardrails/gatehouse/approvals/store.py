@@ -296,7 +296,7 @@ async def consume(
 ) -> Approval | None:
     """Use an approval for the one request that it admits; return None when it does not admit it now (`why_not`).
 
-    Nobody waits for that, so nobody is told: transactions that notify commit one after the other.
+    No call waits for that, so it notifies no gateway: transactions that notify commit one after the other.
     """
     cursor = await connection.execute(
         """with used as (

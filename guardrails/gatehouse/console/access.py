@@ -1,6 +1,6 @@
 """Access to pages: the console looks the session's key up at each request, and every POST proves where it comes from.
 
-Promises: a key that is deleted, blocked or over signs nobody in any more, from the next request on; a page is answered
+Promises: a key that is deleted, blocked or expired signs no one in, from the next request on; a page is answered
 only to the console's own pages, and to a person who follows a link.
 """
 
@@ -179,7 +179,7 @@ async def auditor(visitor: SignedIn) -> None:
     """Let administrators and auditors pass.
 
     Raises:
-        AccessDenied: it is somebody else.
+        AccessDenied: the visitor is neither.
     """
     if not visitor.is_auditor:
         raise AccessDenied(
@@ -271,7 +271,7 @@ def local(target: str) -> str:
 def _to_sign_in(request: Request) -> Response:
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"hx-refresh": "true"})
-    # A cookie that is SameSite=Strict does not come along when somebody follows a link from their mail. From a page of
+    # A cookie that is SameSite=Strict does not come along when a person follows a link from their mail. From a page of
     # ours it does, so let one ask again.
     if request.method == "GET" and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return page(request, "bounce.html")

@@ -1,6 +1,6 @@
 """Pages of approvals: the inbox that keeps itself up to date, one request with everything on it, votes, history.
 
-Administrators and auditors see every request; everybody else those that they may decide on, have decided on, or made.
+Administrators and auditors see every request; others see those that they may vote on, have voted on, or made.
 """
 
 from __future__ import annotations
