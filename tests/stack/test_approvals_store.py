@@ -330,7 +330,7 @@ async def test_there_is_nothing_to_decide_on_where_there_is_nothing(connection: 
     with pytest.raises(NotFound):
         await db.vote(connection, uuid4(), GRACE, approve=True)
     with pytest.raises(NotFound):
-        await db.cancel(connection, uuid4())
+        await db.cancel(connection, uuid4(), GRACE)
     assert await queries.get(connection, uuid4()) is None
 
 
