@@ -1,9 +1,9 @@
-"""Client for agents behind Gatehouse: the adapter, what it returns and what it raises."""
+"""Client for agents behind Gatehouse: the adapter, its results and its errors."""
 
 from gatehouse_adapter import errors, results
 from gatehouse_adapter.adapter import LiteLLMAdapter
-from gatehouse_adapter.errors import *  # noqa: F403  the error family is public as a whole
-from gatehouse_adapter.results import *  # noqa: F403  and so are the results
+from gatehouse_adapter.errors import *  # noqa: F403  the whole error family is public
+from gatehouse_adapter.results import *  # noqa: F403  and so are all results
 from gatehouse_adapter.safety import SafetyConfig
 from gatehouse_adapter.streams import ChatStream
 from gatehouse_adapter.sync import ChatStreamSync, LiteLLMAdapterSync

@@ -1,6 +1,6 @@
-"""LiteLLMAdapter: what an agent talks to.
+"""LiteLLMAdapter: the client through which an agent calls a gateway.
 
-It promises typed results, errors that say what happened, and that no call is carried out twice.
+It promises typed results, errors that explain themselves, and that no call is carried out twice.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from gatehouse_adapter.streams import ChatStream
 __all__ = ["LiteLLMAdapter"]
 
 _PROBE_SECONDS = 10.0
-_MOST_DAYS = 3660
+_MAX_DAYS = 3660
 
 ApprovalMode = Literal["raise", "wait"]
 
 
 class LiteLLMAdapter:
-    """A client of one gateway, for asyncio. Use it as an async context manager, or call `aclose` at the end.
+    """Call one gateway with asyncio. Use it as an async context manager, or call `aclose` at the end.
 
     Args:
         base_url: the gateway's address, with or without `/v1`; else LITELLM_BASE_URL.
         api_key: a virtual key or the master key; else LITELLM_MASTER_KEY.
         timeout: seconds that one call may take in all, retries included. For a stream: until it begins, and then from
-            chunk to chunk. Waiting for a person's approval is not counted.
+            chunk to chunk. Waiting for a person's approval does not count.
         max_retries: how often a call is sent again that no gateway has begun to carry out.
-        safety: limits of your own for every chat call.
+        safety: your own limits for every chat call.
         breaker_failure_threshold: failures of the gateway in a row (no connection, no answer in time, 5xx) after which
-            nothing is sent for a while. A refusal is none.
-        breaker_recovery_seconds: how long that is; then one call tries again.
-        verify: a file of PEM certificates to trust, an SSL context, or False to trust everybody.
+            nothing is sent for a while. A refusal is not a failure.
+        breaker_recovery_seconds: the length of that while; then one call tries again.
+        verify: a file of PEM certificates to trust, an SSL context, or False to trust every server.
         proxy: address of an HTTP proxy; else HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
         transport: an httpx transport to use instead of the network.
         http_client: an httpx client to use, with its proxies and certificates; it stays the caller's to close.
 
     Raises:
-        ConfigurationError: no address or no key, or something that cannot be used.
+        ConfigurationError: the address or the key is missing, or an argument cannot be used.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class LiteLLMAdapter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes all connections, streams in progress included, unless the http_client is the caller's."""
+        """Close all connections, also those of running streams, unless the http_client is the caller's."""
         await self._chat.aclose()
         if self._owns_client:
             await self._client.aclose()
 
     async def validate_proxy_health(self) -> Health:
-        """Whether the gateway takes calls, by its two free probes; no model is called and no error raised."""
+        """Tell whether the gateway takes calls, by its two free probes; it calls no model and raises no error."""
         try:
             async with self._sender.deadline(min(self._settings.timeout, _PROBE_SECONDS)):
                 readiness = await self._probe("/health/readiness")
@@ -113,7 +113,7 @@ class LiteLLMAdapter:
         return answers.health(readiness, governance)
 
     async def get_available_models(self) -> tuple[Model, ...]:
-        """The models that this key may call. Raises GatehouseError."""
+        """Return the models that this key may call. Raise GatehouseError."""
         return await self._sender.ask("GET", "/v1/models", answers.models)
 
     @overload
@@ -166,15 +166,15 @@ class LiteLLMAdapter:
         approval_id: str | None = None,
         **options: Any,
     ) -> Completion | ChatStream:
-        """Asks a model.
+        """Ask a model.
 
         Args:
-            messages: as the OpenAI chat API has them.
-            model: an id out of `get_available_models`.
+            messages: in the format of the OpenAI chat API.
+            model: an id from `get_available_models`.
             stream: return a ChatStream of pieces instead of the whole answer.
-            approval: where a person must agree first: `raise` ApprovalRequired, or `wait` for the decision and go on.
-            approval_timeout: seconds to wait at most; then ApprovalTimeout. It does not take the question back.
-            approval_id: of an approval that was asked for before: `error.approval.id`, or from `request_approval`.
+            approval: what to do if a person must approve first: `raise` ApprovalRequired, or `wait` for the decision.
+            approval_timeout: the most seconds to wait; then ApprovalTimeout. It does not cancel the approval.
+            approval_id: of an earlier approval: `error.approval.id`, or from `request_approval`.
             options: anything else of the OpenAI chat API, such as `temperature` or `tools`.
 
         Raises:
@@ -189,13 +189,13 @@ class LiteLLMAdapter:
     async def request_approval(
         self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
     ) -> Approval:
-        """Asks people to approve exactly this call, and comes back at once; nothing is sent to a model.
+        """Ask people to approve exactly this call, and return at once; nothing is sent to a model.
 
-        The same call with `approval_id=approval.id` is let through once they have agreed. Asking again for the same
-        call gives the same approval. An administrator decides where no rule of the gateway names others.
+        Once they have approved, the same call with `approval_id=approval.id` is admitted. Asking again for the same
+        call returns the same approval. An administrator decides where no rule of the gateway names others.
 
         Args:
-            stream: whether the call will be streamed; it belongs to what is approved, as all options do.
+            stream: whether the call will be streamed; like all options it belongs to what is approved.
 
         Raises:
             GatehouseError: the gateway would refuse the call anyway, or cannot be asked.
@@ -203,20 +203,20 @@ class LiteLLMAdapter:
         return await self._chat.ask(chat.body_of(messages, model, stream=stream, options=options))
 
     async def get_approval(self, approval_id: str) -> Approval:
-        """How an approval stands. Raises BadRequest where there is none by that id that this key may see."""
+        """Return an approval. Raise BadRequest where this key can see none of that id."""
         return await self._chat.get_approval(approval_id)
 
     async def get_cost_estimate(
         self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
     ) -> CostEstimate:
-        """What this call may cost at most, by the gateway's prices; it is not sent. Raises GatehouseError."""
+        """Return the most that this call may cost, by the gateway's prices; it is not sent. Raise GatehouseError."""
         return await self._chat.estimate(chat.body_of(messages, model, stream=stream, options=options))
 
     async def check_budget_limit(self, limit: float | None = None) -> BudgetStatus:
-        """Whether there is budget left: of this key, or of all keys with the master key.
+        """Tell whether there is budget left: of this key, or of all keys with the master key.
 
         Args:
-            limit: US dollars that you want to keep to, beside the budget that the key has.
+            limit: US dollars that you want to keep to, besides the key's own budget.
 
         Raises:
             GatehouseError: the gateway cannot be asked.
@@ -226,16 +226,16 @@ class LiteLLMAdapter:
         return spend.within((await self._budget())[0], limit)
 
     async def get_usage_stats(self, days: int = 30) -> UsageStats:
-        """What was spent in the last days, today included (UTC): by this key, or by all with the master key.
+        """Return the spend of the last days, today included (UTC): of this key, or of all keys with the master key.
 
-        LiteLLM gives days and models only to keys that belong to a user. Of another key `total_spend` is all that it
+        LiteLLM gives days and models only for keys that belong to a user. For another key `total_spend` is all that it
         ever spent, and the rest is None.
 
         Raises:
             GatehouseError: the gateway cannot be asked.
         """
-        if not 1 <= days <= _MOST_DAYS:
-            raise BadRequest(f"days is {days}, not from 1 to {_MOST_DAYS}. Nothing was sent.")
+        if not 1 <= days <= _MAX_DAYS:
+            raise BadRequest(f"days is {days}, not from 1 to {_MAX_DAYS}. Nothing was sent.")
         found, key_hash = await self._budget()
         today = datetime.fromtimestamp(clock.now(), UTC).date()
         start, end = str(today - timedelta(days=days - 1)), str(today)
@@ -250,11 +250,11 @@ class LiteLLMAdapter:
                 kind=list,
             )
         except AuthenticationFailed:
-            # LiteLLM knows the key, or it would not have answered before.
+            # LiteLLM knows the key, because it has answered before.
             return spend.only_total(found)
 
     async def _budget(self) -> tuple[BudgetStatus, str | None]:
-        """What was spent, and the hash of the key; None for the master key, which LiteLLM has no entry of."""
+        """Return the spend, and the hash of the key; None for the master key, which has no entry in LiteLLM."""
         try:
             return await self._sender.ask("GET", "/key/info", lambda raw: (spend.of_key(raw), spend.key_hash(raw)))
         except Refused as error:

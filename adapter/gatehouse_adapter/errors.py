@@ -2,30 +2,30 @@
 
 * GatehouseError
   x ConfigurationError         an address or a key is missing or cannot be used
-  x Refused                    the gateway said no, and the same request will get the same answer
-    + PolicyDenied             policy_denied: a rule or a decider
+  x Refused                    the gateway refused the call, and would refuse the same request again
+    + PolicyDenied             policy_denied: by a rule or a decider
     + ApprovalError
-      - ApprovalRequired       approval_required: a person has to agree first; `approval.id` names the question
+      - ApprovalRequired       approval_required: a person must approve first; `approval.id` names the approval
       - ApprovalRejected       approval_rejected
       - ApprovalExpired        approval_expired
-      - ApprovalTimeout        nobody decided while you waited; the request for approval stays open
+      - ApprovalTimeout        no reviewer decided while you waited; the approval stays pending
       - ApprovalMismatch       approval_mismatch: this is not the request that was approved
     + ContentBlocked           content_blocked; also by your own SafetyConfig, with no status
     + PIIBlocked               pii_blocked
     + LimitExceeded            limit_exceeded: tokens or cost of this one request; also by your own SafetyConfig
-    + BudgetExceeded           budget_exceeded: what the key may spend in all
+    + BudgetExceeded           budget_exceeded: the key's budget is used up
     + UngovernedRoute          ungoverned_route
-    + AuthenticationFailed     401: no key, or one the gateway does not know
+    + AuthenticationFailed     401: the key is missing, or the gateway does not know it
     + AccessDenied             any other 403: the key may not use this model or route
     + BadRequest               any other 4xx
       - ModelNotFound          no model of that name
   x RateLimited                429; `retry_after` says when, if the gateway did; or, with no status, your SafetyConfig
   x GovernanceUnavailable      governance_unavailable: refused because the call could not be governed
   x UpstreamError              any other 5xx: the gateway or the model's provider failed
-  x CircuitOpen                the gateway failed too often just now; nothing was sent, `retry_after` says when again
+  x CircuitOpen                the gateway failed too often recently, so nothing was sent; see `retry_after`
   x ConnectionFailed           no connection, or it broke before the whole answer was there
   x TimedOut                   no answer in time
-  x InvalidResponse            an answer that is not what the protocol promises
+  x InvalidResponse            the answer does not follow the protocol
   x StreamInterrupted          a stream that ended before its end
 
 After UpstreamError, ConnectionFailed, TimedOut, InvalidResponse and StreamInterrupted a chat call may have reached the
@@ -71,15 +71,15 @@ __all__ = [
 
 
 class GatehouseError(Exception):
-    """What went wrong with one call.
+    """Report what went wrong with one call.
 
     Attributes:
         message: one or two sentences for a person.
         code: a stable word for a program, such as `policy_denied` or `timed_out`.
         status: the HTTP status; for an error inside a stream the one it would have had. None when there was none.
-        call_id: the gateway's name for the call; with it an operator finds the call in the ledger. None when not known.
+        call_id: the gateway's id of the call, by which an operator finds it in the ledger. None when not known.
         policies: ids of the policy rules that matched.
-        approval: the approval that is wanted or was refused, if the error is about one.
+        approval: the approval that is required or was refused, if the error is about one.
         retry_after: seconds after which the gateway asks to be called again, or None.
     """
 
@@ -107,7 +107,7 @@ class GatehouseError(Exception):
 
     @property
     def reason(self) -> str:
-        """`message` by the name that library mode's callers know it by."""
+        """Return `message`, under the name that library mode uses."""
         return self.message
 
     def __str__(self) -> str:

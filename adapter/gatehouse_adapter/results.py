@@ -1,6 +1,6 @@
-"""What the adapter returns: frozen values with typed fields, which also answer like the JSON they came from.
+"""The adapter's results: frozen values with typed fields, which also answer like the JSON they came from.
 
-`health.healthy` and `health["healthy"]` are the same thing, and `completion["choices"]` reaches a part of the gateway's
+`health.healthy` and `health["healthy"]` are the same, and `completion["choices"]` reaches a part of the gateway's
 answer that has no field of its own.
 """
 
@@ -27,9 +27,9 @@ __all__ = [
 
 
 class Result(Mapping[str, Any]):
-    """A mapping over the fields of a dataclass, then over the keys of `raw` that are not fields.
+    """Map the names of a dataclass's fields, then the keys of `raw` that are not fields.
 
-    `raw` is the gateway's own JSON object, unchanged. It is an attribute only, so that nothing appears twice.
+    `raw` is the gateway's own JSON object, unchanged. It is only an attribute, so that nothing appears twice.
     """
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class Result(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same content in plain dicts and lists, fit for `json.dumps`."""
+        """Return the same content in plain dicts and lists, fit for `json.dumps`."""
         return {key: _plain(value) for key, value in self.items()}
 
 
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Usage(Result):
-    """Tokens of one call, as the gateway counted them."""
+    """Hold the tokens of one call, as the gateway counted them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -74,7 +74,7 @@ class Usage(Result):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall(Result):
-    """A function the model wants called. `arguments` is the model's text: JSON if the model kept to the rules."""
+    """Describe a function call of the model. `arguments` is the model's text, which may fail to be JSON."""
 
     id: str
     name: str
@@ -84,7 +84,7 @@ class ToolCall(Result):
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta(Result):
-    """A piece of a tool call. Pieces of the same `index` belong together; their `arguments` are joined in order."""
+    """Hold a piece of a tool call. Pieces of the same `index` belong together; join their `arguments` in order."""
 
     index: int
     id: str | None
@@ -95,9 +95,9 @@ class ToolCallDelta(Result):
 
 @dataclass(frozen=True, slots=True)
 class Completion(Result):
-    """A whole answer. `content`, `finish_reason` and `tool_calls` are those of the first choice; `raw` has them all.
+    """Hold a whole answer. `content`, `finish_reason` and `tool_calls` are the first choice's; `raw` has all choices.
 
-    `cost_usd` is the gateway's price of the call in US dollars, None when it has none for the model.
+    `cost_usd` is the gateway's price of the call in US dollars; None when it has none for the model.
     """
 
     id: str | None
@@ -113,7 +113,7 @@ class Completion(Result):
 
 @dataclass(frozen=True, slots=True)
 class ChatChunk(Result):
-    """A piece of a streamed answer. `content` may be empty; `usage` comes with the last piece."""
+    """Hold a piece of a streamed answer. `content` may be empty; `usage` comes with the last piece."""
 
     id: str | None
     model: str | None
@@ -127,7 +127,7 @@ class ChatChunk(Result):
 
 @dataclass(frozen=True, slots=True)
 class Model(Result):
-    """A model that the key may call. `id` is what `complete_chat(model=...)` takes."""
+    """Describe a model that the key may call. Pass `id` to `complete_chat(model=...)`."""
 
     id: str
     owned_by: str | None
@@ -136,7 +136,7 @@ class Model(Result):
 
 @dataclass(frozen=True, slots=True)
 class Health(Result):
-    """Whether the gateway takes calls. True in a condition exactly when `healthy`.
+    """Tell whether the gateway takes calls. It is true in a condition exactly when `healthy`.
 
     `status` is the governance part's own word (`ok`, `degraded`, `down`), or `unreachable` or `unknown`.
     `reason` says what is wrong, and is None only when nothing is: a degraded gateway is healthy and has a reason.
@@ -155,12 +155,12 @@ class Health(Result):
 
 @dataclass(frozen=True, slots=True)
 class Approval(Result):
-    """A question put to a person. Once it is granted, send the same request again with `approval_id=approval.id`.
+    """Describe a request for a person's approval. Once approved, send the same request with `approval_id=approval.id`.
 
-    `expires_at` is an RFC 3339 time as the gateway wrote it; `status_url` tells how far the question is. `state` is
+    `expires_at` is an RFC 3339 time as the gateway wrote it; `status_url` shows the approval's state. `state` is
     `requested`, `approved`, `rejected`, `expired`, `cancelled`, `consumed` (it has admitted its one request) or
-    `replaced` (a reviewer edited the request; `replaced_by` is the approval that it became). None where the gateway did
-    not say: `get_approval` asks. `comment` is what a reviewer wrote with their vote.
+    `replaced` (a reviewer edited the request; `replaced_by` is the new approval). It is None where the gateway did not
+    give it: `get_approval` asks. `comment` is a reviewer's comment on the vote.
     """
 
     id: str
@@ -174,7 +174,7 @@ class Approval(Result):
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate(Result):
-    """What a request may use at most; nothing was sent.
+    """Hold the most that a request may use; nothing was sent.
 
     `estimated_cost_usd` is None where the model has no price. `price_source` is `config` (config.yaml), `litellm` (its
     price list) or `none`. `refusal` says why the gateway would refuse it for its size, None when `within_limits`.
@@ -192,11 +192,11 @@ class CostEstimate(Result):
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus(Result):
-    """What may still be spent, in US dollars. True in a condition exactly when `within_budget`.
+    """Hold what may still be spent, in US dollars. It is true in a condition exactly when `within_budget`.
 
-    `limit` is the lower one of the key's own budget and the one that was asked about; None, as `remaining_budget` then
-    is, where there is neither. `scope` is `key`, since its budget last began anew, or `all` with the master key: all
-    keys, the last 30 days. The gateway writes down what was spent some seconds after a call.
+    `limit` is the lower one of the key's own budget and the requested limit; None where there is neither, and then
+    `remaining_budget` is None too. `scope` is `key` for the spend since the key's budget last began anew, or `all` with
+    the master key for all keys in the last 30 days. The gateway records spend some seconds after a call.
     """
 
     within_budget: bool
@@ -212,10 +212,10 @@ class BudgetStatus(Result):
 
 @dataclass(frozen=True, slots=True)
 class UsageStats(Result):
-    """What was spent from `start` to `end`, both days included (UTC), in US dollars.
+    """Hold the spend from `start` to `end`, both days included (UTC), in US dollars.
 
-    `by_model` is keyed as the provider names its models, `by_day` as 2026-11-21. `scope` is `key`, or `all` with the
-    master key. Of a key that belongs to no user only `total_spend` is known, since the key was made; the rest is None.
+    `by_model` uses the provider's names of its models, `by_day` dates such as 2026-11-21. `scope` is `key`, or `all`
+    with the master key. For a key without a user only `total_spend` is known, since the key was made; the rest is None.
     """
 
     total_spend: float

@@ -1,4 +1,4 @@
-"""What an agent's author allows one call: checked before it is sent, and told to the gateway, which may be stricter."""
+"""Limits that an agent's author sets for each call: checked before it is sent, and sent to the gateway too."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["SafetyConfig"]
 
 @dataclass(frozen=True, slots=True)
 class SafetyConfig:
-    """Limits of one adapter; each is off when it is left out.
+    """Set the limits of one adapter; each is off when it is left out.
 
     Attributes:
         max_budget_per_request: US dollars that one call may cost by the gateway's estimate. A model without a price is
-            refused then, unless policy.yaml allows it by name.
+            then refused, unless policy.yaml allows it by name.
         max_tokens_per_request: tokens that one call may use, in and out together.
         require_approval_over: US dollars; a call that may cost more, or has no price, needs a person's approval.
-        rate_limit_per_minute: calls of this adapter that may begin at once; room comes back over a minute. One too
-            many waits for its turn, at most for `timeout`.
+        rate_limit_per_minute: calls of this adapter that may begin at once; room comes back over a minute. A call over
+            the limit waits for its turn, at most for `timeout`.
         blocked_content_types: parts that no message may have: `image_url`, `input_audio`, `file`, ...
 
     Raises:
-        ConfigurationError: a value that is none.
+        ConfigurationError: a value is invalid.
     """
 
     max_budget_per_request: float | None = None
@@ -46,7 +46,7 @@ class SafetyConfig:
         types = self.blocked_content_types
         if isinstance(types, str) or not all(isinstance(each, str) and each for each in types):
             raise ConfigurationError(
-                "SafetyConfig: blocked_content_types is no list of names. Use one such as ['image_url', 'file']."
+                "SafetyConfig: blocked_content_types is not a list of names. Use one such as ['image_url', 'file']."
             )
         object.__setattr__(self, "blocked_content_types", frozenset(types))
 

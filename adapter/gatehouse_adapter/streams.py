@@ -1,4 +1,4 @@
-"""A streamed answer: pieces as they come, and an error for everything that is not a whole answer.
+"""A streamed answer: pieces as they come, and an error unless the answer is complete.
 
 Leaving the loop in any way (its end, break, an exception, cancellation) closes the connection, which tells the gateway
 to stop the model. `async with` closes it also when the loop never starts.
@@ -28,10 +28,10 @@ _DRAIN_SECONDS = 0.5
 
 
 class ChatStream:
-    """Made by `LiteLLMAdapter.complete_chat(stream=True)`; can be read once.
+    """Read an answer of `LiteLLMAdapter.complete_chat(stream=True)`, once.
 
     Attributes:
-        call_id: the gateway's name for the call, None when it gave none.
+        call_id: the gateway's id of the call; None when it gave none.
     """
 
     def __init__(self, response: httpx.Response, sender: Sender, *, timeout: float) -> None:
@@ -42,7 +42,7 @@ class ChatStream:
         self._started = False
 
     async def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        # A generator and not __anext__: asyncio finalizes it as soon as the loop over it is left.
+        # A generator instead of __anext__: asyncio finalizes it as soon as the loop over it ends.
         if self._started:
             raise RuntimeError("This stream has been read already. Call complete_chat again for a new answer.")
         self._started = True
@@ -50,7 +50,8 @@ class ChatStream:
         parts = self._response.aiter_bytes()
         count = 0
         try:
-            # The time runs from chunk to chunk: keep-alive comments do not stop it, a slow reader does not use it up.
+            # The time counts from chunk to chunk: keep-alive comments do not extend it, a slow reader does not use it
+            # up.
             deadline = clock.monotonic() + self._timeout
             while part := await self._next(parts, deadline, count):
                 with self._sender.reading(self._response):
@@ -67,7 +68,7 @@ class ChatStream:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connection; a second time does nothing."""
+        """Close the connection; a second time does nothing."""
         await self._response.aclose()
 
     async def __aenter__(self) -> Self:
@@ -79,13 +80,13 @@ class ChatStream:
         await self.aclose()
 
     async def _next(self, parts: AsyncIterator[bytes], deadline: float, count: int) -> bytes:
-        """The next bytes; none at the end."""
+        """Return the next bytes; none at the end."""
         try:
             async with asyncio.timeout(deadline - clock.monotonic()):
                 return await anext(parts, b"")
         except TimeoutError:
             raise TimedOut(
-                f"No new piece of the stream came for {self._timeout:g} s. Allow a longer timeout.",
+                f"No new piece of the stream arrived for {self._timeout:g} s. Allow a longer timeout.",
                 status=self._response.status_code,
                 call_id=self.call_id,
             ) from None
@@ -103,7 +104,7 @@ class ChatStream:
 
     def _interrupted(self, why: str, count: int) -> StreamInterrupted:
         return StreamInterrupted(
-            f"The stream broke off after {count} chunks: {why}. What came is not the whole answer; "
+            f"The stream broke off after {count} chunks: {why}. The answer is incomplete; "
             "the call may be charged, so repeat it only on purpose.",
             status=self._response.status_code,
             call_id=self.call_id,

@@ -1,6 +1,6 @@
 """LiteLLMAdapterSync: the adapter for code without asyncio, with the same names and the same promises.
 
-It works in any thread, also where an event loop runs; that loop waits meanwhile, so use LiteLLMAdapter there.
+It works in any thread. In one with a running event loop that loop waits meanwhile, so use LiteLLMAdapter there.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["ChatStreamSync", "LiteLLMAdapterSync"]
 
 
 class ChatStreamSync:
-    """A ChatStream as a plain iterator; can be read once. Leaving the loop closes the connection."""
+    """Read a ChatStream as a plain iterator, once. Leaving the loop closes the connection."""
 
     def __init__(self, stream: ChatStream) -> None:
         self._stream = stream
 
     @property
     def call_id(self) -> str | None:
-        """The gateway's name for the call, None when it gave none."""
+        """Return the gateway's id of the call; None when it gave none."""
         return self._stream.call_id
 
     def __iter__(self) -> Iterator[ChatChunk]:
@@ -50,7 +50,7 @@ class ChatStreamSync:
             self.close()
 
     def close(self) -> None:
-        """Closes the connection; a second time does nothing."""
+        """Close the connection; a second time does nothing."""
         run(self._stream.aclose())
 
     def __enter__(self) -> Self:
@@ -63,12 +63,12 @@ class ChatStreamSync:
 
 
 class LiteLLMAdapterSync:
-    """A client of one gateway. Use it as a context manager, or call `close` at the end; any thread may call it.
+    """Call one gateway. Use it as a context manager, or call `close` at the end; any thread may call it.
 
-    The arguments are LiteLLMAdapter's, but for `transport` and `http_client`, which belong to an event loop.
+    The arguments are LiteLLMAdapter's, except `transport` and `http_client`, which belong to an event loop.
 
     Raises:
-        ConfigurationError: no address or no key, or something that cannot be used.
+        ConfigurationError: the address or the key is missing, or an argument cannot be used.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LiteLLMAdapterSync:
         self.close()
 
     def close(self) -> None:
-        """Closes all connections, streams in progress included."""
+        """Close all connections, also those of running streams."""
         run(self._adapter.aclose())
 
     def validate_proxy_health(self) -> Health:
@@ -169,7 +169,7 @@ class LiteLLMAdapterSync:
         approval_id: str | None = None,
         **options: Any,
     ) -> Completion | ChatStreamSync:
-        """See LiteLLMAdapter; a stream is a plain iterator."""
+        """Do as LiteLLMAdapter's; a stream is a plain iterator."""
         answer = run(
             self._adapter.complete_chat(
                 messages,
@@ -209,11 +209,11 @@ class LiteLLMAdapterSync:
 
 
 async def _next(chunks: Any) -> ChatChunk | None:
-    """The next piece; None at the end, for StopAsyncIteration does not travel between threads."""
+    """Return the next piece; None at the end, because StopAsyncIteration cannot travel between threads."""
     found: ChatChunk | None = await anext(chunks, None)
     return found
 
 
 async def _leave(chunks: Any) -> None:
-    with suppress(RuntimeError):  # it is still on its way out of a wait that was cut short
+    with suppress(RuntimeError):  # it is still leaving a wait that was cut short
         await chunks.aclose()

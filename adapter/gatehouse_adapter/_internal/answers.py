@@ -1,6 +1,6 @@
 """Turns the gateway's JSON into the adapter's results.
 
-Pure functions; a wrong shape is a ValueError that names the place, from which Sender.reading makes an InvalidResponse.
+Pure functions. A wrong shape is a ValueError that names the place; Sender.reading turns it into an InvalidResponse.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def completion(raw: dict[str, Any], headers: Mapping[str, str], call_id: str | N
 
 
 def chunk(raw: dict[str, Any], call_id: str | None) -> ChatChunk:
-    """A piece without choices is in order: the last one has only the usage."""
+    """Read a chunk. One without choices is valid: the last one has only the usage."""
     choices = _list(raw.get("choices"), "choices")
     choice = _typed(choices[0], dict, "choices[0]") if choices else {}
     delta = _optional(choice.get("delta"), dict, "choices[0].delta") or {}
@@ -91,7 +91,7 @@ def estimate(raw: dict[str, Any]) -> CostEstimate:
     price = _optional(raw.get("price"), dict, "price") or {}
     cost = raw.get("estimated_cost_usd")
     if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or not math.isfinite(cost)):
-        raise ValueError("estimated_cost_usd is no number")
+        raise ValueError("estimated_cost_usd is not a number")
     return CostEstimate(
         model=_typed(raw.get("model"), str, "model"),
         estimated_cost_usd=None if cost is None else float(cost),
@@ -120,7 +120,7 @@ def approval(raw: dict[str, Any]) -> Approval:
 
 
 def health(readiness: tuple[int, dict[str, Any]], governance: tuple[int, dict[str, Any]]) -> Health:
-    """From status and body of the two probes. Whatever is not plainly well is unhealthy."""
+    """Judge the health by status and body of the two probes. Whatever is not clearly well is unhealthy."""
     (ready_status, ready), (status, state) = readiness, governance
     known = (status, state.get("status")) in ((200, "ok"), (200, "degraded"), (503, "down"))
     word = str(state["status"]) if known else "unknown"
@@ -178,7 +178,7 @@ def _tool_delta(found: Any) -> ToolCallDelta:
 
 
 def _cost(header: str | None) -> float | None:
-    """LiteLLM writes `None` where it has no price."""
+    """Read a cost. LiteLLM writes `None` where it has no price."""
     try:
         cost = float(header or "")
     except ValueError:

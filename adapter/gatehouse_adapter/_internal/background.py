@@ -1,7 +1,7 @@
-"""One event loop in one thread for the whole process: what talks to gateways lives there, whoever calls from where.
+"""One event loop in one thread for the whole process, which talks to gateways for callers in any thread.
 
-It starts with the first call, starts anew in a forked child, and at the interpreter's exit lets what is under way
-finish within a bound.
+It starts with the first call, starts anew in a forked child, and at the interpreter's exit lets running work finish
+within a bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ P = TypeVar("P", bound="Part")
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """While the interpreter exits there are no threads to look a host up in; by then it may block."""
+    """Look up hosts without threads while the interpreter exits; by then it may block."""
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
         try:
@@ -32,17 +32,17 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class Part(Protocol):
-    """What lives on the loop."""
+    """Describe an object that lives on the loop."""
 
     async def farewell(self) -> None:
-        """Finish what is under way, within a bound of its own, and close."""
+        """Finish running work, within a bound of its own, and close."""
 
 
 class Background:
-    """A running loop and its thread.
+    """Run a loop and its thread.
 
     Attributes:
-        busy: parts that have work under way nobody waits for. Only touched on the loop.
+        busy: parts with work that no caller waits for. Only the loop touches it.
     """
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class Background:
         self._loop.run_forever()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run it there; cancelling the future cancels it there."""
+        """Run the work there; cancelling the future cancels it there."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def part(self, owner: object, make: Callable[[Background], P]) -> P:
-        """The owner's part, made when it is first asked for; it goes when the owner does and nothing is under way."""
+        """Return the owner's part, made on first use; it goes when the owner does and no work is left."""
         with self._lock:
             found = self._parts.get(owner)
             if found is None:
@@ -70,7 +70,7 @@ class Background:
             return cast(P, found)
 
     def end(self) -> None:
-        """Let all parts say farewell, then stop."""
+        """Let all parts finish, then stop."""
         with self._lock:
             parts = set(self._parts.values())
 
@@ -98,7 +98,7 @@ def background() -> Background:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do it there and wait for it. Whatever ends the wait, such as Ctrl-C, also ends the work."""
+    """Run the work there and wait for it. Whatever ends the wait, such as Ctrl-C, also ends the work."""
     future = background().submit(work)
     try:
         return future.result()
@@ -108,7 +108,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _forget() -> None:
-    """In a forked child: the thread stayed with the parent, and what it was doing is the parent's to finish."""
+    """Forget the loop in a forked child: the thread and its work stayed with the parent."""
     global _current, _lock
     _lock = threading.Lock()
     _current = None

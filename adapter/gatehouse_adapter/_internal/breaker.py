@@ -1,10 +1,10 @@
-"""A circuit breaker: after so many failures in a row nobody asks for a while, and then one call finds out for all.
+"""A circuit breaker: after so many failures in a row no call is sent for a while, and then one call tries for all.
 
 Pure: the caller passes the time in, and calls from one thread (the background loop's).
 
-    closed     every call asks; `threshold` failures in a row open it
-    open       nobody asks, for `recovery` seconds
-    half-open  the next call asks, and while it does nobody else: its success closes, its failure opens again
+    closed     every call is sent; `threshold` failures in a row open it
+    open       no call is sent, for `recovery` seconds
+    half-open  the next call is sent, and meanwhile no other: its success closes, its failure opens again
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class State(Enum):
 
 
 class Permit(Enum):
-    """What a call may do; given back with what came of it."""
+    """Say what a call may do; the caller gives it back with the result."""
 
     ORDINARY = "ordinary"
     PROBE = "probe"
 
 
 class Breaker:
-    """Of one endpoint.
+    """Break the circuit to one endpoint.
 
     Args:
         threshold: failures in a row, at least 1.
@@ -41,17 +41,17 @@ class Breaker:
         self._probing = False
 
     def state(self, now: float) -> State:
-        """Seen at `now`, in seconds on a clock that never goes back."""
+        """Return the state at `now`, in seconds on a clock that never goes back."""
         if self._opened_at is None:
             return State.CLOSED
         return State.HALF_OPEN if self._probing or now - self._opened_at >= self._recovery else State.OPEN
 
     def wait(self, now: float) -> float:
-        """Seconds until it is no longer open."""
+        """Return the seconds until it is no longer open."""
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._recovery - now)
 
     def enter(self, now: float) -> Permit | None:
-        """A permit to ask, or None."""
+        """Return a permit to send, or None."""
         state = self.state(now)
         if state is State.CLOSED:
             return Permit.ORDINARY
@@ -61,15 +61,15 @@ class Breaker:
         return Permit.PROBE
 
     def succeeded(self, permit: Permit) -> None:
-        """The endpoint answered, whatever it said."""
+        """Note that the endpoint answered, with whatever answer."""
         if permit is Permit.PROBE:
             self._probing = False
             self._opened_at = None
-        if self._opened_at is None:  # what an old call hears says nothing of a breaker that has opened since
+        if self._opened_at is None:  # an old call's answer says nothing about a breaker that has opened since
             self._failures = 0
 
     def failed(self, permit: Permit, now: float) -> bool:
-        """It did not. Returns whether that opened the breaker."""
+        """Note a failure. Return whether it opened the breaker."""
         if permit is Permit.PROBE:
             self._probing = False
             self._opened_at = now
@@ -83,6 +83,6 @@ class Breaker:
         return False
 
     def left(self, permit: Permit) -> None:
-        """The caller went away before there was an answer; the next one may find out instead."""
+        """Note that the caller left before there was an answer; the next call may try instead."""
         if permit is Permit.PROBE:
             self._probing = False

@@ -1,6 +1,6 @@
-"""One chat call from the caller's limits to the answer: checks, the question to a person where one is wanted, the call.
+"""Carries out one chat call: checks the caller's limits, asks for approval where it is required, sends the call.
 
-Promises: whatever is refused here was not sent, and after an approval the call is sent once, with the approval's id.
+Promises: a call that is refused here was not sent, and an approved call is sent once, with the approval's id.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Chat:
-    """One adapter's.
+    """Make the chat calls of one adapter.
 
     Args:
-        timeout: seconds of each request, as the adapter has them.
+        timeout: seconds for each request, as the adapter has them.
     """
 
     def __init__(self, sender: Sender, guard: Guard, *, timeout: float) -> None:
@@ -45,13 +45,13 @@ class Chat:
         self._decisions = Decisions(sender)
 
     async def aclose(self) -> None:
-        """Nobody waits any more."""
+        """Stop waiting for decisions."""
         await self._decisions.aclose()
 
     async def complete(
         self, body: Mapping[str, Any], *, approval_id: str | None, wait_seconds: float | None
     ) -> Completion | ChatStream:
-        """Check and send; `wait_seconds` is how long to wait for a person who must agree, None to raise at once."""
+        """Check and send; `wait_seconds` is how long to wait for a required approval, None to raise at once."""
         headers = self._guard.headers
         if approval_id is not None:
             if not is_header_value(approval_id):
@@ -60,7 +60,7 @@ class Chat:
         await self._check(body)
         if wait_seconds is None:
             return await self._send(body, headers)
-        # Not held: a connection that breaks while it is held leaves open whether the call was carried out.
+        # Do not let the gateway hold the call: if a held connection breaks, nobody knows whether the call was made.
         headers[_HOLD_HEADER] = "0"
         try:
             return await self._send(body, headers)
@@ -82,16 +82,16 @@ class Chat:
             if required.approval is None:
                 raise
             return await self.get_approval(required.approval.id)
-        raise InvalidResponse("The gateway carried the call out where it was only asked for approval. Update it.")
+        raise InvalidResponse("The gateway made the call, although only its approval was requested. Update it.")
 
     async def get_approval(self, approval_id: str) -> Approval:
-        """How an approval stands."""
+        """Return an approval with its state."""
         if not isinstance(approval_id, str) or not _ID.fullmatch(approval_id):
             raise BadRequest("approval_id is not an approval's id. Nothing was sent. Copy it again.")
         return await self._sender.ask("GET", f"/governance/v1/approvals/{approval_id}", answers.approval)
 
     async def estimate(self, body: Mapping[str, Any]) -> CostEstimate:
-        """What a call may use; it is not sent."""
+        """Return what a call may use; it is not sent."""
         return await self._sender.ask(
             "POST", "/governance/v1/estimate", answers.estimate, body=body, headers=self._guard.headers
         )
@@ -133,14 +133,14 @@ class Chat:
                     raw = answers.json_object(answer)
                     if raw.get("error"):
                         raise self._sender.error_inside(raw, response)
-                    raise ValueError("a stream was asked for, and it is none")
+                    raise ValueError("a stream was requested, and the answer is none")
         return ChatStream(response, self._sender, timeout=self._timeout)
 
 
 def body_of(
     messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The request, the same to the byte however it is sent: an approval is bound to it."""
+    """Return the request, always the same to the byte, because an approval binds it."""
     body = {**options, "model": model, "messages": list(messages)}
     return {"stream_options": {"include_usage": True}, **body, "stream": True} if stream else body
 
@@ -152,8 +152,8 @@ def _refusal(approval: Approval) -> GatehouseError:
         said = f": {failures.one_line(approval.comment)}" if approval.comment else "."
         return ApprovalRejected(f"A reviewer rejected this request{said}", policies=policies, approval=approval)
     why = {
-        "expired": "The approval came too late.",
-        "cancelled": "The request for approval was taken back.",
+        "expired": "The approval has expired.",
+        "cancelled": "The request for approval was cancelled.",
         "consumed": "The approval has admitted its one request, which another call has sent.",
     }.get(approval.state or "", f"The approval is {approval.state}.")
     return ApprovalExpired(f"{why} Ask again without its id.", policies=policies, approval=approval)

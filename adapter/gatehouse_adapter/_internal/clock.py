@@ -1,4 +1,4 @@
-"""The one place that reads a clock, waits, or rolls a die."""
+"""Reads a clock, waits, and draws random numbers, as the only module that does."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import time
 
 
 def now() -> float:
-    """Seconds since the Unix epoch, to compare with dates that a server sends."""
+    """Return seconds since the Unix epoch, to compare with dates that a server sends."""
     return time.time()
 
 
 def monotonic() -> float:
-    """Seconds on the clock that event loops use, for deadlines."""
+    """Return seconds on the clock of event loops, for deadlines."""
     return time.monotonic()
 
 
 def jitter() -> float:
-    """A number in [0.5, 1): spreads the retries of many agents that failed at the same moment."""
+    """Return a number in [0.5, 1), which spreads the retries of agents that failed at the same moment."""
     return 0.5 + random.random() / 2  # noqa: S311  no secret depends on it
 
 

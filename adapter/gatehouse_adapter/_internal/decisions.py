@@ -1,8 +1,8 @@
-"""Waiting for a person's decision.
+"""Waits for reviewers' decisions.
 
-One stream of the gateway's events serves everybody who waits in an adapter, so that a decision wakes its call at once.
-Events may be missed (a gateway that restarts, a proxy that keeps answers back), so a wake-up only means to look: the
-status is asked then, and in any case every so often.
+One stream of the gateway's events serves all waiting calls of an adapter, so that a decision wakes its call at once.
+Events may be lost (when a gateway restarts, or a proxy buffers answers), so after a wake-up the adapter asks for the
+state, and also at intervals.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gatehouse_adapter.errors import ApprovalTimeout, GatehouseError, Refused
 from gatehouse_adapter.results import Approval
 
 _EVENTS = "/governance/v1/approvals/events"
-# The gateway says every 15 s that it is there.
+# The gateway sends a sign of life every 15 s.
 _SILENCE_SECONDS = 40.0
 _LOOK_SECONDS = 1.0
 _LOOK_AT_MOST_SECONDS = 15.0
 _OPENING_SECONDS = 30.0
-# Waiting, for as long as nobody has decided; `approved` ends it too.
+# States in which a call waits; `approved` ends the wait too.
 _UNDECIDED = ("requested", None)
 
 
@@ -39,13 +39,13 @@ class Decisions:
         self._following: asyncio.Task[None] | None = None
 
     async def wait(self, approval: Approval, get: Callable[[str], Awaitable[Approval]], *, seconds: float) -> Approval:
-        """The approval once it is decided on, or what a reviewer made of it; look at its `state`.
+        """Return the approval once it is decided, or the one that a reviewer's edit made; look at its `state`.
 
         Args:
-            get: asks how an approval stands.
+            get: asks for an approval's state.
 
         Raises:
-            ApprovalTimeout: not within so many seconds.
+            ApprovalTimeout: there is no decision within so many seconds.
             Refused: the gateway does not let this key see it.
         """
         deadline = clock.monotonic() + seconds
@@ -63,7 +63,7 @@ class Decisions:
                     pause = min(pause * 2, _LOOK_AT_MOST_SECONDS)
             if approval.state in _UNDECIDED:
                 raise ApprovalTimeout(
-                    f"Nobody decided within {seconds:g} s. The request for approval stays open: send the same call "
+                    f"No reviewer decided within {seconds:g} s. The approval stays pending: send the same call "
                     "again later with its id.",
                     approval=approval,
                 )
@@ -73,7 +73,7 @@ class Decisions:
 
     @staticmethod
     async def _look(approval: Approval, get: Callable[[str], Awaitable[Approval]], deadline: float) -> Approval:
-        """How it stands now; as it stood where the gateway is away, for that passes."""
+        """Return its state now; the last known one while the gateway is unreachable."""
         try:
             async with asyncio.timeout(max(0.1, deadline - clock.monotonic())):
                 return await get(approval.id)
@@ -83,7 +83,7 @@ class Decisions:
             return approval
 
     async def aclose(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         following, self._following = self._following, None
         if following is not None:
             following.cancel()
@@ -107,7 +107,7 @@ class Decisions:
                 following.cancel()
 
     async def _follow(self) -> None:
-        """Wake whoever waits for what an event is about, and everybody when the stream begins."""
+        """Wake the calls that an event concerns, and all of them when the stream begins."""
         attempt = 0
         while True:
             with suppress(GatehouseError, httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError):

@@ -1,6 +1,6 @@
-"""Turns what went wrong into the adapter's errors: an error answer, an error inside a stream, a broken connection.
+"""Turns failures into the adapter's errors: an error answer, an error inside a stream, a broken connection.
 
-Pure functions. Nothing a server sends is trusted to have the right shape, and the key is cut out of all of it.
+Pure functions. They trust no server to send the right shape, and cut the key out of everything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gatehouse_adapter import errors
 from gatehouse_adapter.errors import GatehouseError
 from gatehouse_adapter.results import Approval
 
-# Each code with the status that it has, or would have had when it comes inside a stream under 200.
+# Each code with its status, also for an error inside a stream under 200.
 _CODES: Mapping[str, tuple[type[GatehouseError], int]] = {
     "policy_denied": (errors.PolicyDenied, 403),
     "approval_required": (errors.ApprovalRequired, 403),
@@ -29,7 +29,7 @@ _CODES: Mapping[str, tuple[type[GatehouseError], int]] = {
     "limit_exceeded": (errors.LimitExceeded, 413),
     "ungoverned_route": (errors.UngovernedRoute, 403),
     "governance_unavailable": (errors.GovernanceUnavailable, 503),
-    # LiteLLM's, as `type`; its status is configurable.
+    # LiteLLM's `type`; its status is configurable.
     "budget_exceeded": (errors.BudgetExceeded, 422),
     # OpenAI's.
     "model_not_found": (errors.ModelNotFound, 404),
@@ -47,21 +47,21 @@ _MAX_WORD = 200
 
 
 def call_id(headers: Mapping[str, str]) -> str | None:
-    """The gateway's name for a call, out of the headers of its answer."""
+    """Return the gateway's id of a call from the headers of its answer."""
     return headers.get("x-gatehouse-call-id") or None
 
 
 def from_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, base_url: str, api_key: str, now: float
 ) -> GatehouseError:
-    """The error for an answer that is not 2xx. `now`: seconds since the epoch, for a Retry-After with a date."""
+    """Return the error for an answer that is not 2xx. `now`: seconds since the epoch, for a Retry-After with a date."""
     retry_after = seconds_to_wait(headers.get("retry-after"), now)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict) and found and not 300 <= status < 400:
-        # LiteLLM wraps in `error`; FastAPI, for what LiteLLM lets through, in `detail`.
+        # LiteLLM wraps errors in `error`; FastAPI wraps those that LiteLLM lets through in `detail`.
         for wrapper in ("detail", "error"):
             if isinstance(found, dict) and found.get(wrapper):
                 found = found[wrapper]
@@ -76,11 +76,11 @@ def from_answer(
     elif excerpt:
         kind = headers.get("content-type", "").partition(";")[0].strip() or "something"
         message = (
-            f"{base_url} answered {status} with {kind} that is no JSON object, so it may come from something between "
+            f"{base_url} answered {status} with {kind} that is not a JSON object, so it may come from a proxy between "
             f"here and the gateway. It begins: {excerpt}"
         )
     else:
-        message = f"{base_url} answered {status} without saying why. The gateway's log says more."
+        message = f"{base_url} answered {status} without a reason. See the gateway's log."
     return cls(
         _clean(message, api_key, _MAX_MESSAGE),
         status=status,
@@ -92,9 +92,9 @@ def from_answer(
 def from_error_object(
     found: Any, *, status: int, call_id: str | None, api_key: str, retry_after: float | None = None
 ) -> GatehouseError:
-    """The error for an OpenAI-shaped error object, or for whatever stands in its place.
+    """Return the error for an OpenAI-shaped error object, or for whatever stands in its place.
 
-    `status` is that of the HTTP answer. When it is 2xx (an error inside a stream) the object's own word counts: LiteLLM
+    `status` is the HTTP answer's. When it is 2xx (an error inside a stream) the object's own word counts: LiteLLM
     writes the status into `code`, as text.
     """
     fields: Mapping[str, Any] = found if isinstance(found, dict) else {"message": found}
@@ -125,13 +125,13 @@ def from_error_object(
 def from_transport(
     exc: httpx.HTTPError, *, base_url: str, api_key: str, status: int | None = None, call_id: str | None = None
 ) -> GatehouseError:
-    """The error for a call that got no answer, or only a beginning, whose status and call id are then known."""
+    """Return the error for a call without an answer, or with its beginning only, whose status and call id are known."""
     why = _clean(str(exc), api_key) or type(exc).__name__
     cls: type[GatehouseError] = errors.TimedOut
     if isinstance(exc, httpx.ConnectTimeout):
         message = f"{base_url} accepted no connection in time. Check the address, and that the gateway runs."
     elif isinstance(exc, httpx.PoolTimeout):
-        message = "All connections of this adapter stayed busy until the time was over. Send fewer calls at once."
+        message = "All connections of this adapter stayed busy until the time-out. Send fewer calls at once."
     elif isinstance(exc, httpx.TimeoutException):
         message = f"{base_url} did not answer in time. Allow a longer timeout, or ask for a shorter answer."
     elif isinstance(exc, httpx.ConnectError):
@@ -150,7 +150,7 @@ def from_transport(
 
 
 def seconds_to_wait(header: str | None, now: float) -> float | None:
-    """A Retry-After header in seconds from `now` (RFC 9110, 10.2.3: seconds or a date), None when unreadable."""
+    """Return a Retry-After header in seconds from `now` (RFC 9110, 10.2.3: seconds or a date); None when unreadable."""
     if header is None:
         return None
     try:
@@ -183,7 +183,7 @@ def _message(fields: Mapping[str, Any]) -> str:
     if isinstance(found, str):
         return found
     try:
-        return json.dumps(found)  # FastAPI lists what it found wrong
+        return json.dumps(found)  # FastAPI sends a list of mistakes
     except RecursionError:
         return "The gateway gave a reason that cannot be read."
 
@@ -204,11 +204,11 @@ def _text(value: Any, api_key: str, limit: int = _MAX_WORD) -> str | None:
 
 
 def _clean(text: str, api_key: str, limit: int = _MAX_WORD) -> str:
-    """Without the key, without control characters that could forge log lines, and not endless."""
+    """Return a short text without the key, and without control characters that could forge log lines."""
     return one_line(text.replace(api_key, "[api key]"), limit)
 
 
 def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """What somebody else wrote, fit for a message: without control characters that could forge lines, not endless."""
+    """Make a foreign text fit for a message: short, and without control characters that could forge lines."""
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     return text if len(text) <= limit else text[:limit] + "…"

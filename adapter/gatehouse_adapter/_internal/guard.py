@@ -1,7 +1,7 @@
-"""Enforces a SafetyConfig: what can be told from the request alone is refused here, the rest goes along as headers.
+"""Enforces a SafetyConfig: refuses what the request alone shows, and sends the other limits along as headers.
 
-Promises: nothing is let through because the gateway could not be asked, and the gateway hears of every limit, so that
-the stricter one of both counts.
+Promises: no call is made because the gateway could not be asked, and the gateway receives every limit, so that the
+stricter one of both counts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Guard:
-    """One adapter's.
+    """Enforce the limits of one adapter.
 
     Args:
-        timeout: seconds that a call waits for its turn at most.
+        timeout: the most seconds that a call waits for its turn.
     """
 
     def __init__(self, safety: SafetyConfig, *, timeout: float) -> None:
@@ -35,14 +35,14 @@ class Guard:
 
     @property
     def needs_estimate(self) -> bool:
-        """Whether the gateway must be asked what a call may use before it is sent."""
+        """Tell whether a call needs the gateway's estimate before it is sent."""
         safety = self._safety
         limits = (safety.max_budget_per_request, safety.max_tokens_per_request, safety.require_approval_over)
         return any(limit is not None for limit in limits)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the gateway is told, so that it enforces the same."""
+        """Return the limits as headers, so that the gateway enforces the same."""
         safety = self._safety
         said = {
             "x-gatehouse-max-tokens": safety.max_tokens_per_request,
@@ -52,10 +52,10 @@ class Guard:
         return {name: str(value) for name, value in said.items() if value is not None}
 
     def check_content(self, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Refuse a part of a kind that is not wanted, wherever in the messages it is.
+        """Refuse parts of a forbidden kind, wherever in the messages they are.
 
         Raises:
-            ContentBlocked: names the kind.
+            ContentBlocked: it names the kind.
         """
         if not self._blocked:
             return
@@ -74,22 +74,22 @@ class Guard:
                 if found:
                     raise ContentBlocked(
                         f"SafetyConfig blocks content of type {', '.join(sorted(found))}. Nothing was sent. "
-                        "Take it out of the messages."
+                        "Remove it from the messages."
                     )
                 left.extend(each.values())
             elif isinstance(each, list | tuple):
                 left.extend(each)
 
     def check_estimate(self, estimate: CostEstimate) -> None:
-        """Refuse what may use too much.
+        """Refuse a call that may use too much.
 
         Raises:
-            LimitExceeded: says which limit, and whose.
+            LimitExceeded: it names the limit, and whose it is.
         """
         if not estimate.within_limits:
             why = one_line(estimate.refusal or "The request is over its limit.")
             raise LimitExceeded(f"{why} Nothing was sent.")
-        # The gateway heard of both limits and agrees; whatever else it says, more than this is never sent.
+        # The gateway knows both limits and agrees. Check again all the same, so that more than this is never sent.
         tokens, budget = self._safety.max_tokens_per_request, self._safety.max_budget_per_request
         used = estimate.input_tokens + estimate.output_tokens
         if tokens is not None and used > tokens:
@@ -102,7 +102,7 @@ class Guard:
         """Wait until the rate limit lets one more call begin.
 
         Raises:
-            RateLimited: not in time.
+            RateLimited: it takes too long.
         """
         if self._limiter is None:
             return
@@ -117,12 +117,12 @@ class Guard:
 
 
 def _limiter(rate: int) -> AsyncLimiter:
-    # Here, because it imports importlib.metadata, a tenth of the adapter's own import, and few want it.
+    # Imported here because it loads importlib.metadata, a tenth of the adapter's own import, and few callers need it.
     from aiolimiter import AsyncLimiter
 
     return AsyncLimiter(rate, 60)
 
 
 def _amount(value: float | None) -> str | None:
-    """As the gateway reads amounts: digits, never an exponent above the smallest."""
+    """Write an amount as the gateway reads it: digits, and an exponent only for the smallest."""
     return None if value is None else f"{value:.12f}".rstrip("0").rstrip(".")

@@ -1,6 +1,6 @@
 """Sends requests with httpx: the client set-up, the retry loop and the reading of bodies within a limit.
 
-Every failure leaves here as one of the adapter's errors. A response that is handed out is open; the receiver closes it.
+Every failure becomes one of the adapter's errors. A returned response is open; the receiver closes it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _CONNECT_SECONDS = 10.0
-# uvicorn closes a connection that was idle for 5 s. Letting go earlier avoids sending a call into a closing connection.
+# uvicorn closes connections that were idle for 5 s. Dropping them earlier avoids a call on a closing connection.
 _KEEPALIVE_SECONDS = 3.0
 
 
 def new_client(
     transport: httpx.AsyncBaseTransport | None, *, verify: ssl.SSLContext | str | bool = True, proxy: str | None = None
 ) -> httpx.AsyncClient:
-    """An httpx client for one gateway.
+    """Return an httpx client for one gateway.
 
     Raises:
-        ConfigurationError: the certificates cannot be read, or the proxy is no address.
+        ConfigurationError: the certificates cannot be read, or the proxy is not an address.
     """
     if isinstance(verify, str):
         try:
@@ -69,7 +69,7 @@ class Sender:
 
     @asynccontextmanager
     async def deadline(self, seconds: float) -> AsyncIterator[float]:
-        """Ends the block with TimedOut after so many seconds; gives the deadline on the monotonic clock."""
+        """Yield a deadline on the monotonic clock, and end the block with TimedOut when it passes."""
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -92,10 +92,10 @@ class Sender:
         headers: Mapping[str, str] | None = None,
         silence: float | None = None,
     ) -> httpx.Response:
-        """A 2xx response whose body is still to be read. Retries what is safe, if the wait ends before `deadline`.
+        """Return a 2xx response whose body is still to be read. Retry what is safe, if the wait ends before `deadline`.
 
         Args:
-            silence: seconds in which not a byte of the answer comes until it is given up; the timeout where None.
+            silence: seconds without a byte of the answer until it is given up; None for the timeout.
         """
         content = None if body is None else _encode(body)
         permit = self._permit()
@@ -128,7 +128,7 @@ class Sender:
             return permit
         wait = self._breaker.wait(now)
         raise CircuitOpen(
-            f"{self._settings.base_url} failed again and again, so nothing was sent. "
+            f"{self._settings.base_url} failed several times in a row, so nothing was sent. "
             + (f"Try again in {wait:.0f} s." if wait else "Another call is trying now; try again soon."),
             retry_after=wait,
         )
@@ -163,10 +163,10 @@ class Sender:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        """What `read` makes of the JSON of a whole answer, within the timeout.
+        """Return what `read` makes of the JSON of a whole answer, within the timeout.
 
         Args:
-            kind: what the JSON must be: dict or list.
+            kind: the type that the JSON must have: dict or list.
         """
         async with self.deadline(self._settings.timeout) as deadline:
             response = await self.open(method, path, deadline=deadline, body=body, headers=headers)
@@ -175,7 +175,7 @@ class Sender:
             return read(answers.json_value(found, kind))
 
     async def probe(self, path: str) -> tuple[int, bytes]:
-        """Status and body of one GET, whatever the status; no retries."""
+        """Return status and body of one GET, whatever the status, without retries."""
         try:
             request = self._request("GET", path, None, None, self._settings.timeout)
             response = await self._client.send(request, stream=True, follow_redirects=False)
@@ -184,7 +184,7 @@ class Sender:
             raise self.broken(exc) from exc
 
     async def read(self, response: httpx.Response) -> bytes:
-        """The whole body, and the response closed."""
+        """Read the whole body and close the response."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -202,7 +202,7 @@ class Sender:
 
     @contextmanager
     def reading(self, response: httpx.Response) -> Iterator[None]:
-        """Turns the ValueErrors of what reads an answer into an InvalidResponse about it."""
+        """Turn the ValueErrors of an answer's reader into an InvalidResponse about the answer."""
         try:
             yield
         except ValueError as exc:
@@ -215,7 +215,7 @@ class Sender:
             ) from None
 
     def broken(self, exc: httpx.HTTPError, response: httpx.Response | None = None) -> GatehouseError:
-        """The error for a connection that failed, after `response` had begun if there is one."""
+        """Return the error for a connection that failed, perhaps after `response` had begun."""
         return failures.from_transport(
             exc,
             base_url=self._settings.base_url,
@@ -225,7 +225,7 @@ class Sender:
         )
 
     def error_inside(self, answer: Mapping[str, Any], response: httpx.Response) -> GatehouseError:
-        """The error that an answer carries although its status is 2xx."""
+        """Return the error in an answer whose status is 2xx."""
         return failures.from_error_object(
             answer["error"],
             status=response.status_code,
@@ -253,7 +253,7 @@ class Sender:
         try:
             body = await self.read(response)
         except GatehouseError:
-            body = b""  # the status alone says more than a torn explanation of it
+            body = b""  # the status alone says more than a truncated explanation
         return failures.from_answer(
             response.status_code,
             response.headers,
@@ -265,7 +265,7 @@ class Sender:
 
 
 def _is_failure(error: GatehouseError) -> bool:
-    """Whether the gateway failed, rather than refused, or than this side had no connection free."""
+    """Tell whether the gateway failed, and neither refused the call nor lacked a free connection here."""
     if isinstance(error.__cause__, httpx.PoolTimeout):
         return False
     return isinstance(error, ConnectionFailed | TimedOut) or (error.status is not None and error.status >= 500)

@@ -1,4 +1,4 @@
-"""Where the gateway is and how to call it: from arguments, else from the environment, checked before the first call."""
+"""The gateway's address and key, from arguments or else the environment, checked before the first call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(
     max_retries: int,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Raises ConfigurationError, whose message never holds the key."""
+    """Load the settings. Raise ConfigurationError, whose message never holds the key."""
     url = base_url or environ.get(URL_VARIABLE)
     if not url:
         raise ConfigurationError(
@@ -61,15 +61,15 @@ def load(
 
 
 def is_header_value(text: str) -> bool:
-    """Whether a header can carry it as one word. Checked here because the HTTP library's complaint would quote it."""
+    """Tell whether a header can carry it as one word; checked here because the HTTP library's error would quote it."""
     return text.isascii() and text.isprintable() and " " not in text
 
 
 def base_url_of(url: str, name: str, advice: str) -> str:
-    """The gateway's address without a trailing slash and without /v1; `name` and `advice` are what an error says.
+    """Return the gateway's address without a trailing slash and without /v1; `name` and `advice` are for an error.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not an address.
     """
     try:
         parsed = httpx.URL(url.strip())

@@ -1,4 +1,4 @@
-"""What was spent, out of LiteLLM's answers about keys and spend. Pure functions; a wrong shape is a ValueError."""
+"""Reads spend from LiteLLM's answers about keys and spend. Pure functions; a wrong shape is a ValueError."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def of_key(raw: Mapping[str, Any]) -> BudgetStatus:
 
 
 def of_all(raw: Mapping[str, Any]) -> BudgetStatus:
-    """From `/global/spend`, where a budget of 0 is none."""
+    """Read `/global/spend`, where a budget of 0 means none."""
     return _status(raw.get("spend"), raw.get("max_budget") or None, "all", raw)
 
 
 def key_hash(raw: Mapping[str, Any]) -> str:
-    """What LiteLLM calls the key, from `/key/info`."""
+    """Return LiteLLM's id of the key, from `/key/info`."""
     found = raw.get("key")
     if not isinstance(found, str) or not found:
         raise ValueError("it has no key")
@@ -31,14 +31,14 @@ def key_hash(raw: Mapping[str, Any]) -> str:
 
 
 def only_total(found: BudgetStatus) -> UsageStats:
-    """From what is known of the key itself; its `spend` begins anew with each budget, its `total_spend` does not."""
+    """Return what the key's entry tells; its `spend` begins anew with each budget, its `total_spend` does not."""
     total = found.raw.get("total_spend")
     spent = found.current_spend if isinstance(total, bool) or not isinstance(total, int | float) else float(total)
     return UsageStats(spent, None, None, None, None, found.scope, found.raw)
 
 
 def within(found: BudgetStatus, limit: float | None) -> BudgetStatus:
-    """The same under the lower one of its own budget and this limit. What is spent up to the limit is over it."""
+    """Apply the lower one of its own budget and this limit. Spend that reaches the limit is over it."""
     lower = min((each for each in (found.limit, limit) if each is not None), default=None)
     left = None if lower is None else max(0.0, lower - found.current_spend)
     return BudgetStatus(
@@ -52,7 +52,7 @@ def within(found: BudgetStatus, limit: float | None) -> BudgetStatus:
 
 
 def usage(days: Sequence[Any], *, start: str, end: str, scope: str) -> UsageStats:
-    """From `/spend/logs` by day."""
+    """Add up `/spend/logs` by day."""
     by_day: dict[str, float] = {}
     by_model: dict[str, float] = {}
     for each in days:
@@ -79,11 +79,11 @@ def usage(days: Sequence[Any], *, start: str, end: str, scope: str) -> UsageStat
 
 
 def amount(value: Any) -> float:
-    """US dollars; LiteLLM writes null where nothing was spent."""
+    """Read US dollars; LiteLLM writes null where nothing was spent."""
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("an amount is no number")
+        raise ValueError("an amount is not a number")
     return float(value)
 
 

@@ -1,7 +1,7 @@
-"""Server-sent events out of bytes, after the WHATWG HTML standard, section 9.2.6.
+"""Decodes server-sent events from bytes, after the WHATWG HTML standard, section 9.2.6.
 
-Only the `data` of each event is kept; comments (keep-alives), ids and event names are passed over. An event without its
-closing blank line is never given out, and one that grows beyond the limit is an error rather than memory.
+It keeps only the `data` of each event, and ignores comments (keep-alives), ids and event names. It never returns an
+event without its closing blank line, and one that exceeds the limit is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventDecoder:
-    """Fed with bytes as they come, cut anywhere; knows nothing of sockets, so that async and sync clients share it."""
+    """Decode bytes as they come, cut anywhere. It knows no sockets, so async and sync clients share it."""
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
@@ -27,7 +27,7 @@ class EventDecoder:
         self._first_line = True
 
     def feed(self, part: bytes) -> Iterator[str]:
-        """The data of each event that is complete now. Raises ValueError: event too long, or not UTF-8."""
+        """Yield the data of each completed event. Raise ValueError for an event that is too long or not UTF-8."""
         if self._after_cr and part:
             part = part.removeprefix(b"\n")  # the second half of a CRLF cut in two
             self._after_cr = False
@@ -41,7 +41,7 @@ class EventDecoder:
                 event = self._end_line()
                 if event is not None:
                     yield event
-            # Set inside the loop, so that it holds also for a caller who stops between two events.
+            # Set inside the loop, so that it also holds for a caller who stops between two events.
             self._after_cr = piece.endswith(b"\r")
 
     def _end_line(self) -> str | None:

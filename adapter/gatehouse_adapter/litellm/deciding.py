@@ -1,7 +1,7 @@
-"""Whether a call may be made: the breaker, the gateway's decision, and the wait for a person's.
+"""Decides whether a call may be made: by the breaker, the gateway's decision, and a reviewer's.
 
-Fails closed on every doubt but one: an endpoint that is away, when the governor was made with fail_open=True. A call
-that needs approval is never let through without it, whatever happens to the endpoint meanwhile.
+It fails closed on every doubt but one: an unreachable endpoint, when the governor has fail_open=True. A call that needs
+approval is never made without it, whatever happens to the endpoint meanwhile.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gatehouse_adapter.litellm.requests import Request
 
 log = logging.getLogger("gatehouse_adapter.litellm")
 
-_LONGEST_HOLD = 86_400.0  # that the gateway takes
+_MAX_HOLD_S = 86_400.0  # the gateway's limit
 
 
 class Decider:
-    """Lives on the background loop."""
+    """Make decisions on the background loop."""
 
     def __init__(self, options: Options, endpoint: Endpoint) -> None:
         self._options = options
@@ -30,11 +30,11 @@ class Decider:
         self.breaker = Breaker(options.breaker_failure_threshold, options.breaker_recovery_seconds)
 
     async def decide(self, request: Request) -> Decision | None:
-        """The decision; None to call the model without one.
+        """Return the decision; None to call the model without one.
 
         Raises:
-            PolicyDeniedError, ApprovalRejected, ApprovalTimeout: no.
-            GovernanceUnavailable: no decision, and fail_open is False.
+            PolicyDeniedError, ApprovalRejected, ApprovalTimeout: the call is refused.
+            GovernanceUnavailable: there is no decision, and fail_open is False.
         """
         try:
             return await self._guarded(request)
@@ -75,7 +75,7 @@ class Decider:
         return decision
 
     async def _approved(self, request: Request, required: ApprovalRequired) -> Decision:
-        """The decision once people have made theirs: held by the gateway as long as it will, then by asking."""
+        """Return the decision after the reviewers': the gateway holds the call as long as it can, then poll."""
         assert required.approval is not None
         approval_id, options = required.approval.id, self._options
         give_up = clock.monotonic() + options.approval_max_wait_seconds
@@ -87,20 +87,20 @@ class Decider:
                     state = await self._endpoint.approval_state(approval_id, seconds=options.call_timeout_seconds)
                     if state == "requested":
                         continue
-                wait = min(left, _LONGEST_HOLD) if hold else 0.0
+                wait = min(left, _MAX_HOLD_S) if hold else 0.0
                 seconds = wait + options.call_timeout_seconds
                 return await self._endpoint.decide(request, seconds=seconds, approval_id=approval_id, wait_seconds=wait)
             except ApprovalRequired:
                 hold = False
             except Away as away:
-                # Only asked again, and never given up for fail_open: that somebody must agree is known by now.
+                # Only asked again, and never given up for fail_open, because the call is known to need approval.
                 log.info("waiting for approval %s: %s", approval_id, away.error.message)
                 hold = False
             except GatehouseError as error:
                 raise refusal(error) from None
         raise ApprovalTimeout(
-            f"Nobody decided on the call within {options.approval_max_wait_seconds:g} s. "
-            "Once somebody has, the same call finds their decision.",
+            f"No reviewer decided on the call within {options.approval_max_wait_seconds:g} s. "
+            "Make the same call again later: it finds the decision.",
             status=required.status,
             call_id=required.call_id,
             policies=required.policies,

@@ -1,6 +1,6 @@
-"""The gateway's side of library mode, over HTTP: decide, the state of an approval, audit. Lives on the background loop.
+"""Asks the gateway over HTTP for library mode: decide, an approval's state, audit. It runs on the background loop.
 
-What a gateway answered is typed here. That it did not answer as one is `Away`; a 4xx is one of the adapter's errors.
+A gateway's answers become typed values; without a proper answer it raises `Away`, and for a 4xx an adapter's error.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gatehouse_adapter.errors import GovernanceUnavailable, PolicyDenied
 from gatehouse_adapter.litellm.options import Options
 from gatehouse_adapter.litellm.requests import ROUTE, Request
 
-# uvicorn closes a connection that was idle for 5 s. Letting go earlier avoids sending a call into a closing connection.
+# uvicorn closes connections that were idle for 5 s. Dropping them earlier avoids a call on a closing connection.
 _KEEPALIVE_SECONDS = 3.0
 
 
 class Away(Exception):
-    """Nobody there, too late, a 5xx, or something that is no gateway."""
+    """Report an endpoint that is unreachable, too slow, answers 5xx, or is not a gateway."""
 
     def __init__(self, error: GovernanceUnavailable) -> None:
         super().__init__(error.message)
@@ -32,11 +32,11 @@ class Away(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A call that may be made.
+    """Describe a call that may be made.
 
     Attributes:
-        body: what may be sent.
-        replacements: placeholders in it, and what they stand for.
+        body: the body that may be sent.
+        replacements: its placeholders and their values.
     """
 
     call_id: str
@@ -50,18 +50,18 @@ class Endpoint:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        # A call that waits for a person holds its connection, so their number is not bounded.
+        # A call that waits for a person holds its connection, so their number is unlimited.
         limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS, max_connections=None, max_keepalive_connections=50)
         self._client = httpx.AsyncClient(limits=limits, timeout=None, headers=options.headers)  # noqa: S113  see _ask
 
     async def decide(
         self, request: Request, *, seconds: float, approval_id: str | None = None, wait_seconds: float = 0.0
     ) -> Decision:
-        """The decision; `wait_seconds` is how long the gateway may hold the call for an approval.
+        """Ask for a decision; `wait_seconds` is how long the gateway may hold the call for an approval.
 
         Raises:
-            Away: none.
-            GatehouseError: the gateway said no.
+            Away: there is none.
+            GatehouseError: the gateway refuses the call.
         """
         options = self._options
         agent = {"id": options.client_id, **({"session": request.session} if request.session else {})}
@@ -82,36 +82,36 @@ class Endpoint:
             and isinstance(replacements, dict)
             and all(isinstance(value, str) for value in replacements.values())
         ):
-            raise self._away("answered with something that is no decision. Check the address")
+            raise self._away("answered with something that is not a decision. Check the address")
         return Decision(answer["call_id"], named, body, replacements)
 
     async def approval_state(self, approval_id: str, *, seconds: float) -> str:
-        """`requested`, `approved`, ...; empty where the gateway does not say.
+        """Return `requested`, `approved`, ...; empty where the gateway does not tell.
 
         Raises:
-            Away: no answer.
-            GatehouseError: the gateway will not tell.
+            Away: there is no answer.
+            GatehouseError: the gateway refuses to tell.
         """
         answer = await self._ask("GET", f"/governance/v1/approvals/{approval_id}", None, seconds)
         state = answer.get("state")
         return state if isinstance(state, str) else ""
 
     async def audit(self, content: bytes, *, seconds: float) -> Mapping[str, Any] | None:
-        """Report how a call went. Returns why its answer may not be used, or None.
+        """Report a call. Return why its answer may not be used, or None.
 
         Raises:
-            Away: no answer.
-            GatehouseError: the gateway does not take it.
+            Away: there is no answer.
+            GatehouseError: the gateway refuses the report.
         """
         blocked = (await self._ask("POST", "/governance/v1/audit", content, seconds)).get("blocked")
         return blocked if isinstance(blocked, dict) else None
 
     async def cancel(self, approval_id: str, *, seconds: float) -> None:
-        """Take a question back that nobody needs to answer any more.
+        """Cancel an approval that is no longer needed.
 
         Raises:
-            Away: no answer.
-            GatehouseError: it cannot be taken back.
+            Away: there is no answer.
+            GatehouseError: it cannot be cancelled.
         """
         await self._ask("POST", f"/governance/v1/approvals/{approval_id}/cancel", b"{}", seconds)
 
@@ -149,12 +149,12 @@ class Endpoint:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise self._away("answered with something that is no JSON object. Check the address")
+            raise self._away("answered with something that is not a JSON object. Check the address")
         return found
 
     @property
     def _secret(self) -> str:
-        return self._options.client_secret or "\0"  # what is cut out of messages; an empty text is everywhere
+        return self._options.client_secret or "\0"  # cut out of messages; an empty text would match everywhere
 
     def _away(self, why: str) -> Away:
         return Away(GovernanceUnavailable(f"{self._options.endpoint} {why}."))

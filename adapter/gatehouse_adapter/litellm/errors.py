@@ -1,12 +1,12 @@
-"""Why a call in library mode was not made. None of them is one of LiteLLM's, whose retries and fallbacks pass them on.
+"""The errors of library mode. None derives from LiteLLM's, because LiteLLM's retries and fallbacks would handle those.
 
 * GatehouseError
   x Refused
-    + PolicyDeniedError        the gateway said no to the call, or to its answer: `code` says which no
+    + PolicyDeniedError        the gateway refused the call or its answer; see `code`
     + ApprovalError
-      - ApprovalRejected       a reviewer said no
-      - ApprovalTimeout        nobody decided in time, or the approval is used up
-    + BadRequest               the call cannot be put to the gateway
+      - ApprovalRejected       a reviewer rejected the call
+      - ApprovalTimeout        no reviewer decided in time, or the approval is used up
+    + BadRequest               the call cannot be sent to the gateway
   x GovernanceUnavailable      no decision, and fail_open is False
 
 Each has `reason`, `policies`, `code`, `call_id` and `approval`.
@@ -27,7 +27,7 @@ class PolicyDeniedError(Refused):
 
 
 def withheld(verdict: Mapping[str, Any], call_id: str) -> PolicyDeniedError:
-    """The model was called; what it said may not be used."""
+    """Return the error for an answer that may not be used."""
     policies = verdict.get("policies")
     return PolicyDeniedError(
         str(verdict.get("message") or "The gateway withholds the answer."),
@@ -38,7 +38,7 @@ def withheld(verdict: Mapping[str, Any], call_id: str) -> PolicyDeniedError:
 
 
 def refusal(error: GatehouseError) -> GatehouseError:
-    """What a 4xx of the gateway is in library mode."""
+    """Turn the gateway's 4xx error into library mode's."""
     if isinstance(error, ApprovalRejected):
         return error
     cls: type[GatehouseError] = ApprovalTimeout if isinstance(error, ApprovalExpired) else PolicyDeniedError

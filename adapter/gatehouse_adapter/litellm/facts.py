@@ -1,4 +1,4 @@
-"""What the gateway is told of an answer: model, tokens, cost, the text as the model wrote it, the tools it wants."""
+"""Extracts what the gateway is told of an answer: model, tokens, cost, the model's text, the tools it calls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import litellm
 
-_LONGEST_NAME = 256  # that the gateway takes
+_MAX_NAME_CHARS = 256  # that the gateway takes
 log = logging.getLogger("gatehouse_adapter.litellm")
 
 
 def snapshot(answer: Any) -> Mapping[str, Any]:
-    """As `of_answer`, and nothing where LiteLLM's answer cannot be read: a call does not fail for its report."""
+    """Do as `of_answer`, but return nothing where LiteLLM cannot read the answer: a report must not fail a call."""
     try:
         return of_answer(answer)
     except Exception as exc:
@@ -23,26 +23,26 @@ def snapshot(answer: Any) -> Mapping[str, Any]:
 
 
 def of_answer(answer: Any) -> Mapping[str, Any]:
-    """Of a whole answer, before placeholders are turned back: what they stand for stays here."""
+    """Return the facts of a whole answer, before placeholders are replaced: their values stay here."""
     messages = [choice.message for choice in answer.choices]
     texts = [message.content for message in messages if isinstance(message.content, str)]
     names = [call.function.name for message in messages for call in message.tool_calls or ()]
-    said = "\n".join(texts).encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+    said = "\n".join(texts).encode("utf-8", "replace").decode()  # without lone surrogates
     return {
-        "model": str(answer.model or "")[:_LONGEST_NAME] or None,
+        "model": str(answer.model or "")[:_MAX_NAME_CHARS] or None,
         "usage": _usage(getattr(answer, "usage", None)),
         "cost_usd": _cost(answer),
         "answer": said or None,
-        "tool_calls": [{"name": name[:_LONGEST_NAME]} for name in names if name],
+        "tool_calls": [{"name": name[:_MAX_NAME_CHARS]} for name in names if name],
     }
 
 
 def of_chunks(chunks: Sequence[Any], messages: Any) -> Mapping[str, Any]:
-    """Of a stream, or of what came of one. Tokens that the provider did not count are counted here."""
+    """Return the facts of a stream, also of an incomplete one. Tokens that the provider did not count are counted."""
     if not chunks:
         return {}
     for chunk in chunks:
-        # LiteLLM's way to say that the provider counted nothing, which keeps it from counting by itself.
+        # LiteLLM's sign that the provider counted nothing, which keeps LiteLLM from counting by itself.
         hidden = getattr(chunk, "_hidden_params", None) or {}
         if "usage" in hidden and not getattr(hidden["usage"], "total_tokens", 0):
             del hidden["usage"]
@@ -57,12 +57,12 @@ def _usage(usage: Any) -> dict[str, int] | None:
 
 
 def _cost(answer: Any) -> float | None:
-    """US dollars; None for a model without a price."""
+    """Return US dollars; None for a model without a price."""
     hidden = getattr(answer, "_hidden_params", None) or {}
     cost = hidden.get("response_cost")
     if cost is None:
         try:
             cost = litellm.completion_cost(completion_response=answer)
-        except Exception:  # LiteLLM's way to say that it has no price
+        except Exception:  # LiteLLM raises where it has no price
             return None
     return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) else None

@@ -1,4 +1,4 @@
-"""Governor: LiteLLM's completion and acompletion, each call decided on by a gateway and reported to it."""
+"""Governor: LiteLLM's completion and acompletion. A gateway decides on each call and receives a report on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gatehouse_adapter.litellm.unmasking import Replacements, copied
 
 
 class _Link:
-    """What a governor has on the background loop."""
+    """Hold a governor's parts on the background loop."""
 
     def __init__(self, options: Options, home: Background) -> None:
         self.options = options
@@ -37,7 +37,7 @@ class _Link:
         self.reporter = Reporter(options, self.endpoint, home)
 
     def report(self, call_id: str) -> Report:
-        """The report on a call that was decided on here."""
+        """Return the report on a call that was decided on here."""
 
         def tell(told: Mapping[str, Any], found: Facts) -> Future[Verdict | None] | None:
             return self.send(f"call {call_id}", Telling(self.options, self.endpoint, told, found))
@@ -45,7 +45,7 @@ class _Link:
         return Report(call_id, tell)
 
     def send(self, what: str, send: Send) -> Future[Verdict | None] | None:
-        """From any thread; None where the loop has ended with the interpreter."""
+        """Send from any thread; return None where the loop has ended with the interpreter."""
         taking = self.reporter.take(what, send)
         try:
             return self.home.submit(taking)
@@ -59,25 +59,24 @@ class _Link:
 
 
 class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
-    """Governs the LiteLLM calls of one agent. One per process is enough; any thread and any event loop may use it.
+    """Govern the LiteLLM calls of one agent. One per process is enough; any thread and any event loop may use it.
 
-    As `litellm.callbacks = [governor]` it reports on calls that were made without it, after the fact.
+    As `litellm.callbacks = [governor]` it reports calls that were made without it, afterwards.
 
     Args:
         endpoint: the gateway's address, with or without `/v1`.
         client_id: the agent's id.
         client_secret: a virtual key of the gateway.
         default_user_token: the end user of calls that name none in `user`.
-        tenant_id: goes along with every decision, like `extra_context`.
-        fail_open: let calls through while the gateway is away. A refusal is a refusal either way.
-        call_timeout_seconds: how long a call waits for its decision, a person's time aside.
+        tenant_id: sent with every decision, like `extra_context`.
+        fail_open: make calls while the gateway is unreachable. A refusal still counts.
+        call_timeout_seconds: how long a call waits for its decision, without the time for approval.
         breaker_failure_threshold: failures in a row after which the gateway is not asked for a while.
-        breaker_recovery_seconds: that while; then one call finds out.
-        enable_hitl_polling: wait where a person must agree; False raises PolicyDeniedError at once.
-        approval_poll_interval_seconds: how often to ask where the gateway does not hold the call itself.
-        approval_max_wait_seconds: how long to wait for a person.
-        extra_context: goes along with every decision as the request's metadata; `session_id` names the session.
-
+        breaker_recovery_seconds: the length of that while; then one call tries.
+        enable_hitl_polling: wait for a required approval; False raises PolicyDeniedError at once.
+        approval_poll_interval_seconds: how often to ask when the gateway does not hold the call itself.
+        approval_max_wait_seconds: how long to wait for an approval.
+        extra_context: sent with every decision as the request's metadata; `session_id` names the session.
     Raises:
         ConfigurationError: an argument cannot be used.
     """
@@ -118,15 +117,15 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         )
 
     def completion(self, *args: Any, **options: Any) -> Any:
-        """As `litellm.completion`, which it calls with what the gateway let through.
+        """Do as `litellm.completion`, which it calls with what the gateway admitted.
 
         Returns:
-            What LiteLLM returns; for a stream, an iterator of its chunks.
+            LiteLLM's result; for a stream, an iterator of its chunks.
 
         Raises:
             PolicyDeniedError, ApprovalRejected, ApprovalTimeout: the call was not made.
-            GovernanceUnavailable: no decision, so the call was not made; only with fail_open=False.
-            BadRequest: it cannot be put to the gateway.
+            GovernanceUnavailable: there is no decision, so the call was not made; only with fail_open=False.
+            BadRequest: it cannot be sent to the gateway.
             Exception: LiteLLM's own.
         """
         failed: Exception | None = None
@@ -164,7 +163,7 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         raise failed
 
     async def acompletion(self, *args: Any, **options: Any) -> Any:
-        """As `litellm.acompletion`; the rest is as for `completion`."""
+        """Do as `litellm.acompletion`; otherwise as `completion`."""
         failed: Exception | None = None
         for given in attempts("acompletion", args, options):
             request = prepare(given, self._options)
@@ -195,21 +194,21 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
         assert failed is not None
         raise failed
 
-    # LiteLLM asks a callback's own class for its hooks, so they are all here.
+    # LiteLLM looks for hooks in a callback's own class, so they are all here.
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A call made without the governor, by `litellm.completion`."""
+        """Report a call that `litellm.completion` made without the governor."""
         self._observe(kwargs, response_obj, start_time, end_time, failed=False)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """One that failed."""
+        """Report one that failed."""
         self._observe(kwargs, response_obj, start_time, end_time, failed=True)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """One made by `litellm.acompletion`."""
+        """Report one that `litellm.acompletion` made."""
         self._observe(kwargs, response_obj, start_time, end_time, failed=False)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """One that failed."""
+        """Report one that failed."""
         self._observe(kwargs, response_obj, start_time, end_time, failed=True)
 
     def _observe(self, kwargs: Any, answer: Any, start: Any, end: Any, *, failed: bool) -> None:
@@ -219,7 +218,7 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
             link.send("a call made without the governor", Observing(self._options, link.endpoint, seen))
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until everything is reported, at most so many seconds; whether it is. A process does so as it exits."""
+        """Wait until all is reported, at most so many seconds; return whether it is. A process also waits at exit."""
         link = self._link()
         return link.home.submit(link.reporter.settled(timeout)).result()
 
@@ -237,7 +236,7 @@ def _let_through(verdict: Verdict | None, decision: Decision) -> None:
 
 
 def _shown(answer: Any, decision: Decision) -> Any:
-    """The answer as its caller may see it."""
+    """Return the answer as its caller may see it."""
     replacements = Replacements(decision.replacements)
     if not replacements:
         return answer

@@ -1,7 +1,7 @@
-"""Audit only, as LiteLLM's callback: calls that were made without the governor, put to the gateway after the fact.
+"""Audits as LiteLLM's callback: reports calls that were made without the governor to the gateway, afterwards.
 
-The gateway decides on such a call as on any other, and seals it. What it would have refused is sealed as refused, and
-said in a warning: the call was made all the same.
+The gateway decides on such a call as on any other, and seals it. A call that it would have refused is sealed as refused
+and logged as a warning, although it was made.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gatehouse_adapter.litellm.requests import MARK, Request, prepare
 log = logging.getLogger("gatehouse_adapter.litellm")
 
 _CALLS: Final = frozenset({"completion", "acompletion"})
-# What is put to the gateway beside model and messages: of the rest LiteLLM may have made what only a provider knows.
+# The options to report besides model and messages. LiteLLM may have turned the others into what only a provider knows.
 _OPTIONS: Final = "max_tokens max_completion_tokens temperature tools tool_choice user stream n".split()
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A call as LiteLLM logged it."""
+    """Hold a call as LiteLLM logged it."""
 
     request: Request = field(repr=False)
     told: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Observed:
 def observe(
     kwargs: Mapping[str, Any], answer: Any, start: Any, end: Any, *, failed: bool, options: Options
 ) -> Observed | None:
-    """What to report of an event of LiteLLM's; None for calls that a governor made, and for what is no chat."""
+    """Return what to report of LiteLLM's event; None for calls that a governor made, and for events without a chat."""
     settings = kwargs.get("litellm_params") or {}
     if kwargs.get("call_type") not in _CALLS or MARK in (settings.get("metadata") or {}):
         return None
@@ -60,7 +60,7 @@ def observe(
 
 
 class Observing:
-    """Sends one: first the question, whose answer changes nothing any more, then the report."""
+    """Report one call: first ask for a decision, which changes nothing any more, then send the report."""
 
     def __init__(self, options: Options, endpoint: Endpoint, observed: Observed) -> None:
         self._options = options

@@ -1,4 +1,4 @@
-"""What a Governor was made with, checked before the first call."""
+"""The arguments of a Governor, checked before the first call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatehouse_adapter.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The arguments of `Governor`, by the same names; times are in seconds."""
+    """Hold the arguments of `Governor` under the same names; times are in seconds."""
 
     endpoint: str
     client_id: str
@@ -31,7 +31,7 @@ class Options:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of every request to the endpoint."""
+        """Return the headers of every request to the endpoint."""
         sent = {"content-type": "application/json", "user-agent": "gatehouse-adapter"}
         if self.client_secret:
             sent["authorization"] = f"Bearer {self.client_secret}"
@@ -39,7 +39,7 @@ class Options:
 
 
 def checked(options: Options) -> Options:
-    """The options with the endpoint as requests need it.
+    """Return the options with the endpoint's address in the form for requests.
 
     Raises:
         ConfigurationError: an option cannot be used; its message never holds the key.

@@ -1,7 +1,7 @@
-"""How calls went, told to the gateway behind the callers' backs: once each, tried again within a bound.
+"""Reports calls to the gateway in the background: each once, with a bounded number of attempts.
 
-What could not be told is no gap in the ledger: the gateway seals a call that nobody reports on as `partial`. Log lines
-name calls and reasons, never what was said.
+A lost report leaves no gap in the ledger: the gateway seals a call without a report as `partial`. Log lines name calls
+and reasons, never content.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from gatehouse_adapter.litellm.options import Options
 
 log = logging.getLogger("gatehouse_adapter.litellm")
 
-MOST_WAITING: Final = 1_000
+MAX_WAITING: Final = 1_000
 _AT_ONCE: Final = 16
 # Together about four minutes, well within the fifteen after which the gateway closes a call by itself.
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 _MAY_PASS: Final = frozenset({408, 425, 429})
 
 Verdict = Mapping[str, Any]
-"""Why an answer may not be used: `code`, `message`, `policies`."""
+"""The reason why an answer may not be used: `code`, `message`, `policies`."""
 Send = Callable[[], Awaitable[Verdict | None]]
 Facts = Callable[[], Mapping[str, Any]]
-"""What is told beside status and time: model, usage, cost_usd, answer, tool_calls."""
+"""Returns the report's facts besides status and time: model, usage, cost_usd, answer, tool_calls."""
 
 
 class Reporter:
-    """Lives on the background loop."""
+    """Send reports on the background loop."""
 
     def __init__(self, options: Options, endpoint: Endpoint, home: Background) -> None:
         self._options = options
@@ -47,13 +47,13 @@ class Reporter:
         self._last = asyncio.Event()
 
     async def take(self, what: str, send: Send) -> Verdict | None:
-        """Begin to send, and wait for the first try, no longer than a call may; `what` is for the log.
+        """Begin to send, and wait for the first attempt, no longer than a call may; `what` is for the log.
 
         Returns:
-            What the gateway said of the answer, if it said anything by then.
+            The gateway's verdict on the answer, if it has given one by then.
         """
-        if len(self._tasks) >= MOST_WAITING:
-            log.error("the report on %s is dropped: %s wait already", what, MOST_WAITING)
+        if len(self._tasks) >= MAX_WAITING:
+            log.error("the report on %s is dropped: %s wait already", what, MAX_WAITING)
             return None
         first: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._keep_sending(what, send, first))
@@ -69,14 +69,14 @@ class Reporter:
             self._home.busy.discard(self)
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until everything is told, at most so long; whether it is."""
+        """Wait until every report is sent, for a limited time; return whether it is."""
         tasks = tuple(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         return not any(not task.done() for task in tasks)
 
     async def farewell(self) -> None:
-        """At exit: what waits is tried a last time."""
+        """Try to send waiting reports one last time, at exit."""
         self._last.set()
         if not await self.settled(self._options.call_timeout_seconds):
             log.error(
@@ -99,7 +99,7 @@ class Reporter:
             except GatehouseError as error:
                 if error.status not in _MAY_PASS:
                     _resolve(first)
-                    log.error("the report on %s was not taken: %s", what, error)
+                    log.error("the gateway refused the report on %s: %s", what, error)
                     return
                 reason = error.message
             if _resolve(first):
@@ -116,7 +116,7 @@ class Reporter:
 
 
 def _resolve(first: asyncio.Future[Verdict | None]) -> bool:
-    """The first try brought nothing; whether it was the first."""
+    """Resolve the first attempt without a verdict; return whether it was the first."""
     if first.done():
         return False
     first.set_result(None)
@@ -124,7 +124,7 @@ def _resolve(first: asyncio.Future[Verdict | None]) -> bool:
 
 
 class Telling:
-    """Sends one report: finds what there is to tell, once, then tells it as often as it takes."""
+    """Send one report: collect its facts once, then send it as often as needed."""
 
     def __init__(self, options: Options, endpoint: Endpoint, told: Mapping[str, Any], facts: Facts) -> None:
         self._seconds = options.call_timeout_seconds
@@ -147,13 +147,13 @@ class Telling:
     def _find(self) -> Mapping[str, Any]:
         try:
             return self._facts()
-        except Exception as exc:  # an answer that LiteLLM itself cannot add up; that it came is still told
+        except Exception as exc:  # LiteLLM itself cannot add up the answer; the call is still reported
             log.warning("a call is reported without its tokens and cost: %s", type(exc).__name__)
             return {}
 
 
 class Report:
-    """The one report of one call, from any thread; after the first word there is no second."""
+    """Send the one report of one call, from any thread; later results are ignored."""
 
     def __init__(self, call_id: str, tell: Callable[[Mapping[str, Any], Facts], Future[Verdict | None] | None]) -> None:
         self.call_id = call_id
@@ -162,15 +162,15 @@ class Report:
         self._unsaid = [True]
 
     def success(self, facts: Facts) -> Future[Verdict | None] | None:
-        """The answer is whole. Returns what the gateway will say of it, within the time that a call may take."""
+        """Report a whole answer. Return the gateway's verdict, within the time that a call may take."""
         return self._say({"status": "success", "error": None}, facts)
 
     def failure(self, exc: BaseException, facts: Facts = dict) -> None:
-        """The error's own name; its message may quote the request."""
+        """Report a failure by the error's name, because its message may quote the request."""
         self._say({"status": "failure", "error": type(exc).__name__}, facts)
 
     def partial(self, facts: Facts = dict) -> None:
-        """The caller left before the answer was whole."""
+        """Report that the caller left before the answer was whole."""
         self._say({"status": "partial", "error": None}, facts)
 
     def _say(self, told: dict[str, Any], facts: Facts) -> Future[Verdict | None] | None:

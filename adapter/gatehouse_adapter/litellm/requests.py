@@ -1,7 +1,7 @@
-"""What a call is, for the gateway and for LiteLLM: what a model may read is decided on, the rest never leaves.
+"""Splits a call into what the gateway decides on, which is all that a model may read, and what stays local.
 
-Whatever is not known as LiteLLM's own is put to the gateway, which refuses what it does not know; so an option that a
-later LiteLLM passes on to a provider is not passed on unread.
+An argument that is not known as LiteLLM's own goes to the gateway, which refuses what it does not know. So an option
+that a later LiteLLM passes on to a provider is never passed on unread.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from gatehouse_adapter.litellm.options import Options
 
 ROUTE: Final = "/v1/chat/completions"
 MARK: Final = "gatehouse_call_id"
-"""In LiteLLM's metadata of a call that the governor makes: so its callback knows it, and so do other loggers."""
+"""The name in the metadata of a governor's calls by which its callback, and other loggers, recognize them."""
 
-# With these LiteLLM would put another model, or text of its own, in after the decision.
+# With these options LiteLLM would insert another model, or text of its own, after the decision.
 _CHANGE_IT_LATER: Final = frozenset(
     """
     prompt_id prompt_variables prompt_label prompt_version prompt_environment litellm_system_prompt
@@ -52,13 +52,13 @@ _SIGNATURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call that is to be made.
+    """Describe one call that is to be made.
 
     Attributes:
         body: what a model may read, as JSON.
-        local: the options of LiteLLM's that stay here.
-        everything: what the caller gave, for a call without a decision.
-        added: names in `body` that the caller did not give, and the provider does not get.
+        local: LiteLLM's options that stay here.
+        everything: the caller's arguments, for a call without a decision.
+        added: names in `body` that the caller did not give, and that the provider does not receive.
     """
 
     body: bytes = field(repr=False)
@@ -68,12 +68,12 @@ class Request:
     session: str | None = field(default=None, repr=False)
 
     def decided(self, body: Mapping[str, Any], call_id: str) -> dict[str, Any]:
-        """LiteLLM's arguments for the body that the gateway let through; it has no say in where the call goes."""
+        """Return LiteLLM's arguments for the admitted body; the gateway does not decide where the call goes."""
         sent = {name: value for name, value in body.items() if name not in _LOCAL and name not in self.added}
         return {**self.local, **sent, "metadata": self._metadata(call_id)}
 
     def undecided(self) -> dict[str, Any]:
-        """LiteLLM's arguments as the caller gave them."""
+        """Return LiteLLM's arguments as the caller gave them."""
         return {**self.everything, "metadata": self._metadata("")}
 
     def _metadata(self, call_id: str) -> dict[str, Any]:
@@ -82,9 +82,9 @@ class Request:
 
 
 def attempts(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The arguments of `litellm.<name>` by name, first those given, then those of each fallback.
+    """Yield the arguments of `litellm.<name>` by name, first the given ones, then those of each fallback.
 
-    A fallback is a call of its own with a decision of its own, so LiteLLM is not left to make it.
+    A fallback is a call of its own that needs its own decision, so it is not left to LiteLLM.
     """
     bound = _SIGNATURES[name].bind_partial(*args, **options).arguments
     rest = bound.pop("kwargs", {})
@@ -96,7 +96,7 @@ def attempts(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> It
 
 
 def prepare(given: Mapping[str, Any], options: Options) -> Request:
-    """The request for these arguments of LiteLLM's.
+    """Return the request for these arguments of LiteLLM's.
 
     Raises:
         BadRequest: it cannot be written as JSON, or would be changed after the decision.
@@ -105,17 +105,17 @@ def prepare(given: Mapping[str, Any], options: Options) -> Request:
     for name in _CHANGE_IT_LATER & everything.keys():
         if everything[name]:
             raise BadRequest(
-                f"{name}: LiteLLM would change the request after the decision on it. Leave it out, "
-                "and put what it stands for into model and messages."
+                f"{name}: LiteLLM would change the request after the decision. Leave it out, "
+                "and put its content into model and messages."
             )
     if litellm.model_fallbacks:
-        raise BadRequest("litellm.model_fallbacks names models nobody has decided on. Give `fallbacks` with the call.")
+        raise BadRequest("litellm.model_fallbacks names models that need decisions. Give `fallbacks` with the call.")
     local = {name: value for name, value in everything.items() if name in _LOCAL}
     body = {name: value for name, value in everything.items() if name not in _LOCAL and name not in _CHANGE_IT_LATER}
     if isinstance(body.get("response_format"), type):
         body["response_format"] = type_to_response_format_param(body["response_format"])
     extra = {"user": options.default_user_token} if "user" not in body else {}
-    # The session goes in a header: in metadata the gateway takes its name for an order to LiteLLM.
+    # The session goes in a header, because the gateway refuses its name in metadata as a control of LiteLLM's.
     said = {name: value for name, value in options.extra_context.items() if name != "session_id"}
     context = {**({"tenant_id": options.tenant_id} if options.tenant_id else {}), **said}
     added: dict[str, Any] = {**extra, **({"metadata": context} if context else {})}
@@ -141,7 +141,7 @@ def _json(body: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A message of an earlier answer, as LiteLLM itself would write it."""
+    """Return a message of an earlier answer as LiteLLM itself would write it."""
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_none=True)
     raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,6 +1,6 @@
-"""LiteLLM's streams, with placeholders turned back, that say how they ended: whole, broken off, or left by the caller.
+"""Wraps LiteLLM's streams: replaces placeholders with their values, and reports whether a stream ended or broke off.
 
-Everything else that LiteLLM's stream has is reached through them.
+Everything else of LiteLLM's stream can be reached through the wrapper.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Stream:
         return self._restorer.chunk(chunk) if self._restorer else chunk
 
     def _ended(self) -> Any | None:
-        """One more chunk, if something is still held."""
+        """Return one more chunk, if something is still held back."""
         self._over = True
         self._said = self._report.success(self._facts)
         return self._restorer.rest() if self._restorer else None
@@ -70,7 +70,7 @@ class _Stream:
 
 
 class GovernedStream(_Stream):
-    """Of `completion(stream=True)`: an iterator of LiteLLM's chunks. Use it as a context manager to leave it early."""
+    """Iterate over the chunks of `completion(stream=True)`. Use it as a context manager to leave it early."""
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -90,10 +90,10 @@ class GovernedStream(_Stream):
         raise StopIteration
 
     def close(self) -> None:
-        """Leave the stream; what came is reported as partial."""
+        """Leave the stream; the pieces so far are reported as partial."""
         self._left()
         inner = getattr(self._stream, "completion_stream", None)
-        with suppress(Exception):  # closing twice, or a provider's stream that has no close
+        with suppress(Exception):  # the second close, or a provider's stream without one
             inner.close()  # type: ignore[union-attr]
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class GovernedStream(_Stream):
 
 
 class AsyncGovernedStream(_Stream):
-    """Of `acompletion(stream=True)`: an async iterator of LiteLLM's chunks."""
+    """Iterate over the chunks of `acompletion(stream=True)`."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -126,7 +126,7 @@ class AsyncGovernedStream(_Stream):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Leave the stream; what came is reported as partial."""
+        """Leave the stream; the pieces so far are reported as partial."""
         self._left()
         with suppress(Exception):
             await self._stream.aclose()

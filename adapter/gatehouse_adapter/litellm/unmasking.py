@@ -1,7 +1,7 @@
-"""The way back from placeholders, in whole answers and in streams cut anywhere.
+"""Replaces placeholders with their values, in whole answers and in streams cut anywhere.
 
-The map comes with a decision and lives as long as the call. Only the exact form is turned back, and only once: what was
-put in is not looked at again.
+The map comes with a decision and lives as long as the call. Only the exact form is replaced, and only once: inserted
+values are not searched again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _JSON_FIELDS = frozenset({"arguments"})
 
 
 class Replacements:
-    """Placeholders and what they stand for."""
+    """Hold placeholders and their values."""
 
     def __init__(self, originals: Mapping[str, str]) -> None:
         self._originals = dict(originals)
         self._longest = max(map(len, originals), default=0)
-        # The longest first: one placeholder may be the beginning of another.
+        # The longest first, because one placeholder may begin another.
         names = sorted((name for name in originals if name), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names))) if names else None
         self._beginnings = {name[:size] for name in names for size in range(1, len(name))}
@@ -41,20 +41,20 @@ class Replacements:
         return self._pattern.sub(lambda match: self._originals[match[0]], text)
 
     def json_text(self, text: str) -> str:
-        """As `text` for JSON text: an original is written as the inside of a JSON string."""
+        """Do as `text` for JSON text: write a value as the inside of a JSON string."""
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda match: json.dumps(self._originals[match[0]])[1:-1], text)
 
     def held(self, text: str) -> int:
-        """Where the end of the text may be the beginning of a placeholder; its length where it is none."""
+        """Return where the end of the text may begin a placeholder; the text's length where it does not."""
         for at in range(max(0, len(text) - self._longest + 1), len(text)):
             if text[at:] in self._beginnings:
                 return at
         return len(text)
 
     def restore(self, value: Any) -> Any:
-        """The value with every text in it turned back; dicts, lists and LiteLLM's objects are changed in place."""
+        """Replace the placeholders in every text of the value; dicts, lists and LiteLLM's objects change in place."""
         return self._restore(value, self.text)
 
     def _restore(self, value: Any, turn: Callable[[str], str]) -> Any:
@@ -76,7 +76,7 @@ class Replacements:
 
 
 class Running:
-    """One text of a stream: holds back only what may be the beginning of a placeholder."""
+    """Unmask one text of a stream, and hold back only what may begin a placeholder."""
 
     def __init__(self, replacements: Replacements, *, inside_json: bool) -> None:
         self._replacements = replacements
@@ -95,14 +95,14 @@ class Running:
 
 
 def copied(answer: Any) -> Any:
-    """A copy whose choices are its own. LiteLLM's loggers and caches keep the original, with its placeholders."""
+    """Return a copy with its own choices. LiteLLM's loggers and caches keep the original, with its placeholders."""
     copy = answer.model_copy()
     copy.choices = deepcopy(answer.choices)
     return copy
 
 
 class Restorer:
-    """For one stream: LiteLLM's chunks with their texts turned back."""
+    """Unmask the texts in LiteLLM's chunks of one stream."""
 
     def __init__(self, replacements: Replacements) -> None:
         self._replacements = replacements
@@ -111,7 +111,7 @@ class Restorer:
         self._last: dict[int, Any] = {}
 
     def chunk(self, chunk: Any) -> Any:
-        """A copy of the chunk as the caller may see it."""
+        """Return a copy of the chunk for the caller."""
         chunk = copied(chunk)
         for choice in chunk.choices:
             delta = choice.delta
@@ -124,7 +124,7 @@ class Restorer:
         return chunk
 
     def rest(self) -> Any | None:
-        """One more chunk with what is still held, where a stream ends without a finish reason."""
+        """Return one more chunk with what is still held back, if a stream ends without a finish reason."""
         choices = [self._last[index] for index in sorted({key[0] for key in self._running})]
         for choice in choices:
             for name, value in list(choice.delta):
@@ -157,7 +157,7 @@ class Restorer:
         return self._running.setdefault(key, Running(self._replacements, inside_json=inside_json))
 
     def _flush(self, index: int, delta: Any) -> bool:
-        """Put what is held at the end of the delta's texts; whether there was anything."""
+        """Append the text held back to the delta's texts; return whether there was any."""
         held = False
         for key in [key for key in self._running if key[0] == index]:
             text = self._running.pop(key).flush()

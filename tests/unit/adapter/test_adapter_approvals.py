@@ -195,7 +195,7 @@ async def test_asking_says_so_and_a_gateway_that_carries_the_call_out_is_found_o
         assert (approval.id, approval.state) == (ID, "requested")
         assert gateway.sent() == ["request"]
         gateway.handlers[CHAT] = demo
-        with pytest.raises(ga.InvalidResponse, match="carried the call out"):
+        with pytest.raises(ga.InvalidResponse, match="made the call, although"):
             await adapter.request_approval(ASK, "demo")
 
 

@@ -346,7 +346,7 @@ async def test_a_large_event_arrives_and_an_endless_one_is_cut_off(
 
 async def test_a_json_answer_to_a_stream_request_is_an_error(gateway: Gateway, adapter: ga.LiteLLMAdapter) -> None:
     gateway.handlers["/v1/chat/completions"] = answers_with(ANSWER)
-    with pytest.raises(ga.InvalidResponse, match="a stream was asked for"):
+    with pytest.raises(ga.InvalidResponse, match="a stream was requested"):
         await adapter.complete_chat(ASK, "demo", stream=True)
 
 

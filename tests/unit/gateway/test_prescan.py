@@ -148,7 +148,7 @@ async def test_a_route_without_json_is_left_to_the_pipeline() -> None:
 
 
 async def test_no_more_callers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatehouse.gateway.prescan._MOST_CALLERS", 2)
+    monkeypatch.setattr("gatehouse.gateway.prescan._MAX_CALLERS", 2)
     scanner = Begun()
     ahead = Prescan(lambda: cast("Scanner", scanner))
     callers = [ahead.caller([(b"x-api-key", str(n).encode())]) for n in range(3)]
@@ -170,7 +170,7 @@ def test_bodies_count_for_a_key_that_was_seen_and_else_for_an_address() -> None:
             share.add(1)
             return set(gateway._middleware._edge.reader.shares.beginnings.held)
 
-    ahead = gateway._middleware._ahead
+    ahead = gateway._middleware._prescan
     ahead.remember(ahead.caller([KEY]), "hash", admitted=False)
     ahead.remember(ahead.caller([KEY, (b"x-api-key", b"more")]), "hash", admitted=True)
     ahead.remember(ahead.caller([OTHER]), None, admitted=False)  # who that is did not become known
@@ -183,6 +183,6 @@ async def test_a_refused_caller_stays_known_and_is_not_scanned_ahead() -> None:
     await gateway.ask()
     gateway.admits = False
     await gateway.ask()
-    ahead = gateway._middleware._ahead
+    ahead = gateway._middleware._prescan
     assert ahead.key_of(ahead.caller([KEY])) == "unnamed"
     assert await gateway.ask() == []
