@@ -1,8 +1,8 @@
-"""`python -m bench`: how many requests the gateway does for each one that the same gateway without the plugin, and
-LiteLLM as pip installs it, do beside it on the same machine in the same minutes. `python -m bench ledger` measures the
+"""`python -m bench`: requests per second of the gateway for each one of the same gateway without the plugin, and of
+LiteLLM as pip installs it, beside it on the same machine in the same minutes. `python -m bench ledger` measures the
 ledger instead, `python -m bench pipeline` the policy, the screens and the masking of personal data, `python -m bench
-approvals` how soon a call that is held goes on once it is approved, `python -m bench egress` the second look at what is
-about to be sent, `python -m bench hostile` how one key is served while others do what they can against it.
+approvals` how soon a held call continues after its approval, `python -m bench egress` the check of what is about to be
+sent, `python -m bench hostile` how one key is served beside hostile callers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Profiler:
-    """Records each gateway's first measured load with py-spy, which must be on PATH."""
+    """Record each gateway's first measured load with py-spy, which must be on PATH."""
 
     def __init__(self, stack: ExitStack, folder: Path, seconds: float) -> None:
         self._stack, self._folder, self._seconds = stack, folder, seconds

@@ -1,9 +1,9 @@
-"""`python -m bench approvals`: from a reviewer's decision to the request at the model, for many calls that three
-gateways on one database hold, decided on in random order.
+"""`python -m bench approvals`: the time from a reviewer's decision to the request at the model, for many calls that
+three gateways on one database hold, decided in random order.
 
-Votes go through the HTTP API of a gateway drawn at random, at a steady pace, whether the one before is counted or not.
-Times are one machine's clock: the vote's request is sent, its transaction commits (Postgres says when), the model's
-server has read the request.
+Votes go through the HTTP API of a random gateway, at a steady pace, without waiting for the previous one. All times are
+of one machine's clock: when the vote's request is sent, when its transaction commits (from Postgres), and when the
+model's server has read the request.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bench.services import Services, start_services
 REVIEWER = "grace"
 POLICY = {
     "version": 1,
-    # All of them are one key's.
+    # All of the calls belong to one key.
     "approvals": {"max_open_per_key": 100_000},
     "rules": [
         {
@@ -51,7 +51,7 @@ POLICY = {
     ],
 }
 WANTED_P99_MS = 100
-WARM_UP = 10  # calls for each gateway, which are held and released first and not counted
+WARM_UP = 10  # calls for each gateway that are held and released first, and not counted
 ASKED_AT_ONCE = 16
 SETTLE_S = 3.0  # between the last call that is held and the first vote
 PATIENCE_S = 300.0
@@ -59,7 +59,7 @@ PATIENCE_S = 300.0
 
 @dataclass(frozen=True)
 class Released:
-    """One approved call: milliseconds to its request at the model, from the vote's request and from its commit."""
+    """Hold one approved call's milliseconds to its request at the model, from the vote's request and its commit."""
 
     from_request_ms: float
     from_commit_ms: float
@@ -67,11 +67,11 @@ class Released:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of all decisions: how often each request arrived, by what was decided on it.
+    """Hold the results of all decisions: how often each request arrived, by its decision.
 
     Attributes:
         again: votes that were answered 503 and sent again.
-        cpu_ms: processor time of all gateways for each decision: the vote, and the call that goes on.
+        cpu_ms: processor time of all gateways for each decision: the vote, and the call that continues.
     """
 
     released: list[Released]
@@ -93,12 +93,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample there")
     chosen = parser.parse_args(argv)
     if chosen.calls < 1 or chosen.gateways < 1 or chosen.rate <= 0 or not 0 <= chosen.rejected < 1:
-        parser.error("--calls, --gateways and --rate want more than nothing, --rejected a share from 0 up to 1")
+        parser.error("--calls, --gateways and --rate must be above 0, --rejected a share from 0 up to 1")
     return chosen
 
 
 class Trial:
-    """Calls that are held, and the votes on them.
+    """Hold calls and vote on them.
 
     Args:
         gateways: all on one database.
@@ -113,7 +113,7 @@ class Trial:
         self.again = 0
 
     async def run(self, calls: int, rate: float, rejected: float, dice: random.Random) -> Outcome:
-        """Hold so many calls, decide on all of them, and see what arrives; SystemExit where anything goes wrong."""
+        """Hold so many calls, decide on all of them, and check what arrives; SystemExit where anything goes wrong."""
         self._serial += 1
         self.again = 0
         names = [f"{self._serial}-{number}" for number in range(calls)]
@@ -156,7 +156,7 @@ class Trial:
         return sum(gateway.process.cpu_seconds() for gateway in self._gateways)
 
     async def _ask(self, gateway: Gateway, name: str) -> int:
-        """Send a request that is held; the status of its answer."""
+        """Send a request that is held, and return the status of its answer."""
         body = {"model": "bench", "messages": [{"role": "user", "content": f"Question {name}: why is the sky blue?"}]}
         headers = f"x-gatehouse-agent: held\r\nx-gatehouse-session: {name}\r\n"
         connection = await _connected(gateway)
@@ -165,7 +165,7 @@ class Trial:
         return status
 
     async def _vote(self, gateway: Gateway, approval: str, *, approve: bool) -> float:
-        """Vote, on a connection that is there already; when the request was first sent, in seconds of the epoch."""
+        """Vote on an open connection, and return when the request was first sent, in seconds of the epoch."""
         connection = await _connected(gateway)
         sent = time.time()
         body = {"decision": "approve" if approve else "reject"}
@@ -179,7 +179,7 @@ class Trial:
         return sent
 
     async def _until_held(self, calls: int, tasks: Sequence[asyncio.Task[int]]) -> None:
-        """Wait until so many requests for approval of this trial are written down."""
+        """Wait until so many requests for approval of this trial are recorded."""
         async with asyncio.timeout(PATIENCE_S):
             while calls > 0 and await asyncio.to_thread(lambda: len(self._ids(f"{self._serial}-%"))) < calls:
                 if over := [task for task in tasks if task.done()]:
@@ -195,7 +195,7 @@ class Trial:
         return dict(rows)
 
     def _committed(self) -> dict[str, float]:
-        """When each vote was committed, by Postgres's own record, in seconds of the epoch."""
+        """Return when each vote was committed, by Postgres's own record, in seconds of the epoch."""
         with psycopg.connect(self._services.database_url) as connection:
             rows = connection.execute(
                 """select approval_id::text, extract(epoch from pg_xact_commit_timestamp(xmin))::float8
@@ -204,7 +204,7 @@ class Trial:
         return dict(rows)
 
     def _arrived(self) -> dict[str, list[float]]:
-        """When each request was at the model, in seconds of the epoch."""
+        """Return when each request was at the model, in seconds of the epoch."""
         found: dict[str, list[float]] = {}
         with urllib.request.urlopen(f"http://127.0.0.1:{self._services.upstream_port}/", timeout=60) as answer:
             for at, body in json.load(answer):
@@ -227,7 +227,7 @@ def _request(path: str, key: str, body: dict[str, Any], headers: str = "") -> by
 
 
 def make_keys(gateway: Gateway) -> tuple[str, str]:
-    """The caller's key and that of the reviewer whom the rule names."""
+    """Return the caller's key and the key of the reviewer whom the rule names."""
 
     def post(path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
@@ -245,7 +245,7 @@ def make_keys(gateway: Gateway) -> tuple[str, str]:
 
 
 def text(outcome: Outcome, chosen: argparse.Namespace) -> str:
-    """The report, to be read by a person."""
+    """Return the report for people."""
     approved, rejected = outcome.approved, outcome.rejected
     lines = [
         f"{chosen.calls} calls held by {chosen.gateways} gateways on one database, decided on in random order "
@@ -274,7 +274,7 @@ def main(argv: Sequence[str]) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-bench-")))
         _say("starting Postgres, Redis and the upstream ...")
-        # Postgres then keeps when a transaction was committed.
+        # Makes Postgres record when a transaction was committed.
         services = start_services(
             stack,
             folder,

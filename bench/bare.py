@@ -1,6 +1,6 @@
-"""The same gateway without Gatehouse inside: LiteLLM's own app, served exactly as `gatehouse serve` serves ours.
+"""The same gateway without Gatehouse inside: LiteLLM's own app, served exactly as `gatehouse serve` serves the gateway.
 
-Run as `python -m bench.bare PORT`. It goes through `gatehouse serve` itself and changes only what uvicorn is given.
+Run as `python -m bench.bare PORT`. It goes through `gatehouse serve` itself and changes only the app for uvicorn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COLLECTOR_THRESHOLDS = (50_000, 20, 50)  # as gatehouse.asgi sets them, which ca
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """LiteLLM's app, with the collector and the memory set after start-up."""
+    """Run LiteLLM's app, with the collector and the memory set after start-up."""
     from litellm.proxy.proxy_server import app as litellm_app
 
     async def tuned(message: dict[str, Any]) -> None:

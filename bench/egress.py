@@ -1,7 +1,7 @@
-"""`python -m bench egress`: what the second look before bytes leave costs, for a millisecond of the whole admission.
+"""`python -m bench egress`: the cost of the check before bytes leave, compared with the whole admission.
 
-In this process, without the proxy and the ledger: a body is read, estimated, scanned, decided on and masked as the
-gateway does it with the policy.yaml that is shipped. Then what was admitted is noted, and compared with what leaves.
+In this process, without the proxy and the ledger: a body is read, estimated, scanned, decided on and masked as in the
+gateway with the shipped policy.yaml. Then the admitted request is recorded, and compared with what leaves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _numbers = itertools.count()
 
 
 def _said(messages: int, chars: int) -> list[dict[str, Any]]:
-    """A conversation whose last message is new, as an agent's are."""
+    """Return a conversation whose last message is new, as an agent's are."""
     roles = itertools.cycle(("user", "assistant"))
     said = [f"{number}: {TEXT * 20}"[:chars] for number in range(messages - 1)]
     said.append(f"new {next(_numbers)}: {TEXT * 20}"[:chars])
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[str, Callable[[], Body]]] = {
 
 
 def _sent(call_type: str, body: Body) -> tuple[str, Body]:
-    """What LiteLLM makes of a body for a model of OpenAI's."""
+    """Return what LiteLLM makes of a body for a model of OpenAI's."""
     if call_type != "anthropic_messages":
         return call_type, dict(body)
     made = LiteLLMAnthropicMessagesAdapter().translate_anthropic_to_openai(body)
@@ -92,7 +92,7 @@ def _sent(call_type: str, body: Body) -> tuple[str, Body]:
 
 
 async def measure(name: str, calls: int, deciding: Admission, holder: PolicyInForceHolder) -> tuple[float, float]:
-    """Median milliseconds of the admission and, of that, of note and comparison."""
+    """Return the median milliseconds of the admission and, of that, of recording and comparing."""
     call_type, make = CASES[name]
     whole, second = [], []
     for _ in range(calls):
@@ -132,7 +132,7 @@ async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
         for name in CASES:
-            await measure(name, 5, deciding, holder)  # what is kept of earlier turns
+            await measure(name, 5, deciding, holder)  # fills the caches of earlier turns
         for _ in range(rounds):
             for name, samples in found.items():
                 samples.append(await measure(name, calls, deciding, holder))
@@ -147,7 +147,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--calls", type=int, default=40, help="calls each time (40)")
     chosen = parser.parse_args(argv)
     if min(chosen.rounds, chosen.calls) < 1:
-        parser.error("--rounds and --calls want more than nothing")
+        parser.error("--rounds and --calls must be above 0")
     for name, value in report.environment().items():
         print(f"{name}: {value}")
     print(f"{'':34}{'admission':>12}{'second look':>14}{'ratio':>9}")

@@ -1,4 +1,4 @@
-"""The gateways that are compared, and how each is started on the same database, Redis and configuration."""
+"""The compared gateways, and how each starts on the same database, Redis and configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PIP_VENV = ROOT / ".gatehouse" / "bench-venv"
 
 @dataclass(frozen=True)
 class Variant:
-    """One gateway of a run.
+    """Describe one gateway of a run.
 
     Attributes:
         served_by: OURS, BARE or PIP.
@@ -45,7 +45,7 @@ class Variant:
     guardrails: tuple[dict[str, Any], ...] = ()
 
 
-# Keeps LiteLLM from downloading at start-up; nothing a request notices.
+# Keeps LiteLLM from downloading at start-up; requests are the same.
 OFFLINE = {
     f"LITELLM_LOCAL_{what}": "True"
     for what in ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS", "POLICY_TEMPLATES", "AUTOROUTER_PRESETS")
@@ -53,7 +53,7 @@ OFFLINE = {
 
 
 def configuration(services: Services, variant: Variant) -> dict[str, Any]:
-    """The shipped config.yaml with one more model, the constant upstream, and without the providers of our package."""
+    """Return the shipped config.yaml with one more model, the constant upstream, and without Gatehouse's providers."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
     settings = config["litellm_settings"]
     ours = {item["provider"] for item in settings.pop("custom_provider_map", [])}
@@ -79,9 +79,9 @@ def configuration(services: Services, variant: Variant) -> dict[str, Any]:
 
 
 def make_pip_venv(say: Callable[[str], None]) -> Path:
-    """What `pip install 'litellm[proxy]'` gives, and what the database and the prometheus callback need beside.
+    """Install what `pip install 'litellm[proxy]'` gives, and what the database and the prometheus callback also need.
 
-    The client generated for our environment is copied: same LiteLLM, same schema, same Prisma.
+    The client generated for this environment is copied: same LiteLLM, same schema, same Prisma.
     """
     python = PIP_VENV / "bin/python"
     wanted = [f"litellm[proxy]=={version('litellm')}", f"prisma=={version('prisma')}", "prometheus-client"]
@@ -96,7 +96,7 @@ def make_pip_venv(say: Callable[[str], None]) -> Path:
     assert spec is not None
     assert spec.origin is not None
     (theirs,) = PIP_VENV.glob("lib/python*/site-packages/prisma")
-    shutil.rmtree(theirs)  # not written over: uv links one file into several environments
+    shutil.rmtree(theirs)  # not overwritten, because uv links one file into several environments
     shutil.copytree(Path(spec.origin).parent, theirs)
     return PIP_VENV / "bin/litellm"
 
@@ -104,7 +104,7 @@ def make_pip_venv(say: Callable[[str], None]) -> Path:
 def start_gateways(
     stack: ExitStack, folder: Path, services: Services, variants: Sequence[Variant], say: Callable[[str], None]
 ) -> list[Gateway]:
-    """Start the gateways one after the other; the first one to start brings the database's schema."""
+    """Start the gateways one after the other; the first one creates the database's schema."""
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         **OFFLINE,
@@ -132,7 +132,7 @@ def start_gateways(
         port = free_port()
         env = environment | {"CONFIG_FILE_PATH": str(config)}
         if variant.served_by == PIP:
-            # The command of LiteLLM's documentation. Its database is there already, so it need not make one.
+            # The command of LiteLLM's documentation. Its database exists already, so it need not make one.
             argv = [str(make_pip_venv(say)), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
             env |= {"DISABLE_SCHEMA_UPDATE": "True", "PATH": f"{PIP_VENV}/bin:{env['PATH']}"}
         elif variant.served_by == BARE:
@@ -148,7 +148,7 @@ def start_gateways(
 
 
 def make_key(gateway: Gateway) -> str:
-    """A virtual key with a budget that the run will not use up."""
+    """Make a virtual key with a budget that the run will not use up."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{gateway.port}/key/generate",
         method="POST",

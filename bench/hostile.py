@@ -1,8 +1,8 @@
-"""`python -m bench hostile`: how a well-behaved key is served while 64 callers do what they can against it.
+"""`python -m bench hostile`: how a well-behaved key is served while 64 callers attack the gateway.
 
-The well-behaved key asks short questions at a steady rate, whether the one before is answered or not. It is measured
-alone first, then beside the hostile callers (`bench/hostile_callers.py`), who have keys of their own or none. All of
-it, callers, model and Postgres included, shares one machine.
+The well-behaved key asks short questions at a steady rate, without waiting for the previous answer. It is measured
+alone first, then beside the hostile callers (`bench/hostile_callers.py`), who have their own keys or none. All of it,
+callers, model and Postgres included, shares one machine.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from bench.processes import Process
 from bench.services import ROOT, start_services
 
 _WARM_UP_S = 3.0
-_BEFORE_S = 3.0  # until all of the hostile callers are there
+_BEFORE_S = 3.0  # until all hostile callers have started
 
 
 @dataclass(frozen=True)
 class Served:
-    """How the well-behaved key was served: milliseconds from when each question was due, and each other answer."""
+    """Hold how the well-behaved key was served: milliseconds since each question was due, and every other answer."""
 
     latencies_ms: list[float]
     failures: list[str]
@@ -58,12 +58,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=4.0, help="questions a second of the well-behaved key (4)")
     chosen = parser.parse_args(argv)
     if chosen.seconds <= 0 or chosen.rate <= 0:
-        parser.error("--seconds and --rate want more than nothing")
+        parser.error("--seconds and --rate must be above 0")
     return chosen
 
 
 def ask(port: int, key: str, rate: float, seconds: float) -> Served:
-    """Ask at a steady rate, each time on the first connection that is free."""
+    """Ask at a steady rate, each time on the first free connection."""
     return uvloop.run(_ask(port, key, rate, seconds))
 
 
@@ -97,7 +97,7 @@ async def _ask(port: int, key: str, rate: float, seconds: float) -> Served:
 
 @contextmanager
 def peak_of(process: Process) -> Iterator[list[float]]:
-    """The most memory that a process has while this is open, in MB, in a list of one."""
+    """Yield a list of one number: the most memory that a process has while this is open, in MB."""
     peak, over = [process.resident_mb()], threading.Event()
 
     def watch() -> None:
@@ -114,7 +114,7 @@ def peak_of(process: Process) -> Iterator[list[float]]:
 
 
 def text(quiet: Served, beside: Served, memory: tuple[float, float], answers: dict[str, dict[str, int]]) -> str:
-    """The report, to be read by a person."""
+    """Return the report for people."""
     lines = [
         "",
         f"The well-behaved key, alone and beside {sum(CALLERS.values())} hostile callers",
@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-bench-")))
         policy = folder / "policy.yaml"
-        # Without a limit of tokens, or what is to be scanned would be refused before it is.
+        # Without a limit of tokens, which would refuse texts before they are scanned.
         unlimited = {name: section for name, section in POLICY.items() if name != "limits"}
         policy.write_text(yaml.safe_dump(unlimited, sort_keys=False))
         _say("starting Postgres, Redis and the constant upstream ...")

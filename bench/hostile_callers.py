@@ -1,7 +1,7 @@
-"""64 callers that mean no good, on one gateway: `python -m bench.hostile_callers PORT KEY,KEY,... SECONDS`.
+"""64 hostile callers of one gateway: `python -m bench.hostile_callers PORT KEY,KEY,... SECONDS`.
 
-Half of them have a key, each kind of its own; the others have none. When the time is over it prints, for each kind, how
-often it got which answer; `cut` is a connection that the gateway closed.
+Half of them have a key, a different one for each kind; the others have none. When the time is over it prints, for each
+kind, how often it got which answer; `cut` is a connection that the gateway closed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.load import chat
 
-# Of each kind so many callers: huge bodies, deep JSON, slow senders, many small calls at once, texts to be scanned.
+# The number of callers by kind: huge bodies, deep JSON, slow senders, many small calls at once, texts to be scanned.
 CALLERS: Final = {"huge": 8, "deep": 8, "slow": 24, "many": 8, "scan": 16}
 HUGE: Final = 24_000_000
 _DEPTH: Final = 90
@@ -29,12 +29,12 @@ _serials = itertools.count()
 
 
 def huge() -> bytes:
-    """Mostly nothing, and a question at its end."""
+    """Return blanks with a question at their end."""
     return b" " * HUGE + chat({"role": "user", "content": f"Question {next(_serials)}?"})
 
 
 def deep() -> bytes:
-    """A quarter of a megabyte of objects in objects, in a field that no API has."""
+    """Return a quarter of a megabyte of nested objects, in a field that no API has."""
     nested = '{"a":' * _DEPTH + '"b"' + "}" * _DEPTH
     return chat({"role": "user", "content": "?"})[:-1] + f', "unread": [{",".join([nested] * 500)}]}}'.encode()
 
@@ -44,7 +44,7 @@ def small() -> bytes:
 
 
 def scan() -> bytes:
-    """A text that was not sent before, nearly as long as one may be."""
+    """Return a new text, nearly of the greatest length."""
     text = " ".join(random.choices(_WORDS, k=44_000))[:190_000]
     return chat({"role": "user", "content": f"{next(_serials)} {text}"})
 
@@ -59,7 +59,7 @@ BODIES: Final[dict[str, Callable[[], bytes]]] = {
 
 
 def callers(keys: list[str]) -> Iterator[tuple[str, str | None]]:
-    """The kind of each caller, and its key, if it has one: callers of one kind share theirs."""
+    """Yield the kind of each caller, and its key, if it has one: callers of one kind share theirs."""
     for (kind, count), key in zip(CALLERS.items(), itertools.cycle(keys), strict=False):
         for number in range(count):
             yield kind, key if number % 2 == 0 else None
@@ -76,7 +76,7 @@ async def attack(port: int, kind: str, key: str | None, until: float, seen: Coun
 
 
 async def exchange(port: int, kind: str, key: str | None, until: float) -> str:
-    """One request on a connection of its own; the status of its answer."""
+    """Send one request on its own connection, and return the status of its answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         body = BODIES[kind]()

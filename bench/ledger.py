@@ -1,5 +1,5 @@
 """`python -m bench ledger`: capsules stored per second by 16 writers in 3 processes, and the verification of many, each
-beside the protocol's own reference (qp-capsule) with the same records, on the same Postgres, in the same run.
+beside the protocol's reference implementation (qp-capsule) with the same records, on the same Postgres, in one run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OURS, THEIRS = "gatehouse", "qp-capsule"
 
 @dataclass(frozen=True)
 class Round:
-    """What one turn stored, in all processes together."""
+    """Hold what one turn stored, in all processes together."""
 
     stored: int
     lost: int
@@ -98,7 +98,7 @@ def count(url: str, table: str) -> int:
 
 
 def chain(records: int, folder: Path) -> Iterator[SealedCapsule]:
-    """A chain of so many records, sealed here."""
+    """Yield a chain of so many records, sealed here."""
     signer, previous = keys.load(folder / "keys").signer, None
     for sequence in range(records):
         at = now()
@@ -108,9 +108,9 @@ def chain(records: int, folder: Path) -> Iterator[SealedCapsule]:
 
 
 def timed(argv: list[str]) -> tuple[float, float]:
-    """Seconds and the most memory (MB) that a command took; it must succeed."""
+    """Return the seconds and the most memory (MB) of a command; it must succeed."""
     begin = time.perf_counter()
-    # In a process of its own: ru_maxrss is the largest of all children so far.
+    # In its own process, because ru_maxrss is the largest of all children so far.
     code = (
         "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
@@ -120,7 +120,7 @@ def timed(argv: list[str]) -> tuple[float, float]:
 
 
 def verify(records: int, folder: Path) -> list[str]:
-    """Both verify the same export, signatures too."""
+    """Let both verify the same export, with signatures."""
     path = folder / "export.json"
     with path.open("wb") as file:
         file.writelines(export_json(chain(records, folder)))
@@ -145,7 +145,7 @@ def main(argv: list[str]) -> None:
         url = start_services(stack, folder).database_url
         apply_migrations(url)
         keys.create(folder / "keys", now())
-        # Its tables, before three processes would make them at once.
+        # Create its tables before three processes would do so at once.
         asyncio.run(PostgresCapsuleStorage(url).get_latest())
         rounds: dict[str, list[Round]] = {OURS: [], THEIRS: []}
         for number in range(chosen.rounds):
@@ -155,7 +155,7 @@ def main(argv: list[str]) -> None:
             print(f"round {number + 1} of {chosen.rounds}, capsules/s: {said}", file=sys.stderr, flush=True)
         stored = {OURS: count(url, "gatehouse.capsules"), THEIRS: count(url, "quantumpipes_capsules")}
         for name, done in rounds.items():
-            assert stored[name] >= sum(r.stored for r in done), f"{name} says more than its table holds"
+            assert stored[name] >= sum(r.stored for r in done), f"{name} reports more than its table holds"
         verified = verify(chosen.verify, folder) if chosen.verify else []
         shutil.rmtree(folder / "logs", ignore_errors=True)
     ratios = [mine.rate / other.rate for mine, other in zip(rounds[OURS], rounds[THEIRS], strict=True)]

@@ -1,6 +1,6 @@
 """The load: N keep-alive connections that each send the next request as soon as the last is answered (closed loop).
 
-HTTP is spoken by hand, because a client library would cost as much time as the gateway.
+It writes HTTP by hand, because a client library would take as much time as the gateway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _serials = itertools.count()
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; `exchange` sends a request and returns the status of its answer."""
+    """Hold one keep-alive connection; `exchange` sends a request and returns the status of its answer."""
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load: answers with status 200 and their latencies in milliseconds, and every other answer."""
+    """Hold a load's results: answers with status 200 and their latencies in milliseconds, and every other answer."""
 
     seconds: float
     latencies_ms: list[float]
@@ -60,22 +60,21 @@ class Load:
 
 
 def questions() -> Iterator[bytes]:
-    """Chat requests of their own: a repeated text would not be scanned again."""
+    """Yield different chat requests, because a repeated text would not be scanned again."""
     for serial in _serials:
         question = f"Question {os.getpid()}.{serial}: why is the sky blue at noon?"
         yield chat({"role": "system", "content": "You are a careful assistant."}, {"role": "user", "content": question})
 
 
 def chat(*messages: dict[str, str]) -> bytes:
-    """The body of a chat request."""
+    """Return the body of a chat request."""
     return json.dumps({"model": "bench", "messages": messages}).encode()
 
 
 def apply_load(
     port: int, key: str, connections: int, seconds: float = float("inf"), bodies: Iterator[bytes] | None = None
 ) -> Load:
-    """Load the gateway on 127.0.0.1:`port` until the time is over or there is nothing more to send; wait for the last
-    answer."""
+    """Load the gateway on 127.0.0.1:`port` until the time is over or all bodies are sent; wait for the last answer."""
     return uvloop.run(_apply(port, key, connections, seconds, questions() if bodies is None else bodies))
 
 
@@ -102,7 +101,7 @@ async def _apply(port: int, key: str, connections: int, seconds: float, bodies: 
 
 
 def request(port: int, key: str, body: bytes) -> bytes:
-    """A chat request as it goes over the wire."""
+    """Return a chat request as bytes."""
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -1,8 +1,8 @@
-"""Interleaved rounds: every gateway in turn, at every number of connections, while the others stand still.
+"""Interleaved rounds: every gateway in turn, at every number of connections, while the others are stopped.
 
-On a machine that others use too, only a ratio taken within seconds means something: a run is many short rounds, and a
-result the median of their ratios. Processor time per request moves less than the clock does, but it moves too, because
-two busy hyperthreads share one core.
+On a shared machine only a ratio taken within seconds means something: a run has many short rounds, and a result is the
+median of their ratios. Processor time per request varies less than the clock, but it varies too, because two busy
+hyperthreads share one core.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Sample:
-    """One gateway under load once. `cpu_ms` is the gateway process's own processor time per request, the logging and
-    spend accounting that follow the answer included."""
+    """Hold one measurement of a gateway under load. `cpu_ms` is the gateway process's own processor time per request,
+    with the logging and spend accounting after the answer."""
 
     gateway: str
     connections: int
@@ -52,10 +52,10 @@ def run_rounds(
     during: Callable[[Gateway], None] = lambda _: None,
     after: Callable[[int], None] = lambda _: None,
 ) -> list[Sample]:
-    """Measure with `bodies`, which never end; `during` is called as a gateway's measured load begins, `after` when a
-    round ends, with all of them standing still.
+    """Measure with `bodies`, which never end; `during` is called when a gateway's measured load begins, `after` when a
+    round ends and all gateways are stopped.
 
-    Raises SystemExit when a gateway answers anything but 200.
+    It raises SystemExit when a gateway answers anything but 200.
     """
     samples = []
     for gateway in gateways:
@@ -85,12 +85,12 @@ def run_rounds(
 
 
 def of(samples: Sequence[Sample], gateway: str, connections: int) -> dict[int, Sample]:
-    """The samples of one gateway at one number of connections, by round."""
+    """Return the samples of one gateway at one number of connections, by round."""
     return {s.round: s for s in samples if s.gateway == gateway and s.connections == connections}
 
 
 def drain(process: Process) -> None:
-    """Wait until the process has done what it put off (logging, spend), so that the next load does not pay for it."""
+    """Wait until the process has done its delayed work (logging, spend), so that the next load does not pay for it."""
     for _ in range(DRAIN_LOOKS):
         before = process.cpu_seconds()
         time.sleep(DRAIN_SECONDS)
@@ -99,7 +99,7 @@ def drain(process: Process) -> None:
 
 
 def checked(gateway: Gateway, load: Load) -> Load:
-    """The load, when every answer had status 200; SystemExit else."""
+    """Return the load if every answer had status 200; else raise SystemExit."""
     if load.failures or not load.latencies_ms:
         first = load.failures[0] if load.failures else "nothing"
         raise SystemExit(f"error: bench: {gateway.name} answered {len(load.failures)} times not with 200: {first}")

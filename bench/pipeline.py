@@ -1,5 +1,5 @@
-"""`python -m bench pipeline`: what rules, screens and the masking of personal data cost, and how many requests the
-gateway does with them for each one that LiteLLM's own Presidio guardrail does beside it, in the same minutes.
+"""`python -m bench pipeline`: the cost of rules, screens and masking, and the gateway's requests per second with them
+for each one of LiteLLM's own Presidio guardrail, beside it in the same minutes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample there")
     chosen = parser.parse_args(argv)
     if min(chosen.rounds, chosen.conversations, chosen.calls) < 1 or chosen.seconds <= 0:
-        parser.error("--rounds, --conversations, --calls and --seconds want more than nothing")
+        parser.error("--rounds, --conversations, --calls and --seconds must be above 0")
     return chosen
 
 
 def bodies() -> Iterator[bytes]:
-    """Prompts without end, no two alike."""
+    """Yield prompts without end, all different."""
     for number in itertools.count():
         yield chat({"role": "user", "content": prompt(number)})
 
 
 class Conversations:
-    """What an agent's conversations of twenty turns take, by gateway and round: turns a second up to the nineteenth
-    over some connections at once, and milliseconds of the twentieth.
+    """Measure agents' conversations of twenty turns, by gateway and round: turns a second up to the nineteenth over
+    some connections at once, and milliseconds of the twentieth.
 
-    In the twentieth the gateways take turns from one conversation to the next, so that the n-th of each were measured
+    In the twentieth the gateways take turns from one conversation to the next, so that the n-th of each are measured
     within a second.
     """
 
@@ -62,7 +62,7 @@ class Conversations:
         self._numbers = itertools.count()
 
     def measure(self, gateways: Sequence[Gateway], number: int) -> None:
-        """The turns before the last first, so that each gateway has seen each message but the two new ones before."""
+        """Send the turns before the last first, so that each gateway has seen all messages but the two new ones."""
         last: dict[str, list[bytes]] = {}
         for gateway in gateways:
             said = [conversation(next(self._numbers)) for _ in range(self._count)]

@@ -1,9 +1,9 @@
 """The gateways of `python -m bench pipeline`, and the proof that each of them masks, or does not, as its name says.
 
-LiteLLM's guardrail is configured as its documentation does: every entity that Presidio knows, in prompt and answer. It
-runs in the same process as ours without the plugin, which is faster than pip's, on a Presidio served as the official
-images serve it, with a smaller language model (`bench/presidio_server.py`). The lean one beside it looks for no more
-entities than we do, by patterns without a language model, and only in the prompt.
+LiteLLM's guardrail is configured as in its documentation: every entity that Presidio knows, in prompt and answer. It
+runs in the same process as Gatehouse without the plugin, which is faster than pip's, on a Presidio served as the
+official images serve it, with a smaller language model (`bench/presidio_server.py`). The lean one looks only for
+Gatehouse's entities, by patterns without a language model, and only in the prompt.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ POLICY = {
 
 
 def start(stack: ExitStack, folder: Path, services: Services, say: Callable[[str], None]) -> list[Gateway]:
-    """All five, and Presidio for those that ask it."""
+    """Start all five, and Presidio for those that ask it."""
     plain = folder / "plain-policy.yaml"
     plain.write_text("version: 1\n")
     governed = folder / "policy.yaml"
@@ -87,14 +87,14 @@ def _presidio(stack: ExitStack, folder: Path, kind: str) -> str:
 
 
 class Check:
-    """Asks the upstream what it saw. Each question is a new one, so that no cache answers it."""
+    """Ask the upstream what it received. Each question is a new one, so that no cache answers it."""
 
     def __init__(self, key: str, upstream_port: int) -> None:
         self._key, self._url = key, f"http://127.0.0.1:{upstream_port}/"
         self._numbers = itertools.count(4_000_000_000, 4)  # an address is in these, a card in those two further on
 
     def __call__(self, gateway: Gateway) -> None:
-        """Raises SystemExit when the gateway does not do what its name says."""
+        """Raise SystemExit when the gateway does not do what its name says."""
         number = next(self._numbers)
         for entity, at, value in (("EMAIL_ADDRESS", number, prompts.email), ("CREDIT_CARD", number + 2, prompts.card)):
             text = prompts.prompt(at)
@@ -115,7 +115,7 @@ class Check:
 
 
 def mask_problem(seen: str, sent: str, entity: str, value: str, *, masks: bool) -> str | None:
-    """What is wrong with the prompt that the upstream has `seen`, if anything."""
+    """Return what is wrong with the prompt that the upstream has `seen`, if anything."""
     assert value in sent
     if masks and value in seen:
         return f"let {entity} through"
@@ -127,7 +127,7 @@ def mask_problem(seen: str, sent: str, entity: str, value: str, *, masks: bool) 
 
 
 def make_check(gateways: list[Gateway], services: Services) -> tuple[str, Check]:
-    """A virtual key, and the check with it; every gateway has passed it once."""
+    """Return a virtual key, and the check with it; every gateway has passed it once."""
     key = make_key(gateways[0])
     check = Check(key, services.upstream_port)
     for gateway in gateways:

@@ -1,4 +1,4 @@
-"""What `python -m bench pipeline` says: one line for each promise, then the numbers behind them, then the machine.
+"""The report of `python -m bench pipeline`: one line for each goal, then the numbers behind them, then the machine.
 
 Every figure is the median of the rounds, with the least and the most of any round beside it.
 """
@@ -19,7 +19,7 @@ PAIRS = (
     (OURS, BARE, "0.75 or more"),
     (OURS, PRESIDIO, "3 or more"),
     (OURS, LEAN, ""),
-    # What governance that took no time at all would reach against it, on the same LiteLLM.
+    # What governance that takes no time would reach against it, on the same LiteLLM.
     (BARE, PRESIDIO, ""),
 )
 
@@ -31,7 +31,7 @@ Turns = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Figure:
-    """One promise: `values` has one for each round; `wanted` is what is promised, if anything is."""
+    """Hold one figure: `values` has one for each round; `wanted` is the goal, if there is one."""
 
     title: str
     unit: str
@@ -48,7 +48,7 @@ class Figure:
 def figures(
     rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, turns: Turns, connections: Sequence[int]
 ) -> list[Figure]:
-    """All figures for which there are samples."""
+    """Return all figures for which there are samples."""
     found = [Figure("facts and 100 rules, p50", "ms", list(rules), "under 0.3")]
     for one, other, wanted in PAIRS:
         for count in connections:
@@ -68,7 +68,7 @@ def figures(
             found.append(Figure(f"{OURS} / {other}, turns of conversations/s", "", values, wanted))
     for other, wanted in ((PLAIN, "3 or less"), (BARE, "3 or less"), (PRESIDIO, "")):
         if both := sorted(last.get(OURS, {}).keys() & last.get(other, {}).keys()):
-            # Of the n-th conversations of both, which followed each other closely.
+            # The n-th conversations of both follow each other closely.
             extra = [_p50([a - b for a, b in zip(last[OURS][n], last[other][n], strict=True)]) for n in both]
             found.append(Figure(f"{OURS} - {other}, p50, last of 20 turns", "ms", extra, wanted))
     return found
@@ -77,7 +77,7 @@ def figures(
 def text(
     rules: Sequence[float], samples: Sequence[Sample], last: LastTurn, turns: Turns, connections: Sequence[int]
 ) -> str:
-    """The report, to be read by a person."""
+    """Return the report for people."""
     lines = ["", "Median of the rounds [least .. most]"]
     lines += map(str, figures(rules, samples, last, turns, connections))
     if samples:

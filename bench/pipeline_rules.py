@@ -1,4 +1,4 @@
-"""What a hundred rules cost: the facts of a call put together and every rule evaluated, in this process, alone."""
+"""Measures a hundred rules: making a call's facts and evaluating every rule, in this process, alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WHEN = (
 
 
 def rule_set(count: int = RULES) -> RuleSet:
-    """So many rules, read as the gateway reads them. None matches the facts below, so each is looked at in full."""
+    """Read so many rules as the gateway does. None matches the facts below, so each is evaluated in full."""
     rules = "\n".join(
         f"  - {{id: rule-{n}, when: '{WHEN[n % len(WHEN)].replace('{n}', str(n))}', then: deny}}" for n in range(count)
     )
@@ -40,7 +40,7 @@ def rule_set(count: int = RULES) -> RuleSet:
 
 
 def facts(number: int) -> Facts:
-    """The facts of a call, made anew as each call makes them."""
+    """Return the facts of a call, made anew as for each call."""
     return Facts(
         RequestFacts("demo", "/v1/chat/completions", "acompletion", True, 5, ("search", "shell"), 0.7, 200 + number),
         CallerFacts("my-agent", "0" * 64, "ada", "research", "acme", "internal_user", "customer-7", ("batch",)),
@@ -54,7 +54,7 @@ def facts(number: int) -> Facts:
 
 
 def policy_p50_ms(calls: int, rules: RuleSet | None = None) -> float:
-    """Median milliseconds of facts and all rules, over so many calls."""
+    """Return the median milliseconds of facts and all rules, over so many calls."""
     rules = rule_set() if rules is None else rules
     took = []
     for number in range(calls):

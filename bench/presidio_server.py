@@ -1,13 +1,13 @@
 """Presidio behind HTTP, as LiteLLM's guardrail asks it: `POST /analyze`, `POST /anonymize` and `GET /health`.
 
-Run as `python -m bench.presidio_server analyzer|patterns|anonymizer PORT`. It does what Microsoft's images
-mcr.microsoft.com/presidio-analyzer and mcr.microsoft.com/presidio-anonymizer do: a Flask application behind gunicorn
-with one synchronous worker, which closes each connection after its answer; Presidio's engines with the configuration
-that the package brings; its log at INFO, gunicorn's without a line for each request. What differs:
+Run as `python -m bench.presidio_server analyzer|patterns|anonymizer PORT`. It does the same as Microsoft's images
+mcr.microsoft.com/presidio-analyzer and mcr.microsoft.com/presidio-anonymizer: a Flask application behind gunicorn with
+one synchronous worker, which closes each connection after its answer; Presidio's engines with the package's
+configuration; its log at INFO, gunicorn's without a line for each request. The differences:
 
 - the small spaCy model runs on each text, where the image has the large one, en_core_web_lg;
 - `patterns` runs none, and looks for no names. There is no such image: it is for the lean comparison;
-- the e-mail recognizer knows the top-level domains that it was installed with, and does not ask the network for newer;
+- the e-mail recognizer knows the top-level domains that it was installed with, and asks no network for newer ones;
 - Python, Flask and gunicorn are those of this environment, and the server ends with the process that started it.
 """
 
@@ -35,7 +35,7 @@ log = logging.getLogger("presidio")
 
 
 def engine(*, names: bool) -> Any:
-    """An analyzer from the files that the image names. `names`: whether it looks for names, with a language model."""
+    """Make an analyzer from the image's files. `names`: whether it looks for names, with a language model."""
     import presidio_analyzer
     import tldextract
 
@@ -127,7 +127,7 @@ def anonymizer(app: Flask) -> None:
 
 
 def create_app(kind: str) -> Flask:
-    """What gunicorn's worker serves. It is called in the worker, which ends with gunicorn, however that ends."""
+    """Return the app for gunicorn's worker. It is called in the worker, which ends with gunicorn, however that ends."""
     end_with_parent(signal.SIGTERM)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(name)s - %(levelname)s - %(message)s"
@@ -150,7 +150,7 @@ def create_app(kind: str) -> Flask:
 
 
 def main(kind: str, port: int) -> None:
-    """Becomes gunicorn, called as the images call it. Returns never."""
+    """Become gunicorn, called as the images call it. It never returns."""
     end_with_parent(signal.SIGTERM)
     called = ["gunicorn", "-w", "1", "-b", f"127.0.0.1:{port}", f"bench.presidio_server:create_app({kind!r})"]
     os.execv(sys.executable, [sys.executable, "-m", *called])

@@ -1,4 +1,4 @@
-"""The processes of a run: each in a session of its own, frozen while others run, ended however the run ends."""
+"""The processes of a run: each in a session of its own, stopped while others run, and ended however the run ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A started program and everything it starts; its output goes to `log`."""
+    """Control a started program and everything that it starts; its output goes to `log`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Process:
         return self.popen.pid
 
     def end(self) -> None:
-        """Ask, wait, then kill what is left of the process group."""
+        """Ask it to end, wait, then kill the rest of the process group."""
         self._signal(signal.SIGCONT)
         with suppress(ProcessLookupError):
             self.popen.send_signal(self._stop)
@@ -71,7 +71,7 @@ class Process:
         self._signal(signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
-        """Processor time of the program itself, without its children."""
+        """Return the processor time of the program itself, without its children."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 

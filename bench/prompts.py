@@ -1,7 +1,7 @@
-"""What is sent to the gateways in `python -m bench pipeline`: prompts and conversations, no two alike.
+"""The texts of `python -m bench pipeline`: prompts and conversations, all different.
 
-Pure: a number gives the same text each time. Words are drawn from a list of common ones, which are one token each in
-OpenAI's encodings. Addresses are of example.com (RFC 2606); cards have a good check digit.
+Pure: a number always gives the same text. Words come from a list of common ones, which are one token each in OpenAI's
+encodings. Addresses are of example.com (RFC 2606); cards have a valid check digit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def email(number: int) -> str:
 
 
 def card(number: int) -> str:
-    """Sixteen digits with the check digit of ISO/IEC 7812-1, in groups of four."""
+    """Return sixteen digits with the check digit of ISO/IEC 7812-1, in groups of four."""
     digits = f"4{number * 7_919_000_011 % 10**14:014d}"  # a factor without 2 and 5: no two numbers share a card
     total = sum(sum(divmod(int(digit) * (2 - index % 2), 10)) for index, digit in enumerate(digits))
     digits += str(-total % 10)
@@ -37,7 +37,7 @@ def card(number: int) -> str:
 
 
 def prompt(number: int) -> str:
-    """Some 50 tokens; of four one holds an e-mail address (number % 4 is 0) and one a card number (2)."""
+    """Return some 50 tokens; of four one holds an e-mail address (number % 4 is 0) and one a card number (2)."""
     words = _words(random.Random(number), (35, 45, 29, 45)[number % 4])
     text = f"Note {number}: {words}"
     if number % 4 == 0:
@@ -48,8 +48,8 @@ def prompt(number: int) -> str:
 
 
 def conversation(number: int) -> list[Message]:
-    """A system message, twenty questions and the nineteen answers between them: some 4,000 tokens, 100 in each. Every
-    fifth question, the last one too, holds an e-mail address."""
+    """Return a system message, twenty questions and the nineteen answers between them: some 4,000 tokens, 100 in each.
+    Every fifth question, the last one too, holds an e-mail address."""
     drawn = random.Random(-1 - number)
     messages = [{"role": "system", "content": SYSTEM}]
     for turn in range(1, TURNS + 1):
@@ -63,7 +63,7 @@ def conversation(number: int) -> list[Message]:
 
 
 def until_turn(messages: list[Message], turn: int) -> list[Message]:
-    """What an agent sends in that turn (1 to 20): all that was said before, and the new question."""
+    """Return what an agent sends in that turn (1 to 20): all earlier messages and the new question."""
     return messages[: 2 * turn]
 
 

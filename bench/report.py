@@ -1,4 +1,4 @@
-"""What a run says: the ratios, then the numbers behind them, then the machine."""
+"""The report of a run: the ratios, then the numbers behind them, then the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.gateways import BARE, OURS, PIP
 from bench.measure import Sample, of
 
-# What the gateway promises: how many requests per second it does for each one of the other's.
+# The gateway's goals: how many requests per second it serves for each one of the other's.
 WANTED = {BARE: 0.85, PIP: 1.2}
 TITLES = {
     BARE: "gatehouse / the same gateway without the plugin",
@@ -21,13 +21,13 @@ TITLES = {
 
 
 def ratios(samples: Sequence[Sample], other: str, connections: int, field: str) -> list[float]:
-    """Ours over the other's, one ratio per round."""
+    """Return Gatehouse's values over the other's, one ratio per round."""
     ours, theirs = of(samples, OURS, connections), of(samples, other, connections)
     return [getattr(ours[number], field) / getattr(theirs[number], field) for number in ours if number in theirs]
 
 
 def middle_half(values: Sequence[float]) -> str:
-    """From the first to the third quartile; the outer ones tell of the machine's other users."""
+    """Return the first and the third quartile; values outside come from the machine's other users."""
     if len(values) < 2:
         return "one round"
     low, _, high = statistics.quantiles(values, n=4)
@@ -35,7 +35,7 @@ def middle_half(values: Sequence[float]) -> str:
 
 
 def quantiles(samples: Iterable[Sample]) -> tuple[float, float]:
-    """Median and 99th percentile of all latencies, in milliseconds."""
+    """Return median and 99th percentile of all latencies, in milliseconds."""
     pooled = sorted(latency for sample in samples for latency in sample.latencies_ms)
     return pooled[len(pooled) // 2], pooled[min(len(pooled) - 1, len(pooled) * 99 // 100)]
 
@@ -59,7 +59,7 @@ def environment() -> dict[str, object]:
 
 
 def text(samples: Sequence[Sample], connections: Sequence[int], memory: Mapping[str, float]) -> str:
-    """The report, to be read by a person."""
+    """Return the report for people."""
     names = list(dict.fromkeys(sample.gateway for sample in samples))
     lines = ["", "Requests per second, median of the rounds' ratios [the middle half of them]"]
     for other in (BARE, PIP):

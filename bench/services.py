@@ -1,4 +1,4 @@
-"""What every gateway of a run shares: one Postgres, one Redis (both out of their wheels), one constant upstream."""
+"""The services that all gateways of a run share: one Postgres, one Redis (both from wheels), one constant upstream."""
 
 from __future__ import annotations
 

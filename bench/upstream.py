@@ -1,9 +1,9 @@
-"""A model that costs nothing: answers every POST with the same chat completion, on one keep-alive connection each.
+"""A model that costs nothing: it answers every POST with the same chat completion, on one keep-alive connection each.
 
-A GET answers with the body of the last POST, so that a run can see what reached the model; with `--keep`, with all of
-them and the seconds of the epoch at which each was there.
+A GET returns the body of the last POST, so that a run can see what reached the model; with `--keep`, all bodies and the
+seconds of the epoch at which each arrived.
 
-Run as `python -m bench.upstream PORT [--keep]`, in a process of its own, so that what is measured is the gateway.
+Run as `python -m bench.upstream PORT [--keep]`, in its own process, so that only the gateway is measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANSWER = HEAD % len(BODY) + BODY
 
 
 class Constant(asyncio.Protocol):
-    """Reads as much HTTP/1.1 as it takes to know where a request ends (RFC 9112, Content-Length bodies only)."""
+    """Read only as much HTTP/1.1 as needed to know where a request ends (RFC 9112, Content-Length bodies only)."""
 
     last = b"{}"
     kept: list[tuple[float, str]] | None = None

@@ -1,7 +1,7 @@
 """One writing process of `python -m bench ledger`: `python -m bench.writer NAME URL FOLDER WRITERS SECONDS`.
 
-Says `ready` when connected, begins at the first line on stdin, and prints as JSON what it handed in, what was refused
-and how long it took until everything was stored.
+It prints `ready` when connected, begins at the first line on stdin, and prints as JSON what it handed in, what was
+refused and how long it took until everything was stored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`python -m evaluation NAME`: how much of what it looks for a scanner finds, and how much of what it finds is right.
+"""`python -m evaluation NAME`: how much of what it looks for a scanner finds, and how much of that is right.
 
-Needs no server and no network. The seed is fixed, so two runs of one version print the same numbers.
+It needs no server and no network. The seed is fixed, so two runs of one version print the same numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EVALUATIONS = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the one that is named first."""
+    """Run the evaluation that the first argument names."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluation",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""Ways of writing a text so that a filter does not see it and a model still does, for the cases that ask for one."""
+"""Disguises a text so that a filter misses it and a model still reads it, for the cases that ask for that."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`python -m evaluation pii`: how well the scanner finds personal data in texts of ours, and how long it takes.
+"""`python -m evaluation pii`: how well the scanner finds personal data in the project's own texts, and how fast.
 
-A finding counts as right when its entity is the same and the two overlap to at least half of what they cover together.
-`covered` is what matters to whoever masks: how much of what should be found has every letter and digit in some finding.
+A finding is right when its entity is the same and the overlap is at least half of the text that both cover together.
+`covered` matters for masking: the share of values with every letter and digit in some finding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from evaluation.pii_values import NAMES, PERSONAL, Sample, Values
 
 TEMPLATES = Path(__file__).with_name("pii_templates.yaml")
 IOU = 0.5
-# As OpenAI counts English text.
+# OpenAI's figure for English text.
 _CHARS_PER_TOKEN = 4
 _TOKENS = (50, 200, 1_000, 4_000)
 _TIMED = 40
@@ -31,7 +31,7 @@ _TIMED = 40
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Those that detectors are improved with, and those that are held out, each with its style."""
+    """Hold the templates for improving detectors and those that are held out, each with its style."""
 
     development: tuple[tuple[str, str], ...]
     held_out: tuple[tuple[str, str], ...]
@@ -48,7 +48,7 @@ class Templates:
 
 @dataclass(slots=True)
 class Score:
-    """Of one entity, or of all."""
+    """Hold the counts of one entity, or of all."""
 
     right: int = 0
     wrong: int = 0
@@ -75,7 +75,7 @@ class Score:
 
 @dataclass(slots=True)
 class Result:
-    """Scores by entity, and the mistakes: the style, what it was, and the text it stood in."""
+    """Hold scores by entity, and the mistakes: the style, the kind, and the text around it."""
 
     scores: dict[str, Score] = field(default_factory=dict)
     mistakes: list[tuple[str, str, str]] = field(default_factory=list)
@@ -92,7 +92,7 @@ def evaluate(
     sentences: int,
     personal: Mapping[str, str] = PERSONAL,
 ) -> Result:
-    """Fill the templates in turn until there are so many texts, and score what the engine finds in them."""
+    """Fill the templates in turn until there are so many texts, and score the engine's findings in them."""
     result = Result()
     for nth in range(sentences):
         style, template = templates[nth % len(templates)]
@@ -127,9 +127,9 @@ def _iou(finding: Finding, start: int, end: int) -> float:
 
 
 def timings(engine: Engine, templates: Sequence[tuple[str, str]], values: Values) -> dict[int, float]:
-    """Milliseconds of the processor, p50, for texts of so many tokens, each scanned once.
+    """Return the processor's milliseconds, p50, for texts of so many tokens, each scanned once.
 
-    Not of the clock: a scan is one thread that waits for nothing, and the machine's other work is no part of it.
+    The clock would also count the machine's other work; a scan is one thread that waits for nothing.
     """
     texts = (values.fill(templates[nth % len(templates)][1]).text for nth in count())
     return {tokens: _timed(engine, texts, tokens * _CHARS_PER_TOKEN) for tokens in _TOKENS}
@@ -148,7 +148,7 @@ def _timed(engine: Engine, texts: Iterator[str], chars: int) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the numbers; 0."""
+    """Print the numbers; return 0."""
     parser = argparse.ArgumentParser(prog="python -m evaluation pii", description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=20_261, help="of the values (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=3_000, help="texts for each half (default: %(default)s)")

@@ -1,6 +1,6 @@
-"""What the templates of the PII evaluation are filled with: Faker's values from a fixed seed, as people write them.
+"""Fills the templates of the PII evaluation with Faker's values from a fixed seed, as people write them.
 
-Faker's numbers are made up: about half of its telephone numbers are none that any operator gives out.
+Faker invents its numbers: no operator assigns about half of its telephone numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 
 from faker import Faker
 
-# The names of a template that stand for personal data. All others stand for what should be left alone.
+# The names in a template that stand for personal data. All others stand for text that must not be found.
 PERSONAL = {
     "btc": "CRYPTO",
     "card": "CREDIT_CARD",
@@ -28,7 +28,7 @@ PERSONAL = {
     "phone_digits": "PHONE_NUMBER",
     "ssn": "US_SSN",
 }
-# And these where the language model is to find names.
+# The names that stand for what only the language model finds.
 NAMES = {"city": "LOCATION", "name": "PERSON", "name_sql": "PERSON"}
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _DIGITS = re.compile(r"digits?(\d*)")
@@ -39,14 +39,14 @@ _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A filled template: the text, and where in it which entity stands."""
+    """Hold a filled template: the text, and which entity stands where in it."""
 
     text: str
     spans: tuple[tuple[str, int, int], ...]
 
 
 class Values:
-    """Values for one run: the same seed gives the same ones."""
+    """Make the values of one run: the same seed gives the same ones."""
 
     def __init__(self, seed: int) -> None:
         chooser = Faker()
@@ -59,7 +59,7 @@ class Values:
         self._us = self._fakers["en_US"]
 
     def fill(self, template: str, personal: Mapping[str, str] = PERSONAL) -> Sample:
-        """The template with a new value in each place; `personal` says which are what."""
+        """Fill the template with a new value in each place; `personal` maps names to entities."""
         text, spans, done = "", [], 0
         for match in _SLOT.finditer(template):
             text += template[done : match.start()]
@@ -71,10 +71,10 @@ class Values:
         return Sample(text + template[done:], tuple(spans))
 
     def value(self, name: str) -> str:
-        """A value of the kind that a template names so.
+        """Return a value of the kind with this name.
 
         Raises:
-            KeyError: no such kind.
+            KeyError: there is no such kind.
         """
         if match := _DIGITS.fullmatch(name):
             return str(self._random.randint(1, 9)) + self._digits(int(match[1] or 1) - 1)
@@ -120,7 +120,7 @@ class Values:
         return f"{local}+{self._us.word()}@{domain}" if self._random.random() < 0.1 else address
 
     def _phone(self) -> str:
-        """Half American, a quarter British and Indian as dialled at home, a quarter from elsewhere with its code."""
+        """Return a number: half are American, a quarter British or Indian without code, a quarter foreign with it."""
         draw = self._random.random()
         if draw < 0.5:
             return str(self._us.phone_number())
@@ -151,7 +151,7 @@ class Values:
         )
 
     def _ip6(self) -> str:
-        """A full one, or one as machines in a network have it, with its zeros left out."""
+        """Return a full address, or one as machines in a network have it, without its zeros."""
         full = str(self._us.ipv6())
         return full if self._random.random() < 0.5 else f"2001:db8:{self._hex(4)}::{self._hex(4)}"
 
@@ -159,7 +159,7 @@ class Values:
         return str(self._us.mac_address()).replace(":", self._random.choice([":", ":", "-"]))
 
     def _btc(self) -> str:
-        """Pay to public key hash: Base58Check of a version byte and 20 bytes."""
+        """Return a pay-to-public-key-hash address: Base58Check of a version byte and 20 bytes."""
         body = b"\0" + self._random.randbytes(20)
         body += hashlib.sha256(hashlib.sha256(body).digest()).digest()[:4]
         number, text = int.from_bytes(body, "big"), ""

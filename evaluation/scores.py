@@ -1,4 +1,4 @@
-"""Precision, recall and F1, and a table of them."""
+"""Computes precision, recall and F1, and prints a table of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Counts of one scanner on one set of cases.
+    """Count the results of one scanner on one set of cases.
 
     Attributes:
-        found: what should be found and was.
-        missed: what should be found and was not.
-        wrong: what was found and should not be.
+        found: right findings.
+        missed: what was not found but should be.
+        wrong: what was found but should not be.
     """
 
     found: int = 0
@@ -25,17 +25,17 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """The share of what was found that is right, 0 to 1; 1 where nothing was found."""
+        """Return the share of right findings, 0 to 1; 1 where nothing was found."""
         return _share(self.found, self.wrong)
 
     @property
     def recall(self) -> float:
-        """The share of what there is that was found, 0 to 1; 1 where there is nothing."""
+        """Return the share of cases that were found, 0 to 1; 1 where there are none."""
         return _share(self.found, self.missed)
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both."""
+        """Return the harmonic mean of both."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
@@ -45,7 +45,7 @@ def _share(part: int, rest: int) -> float:
 
 
 def score_table(title: str, scores: Sequence[tuple[str, Score]]) -> str:
-    """A line for each score, as printed by every evaluation."""
+    """Return a line for each score, as every evaluation prints it."""
     width = max([len(title), *(len(name) for name, _ in scores)])
     lines = [f"{title:<{width}}  precision  recall     F1   found  missed  wrong"]
     lines += [

@@ -1,7 +1,7 @@
 """`python -m evaluation screens`: what the screens find and miss, and how long they take.
 
-A case counts as found when the screen has a hit in it (for a secret: on it). Cases of ours, of which the texts for
-prompt injection come twice: those the rules were tuned on, and those that were written before and left alone.
+A case counts as found when the screen has a hit in it (for a secret: on it). The project's own cases; those for prompt
+injection come in two sets: one that the rules were tuned on, and one that was written before and left alone.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from evaluation.secret_samples import look_alikes, secrets
 
 CASES = Path(__file__).with_name("cases")
 INJECTION = ("development", "held_out")
-# As OpenAI counts English text.
+# OpenAI's figure for English text.
 _CHARS_PER_TOKEN = 4
 _TOKENS = (50, 1_000, 4_000)
 _TIMED = 200
 
 
 def written(case: Any) -> str:
-    """The text of a case, disguised as it says."""
+    """Return the text of a case, with its disguise."""
     return case if isinstance(case, str) else DISGUISES[case["as"]](case["text"])
 
 
 def read(name: str) -> Any:
-    """The cases of one file."""
+    """Return the cases of one file."""
     return yaml.safe_load((CASES / f"{name}.yaml").read_text())
 
 
 def blocked_content() -> tuple[Score, list[str]]:
-    """Blocked words: the score, and what went wrong."""
+    """Return the score of blocked words, and the mistakes."""
     cases = read("blocked_content")
     engine = ScreenEngine(ScreenConfig({name: tuple(words) for name, words in cases["blocked"].items()}))
     return _scored(engine, cases["found"], cases["clean"])
 
 
 def secrets_screen(seed: int) -> tuple[Score, list[str]]:
-    """Secrets: the score, and what went wrong."""
+    """Return the score of secrets, and the mistakes."""
     engine = ScreenEngine(ScreenConfig(secrets=True))
     total, mistakes = _scored(engine, [], list(look_alikes(seed)))
     for kind, text, (start, end) in secrets(seed):
@@ -61,7 +61,7 @@ def secrets_screen(seed: int) -> tuple[Score, list[str]]:
 
 
 def injection(which: str) -> tuple[list[tuple[str, Score]], list[str]]:
-    """Prompt injection: the scores by kind of attack and of benign text, and what went wrong."""
+    """Return the scores of prompt injection by kind of attack and of benign text, and the mistakes."""
     cases = read(f"injection_{which}")
     engine = ScreenEngine(ScreenConfig(prompt_injection=True))
     scores, mistakes = [], []
@@ -84,7 +84,7 @@ def _scored(engine: ScreenEngine, positive: Sequence[Any], negative: Sequence[An
 
 
 def results(seed: int) -> list[tuple[str, Score]]:
-    """One score for each screen, and for prompt injection one for each half."""
+    """Return one score for each screen, and for prompt injection one for each set."""
     halves = [(f"prompt_injection, {name}", _sum(injection(name)[0])) for name in INJECTION]
     return [("blocked_content", blocked_content()[0]), ("secrets", secrets_screen(seed)[0]), *halves]
 
@@ -94,9 +94,9 @@ def _sum(scores: Sequence[tuple[str, Score]]) -> Score:
 
 
 def _times() -> Iterator[tuple[int, float]]:
-    """Tokens, and the median milliseconds of all screens with 1,000 blocked words on benign text of that length.
+    """Yield tokens, and the median milliseconds of all screens with 1,000 blocked words on benign text of that length.
 
-    Of a processor's time, so that what else runs on the machine counts less.
+    Processor time is measured, so that other work on the machine counts less.
     """
     benign = read("injection_development")["benign"]
     text = " ".join(written(case) for case in [*benign["long"], *benign["business"], *benign["code"]])
@@ -115,7 +115,7 @@ def _times() -> Iterator[tuple[int, float]]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the numbers; 0."""
+    """Print the numbers; return 0."""
     parser = argparse.ArgumentParser(prog="python -m evaluation screens", description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=20_261, help="of the secrets (default: %(default)s)")
     parser.add_argument("--kinds", action="store_true", help="also print prompt injection by kind of text")

@@ -1,7 +1,6 @@
-"""Secrets and what looks like them, drawn from a seed.
+"""Makes secrets and texts that look like secrets, from a seed.
 
-No key stands in this repository: each is its issuer's prefix and characters out of a random number generator, put
-together at run time.
+This repository contains no key: each one is its issuer's prefix and random characters, put together at run time.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ALPHABETS = {
     "u": string.ascii_uppercase + string.digits,
     "L": string.ascii_letters,
 }
-# `{a36}` is 36 characters out of alphabet a; what stands between `<` and `>` is the secret.
+# `{a36}` is 36 characters of alphabet a; the text between `<` and `>` is the secret.
 _FORMATS = {
     "openai": "<sk-proj-{b20}_{a53}T3BlbkFJ{b74}>",
     "openai service account": "<sk-svcacct-{b58}T3BlbkFJ{b58}>",
@@ -116,8 +115,8 @@ def _jwt(rng: random.Random) -> str:
 
 
 def secrets(seed: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Texts that hold one secret: what kind, the text, and where the secret stands."""
-    rng = random.Random(seed)  # noqa: S311 - drawn for a test, and the same each time
+    """Yield texts with one secret: its kind, the text, and the place of the secret."""
+    rng = random.Random(seed)  # noqa: S311 - for a test, and the same each time
     drawn = [(kind, _drawn(template, rng)) for _ in range(3) for kind, template in _FORMATS.items()]
     drawn += [("jwt", _jwt(rng)) for _ in range(4)]
     drawn += [("private key", _pem(rng, kind)) for kind in ("PRIVATE KEY", "RSA PRIVATE KEY", "OPENSSH PRIVATE KEY")]
@@ -133,8 +132,8 @@ def secrets(seed: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
 
 
 def look_alikes(seed: int) -> Iterator[str]:
-    """Texts that hold no secret: hashes, identifiers, images, numbers, placeholders and ordinary code."""
-    rng = random.Random(seed)  # noqa: S311 - drawn for a test, and the same each time
+    """Yield texts without a secret: hashes, identifiers, images, numbers, placeholders and ordinary code."""
+    rng = random.Random(seed)  # noqa: S311 - for a test, and the same each time
     for index in range(10):
         raw = rng.randbytes(40)
         yield f"commit {hashlib.sha1(raw, usedforsecurity=False).hexdigest()}\nAuthor: Ann <ann@example.com>"

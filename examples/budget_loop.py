@@ -1,9 +1,9 @@
-"""A plain loop with tools and a budget, on gatehouse-adapter: each step is asked for only while there is money for it.
+"""A plain loop with tools and a budget, on gatehouse-adapter: it makes a step only while there is money for it.
 
     pip install ./adapter
     python examples/budget_loop.py 0.01 'get_weather {"city": "Lisbon"}' 'get_time {"city": "Oslo"}'
 
-The first argument is what the whole run may cost, in US dollars; each other one is a task.
+The first argument is the budget of the whole run, in US dollars; each other one is a task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OutOfBudget(Exception):
 
 
 class Purse:
-    """Asks the model while the worst case of a step still fits into what is left of `budget_usd`."""
+    """Ask the model while the highest cost of a step still fits into the rest of `budget_usd`."""
 
     def __init__(self, adapter: LiteLLMAdapter, budget_usd: float) -> None:
         self.adapter, self.left = adapter, budget_usd
@@ -56,7 +56,7 @@ async def work(purse: Purse, task: str) -> str | None:
 
 
 async def main(budget_usd: float, tasks: list[str]) -> int:
-    # The key may have a budget of its own, and the gateway limits of its own: the strictest counts.
+    # The key may have its own budget, and the gateway its own limits: the strictest counts.
     async with LiteLLMAdapter(safety=SafetyConfig(max_budget_per_request=0.05, rate_limit_per_minute=60)) as adapter:
         purse = Purse(adapter, budget_usd)
         try:

@@ -1,4 +1,4 @@
-"""A LangChain agent behind the gateway: `ChatOpenAI` needs its address and a key, and nothing else.
+"""A LangChain agent behind the gateway: `ChatOpenAI` needs only its address and a key.
 
 pip install langchain-openai
 python examples/langchain_agent.py 'get_weather {"city": "Lisbon"}'
@@ -30,7 +30,7 @@ def main(question: str) -> int:
         api_key=os.environ["LITELLM_MASTER_KEY"],
         default_headers={"X-Gatehouse-Agent": "weather-agent"},
         max_tokens=200,
-        # A refusal of the gateway's is final, and the gateway itself tries other deployments: no retries here.
+        # No retries: the gateway's refusals are final, and the gateway itself tries other deployments.
         max_retries=0,
     ).bind_tools([get_weather])
     messages: list[BaseMessage] = [HumanMessage(question)]

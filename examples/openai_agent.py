@@ -1,8 +1,8 @@
-"""An agent with the plain OpenAI client: a loop with a tool, and what the gateway refuses said as it says it.
+"""An agent with the plain OpenAI client: a loop with a tool, which prints the gateway's refusals.
 
     python examples/openai_agent.py 'get_weather {"city": "Lisbon"}'
 
-The model `demo` asks for a tool when it is told so in these words; ask a real one (AGENT_MODEL) as you like.
+The model `demo` calls a tool for these words; ask a real model (AGENT_MODEL) as you like.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from openai import APIStatusError, OpenAI
 
 MODEL = os.environ.get("AGENT_MODEL", "demo")
-STEPS = 5  # an agent that goes round in circles ends
+STEPS = 5  # ends an agent that repeats itself
 TOOLS: list[Any] = [
     {
         "type": "function",
@@ -33,10 +33,10 @@ def get_weather(city: str) -> str:
 
 
 def answer(client: OpenAI, question: str) -> str | None:
-    """What the model says in the end; None when it still wants tools after as many steps as it has."""
+    """Return the model's final answer; None if it still calls tools after the last step."""
     messages: list[Any] = [{"role": "user", "content": question}]
     for _ in range(STEPS):
-        # A bound on the answer keeps the estimate, and what is reserved of the key's budget, small.
+        # A limit on the answer keeps the estimate, and the reserved part of the key's budget, small.
         reply = client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS, max_tokens=200)
         message = reply.choices[0].message
         messages.append(message)
@@ -54,13 +54,13 @@ def main(question: str) -> int:
     client = OpenAI(
         base_url=os.environ["LITELLM_BASE_URL"] + "/v1",
         api_key=os.environ["LITELLM_MASTER_KEY"],
-        # Stands in the record of every call.
+        # Recorded with every call.
         default_headers={"X-Gatehouse-Agent": "weather-agent"},
     )
     try:
         print(answer(client, question))
     except APIStatusError as error:
-        # `code` says why: policy_denied, pii_blocked, limit_exceeded, approval_required, budget_exceeded, ...
+        # `code` is the reason: policy_denied, pii_blocked, limit_exceeded, approval_required, budget_exceeded, ...
         print(f"refused: {error.code}: {error.message}", file=sys.stderr)
         return 1
     return 0
