@@ -78,8 +78,8 @@ def show(
     with _client(url, key) as client:
         found = client.ask("GET", f"{PATH}/{approval_id}")
         if full or values:
-            asked = {"values": "true"} if values else None
-            whole = client.ask("GET", f"{PATH}/{approval_id}/request", params=asked)
+            query = {"values": "true"} if values else None
+            whole = client.ask("GET", f"{PATH}/{approval_id}/request", params=query)
             found.pop("summary", None)
             found |= {name: whole.get(name) for name in ("asked", "request", "values") if whole.get(name) is not None}
     if as_json:
@@ -135,12 +135,11 @@ def _client(url: str | None, key: str | None) -> GatewayClient:
     return GatewayClient(*address(url, key, os.environ))
 
 
-def _vote(approval_id: UUID, said: dict[str, Any], as_json: bool, url: str | None, key: str | None) -> None:
-    ballot = {name: value for name, value in said.items() if value}
+def _vote(approval_id: UUID, vote: dict[str, Any], as_json: bool, url: str | None, key: str | None) -> None:
+    choices = {name: value for name, value in vote.items() if value}
     with _client(url, key) as client:
-        # Bytes that the terminal could not read as text arrive as lone surrogates. Escaped, they let the gateway refuse
-        # them.
-        body = json.dumps(ballot).encode()
+        # Bytes that are no text arrive as lone surrogates; escaped, they reach the gateway, which refuses them.
+        body = json.dumps(choices).encode()
         found = client.ask(
             "POST", f"{PATH}/{approval_id}/votes", content=body, headers={"content-type": "application/json"}
         )
@@ -157,12 +156,12 @@ def _vote(approval_id: UUID, said: dict[str, Any], as_json: bool, url: str | Non
 def _pages(client: GatewayClient, state: State | None, limit: int) -> Iterator[dict[str, Any]]:
     cursor = None
     while limit > 0:
-        asked: dict[str, Any] = {"limit": min(limit, 200)}
+        query: dict[str, Any] = {"limit": min(limit, 200)}
         if state is not None:
-            asked["state"] = state.value
+            query["state"] = state.value
         if cursor:
-            asked["cursor"] = cursor
-        page = client.ask("GET", f"{PATH}/", params=asked)
+            query["cursor"] = cursor
+        page = client.ask("GET", f"{PATH}/", params=query)
         found = [each for each in page.get("approvals") or () if isinstance(each, dict)]
         yield from found
         limit -= len(found)
@@ -174,7 +173,7 @@ def _pages(client: GatewayClient, state: State | None, limit: int) -> Iterator[d
 def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
     """Yield each event once, over any number of streams. Ask for decisions that were made between two streams."""
     pending: set[str] = set()
-    wait, said = _FIRST_RETRY_S, False
+    wait, announced = _FIRST_RETRY_S, False
     while True:
         there: set[str] = set()
         try:
@@ -183,9 +182,9 @@ def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
                     key = str(event.get("id"))
                     if name == "ready":
                         wait = _FIRST_RETRY_S
-                        if said:
+                        if announced:
                             typer.echo("The gateway answers again.", err=True)
-                            said = False
+                            announced = False
                         yield from _missed(client, pending, there)
                     elif name == "requested":
                         there.add(key)
@@ -196,9 +195,9 @@ def _follow(client: GatewayClient) -> Iterator[dict[str, Any]]:
                         pending.discard(key)
                         yield event
         except GatewayAway as away:
-            if not said:
+            if not announced:
                 typer.echo(f"{away} Trying again.", err=True)
-                said = True
+                announced = True
             time.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY_S)
         else:

@@ -122,13 +122,13 @@ class GatewayClient:
         if status == 200:
             return
         try:
-            said = json.loads(answer.text)["error"]["message"]
+            reason = json.loads(answer.text)["error"]["message"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            said = f"it answered {status}. Check that it is a gateway's address."
+            reason = f"it answered {status}. Check that it is a gateway's address."
         if status == 401:
-            said = "it does not know the key. Set GATEHOUSE_API_KEY to a key of this gateway."
+            reason = "it does not know the key. Set GATEHOUSE_API_KEY to a key of this gateway."
         kind = GatewayAway if status in (502, 503, 504) else SetupError
-        raise kind(f"{printable(self._url)}: {printable(said)[:1_000]}")
+        raise kind(f"{printable(self._url)}: {printable(reason)[:1_000]}")
 
     def _object(self, text: str) -> dict[str, Any]:
         try:

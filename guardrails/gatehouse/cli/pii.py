@@ -152,10 +152,10 @@ class _Found:
     value: str = field(repr=False)
 
     def as_json(self, show_value: bool) -> str:
-        said = asdict(self)
-        value = said.pop("value")
-        said |= {"value": value} if show_value else {"first": value[0], "length": len(value)}
-        return json.dumps(said)
+        document = asdict(self)
+        value = document.pop("value")
+        document |= {"value": value} if show_value else {"first": value[0], "length": len(value)}
+        return json.dumps(document)
 
     def as_row(self, show_value: bool) -> str:
         many = f"{len(self.value)} character{'s' * (len(self.value) > 1)}"

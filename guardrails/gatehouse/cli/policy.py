@@ -83,7 +83,7 @@ def explain(
     results = loaded.rules.results(known)
     values = known.as_dict(loaded.rules.entities)
     for result in results:
-        print(f"{_said(result)}  {result.rule.id}")
+        print(f"{_outcome_of(result)}  {result.rule.id}")
         print(f"    when  {' '.join(result.rule.condition.source.split())}")
         for path in result.rule.condition.paths:
             print(f"          {'.'.join(path)} = {_shown(_at(values, path))}")
@@ -143,14 +143,14 @@ def _facts(source: str | None, loaded: LoadedPolicy) -> Facts:
     return Facts.from_mapping(parse_document(path, raw).value or {}, entities=loaded.rules.entities)
 
 
-def _said(result: Result) -> str:
+def _outcome_of(result: Result) -> str:
     if result.error:
-        said = "error, so deny"
+        shown = "error, so deny"
     elif not result.matched:
         return "-              "
     else:
-        said = result.rule.policy.then
-    return f"{said if result.rule.enforced else f'({said})':<15}"
+        shown = result.rule.policy.then
+    return f"{shown if result.rule.enforced else f'({shown})':<15}"
 
 
 def _at(values: dict[str, dict[str, object]], path: tuple[str, ...]) -> object:

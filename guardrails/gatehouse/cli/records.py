@@ -115,14 +115,14 @@ def prompt(
         for line in _table({"prompt_hash": sealed, "salt": salt.hex()}):
             typer.echo(line)
         return
-    same = commitment(_asked(request), salt) == sealed
+    same = commitment(_prompt_of(request), salt) == sealed
     typer.echo("the same: the call had this prompt" if same else "another: the call had a different prompt")
     if not same:
         raise typer.Exit(1)
 
 
 @audit.command("name")
-def kept_name(
+def recorded_name(
     name: Annotated[str, typer.Argument(help="A caller's name for an end user, an agent, a session, a tag or a tool.")],
 ) -> None:
     """Show the hash that replaces a name in records and in LiteLLM's tables, unless it is a plain name."""
@@ -132,7 +132,7 @@ def kept_name(
         typer.echo(hidden(name, key))
 
 
-def _asked(request: typer.FileText) -> str:
+def _prompt_of(request: typer.FileText) -> str:
     try:
         body = json.load(request)
     except ValueError:

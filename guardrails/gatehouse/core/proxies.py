@@ -1,7 +1,6 @@
 """The reverse proxies that the operator names. The gateway believes only these about the caller's address.
 
-Pure. Promises: a caller can choose the address by which the gateway knows it only if it connects from an address of
-this list itself.
+Pure. Promises: a caller can choose the address by which the gateway knows it only from an address of this list.
 """
 
 from __future__ import annotations

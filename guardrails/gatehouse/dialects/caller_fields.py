@@ -1,8 +1,7 @@
 """Decides which fields a caller may set at the top of a body: those of the route's API, new ones, and a few of LiteLLM.
 
 Pure. Promises: a field that LiteLLM itself obeys is refused by name; a field that no API has yet moves to `extra_body`,
-which LiteLLM passes on to the provider without reading it; `extra_body` itself is read as if each of its fields stood
-at the top.
+which LiteLLM passes on to the provider without reading it; fields of `extra_body` count as fields at the top.
 """
 
 from __future__ import annotations

@@ -96,26 +96,26 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], bounds: CallerBounds, conf
     names = {name for name, _ in given}
     places = CREDENTIALS if configured.key is None else (configured.key, *CREDENTIALS)
     credential = next((name for name in places if name in names), None)
-    kept: Headers = []
+    passed: Headers = []
     for name, value in given:
         if name in places:
             if name == credential:
-                kept.append((name, value))
+                passed.append((name, value))
         elif name == _FORWARDED and name in configured.others:
             if _are_addresses(value):
-                kept.append((name, value))
+                passed.append((name, value))
         elif name in configured.others or name in _PLAIN or name in OURS:
-            kept.append((name, value))
+            passed.append((name, value))
         elif name in _SHAPED:
             shaped = _SHAPED[name].match(value.strip())
             # LiteLLM stores a trace's id as the session's. Agents use random ids; a card number is not one.
             if shaped and not has_card_number(shaped[0].decode()):
-                kept.append((name, shaped[0]))
+                passed.append((name, shaped[0]))
         elif name in _BOUNDED:
-            kept.append((name, _BOUNDED[name](name, value, bounds)))
+            passed.append((name, _BOUNDED[name](name, value, bounds)))
         elif name.startswith(_LITELLMS):
             raise _refused(name, f"callers may not set it. {_INSTEAD.get(name, 'Leave it out and ask again.')}")
-    return kept
+    return passed
 
 
 def names_in_headers(headers: Headers, configured: ConfiguredHeaders) -> list[str]:
@@ -132,11 +132,11 @@ def renamed_headers(headers: Headers, configured: ConfiguredHeaders, hidden: Map
 def _name(header: bytes, value: bytes, configured: ConfiguredHeaders) -> str | None:
     if header not in OURS and (header not in configured.others or header == _FORWARDED):
         return None
-    said = _said(value)
-    return said if said and (header in OUR_NAMES or not _NUMBER.fullmatch(said)) else None
+    decoded = _decoded(value)
+    return decoded if decoded and (header in OUR_NAMES or not _NUMBER.fullmatch(decoded)) else None
 
 
-def _said(value: bytes) -> str:
+def _decoded(value: bytes) -> str:
     """Decode a header's value as a server reads it."""
     return value.decode("latin-1").strip()
 

@@ -49,11 +49,11 @@ class CallerNames:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> CallerNames:
         """Return the caller's names in a body that LiteLLM has not changed yet."""
-        said = body.get("metadata")
-        if not isinstance(said, Mapping):
+        given = body.get("metadata")
+        if not isinstance(given, Mapping):
             return cls(frozenset(body))
-        tags = said.get("tags")
-        return cls(frozenset(body), frozenset(said), len(tags) if isinstance(tags, list) else 0)
+        tags = given.get("tags")
+        return cls(frozenset(body), frozenset(given), len(tags) if isinstance(tags, list) else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +176,20 @@ def _fields(call_type: str, body: Mapping[str, Any], names: CallerNames) -> Iter
                 yield name, headers
         elif name in api or name in BY_OPERATOR or name == "extra_body" or name in names.top:
             yield name, value
-    if "metadata" not in api and (said := _callers_metadata(body, names)):
-        yield "metadata", said
+    if "metadata" not in api and (given := _callers_metadata(body, names)):
+        yield "metadata", given
 
 
 def _callers_metadata(body: Mapping[str, Any], names: CallerNames) -> dict[str, Any]:
     """Return the caller's entries of metadata, wherever LiteLLM has put them."""
-    said: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for place in _SHARED:
         held = body.get(place)
         if isinstance(held, Mapping):
-            said |= {name: held[name] for name in names.metadata if name in held}
-    if isinstance(tags := said.get("tags"), list):
-        said["tags"] = tags[: names.tags]
-    return said
+            given |= {name: held[name] for name in names.metadata if name in held}
+    if isinstance(tags := given.get("tags"), list):
+        given["tags"] = tags[: names.tags]
+    return given
 
 
 def _forwarded(headers: Any) -> Any:

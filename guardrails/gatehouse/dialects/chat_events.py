@@ -89,14 +89,14 @@ def chat_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str
     index, name, *rest = source
     envelope = {key: value for key, value in like.items() if key not in ("choices", "usage")}
     if name == "text":
-        said: dict[str, Any] = {"text": more}
+        choice: dict[str, Any] = {"text": more}
     elif name == "tool":
         call = "custom" if rest[1] == "input" else "function"
-        said = {"delta": {"tool_calls": [{"index": rest[0], call: {str(rest[1]): more}}]}}
+        choice = {"delta": {"tool_calls": [{"index": rest[0], call: {str(rest[1]): more}}]}}
     elif name == "thinking_blocks":
-        said = {"delta": {name: [{"type": "thinking", "thinking": more}]}}
+        choice = {"delta": {name: [{"type": "thinking", "thinking": more}]}}
     elif name == "audio":
-        said = {"delta": {name: {"transcript": more}}}
+        choice = {"delta": {name: {"transcript": more}}}
     else:
-        said = {"delta": {name: {str(rest[0]): more} if rest else more}}
-    return {**envelope, "choices": [{"index": index, **said, "finish_reason": None}]}
+        choice = {"delta": {name: {str(rest[0]): more} if rest else more}}
+    return {**envelope, "choices": [{"index": index, **choice, "finish_reason": None}]}

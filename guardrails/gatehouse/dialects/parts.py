@@ -1,8 +1,7 @@
 """What a reader finds in a body: texts with their places, files, pieces of streamed texts; and the error for the rest.
 
 A path leads from the body to a string. Sentinels are steps that no dict key or list index can be: `JSON` steps into a
-string that is JSON text, `FILE` into the text of a base64 file, and `KEY` means the name of the entry at the path, not
-its value.
+string that is JSON text, `FILE` into the text of a base64 file, and `KEY` means an entry's name, not its value.
 """
 
 from __future__ import annotations

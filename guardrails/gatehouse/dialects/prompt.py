@@ -21,10 +21,10 @@ def prompt_of(fields: Mapping[str, Any], *, keep_text: bool, salt: bytes) -> Pro
         fields: the fields of a canonical request.
         salt: the call's own salt, without which a short prompt could be guessed from the hash.
     """
-    asked = text_of(fields)
+    written = text_of(fields)
     return Prompt(
-        hash=commitment(asked, salt) if asked is not None else None,
-        text=asked if keep_text else None,
+        hash=commitment(written, salt) if written is not None else None,
+        text=written if keep_text else None,
         tools=frozenset(offered_tools(fields)),
     )
 
@@ -43,8 +43,8 @@ def commitment(text: str, salt: bytes) -> str:
 def answer_of(response: Any) -> str | None:
     """Return the model's answer as JSON of the answer's parts."""
     body = _body(response)
-    said = next((body[name] for name in ("choices", "output", "content", "data", "results") if body.get(name)), None)
-    return None if said is None else _json(said)
+    answer = next((body[name] for name in ("choices", "output", "content", "data", "results") if body.get(name)), None)
+    return None if answer is None else _json(answer)
 
 
 def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) -> tuple[ToolCall, ...]:
@@ -53,12 +53,12 @@ def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) ->
         return ()
     return tuple(
         ToolCall(name, arguments if keep_text else None)
-        for name, arguments in _asked_for(_body(response))
+        for name, arguments in _called_tools(_body(response))
         if name in offered
     )
 
 
-def _asked_for(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _called_tools(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     for choice in _dicts(body.get("choices")):  # chat completions
         message = choice.get("message")
         if not isinstance(message, Mapping):

@@ -90,27 +90,27 @@ _made = stored(IMAGE, skip)
 def _items(otherwise: Reader | None) -> dict[str, Reader]:
     """Return readers of every item by its type; `otherwise` reads unknown fields."""
 
-    def said(**own: Reader) -> Reader:
+    def by_model(**own: Reader) -> Reader:
         return _item("assistant", otherwise, **own)
 
-    def told(**own: Reader) -> Reader:
+    def by_tool(**own: Reader) -> Reader:
         return _item("tool", otherwise, **own)
 
     return {
-        "reasoning": said(summary=_texts, content=_texts, encrypted_content=opaque),
-        "compaction": said(encrypted_content=opaque),
-        "compaction_summary": said(encrypted_content=opaque),
-        "compaction_trigger": said(),
-        "item_reference": said(id=stored(CONVERSATION, token)),
-        "function_call": said(arguments=json_text),
-        "custom_tool_call": said(input=text),
-        "function_call_output": told(output=result_content),
-        "custom_tool_call_output": told(output=result_content),
-        "computer_call": said(action=free, actions=free, pending_safety_checks=free),
-        "computer_call_output": told(output=one_part, acknowledged_safety_checks=free),
-        "web_search_call": said(action=free),
-        "file_search_call": told(queries=free, results=free),
-        "code_interpreter_call": said(
+        "reasoning": by_model(summary=_texts, content=_texts, encrypted_content=opaque),
+        "compaction": by_model(encrypted_content=opaque),
+        "compaction_summary": by_model(encrypted_content=opaque),
+        "compaction_trigger": by_model(),
+        "item_reference": by_model(id=stored(CONVERSATION, token)),
+        "function_call": by_model(arguments=json_text),
+        "custom_tool_call": by_model(input=text),
+        "function_call_output": by_tool(output=result_content),
+        "custom_tool_call_output": by_tool(output=result_content),
+        "computer_call": by_model(action=free, actions=free, pending_safety_checks=free),
+        "computer_call_output": by_tool(output=one_part, acknowledged_safety_checks=free),
+        "web_search_call": by_model(action=free),
+        "file_search_call": by_tool(queries=free, results=free),
+        "code_interpreter_call": by_model(
             code=text,
             container_id=stored(CONTAINER, token),
             outputs=each(
@@ -123,7 +123,7 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
             ),
         ),
         "image_generation_call": _picture(
-            said(
+            by_model(
                 result=blob("image"),
                 revised_prompt=text,
                 background=token,
@@ -135,25 +135,25 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
                 svg_usage=free,
             )
         ),
-        "local_shell_call": said(action=free),
-        "local_shell_call_output": told(output=_shell_output),
-        "shell_call": said(action=free, environment=settings),
-        "shell_call_output": told(output=_shell_output, max_output_length=token),
-        "apply_patch_call": said(operation=free),
-        "apply_patch_call_output": told(output=text),
-        "mcp_call": said(arguments=json_text, output=as_role("tool", written_result), error=as_role("tool", free)),
-        "mcp_list_tools": told(tools=_tool_list, error=free),
-        "mcp_approval_request": said(arguments=json_text),
+        "local_shell_call": by_model(action=free),
+        "local_shell_call_output": by_tool(output=_shell_output),
+        "shell_call": by_model(action=free, environment=settings),
+        "shell_call_output": by_tool(output=_shell_output, max_output_length=token),
+        "apply_patch_call": by_model(operation=free),
+        "apply_patch_call_output": by_tool(output=text),
+        "mcp_call": by_model(arguments=json_text, output=as_role("tool", written_result), error=as_role("tool", free)),
+        "mcp_list_tools": by_tool(tools=_tool_list, error=free),
+        "mcp_approval_request": by_model(arguments=json_text),
         "mcp_approval_response": _item("user", otherwise, reason=text, approve=token),
-        "tool_search_call": said(arguments=free),
-        "tool_search_output": told(tools=tools),
+        "tool_search_call": by_model(arguments=free),
+        "tool_search_output": by_tool(tools=tools),
         "additional_tools": _item("other", otherwise, role=token, tools=tools),
-        "program": said(code=text),
-        "program_output": told(result=written_result),
-        "context_compaction": said(encrypted_content=opaque),
+        "program": by_model(code=text),
+        "program_output": by_tool(result=written_result),
+        "context_compaction": by_model(encrypted_content=opaque),
         "configuration_update": _item("other", otherwise, reasoning=_reasoning_settings, text=_text_settings),
         # Codex instructs its sub-agents with these. OpenAI's description of the API does not have them.
-        "agent_message": said(author=other_text, recipient=other_text, content=content),
+        "agent_message": by_model(author=other_text, recipient=other_text, content=content),
     }
 
 

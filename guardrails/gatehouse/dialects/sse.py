@@ -33,8 +33,8 @@ class Event:
 
     def with_data(self, data: bytes) -> bytes:
         """Return the event with other data, which has no line break."""
-        kept = [line.removeprefix(BOM_UTF8) for line in self.raw.splitlines() if line and not _is_data(line)]
-        return b"\n".join([*kept, b"data: " + data]) + b"\n\n"
+        other_lines = [line.removeprefix(BOM_UTF8) for line in self.raw.splitlines() if line and not _is_data(line)]
+        return b"\n".join([*other_lines, b"data: " + data]) + b"\n\n"
 
 
 class EventStream:

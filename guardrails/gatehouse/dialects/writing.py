@@ -188,8 +188,8 @@ def _string(literal: str, old: Any, new: str) -> str:
     before = len(commonprefix((old, new)))
     behind = len(commonprefix((old[before:][::-1], new[before:][::-1])))
     units = _UNIT.findall(literal, 1, len(literal) - 1) if "\\" in literal else old
-    said = _encode(new[before : len(new) - behind])[1:-1]
-    return "".join(('"', *units[:before], said, *units[len(old) - behind :], '"'))
+    written = _encode(new[before : len(new) - behind])[1:-1]
+    return "".join(('"', *units[:before], written, *units[len(old) - behind :], '"'))
 
 
 def _encode(text: str) -> str:

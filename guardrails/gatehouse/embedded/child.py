@@ -48,8 +48,8 @@ class Launch:
 
 def environment(launch: Launch) -> dict[str, str]:
     """Return the environment that the program inherits: everything, or only a locale and a path."""
-    kept = ("PATH", "LANG", "LC_ALL", "TZ")
-    env = {name: value for name, value in os.environ.items() if launch.inherit or name in kept}
+    inherited = ("PATH", "LANG", "LC_ALL", "TZ")
+    env = {name: value for name, value in os.environ.items() if launch.inherit or name in inherited}
     if launch.gateway_home:
         home = Path(launch.gateway_home)
         env |= gateway_environment(home, load(home))

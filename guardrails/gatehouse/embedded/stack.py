@@ -126,7 +126,7 @@ class Stack:
 
         Raise `SetupError` with the log's end for a part that dies `tries` times.
         """
-        begun = said = time.monotonic()
+        begun = reported = time.monotonic()
         prepared = False
         ready: set[str] = set()
         last: dict[str, Process] = {}
@@ -158,8 +158,8 @@ class Stack:
             if now > begun + PATIENCE:
                 late = missing[0]
                 raise SetupError(f"{late}: no answer after {PATIENCE:.0f} seconds. {self._last_words(late)}")
-            if now > said + HEARTBEAT:
-                said = now
+            if now > reported + HEARTBEAT:
+                reported = now
                 report(f"still waiting for {', '.join(missing)} ({now - begun:.0f} s)")
             time.sleep(0.2)
 
@@ -181,11 +181,11 @@ class Stack:
         """End everything and wait until it has ended. Return False if nothing was running. Data stays."""
         if not self.state.is_dir():
             return False
-        said: list[str] = []
+        reported: list[str] = []
 
         def waiting(alive: list[str]) -> None:
-            if alive != said and alive:
-                said[:] = alive
+            if alive != reported and alive:
+                reported[:] = alive
                 report(f"waiting for {', '.join(alive)} to end")
 
         with self._alone(report):

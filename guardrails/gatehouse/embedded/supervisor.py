@@ -141,8 +141,7 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         alive = self.survivors()
-        # On SIGTERM a living supervisord stops its parts itself and in order. On SIGKILL it must go first, because it
-        # would restart them.
+        # On SIGTERM a living supervisord stops its parts itself, in order. SIGKILL must hit it first.
         if "supervisor" in alive:
             alive = {"supervisor": alive["supervisor"], **(alive if number == signal.SIGKILL else {})}
         for name, process in alive.items():

@@ -35,8 +35,8 @@ def _with_caller(scope: Scope, proxies: TrustedProxies) -> Scope:
     peer = (scope.get("client") or ("",))[0]
     if not proxies.trust(peer):
         return changed
-    said = b",".join(value for name, value in scope["headers"] if name == _FOR).decode("latin-1")
-    caller = proxies.caller(peer, said.split(",") if said else ())
+    hops = b",".join(value for name, value in scope["headers"] if name == _FOR).decode("latin-1")
+    caller = proxies.caller(peer, hops.split(",") if hops else ())
     if caller != peer:
         changed["client"] = (caller, 0)
         headers.append((_FOR, caller.encode()))

@@ -254,12 +254,12 @@ def _forget(data: dict[str, Any], replaced: Mapping[str, str]) -> None:
     if isinstance(request, dict):
         request["body"] = {name: data[name] for name in request.get("body") or () if name in data}
     logged = data.get("litellm_logging_obj")
-    asked = data.get("messages") or data.get("input") or data.get("prompt")
+    prompt = data.get("messages") or data.get("input") or data.get("prompt")
     if logged is not None:
-        logged.messages = asked
+        logged.messages = prompt
         for name in ("messages", "input"):
             if name in logged.model_call_details:
-                logged.model_call_details[name] = asked
+                logged.model_call_details[name] = prompt
 
 
 # The fields that LiteLLM needs to count a refused call; names in them are plain, or hashes, already.

@@ -1,8 +1,7 @@
 """Begins to scan a request while LiteLLM still authenticates its caller, so that the pipeline finds the result.
 
 Only the time of the work changes: the pipeline scans the same texts as before, and finds finished ones in the scanner's
-cache. Only a caller whose last call was admitted gets this work: for any other, and an unknown one, the pipeline alone
-scans.
+cache. Only a caller whose last call was admitted gets this work; for others the pipeline alone scans.
 """
 
 from __future__ import annotations

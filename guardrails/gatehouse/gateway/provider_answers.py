@@ -208,16 +208,16 @@ class _Answer(httpx.AsyncByteStream):
         self._max_bytes = max_bytes
         self._size = 0
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        asked = scope.call is not None and scope.call.stream and response.is_success
-        self._bounded = not (asked and kind in _STREAMS)
+        wants_stream = scope.call is not None and scope.call.stream and response.is_success
+        self._bounded = not (wants_stream and kind in _STREAMS)
         self._must_come = response.is_success and _asks_for_answer(request)
         # Where the stream must mark its end, and none of its events may be too large.
-        self._must_end = asked and _asks_for_stream(request)
-        self._events = _Events() if self._must_end or (asked and kind == "text/event-stream") else None
+        self._must_end = wants_stream and _asks_for_stream(request)
+        self._events = _Events() if self._must_end or (wants_stream and kind == "text/event-stream") else None
         if response.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
             raise self._fail(UpstreamUnreadable, UNREADABLE)
-        said = response.headers.get("content-length", "")
-        if self._bounded and said.isdecimal() and int(said) > max_bytes:
+        length = response.headers.get("content-length", "")
+        if self._bounded and length.isdecimal() and int(length) > max_bytes:
             raise self._fail(AnswerTooLarge, _TOO_LARGE.format(max_bytes))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -298,17 +298,17 @@ class _Events:
             self._over = True
             return
         try:
-            said = json.loads(data)
+            event = json.loads(data)
         except (ValueError, RecursionError):
             return
-        if not isinstance(said, dict):
+        if not isinstance(event, dict):
             return
         self.readable = True
-        delta = said.get("delta")
-        stopped = isinstance(delta, dict) and said.get("type") == "message_delta" and delta.get("stop_reason")
-        if said.get("error") or stopped or said.get("type") in _LAST:
+        delta = event.get("delta")
+        stopped = isinstance(delta, dict) and event.get("type") == "message_delta" and delta.get("stop_reason")
+        if event.get("error") or stopped or event.get("type") in _LAST:
             self._over = True
-        choices = said.get("choices")
+        choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 (self._finished if choice.get("finish_reason") else self._begun).add(str(choice.get("index")))

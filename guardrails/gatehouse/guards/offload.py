@@ -1,8 +1,7 @@
 """Runs long work on a body in a thread of its own, beside the event loop, so that short calls do not wait for it.
 
 Promises: short work, which is almost all, runs at once and in place; for the rest callers take turns by size; the loop
-has at least half of the interpreter meanwhile; and work that has begun ends before its caller continues, also when the
-caller is cancelled.
+has at least half of the interpreter meanwhile; and begun work ends before its caller goes on, also when cancelled.
 """
 
 from __future__ import annotations

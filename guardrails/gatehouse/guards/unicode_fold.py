@@ -31,8 +31,8 @@ def _fold_char(char: str) -> str:
         return ""
     if char in _DOTS:
         return "."
-    kept = "".join(each for each in unicodedata.normalize("NFKD", char) if not _is_mark(each))
-    return "".join(_plain(each) for each in unicodedata.normalize("NFC", kept))
+    base = "".join(each for each in unicodedata.normalize("NFKD", char) if not _is_mark(each))
+    return "".join(_plain(each) for each in unicodedata.normalize("NFC", base))
 
 
 def _is_mark(char: str) -> bool:

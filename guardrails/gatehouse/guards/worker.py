@@ -1,8 +1,7 @@
 """A scanner process, `python -m gatehouse.guards.worker`: it reads frames from standard input and writes answers.
 
 A frame is four bytes of length, big-endian, and JSON. The first is the configuration, answered when the process is
-warm; every other is a list of texts. The process ends with its parent: at the end of its input, or, stuck in a text,
-by its own alarm.
+warm; every other is a list of texts. The process ends with its parent: at the end of its input, or by its alarm.
 """
 
 from __future__ import annotations

@@ -254,8 +254,7 @@ class Scanner:
         return [call.found.get(key, NOTHING) for key in keys]
 
     async def _wait(self, call: _Call) -> None:
-        """Wait for a call's texts. A cancelled caller leaves; the scan continues for other callers, and ends within its
-        time."""
+        """Wait for a call's texts. A cancelled caller leaves; the scan goes on for others, and ends in time."""
         while call.left:
             turns = call.turns
             done, _ = await asyncio.wait((call.over,), timeout=_WAIT_S)
@@ -393,9 +392,9 @@ class Scanner:
         if not others or self._closed:
             self._finish(text, result, text.calls)
             return
-        told = [call for call in text.calls if call.caller == caller]
+        of_caller = [call for call in text.calls if call.caller == caller]
         text.calls, text.running = others, False
-        for call in told:
+        for call in of_caller:
             call.note(text.key, result)
         for call in others:
             self._queue(text, call)

@@ -70,7 +70,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._sweep_at = 0.0
-        self._said: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -105,24 +105,24 @@ class Dispatcher:
                     await work(connection)
                     return
             except Exception as error:
-                self._say(what, error)
+                self._log_failure(what, error)
             await asyncio.sleep(_RECONNECT_S)
 
-    def _say(self, what: str, error: Exception) -> None:
+    def _log_failure(self, what: str, error: Exception) -> None:
         """Log each kind of failure once, not twice a second."""
-        said = type(error).__name__
-        if said != self._said.get(what):
+        name = type(error).__name__
+        if name != self._failures.get(what):
             expected = isinstance(error, psycopg.OperationalError | OSError)
-            log.error("notifications cannot be sent now (%s): %s", what, said, exc_info=None if expected else error)
-            self._said[what] = said
+            log.error("notifications cannot be sent now (%s): %s", what, name, exc_info=None if expected else error)
+            self._failures[what] = name
 
-    def _works(self, what: str) -> None:
-        if self._said.pop(what, None):
+    def _log_recovery(self, what: str) -> None:
+        if self._failures.pop(what, None):
             log.info("notifications are sent again (%s)", what)
 
     async def _listen(self, connection: Connection) -> None:
         await connection.execute(f"listen {outbox.CHANNEL}")
-        self._works("listen")
+        self._log_recovery("listen")
         self._wake.set()
         async for _ in connection.notifies():
             self._wake.set()
@@ -131,7 +131,7 @@ class Dispatcher:
         while True:
             self._wake.clear()
             await self._record_results(connection)
-            self._works("send")
+            self._log_recovery("send")
             if not self._stopping:
                 await self._begin(connection)
             elif not self._attempts and not self._ended:

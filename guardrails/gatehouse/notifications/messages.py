@@ -67,8 +67,8 @@ class Event:
             raise ValueError(f"{self.type!r} is not a kind of event")
         if self.at.tzinfo is None:
             raise ValueError("an event's time needs a time zone")
-        kept = {name: _fact(value) for name, value in self.summary.items() if name in _FACTS and value is not None}
-        object.__setattr__(self, "summary", {name: value for name, value in kept.items() if value not in ("", ())})
+        checked = {name: _fact(value) for name, value in self.summary.items() if name in _FACTS and value is not None}
+        object.__setattr__(self, "summary", {name: value for name, value in checked.items() if value not in ("", ())})
 
     def row(self) -> dict[str, Any]:
         """Return the event as JSON."""

@@ -1,8 +1,7 @@
 """Compiles a rule's `when`, and refuses one that would not work, such as a missing fact or text compared with a number.
 
 A typo in a rule must be a mistake when the file is loaded, not a denial of every call, nor a rule that never matches.
-Every part of the condition is tried on a sample call, because CEL does not evaluate parts that cannot change the
-result.
+Every part of the condition is tried on a sample call, because CEL skips parts that cannot change the result.
 """
 
 from __future__ import annotations

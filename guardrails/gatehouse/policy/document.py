@@ -1,7 +1,6 @@
 """Reads YAML files that a person writes, within bounds, and reports every mistake with its file and line.
 
-YAML parsers take the last value of a repeated key. Here such a key is a mistake, because its author may rely on the
-first value.
+YAML parsers take the last value of a repeated key. Here such a key is a mistake, as its author may mean the first.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ def load_policy(path: Path, raw: bytes | None = None) -> LoadedPolicy:
     """Return the policy that the gateway enforces; `raw` holds the file's bytes if they were read already.
 
     Raises:
-        SetupError: it names the file, the line and what was expected; also where the gateway cannot do what the file
-            asks.
+        SetupError: it names the file, the line and what was expected; also where the gateway cannot obey it.
     """
     loaded, refused = read_policy(path, raw)
     if refused:
@@ -112,6 +111,6 @@ def _not_yet_enforced(document: Document, policy: Policy) -> Iterator[tuple[str,
     if "deciders" in NOT_YET_ENFORCED and policy.deciders:
         yield "deciders", ("deciders",)
     for index, rule in enumerate(policy.rules):
-        said = f"then: {rule.then}"
-        if rule.mode == "enforce" and said in NOT_YET_ENFORCED:
-            yield f"rule {rule.id}: `{said}`", ("rules", index, "then")
+        action = f"then: {rule.then}"
+        if rule.mode == "enforce" and action in NOT_YET_ENFORCED:
+            yield f"rule {rule.id}: `{action}`", ("rules", index, "then")

@@ -73,7 +73,7 @@ def _server(name: str) -> str:
     return name
 
 
-def _kept(entry: str) -> str:
+def _stored(entry: str) -> str:
     kinds = "file|vector_store|prompt|cached_prompt|skill"
     if not re.fullmatch(rf"(?:{kinds}):(?:[A-Za-z0-9._:/@+=~%-]{{1,512}}\*?|\*)", entry):
         raise ValueError(
@@ -115,7 +115,7 @@ def _mailbox(address: str) -> str:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=64)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-Kept = Annotated[str, AfterValidator(_kept)]
+StoredData = Annotated[str, AfterValidator(_stored)]
 Route = Annotated[str, AfterValidator(_route)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
@@ -171,12 +171,12 @@ class HostedMcpPolicy(Section):
 class ProviderDataPolicy(Section):
     """`provider_data`: data that a provider stores for the operator, and requests may name. None as shipped."""
 
-    allow: tuple[Kept, ...] = Field(
+    allow: tuple[StoredData, ...] = Field(
         default=(),
         max_length=10_000,
         description="For all callers: file:ID, vector_store:ID, prompt:ID; a trailing `*` stands for any ending.",
     )
-    teams: dict[Text, Annotated[tuple[Kept, ...], Field(max_length=10_000)]] = Field(
+    teams: dict[Text, Annotated[tuple[StoredData, ...], Field(max_length=10_000)]] = Field(
         default={}, description="For one team only, by its name in `caller.team`."
     )
 

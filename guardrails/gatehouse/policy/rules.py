@@ -78,8 +78,7 @@ class RuleSet:
     def __init__(self, rules: Iterable[Rule] = (), entities: frozenset[str] = KNOWN_ENTITIES) -> None:
         self.rules = tuple(rules)
         self.entities = entities
-        # Handing a value to CEL costs twenty times what a condition does, so CEL gets only the facts that some rule
-        # names.
+        # Handing a value to CEL costs twenty times what a condition does, so it gets only facts that a rule names.
         self._wanted = wanted_by(path for rule in self.rules for path in rule.condition.paths)
 
     def evaluate(self, facts: Facts) -> Ruling:
@@ -114,14 +113,14 @@ def ruling(results: Iterable[Result]) -> Ruling:
         if not result.matched and result.error is None:
             continue
         matched.append(rule)
-        said = rule.policy.verdict if result.error is None else Verdict.DENY
+        consequence = rule.policy.verdict if result.error is None else Verdict.DENY
         because = rule.policy.reason if result.error is None else f"Rule {rule.id} could not be evaluated."
-        if said.strictness > verdict.strictness:
-            verdict, reason = said, because
-        elif said is verdict and reason is None:
+        if consequence.strictness > verdict.strictness:
+            verdict, reason = consequence, because
+        elif consequence is verdict and reason is None:
             reason = because
-    asked = (rule.policy.obligations for rule in matched)
-    obligation = Obligation.merged(each.obligation for each in asked if each is not None)
+    demanded = (rule.policy.obligations for rule in matched)
+    obligation = Obligation.merged(each.obligation for each in demanded if each is not None)
     return Ruling(
         verdict,
         tuple(matched),

@@ -45,7 +45,7 @@ _READ: Final = (
     "text output_format output_config arguments mcp_arguments context_management extra_body litellm_system_prompt"
 ).split()
 # Fields with which the provider adds what it has stored from earlier requests.
-_KEPT_ELSEWHERE: Final = ("previous_response_id", "conversation")
+_STORED_ELSEWHERE: Final = ("previous_response_id", "conversation")
 # The identifier of a file that the provider stores is shorter than a file.
 _MAX_ID_CHARS: Final = 512
 # Sets of tools whose tokens are remembered; an agent has one set.
@@ -103,9 +103,9 @@ class Prices:
         window = max(each.window or UNKNOWN_WINDOW for each in tariffs)
         structure, caches = self._structure(body)
         file_tokens = min(sum(_file(part, body, deployments, window) for part in files), MOST)
-        kept = window if kind is Kind.TEXT and _adds_kept(body) else 0
+        unseen = window if kind is Kind.TEXT and _adds_stored(body) else 0
         use = Use(
-            input_tokens=self._counted(texts, deployments) + structure + file_tokens + kept,
+            input_tokens=self._counted(texts, deployments) + structure + file_tokens + unseen,
             file_tokens=file_tokens,
             images=sum(part.kind == "image" for part in files),
             output_tokens=_output(kind, wanted.tokens, wanted.choices, tariffs),
@@ -147,9 +147,9 @@ def _digestible(tools: Any) -> bytes | None:
     return blake2b(written, digest_size=16).digest()
 
 
-def _adds_kept(body: Mapping[str, Any]) -> bool:
+def _adds_stored(body: Mapping[str, Any]) -> bool:
     """Tell whether the provider adds something that it stores: earlier turns, or a prompt of its own."""
-    return any(body.get(name) for name in _KEPT_ELSEWHERE) or isinstance(body.get("prompt"), Mapping)
+    return any(body.get(name) for name in _STORED_ELSEWHERE) or isinstance(body.get("prompt"), Mapping)
 
 
 def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tariff]) -> int:

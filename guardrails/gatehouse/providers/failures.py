@@ -1,7 +1,6 @@
 """Reports a provider's errors as the LiteLLM exception that carries the right HTTP status.
 
-LiteLLM's router retries, cools down and falls back by exception class. It treats every other exception as a connection
-error.
+LiteLLM's router retries, cools down and falls back by exception class. Other exceptions count as connection errors.
 """
 
 from __future__ import annotations

@@ -146,9 +146,9 @@ def _finish_reason(pieces: Sequence[Piece]) -> str:
 
 
 def _usage(request: ChatRequest, pieces: Sequence[Piece]) -> dict[str, int]:
-    said = "".join(piece if isinstance(piece, str) else str(piece.as_openai(0)["function"]) for piece in pieces)
+    answer_text = "".join(piece if isinstance(piece, str) else str(piece.as_openai(0)["function"]) for piece in pieces)
     prompt = _tokens(messages=request.messages, tools=request.params.get("tools"))
-    completion = _tokens(text=said)
+    completion = _tokens(text=answer_text)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

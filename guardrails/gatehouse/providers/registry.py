@@ -161,8 +161,8 @@ def _tell_litellm(name: str, provider: Any, *, replace: bool) -> None:
         )
     if not others and name in litellm.provider_list and name not in litellm._custom_providers:
         raise ValueError(f"provider {name!r} is one of LiteLLM's own. Choose another name.")
-    kept = [item for item in litellm.custom_provider_map if item["provider"] != name]
-    litellm.custom_provider_map = [*kept, {"provider": name, "custom_handler": provider}]
+    remaining = [item for item in litellm.custom_provider_map if item["provider"] != name]
+    litellm.custom_provider_map = [*remaining, {"provider": name, "custom_handler": provider}]
     custom_llm_setup()
 
 

@@ -1,7 +1,6 @@
 """Finds the deployments that may answer a call to a name, and their prices, in LiteLLM's router and price list.
 
-A name may stand for several deployments, and for those of its fallbacks. The result is cached until the router or the
-list changes.
+A name may stand for several deployments, and for those of its fallbacks. They are cached until router or list change.
 """
 
 from __future__ import annotations
@@ -96,8 +95,7 @@ class Deployments:
     def sends_new_fields(self, call_type: str, model: str) -> bool:
         """Tell whether LiteLLM passes fields that it does not know on to the providers of `model`.
 
-        For providers that do not speak OpenAI's API it drops such fields, or sends them where the provider refuses
-        them.
+        For providers without OpenAI's API it drops such fields, or sends them where the provider refuses them.
         """
         if call_type.removeprefix("a") in _DROPS_NEW_FIELDS:
             return False

@@ -34,13 +34,13 @@ _POLICIES: Final = ("retry_policy", "model_group_retry_policy")
 def retries_asked(body: Mapping[str, Any]) -> int | None:
     """Return the retries in a request, or in the settings stored with its key or team; None for neither."""
     stored = body.get("router_settings_override") or {}
-    asked = body.get("num_retries")
-    if asked is None:
-        asked = stored.get("num_retries")
+    wanted = body.get("num_retries")
+    if wanted is None:
+        wanted = stored.get("num_retries")
     by_policy = max((_max_retries(stored.get(name)) for name in _POLICIES), default=0)
-    if not isinstance(asked, int):
+    if not isinstance(wanted, int):
         return by_policy or None
-    return max(asked, by_policy) if asked else 0
+    return max(wanted, by_policy) if wanted else 0
 
 
 def bound_stored(settings: Any) -> None:

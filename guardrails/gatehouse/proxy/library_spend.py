@@ -33,14 +33,14 @@ async def add(key: UserAPIKeyAuth, call: LibraryCall, report: Report) -> None:
     cost = counted_usd(report, call)
     if cost is None:
         return
-    asked = call.request.get("model")
+    requested = call.request.get("model")
     took = timedelta(milliseconds=report.latency_ms) if report.latency_ms is not None else None
     spent = Spent(
         usd=cost,
         row_id=str(call.call_id),
         call_type=call.request.get("call_type"),
-        group=asked,
-        model=report.model or asked,
+        group=requested,
+        model=report.model or requested,
         end_user=(call.request.get("caller") or {}).get("end_user"),
         started=call.started_at,
         ended=now() if took is None else call.started_at + took,

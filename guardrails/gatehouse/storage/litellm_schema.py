@@ -190,8 +190,8 @@ def _connect(database_url: str) -> Connection:
 def _without_prisma_parameters(database_url: str) -> tuple[str, str]:
     parts = urlsplit(database_url)
     query = parse_qsl(parts.query)
-    kept = [(name, value) for name, value in query if name not in PRISMA_PARAMETERS]
-    return urlunsplit(parts._replace(query=urlencode(kept))), dict(query).get("schema", "public")
+    remaining = [(name, value) for name, value in query if name not in PRISMA_PARAMETERS]
+    return urlunsplit(parts._replace(query=urlencode(remaining))), dict(query).get("schema", "public")
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def ensure_role(connection: Connection, gateway_url: str) -> list[str]:
     Raises:
         SetupError: the role may do more than a gateway's, or the owner may neither create it nor set its password.
     """
-    told = conninfo_to_dict(gateway_url)
-    name, password = str(told.get("user", "")), str(told.get("password") or "")
+    address = conninfo_to_dict(gateway_url)
+    name, password = str(address.get("user", "")), str(address.get("password") or "")
     found = connection.execute(
         """select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls
                   or pg_has_role(oid, current_user, 'member'), pg_has_role(oid, 'usage')

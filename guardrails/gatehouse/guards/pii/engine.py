@@ -1,5 +1,4 @@
-"""Finds personal data in one text, with detectors on the folded text, on the original where it differs, and on its
-decoded parts.
+"""Finds personal data in one text: in the folded text, in the original where it differs, and in its decoded parts.
 
 Pure: the same text and configuration give the same findings, in order and without overlaps. It either reads a text to
 its end within the time or raises `ScanFailed`.
@@ -112,14 +111,14 @@ class Engine:
         observed: list[Finding] = []
         for each in set(findings):
             (enforced if self._config.mode_of(each.entity) in (Mode.MASK, Mode.BLOCK) else observed).append(each)
-        kept = [self._merge(cluster) for cluster in _clusters(enforced)]
-        starts = [each.start for each in kept]
+        merged = [self._merge(cluster) for cluster in _clusters(enforced)]
+        starts = [each.start for each in merged]
         apart: list[Finding] = []
         for each in [self._merge(cluster) for cluster in _clusters(observed)]:
             before = bisect_left(starts, each.end)  # of those that begin before its end, the last one ends last
-            if not before or kept[before - 1].end <= each.start:
+            if not before or merged[before - 1].end <= each.start:
                 apart.append(each)
-        return sorted([*kept, *apart], key=lambda each: each.start)
+        return sorted([*merged, *apart], key=lambda each: each.start)
 
     def _merge(self, cluster: list[Finding]) -> Finding:
         best = min(

@@ -377,20 +377,20 @@ class Unmasker:
 
     def _may_become_one(self, end: str) -> bool:
         """Tell whether the text ends in the beginning of a placeholder, or in one whose bracket may still close."""
-        said = _ESCAPES.sub("", end).upper()
-        if any(opening.startswith(said) for opening in _OPENINGS) or self._may_become_a_name(said):
+        ending = _ESCAPES.sub("", end).upper()
+        if any(opening.startswith(ending) for opening in _OPENINGS) or self._may_become_a_name(ending):
             return True
         for opening in _OPENINGS:
-            if said.startswith(opening):
-                rest = said[len(opening) :]
+            if ending.startswith(opening):
+                rest = ending[len(opening) :]
                 name = _NAME.match(rest)[0]  # type: ignore[index]  # it matches the empty text
                 return self._may_become_a_name(rest) or (self._is_name(name) and rest[len(name) :] in _BEGUN_CLOSINGS)
         return False
 
-    def _may_become_a_name(self, said: str) -> bool:
-        at = bisect_left(self._names, said)
-        return at < len(self._names) and self._names[at].startswith(said)
+    def _may_become_a_name(self, ending: str) -> bool:
+        at = bisect_left(self._names, ending)
+        return at < len(self._names) and self._names[at].startswith(ending)
 
-    def _is_name(self, said: str) -> bool:
-        at = bisect_left(self._names, said)
-        return at < len(self._names) and self._names[at] == said
+    def _is_name(self, ending: str) -> bool:
+        at = bisect_left(self._names, ending)
+        return at < len(self._names) and self._names[at] == ending

@@ -40,8 +40,7 @@ def names(entities: frozenset[str]) -> Detector:
             with model.memory_zone():
                 found = [(_ENTITIES.get(each.label_), each.start_char, each.text) for each in model(piece[0]).ents]
             for entity, start, written in found:
-                # The model takes fields of logs and forms for names: those have digits and signs, or continue on the
-                # next line.
+                # The model takes fields of logs and forms for names: those have digits or signs, or a second line.
                 value = written.strip(_EDGES).partition("\n")[0].rstrip(_EDGES)
                 if entity in entities and value[:1].isupper() and not _NO_NAME.search(value):
                     begin = piece.start() + start + written.index(value)

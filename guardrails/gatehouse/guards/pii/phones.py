@@ -151,8 +151,7 @@ def _score(written: str, digits: str, groups: tuple[int, ...], plus: bool, rules
         return _LIKELY if _is_international(digits, _is_possible) else None
     for prefix in ("00", "011"):
         rest = digits.removeprefix(prefix)
-        # A possible number is enough where it is written in groups; digits alone with zeros before them can be
-        # anything.
+        # A possible number is enough in groups; digits alone with zeros before them can be anything.
         if rest != digits and _is_international(rest, _is_possible if len(groups) > 1 else _is_valid):
             return _LIKELY
     return max((score for rule in rules if (score := rule(digits, groups, written)) is not None), default=None)

@@ -1,7 +1,6 @@
 """Finds prompt injection by a scored list of rules: the weights of rules that match close to each other add up.
 
-Patterns tell what looks like an attack from what does not; they understand neither. docs/screens.md has measurements of
-what they find and miss.
+Patterns tell what looks like an attack from what does not; they understand neither. docs/screens.md has measurements.
 """
 
 from __future__ import annotations
