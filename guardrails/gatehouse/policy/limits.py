@@ -1,6 +1,6 @@
 """Limits what one request may use, to the strictest of the limits of policy.yaml, the key, its team and the caller.
 
-Pure. A caller may lower a limit, never raise it; an unreadable limit refuses the request; a model without a price is not free.
+Pure. A caller may lower a limit, never raise it; an unreadable limit refuses the request; no price does not mean free.
 """
 
 from __future__ import annotations
