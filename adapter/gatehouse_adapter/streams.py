@@ -55,7 +55,7 @@ class ChatStream:
             deadline = clock.monotonic() + self._timeout
             while part := await self._next(parts, deadline, count):
                 with self._sender.reading(self._response):
-                    events = list(decoder.feed(part))
+                    events = list(decoder.push(part))
                 for event in events:
                     if event == _END:
                         await self._drain(parts)

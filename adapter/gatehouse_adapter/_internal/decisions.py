@@ -139,7 +139,7 @@ class Decisions:
                 part = await anext(parts, b"")
             if not part:
                 return
-            for event in decoder.feed(part):
+            for event in decoder.push(part):
                 found: Any = answers.json_object(event).get("id")
                 if isinstance(found, str):
                     _wake(self._waiting.get(found, ()))

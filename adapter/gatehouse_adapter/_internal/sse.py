@@ -26,7 +26,7 @@ class EventDecoder:
         self._after_cr = False
         self._first_line = True
 
-    def feed(self, part: bytes) -> Iterator[str]:
+    def push(self, part: bytes) -> Iterator[str]:
         """Yield the data of each completed event. Raise ValueError for an event that is too long or not UTF-8."""
         if self._after_cr and part:
             part = part.removeprefix(b"\n")  # the second half of a CRLF cut in two

@@ -83,7 +83,7 @@ class Running:
         self._turn = replacements.json_text if inside_json else replacements.text
         self._held = ""
 
-    def feed(self, piece: str) -> str:
+    def push(self, piece: str) -> str:
         text = self._held + piece
         at = self._replacements.held(text)
         self._held = text[at:]
@@ -141,14 +141,14 @@ class Restorer:
     def _delta(self, index: int, delta: Any) -> None:
         for name, value in list(delta):
             if isinstance(value, str) and name != "role":
-                setattr(delta, name, self._run(index, name).feed(value))
+                setattr(delta, name, self._run(index, name).push(value))
             elif name == "tool_calls" and isinstance(value, list):
                 for call, function in _functions(value):
                     if isinstance(function.arguments, str):
-                        function.arguments = self._run(index, "tool_calls", call).feed(function.arguments)
+                        function.arguments = self._run(index, "tool_calls", call).push(function.arguments)
             elif name == "function_call" and value is not None:
                 if isinstance(value.arguments, str):
-                    value.arguments = self._run(index, "function_call").feed(value.arguments)
+                    value.arguments = self._run(index, "function_call").push(value.arguments)
             elif value is not None:
                 self._replacements.restore(value)
 

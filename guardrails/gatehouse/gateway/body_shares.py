@@ -30,14 +30,14 @@ _YOURS: Final = (
 class _Pot:
     """Share a number of bytes among senders."""
 
-    def __init__(self, most: int, part: int) -> None:
-        self._most, self._part = most, part
+    def __init__(self, limit: int, part: int) -> None:
+        self._limit, self._part = limit, part
         self.held: Counter[str] = Counter()
         self.total = 0
 
     def take(self, sender: str, size: int) -> bool:
         """Hold more for a sender; return whether there was room."""
-        if (self.held[sender] + size) * self._part > self._most - self.total - size:
+        if (self.held[sender] + size) * self._part > self._limit - self.total - size:
             self.give_back(sender, 0)
             return False
         self.held[sender] += size

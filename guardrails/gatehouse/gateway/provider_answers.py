@@ -242,7 +242,7 @@ class _Answer(httpx.AsyncByteStream):
         if self._bounded and self._size > self._max_bytes:
             raise self._fail(AnswerTooLarge, _TOO_LARGE.format(self._max_bytes))
         if self._events is not None:
-            self._events.feed(chunk)
+            self._events.push(chunk)
 
     def _judge(self) -> httpx.RemoteProtocolError | None:
         """Note an answer that has ended without coming to its end."""
@@ -283,7 +283,7 @@ class _Events:
     def complete(self) -> bool:
         return self._over or (bool(self._finished) and self._begun <= self._finished)
 
-    def feed(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> None:
         for event in self._stream.feed(chunk):
             self._see(event.data)
 

@@ -39,26 +39,26 @@ _ZSTD_WINDOW_LOG: Final = 23
 _SURROGATE: Final = b"\\ud"
 
 
-def _inflated(body: bytes, most: int) -> tuple[bytes, bool]:
+def _inflated(body: bytes, limit: int) -> tuple[bytes, bool]:
     # Detect gzip or zlib by the head (RFC 9110, 8.4.1).
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    plain = unpacking.decompress(body, most)
+    plain = unpacking.decompress(body, limit)
     return plain, unpacking.eof and not unpacking.unused_data
 
 
-def _unpacked_zstd(body: bytes, most: int) -> tuple[bytes, bool]:
+def _unpacked_zstd(body: bytes, limit: int) -> tuple[bytes, bool]:
     unpacking = ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
-    plain = unpacking.decompress(body, max_length=most)
+    plain = unpacking.decompress(body, max_length=limit)
     return plain, unpacking.eof and not unpacking.unused_data
 
 
-def _unpacked_br(body: bytes, most: int) -> tuple[bytes, bool]:
+def _unpacked_br(body: bytes, limit: int) -> tuple[bytes, bool]:
     unpacking = brotli.Decompressor()
-    pieces = [unpacking.process(body, output_buffer_limit=most)]
+    pieces = [unpacking.process(body, output_buffer_limit=limit)]
     size = len(pieces[0])
     # It buffers output that does not fit, and then accepts no input.
-    while pieces[-1] and size < most and not unpacking.is_finished() and not unpacking.can_accept_more_data():
-        pieces.append(unpacking.process(b"", output_buffer_limit=most - size))
+    while pieces[-1] and size < limit and not unpacking.is_finished() and not unpacking.can_accept_more_data():
+        pieces.append(unpacking.process(b"", output_buffer_limit=limit - size))
         size += len(pieces[-1])
     return b"".join(pieces), unpacking.is_finished()
 

@@ -99,5 +99,5 @@ def npm_ci(node: Node, folder: Path, *, dev: bool = False) -> None:
 def _reason(stderr: str) -> str:
     lines = [re.sub(r"^npm (error|ERR!)\s*", "", line).strip() for line in stderr.splitlines()]
     details = ("code ", "errno ", "syscall ", "A complete log")
-    telling = [line for line in lines if line and not line.startswith(details)]
-    return telling[0].rstrip(".") if telling else "it failed and gave no reason"
+    reasons = [line for line in lines if line and not line.startswith(details)]
+    return reasons[0].rstrip(".") if reasons else "it failed and gave no reason"

@@ -218,8 +218,8 @@ def _set_table_types_aside(client: Path) -> None:
 
 def _reason(output: str) -> str:
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
-    telling = [line for line in plain if line.startswith("Error") or "Error:" in line]
-    return (telling or [line for line in plain if line] or ["it failed and gave no reason"])[0].rstrip(".")[:300]
+    errors = [line for line in plain if line.startswith("Error") or "Error:" in line]
+    return (errors or [line for line in plain if line] or ["it failed and gave no reason"])[0].rstrip(".")[:300]
 
 
 def _current(home: Path) -> Prepared | None:

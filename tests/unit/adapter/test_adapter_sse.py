@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 def decode(*parts: bytes, limit: int = 1000) -> list[str]:
     decoder = EventDecoder(limit)
-    return [event for part in parts for event in decoder.feed(part)]
+    return [event for part in parts for event in decoder.push(part)]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])

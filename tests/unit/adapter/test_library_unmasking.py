@@ -26,13 +26,13 @@ def test_a_stream_cut_anywhere_says_what_the_whole_says(pieces: list[str], cuts:
     ends = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     for inside_json in (False, True):
         running = Running(KNOWN, inside_json=inside_json)
-        said = "".join(running.feed(text[a:b]) for a, b in pairwise(ends)) + running.flush()
+        said = "".join(running.push(text[a:b]) for a, b in pairwise(ends)) + running.flush()
         assert said == (KNOWN.json_text(text) if inside_json else KNOWN.text(text))
 
 
 def test_only_what_may_be_a_placeholder_is_held_back() -> None:
     running = Running(KNOWN, inside_json=False)
-    assert [running.feed(piece) for piece in ("1 < 2 <b>", "<EMA", "IL_ADDRESS_7Q2MKD4P", "> ok")] == [
+    assert [running.push(piece) for piece in ("1 < 2 <b>", "<EMA", "IL_ADDRESS_7Q2MKD4P", "> ok")] == [
         "1 < 2 <b>",
         "",
         "",
