@@ -348,7 +348,7 @@ def test_an_export_is_verified_from_standard_input_and_in_parts(sound: WrittenLe
     part = gatehouse(sound, "audit", "export", "--format", "jsonl", "--from", "100", "--to", "149")
     assert len(part.splitlines()) == 50
     assert "record 0 " in gatehouse(None, *options, stdin=part, code=1)
-    assert "before record 100 were not verified" in gatehouse(None, *options, "--from", "100", stdin=part)
+    assert "records before 100 were not verified" in gatehouse(None, *options, "--from", "100", stdin=part)
     assert "record 99 " in gatehouse(None, *options, "--from", "99", stdin=part, code=1)
     tampered = lines.replace('"gpt-4o"', '"gpt-4x"', 1)
     assert "record 0 (" in gatehouse(None, *options, stdin=tampered, code=1)
