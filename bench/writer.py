@@ -40,7 +40,7 @@ Store = Callable[[UUID, datetime], Awaitable[None]]
 
 
 def document(call_id: UUID, started_at: datetime) -> dict[str, Any]:
-    """The same record for both."""
+    """Return the same record for both."""
     return call_capsule(
         call_id=call_id,
         started_at=started_at,
@@ -53,7 +53,7 @@ def document(call_id: UUID, started_at: datetime) -> dict[str, Any]:
 
 
 async def ours(url: str, folder: Path) -> tuple[Store, Callable[[], Awaitable[None]]]:
-    """The whole way of a call: its intent committed, then its capsule sealed, stored and logged."""
+    """Do everything for a call: commit its intent, then seal, store and log its capsule."""
     from gatehouse.capsule.keys import KeyFolder
     from gatehouse.ledger.audit_log import AuditLog
     from gatehouse.ledger.recorder import Recorder
@@ -88,7 +88,7 @@ async def ours(url: str, folder: Path) -> tuple[Store, Callable[[], Awaitable[No
 
 
 async def theirs(url: str, folder: Path) -> tuple[Store, Callable[[], Awaitable[None]]]:
-    """The reference: its own chain, seal and Postgres storage, with its own retries."""
+    """Write with the reference: its own chain, seal and Postgres storage, with its own retries."""
     from qp_capsule import Capsule, CapsuleChain, Seal
     from qp_capsule.storage_pg import PostgresCapsuleStorage
 

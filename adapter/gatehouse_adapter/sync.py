@@ -112,11 +112,11 @@ class LiteLLMAdapterSync:
         run(self._adapter.aclose())
 
     def validate_proxy_health(self) -> Health:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.validate_proxy_health())
 
     def get_available_models(self) -> tuple[Model, ...]:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.get_available_models())
 
     @overload
@@ -186,25 +186,25 @@ class LiteLLMAdapterSync:
     def request_approval(
         self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
     ) -> Approval:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.request_approval(messages, model, stream=stream, **options))
 
     def get_approval(self, approval_id: str) -> Approval:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.get_approval(approval_id))
 
     def get_cost_estimate(
         self, messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool = False, **options: Any
     ) -> CostEstimate:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.get_cost_estimate(messages, model, stream=stream, **options))
 
     def check_budget_limit(self, limit: float | None = None) -> BudgetStatus:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.check_budget_limit(limit))
 
     def get_usage_stats(self, days: int = 30) -> UsageStats:
-        """See LiteLLMAdapter."""
+        """Do as LiteLLMAdapter's."""
         return run(self._adapter.get_usage_stats(days))
 
 

@@ -89,7 +89,7 @@ _current: Background | None = None
 
 
 def background() -> Background:
-    """This process's."""
+    """Return this process's loop."""
     global _current
     with _lock:
         if _current is None:

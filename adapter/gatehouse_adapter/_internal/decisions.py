@@ -31,7 +31,7 @@ _UNDECIDED = ("requested", None)
 
 
 class Decisions:
-    """One adapter's."""
+    """Wait for the decisions of one adapter."""
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender

@@ -10,7 +10,7 @@ from gatehouse_adapter.results import BudgetStatus, UsageStats
 
 
 def of_key(raw: Mapping[str, Any]) -> BudgetStatus:
-    """From `/key/info`."""
+    """Read `/key/info`."""
     info = raw.get("info")
     if not isinstance(info, dict):
         raise ValueError("it has no info")

@@ -46,7 +46,7 @@ class Decision:
 
 
 class Endpoint:
-    """One gateway."""
+    """Talk to one gateway."""
 
     def __init__(self, options: Options) -> None:
         self._options = options

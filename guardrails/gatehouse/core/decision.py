@@ -1,4 +1,4 @@
-"""What the pipeline decided about one call, as frozen values."""
+"""The decision on one call, as frozen values."""
 
 from __future__ import annotations
 

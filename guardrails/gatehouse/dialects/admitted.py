@@ -1,4 +1,4 @@
-"""What was admitted of one call, for comparison with what is about to leave."""
+"""Holds what was admitted of one call, to compare it with what is about to leave."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def skip(view: View, value: Any, path: Path, role: str) -> None:
 
 
 def text(view: View, value: Any, path: Path, role: str) -> None:
-    """A text."""
+    """Read a text."""
     if not isinstance(value, str):
         raise unknown(path, "a text was expected")
     view.text(path, value, role)

@@ -1,4 +1,4 @@
-"""What a reader finds in a body: texts with their places, files, pieces of streamed texts; and the error for the rest.
+"""Holds what a reader finds in a body: texts with their places, files, pieces of streams; and the error for the rest.
 
 A path leads from the body to a string. Sentinels are steps that no dict key or list index can be: `JSON` steps into a
 string that is JSON text, `FILE` into the text of a base64 file, and `KEY` means an entry's name, not its value.

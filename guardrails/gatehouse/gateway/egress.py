@@ -323,9 +323,7 @@ class _Steps:
         self._left = left
 
     def spend(self, steps: int) -> None:
-        """Raises:
-        _TooManySteps: there are not so many left.
-        """
+        """Spend steps of the limit. Raise `_TooManySteps` if too few are left."""
         self._left -= steps
         if self._left < 0:
             raise _TooManySteps

@@ -104,7 +104,7 @@ class SlackSender(Sender):
 
 @dataclass(frozen=True, slots=True)
 class EmailSender(Sender):
-    """One mailbox."""
+    """Send to one mailbox."""
 
     kind = "email"
     to: str

@@ -36,7 +36,7 @@ class Expected(Section):
 
 
 class Case(Section):
-    """One call."""
+    """Describe one call."""
 
     name: Text
     facts: dict[str, Any] = Field(default={}, description="The facts that matter; all others are neutral.")

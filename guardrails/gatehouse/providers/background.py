@@ -74,7 +74,7 @@ class BackgroundLoop:
 
 
 def loop() -> BackgroundLoop:
-    """The process's."""
+    """Return the process's loop."""
     return _shared.loop
 
 

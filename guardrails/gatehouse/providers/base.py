@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped for us
-    """A provider with LiteLLM's methods. Write `completion` or `acompletion`, and whatever else the model can do.
+    """Serve a model through LiteLLM's methods. Write `completion` or `acompletion`, and whatever else the model can do.
 
     LiteLLM calls every method by keyword (`model`, `messages`, `model_response`, `optional_params`, `timeout`, ...; its
     `CustomLLM` lists them): name those that you read and take the rest as `**call`.
@@ -76,19 +76,19 @@ class BaseCustomProvider(CustomLLM):  # type: ignore[misc]  # LiteLLM is untyped
                 yield chunk
 
     def embedding(self, *args: Any, **call: Any) -> Any:
-        """An `EmbeddingResponse`."""
+        """Return an `EmbeddingResponse`."""
         return self._from_async("aembedding", "embeddings", args, call)
 
     async def aembedding(self, *args: Any, **call: Any) -> Any:
-        """An `EmbeddingResponse`."""
+        """Return an `EmbeddingResponse`."""
         return await self._from_sync("embedding", "embeddings", args, call)
 
     def image_generation(self, *args: Any, **call: Any) -> Any:
-        """An `ImageResponse`."""
+        """Return an `ImageResponse`."""
         return self._from_async("aimage_generation", "images", args, call)
 
     async def aimage_generation(self, *args: Any, **call: Any) -> Any:
-        """An `ImageResponse`."""
+        """Return an `ImageResponse`."""
         return await self._from_sync("image_generation", "images", args, call)
 
     def _writes(self, name: str) -> bool:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Provider(BaseCustomProvider):
-    """A model provider. Write `answer`, or `answer_in_pieces` to stream; write `embed` to offer embeddings.
+    """Serve a model. Write `answer`, or `answer_in_pieces` to stream; write `embed` to offer embeddings.
 
     Raise `self.error(status, message, request.model)` for a status of your choice; any other exception is a 500 that
     names its type. One instance serves all calls at once, so keep nothing about a call on it.

@@ -1,4 +1,4 @@
-"""What to look for and how to treat it, as plain values from which a worker process and a cache key can be made."""
+"""The configuration of the scanner, as plain values that become a worker process's input and a cache key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the screens look for, as plain values from which a worker process and a cache key can be made."""
+"""The configuration of the screens, as plain values that become a worker process's input and a cache key."""
 
 from __future__ import annotations
 
