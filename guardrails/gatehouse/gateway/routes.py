@@ -40,6 +40,8 @@ _GOVERNED = re.compile(
 _STATIC = re.compile(r"/ui(?:/.*)?|/(?:_next|litellm-asset-prefix/_next|swagger)/.*", re.DOTALL)
 # Gatehouse's own routes, which have their own checks.
 _OURS = re.compile(r"/governance(?:/.*)?", re.DOTALL)
+# Alternatives in a line of the table.
+_CHOICE: Final = re.compile(r"\[([^\]]*)\]")
 
 
 class _Table:
@@ -82,7 +84,17 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n"):
         methods, _, path = line.strip().partition(" ")
         if path:
-            yield from ((method, path) for method in methods.split(","))
+            yield from ((method, each) for each in _spelled(path) for method in methods.split(","))
+
+
+def _spelled(path: str) -> Iterator[str]:
+    """Each path that a line with alternatives stands for."""
+    match = _CHOICE.search(path)
+    if match is None:
+        yield path
+        return
+    for each in match[1].split("|"):
+        yield from _spelled(path[: match.start()] + each + path[match.end() :])
 
 
 def _pattern(path: str) -> str:
