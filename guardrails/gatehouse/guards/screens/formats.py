@@ -91,6 +91,19 @@ def _token(name: str, anchors: str, pattern: str, check: Callable[[str], bool] =
     return Format(name, tuple(anchors.split()), compiled, score, check, compiled.groups)
 
 
+def _within(
+    name: str,
+    anchors: str,
+    pattern: str,
+    check: Callable[[str], bool] = _any,
+    score: float = 0.9,
+    *,
+    words: bool = True,
+) -> Format:
+    """A secret that is told by what stands around it: the pattern's only group."""
+    return Format(name, tuple(anchors.split()), regex.compile(pattern), score, check, 1, words)
+
+
 _B64 = "[A-Za-z0-9_-]"
 
 
@@ -107,6 +120,17 @@ def formats() -> tuple[Format, ...]:
             check=_is_pem,
             words=False,
         ),
+        *_of_models(),
+        *_of_clouds(),
+        *_of_platforms(),
+        *_of_connections(),
+        *_of_detect_secrets(),
+    )
+
+
+def _of_models() -> Iterable[Format]:
+    """Keys of services that run models, and of this gateway, and of code hosts."""
+    return (
         _token("gatehouse_key", "sk-gatehouse-", rf"sk-gatehouse-{_B64}{{20,100}}+"),
         _token("anthropic_key", "sk-ant-", rf"sk-ant-{_B64}{{20,200}}+"),
         _token("openrouter_key", "sk-or-", r"sk-or-v1-[a-f0-9]{64}"),
@@ -126,52 +150,55 @@ def formats() -> tuple[Format, ...]:
         _token("replicate_token", "r8_", r"r8_[A-Za-z0-9]{37}"),
         _token("perplexity_key", "pplx-", r"pplx-[A-Za-z0-9]{40,60}+"),
         _token("nvidia_key", "nvapi-", rf"nvapi-{_B64}{{60,80}}+"),
+    )
+
+
+def _of_clouds() -> Iterable[Format]:
+    """Slack, Discord, Stripe, Amazon, Microsoft and DigitalOcean: tokens, and addresses that are secrets."""
+    return (
         _token("slack_token", "xox", r"xox[abceoprs](?:\.xox[bp])?-[A-Za-z0-9-]{20,250}+", _digits_too),
         _token("slack_token", "xapp-", r"xapp-\d-[A-Za-z0-9]{8,16}-\d{8,16}-[a-f0-9]{40,80}+"),
-        Format(
+        _within(
             "slack_webhook",
-            ("hooks.slack.com",),
-            regex.compile(r"https://hooks\.slack\.com/(?:services|workflows|triggers)/([A-Z0-9]+/[A-Z0-9/]+)", regex.I),
-            check=_digits_too,
-            group=1,
+            "hooks.slack.com",
+            r"(?i)https://hooks\.slack\.com/(?:services|workflows|triggers)/([A-Z0-9]+/[A-Z0-9/]+)",
+            _digits_too,
+            1.0,
         ),
-        Format(
+        _within(
             "discord_webhook",
-            ("/api/webhooks/",),
-            regex.compile(r"https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{15,22}/([A-Za-z0-9_-]{50,90})"),
-            group=1,
+            "/api/webhooks/",
+            r"https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{15,22}/([A-Za-z0-9_-]{50,90})",
+            score=1.0,
         ),
         _token("stripe_key", "k_live_ k_test_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}+", _no_words),
         _token("stripe_webhook", "whsec_", r"whsec_[A-Za-z0-9+/=]{32,100}+", _mixed),
         _token("aws_access_key", "akia asia abia acca a3t", r"(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}"),
-        Format(
+        _within(
             "aws_secret_key",
-            ("secret",),
-            regex.compile(r"(?i:secret[_ -]?(?:access[_ -]?)?key)[^A-Za-z0-9/+\n]{1,8}+([A-Za-z0-9/+]{40})(?![\w/+=])"),
-            0.9,
+            "secret",
+            r"(?i:secret[_ -]?(?:access[_ -]?)?key)[^A-Za-z0-9/+\n]{1,8}+([A-Za-z0-9/+]{40})(?![\w/+=])",
             _mixed,
-            group=1,
         ),
-        Format(
+        _within(
             "azure_key",
-            ("accountkey=", "accesskey=", "sharedsecret="),
-            regex.compile(r"(?i:AccountKey|SharedAccessKey|AccessKey|SharedSecret)=([A-Za-z0-9+/]{40,88}={0,2})"),
-            check=_mixed,
-            group=1,
+            "accountkey= accesskey= sharedsecret=",
+            r"(?i:AccountKey|SharedAccessKey|AccessKey|SharedSecret)=([A-Za-z0-9+/]{40,88}={0,2})",
+            _mixed,
+            1.0,
         ),
-        Format("azure_sas", ("sig=",), regex.compile(r"[?&]sig=([A-Za-z0-9%+/]{40,70}(?:%3D|=))"), 0.9, _mixed, 1),
+        _within("azure_sas", "sig=", r"[?&]sig=([A-Za-z0-9%+/]{40,70}(?:%3D|=))", _mixed),
         _token("azure_client_secret", "q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}+", _mixed),
         _token("azure_openai_key", "jqqj99", r"[A-Za-z0-9]{52}JQQJ99[A-Za-z0-9]{20,30}+"),
         _token("digitalocean_token", "_v1_", r"do[opr]_v1_[a-f0-9]{64}"),
+    )
+
+
+def _of_platforms() -> Iterable[Format]:
+    """Tokens of what developers build, publish and deploy with."""
+    return (
         _token("npm_token", "npm_", r"npm_[A-Za-z0-9]{36}"),
-        Format(
-            "npm_token",
-            ("_authtoken",),
-            regex.compile(r"(?i::_authToken)\s?=\s?\"?([\w-]{36,80}+)"),
-            1.0,
-            _digits_too,
-            1,
-        ),
+        _within("npm_token", "_authtoken", r"(?i::_authToken)\s?=\s?\"?([\w-]{36,80}+)", _digits_too, 1.0),
         _token("pypi_token", "pypi-", rf"pypi-Ag{_B64}{{50,1000}}+"),
         _token("docker_token", "dckr_", rf"dckr_[po]at_{_B64}{{27,32}}+"),
         _token("databricks_token", "dapi", r"dapi[a-f0-9]{32}(?:-\d)?"),
@@ -185,38 +212,33 @@ def formats() -> tuple[Format, ...]:
         _token("twilio_key", "sk", r"SK[0-9a-f]{32}"),
         _token("sendgrid_key", "sg.", rf"SG\.{_B64}{{16,32}}\.{_B64}{{30,60}}+"),
         _token("jwt", "eyj", rf"eyJ{_B64}{{10,2000}}+\.eyJ{_B64}{{4,8000}}+\.{_B64}{{16,2000}}+", _is_jwt),
-        Format(
+    )
+
+
+def _of_connections() -> Iterable[Format]:
+    """Passwords and tokens in addresses, connection strings and headers."""
+    return (
+        _within(
             "url_password",
-            ("://",),
-            regex.compile(r"""://[^\s:/@"'<>`]{0,100}+:([^\s/@"'<>`]{1,200}+)@[A-Za-z0-9\[.-]"""),
-            0.9,
+            "://",
+            r"""://[^\s:/@"'<>`]{0,100}+:([^\s/@"'<>`]{1,200}+)@[A-Za-z0-9\[.-]""",
             _is_password,
             words=False,
-            group=1,
         ),
-        Format(
+        _within(
             "connection_string",
-            ("password=", "pwd="),
-            regex.compile(
-                r"(?i)(?:server|data source|host)\s?=[^;\n]{1,200}+;(?:[^;\n]{0,200}+;){0,8}?\s?"
-                r"""(?:password|pwd)\s?=\s?([^;\s"']{3,100}+)"""
-            ),
-            0.9,
+            "password= pwd=",
+            r"(?i)(?:server|data source|host)\s?=[^;\n]{1,200}+;(?:[^;\n]{0,200}+;){0,8}?\s?"
+            r"""(?:password|pwd)\s?=\s?([^;\s"']{3,100}+)""",
             _is_password,
             words=False,
-            group=1,
         ),
-        Format(
+        _within(
             "authorization_header",
-            ("authorization",),
-            regex.compile(
-                r"(?i)authorization[\"']?\s?[:=]\s?[\"']?(?:bearer|basic|token)\s+([A-Za-z0-9+/_.=~-]{20,2000}+)"
-            ),
-            0.9,
+            "authorization",
+            r"(?i)authorization[\"']?\s?[:=]\s?[\"']?(?:bearer|basic|token)\s+([A-Za-z0-9+/_.=~-]{20,2000}+)",
             _mixed_or_hex,
-            group=1,
         ),
-        *_of_detect_secrets(),
     )
 
 
