@@ -27,6 +27,7 @@ from gatehouse.console.queries import Person, looking, person
 from gatehouse.console.rendering import HEADERS, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
+from gatehouse.core.reasons import Reason
 from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server
 from gatehouse.proxy.parts import part
@@ -134,7 +135,7 @@ class TooManyAttempts(GovernanceError):
     """The visitor must wait before the next attempt."""
 
     status = 429
-    code = "too_many_attempts"
+    code = Reason.TOO_MANY_ATTEMPTS
     headers: ClassVar[Mapping[str, str]] = {"retry-after": "300"}
 
     def __init__(self) -> None:

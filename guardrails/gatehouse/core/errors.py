@@ -1,5 +1,7 @@
 """Every error that Gatehouse shows: to a caller over HTTP, and to an operator at the command line.
 
+A class has a docstring where there is more to say than here.
+
 SetupError              the gateway cannot start, or a command cannot do its work
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
@@ -38,7 +40,23 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+from gatehouse.core.reasons import Reason
+
+# OpenAI's `type` of an error, by its status.
+_TYPES: Final = {
+    403: "permission_error",
+    429: "rate_limit_error",
+    499: "permission_error",
+    500: "api_error",
+    502: "api_error",
+    503: "service_unavailable_error",
+}
+_SOON: Final[Mapping[str, str]] = {"retry-after": "2"}
+_NOT_AGAIN: Final[Mapping[str, str]] = {"x-should-retry": "false"}
+# Without it the server would wait for the rest of the body.
+_CLOSES: Final[Mapping[str, str]] = {"connection": "close"}
 
 
 class SetupError(Exception):
@@ -54,15 +72,13 @@ class GovernanceError(Exception):
     Attributes:
         status: HTTP status of the answer.
         code: machine-readable reason, one per class.
-        kind: OpenAI's `type` field.
         policies: ids of the rules that decided, if any.
         approval: `{id, expires_at, status_url}` of the approval concerned, if any.
         param: the field concerned, where its name can be repeated.
     """
 
     status: ClassVar[int] = 403
-    code: ClassVar[str] = "governance_error"
-    kind: ClassVar[str] = "permission_error"
+    code: ClassVar[Reason] = Reason.GOVERNANCE_ERROR
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -84,7 +100,7 @@ class GovernanceError(Exception):
         return {
             "error": {
                 "message": self.message,
-                "type": self.kind,
+                "type": _TYPES.get(self.status, "invalid_request_error"),
                 "code": self.code,
                 "param": self.param,
                 "gatehouse": {
@@ -97,102 +113,75 @@ class GovernanceError(Exception):
 
 
 class UngovernedRoute(GovernanceError):
-    """Report a route that could reach a model without passing the pipeline."""
-
-    code = "ungoverned_route"
+    code = Reason.UNGOVERNED_ROUTE
 
 
 class PolicyDenied(GovernanceError):
-    """Report a call that a rule of policy.yaml denies."""
-
-    code = "policy_denied"
+    code = Reason.POLICY_DENIED
 
 
 class ApprovalRequired(GovernanceError):
-    """Report a call that a person must approve before it is sent."""
-
-    code = "approval_required"
+    code = Reason.APPROVAL_REQUIRED
 
 
 class ApprovalRejected(GovernanceError):
-    """Report a call that a person rejected."""
-
-    code = "approval_rejected"
+    code = Reason.APPROVAL_REJECTED
 
 
 class ApprovalExpired(GovernanceError):
-    """Report an approval that has expired, or has already admitted its one request."""
-
-    code = "approval_expired"
+    code = Reason.APPROVAL_EXPIRED
 
 
 class ApprovalMismatch(GovernanceError):
-    """Report an approval that is not for this request of this caller."""
-
-    code = "approval_mismatch"
+    code = Reason.APPROVAL_MISMATCH
 
 
 class Cancelled(GovernanceError):
     """Report that the client left while its call was held. Only the record shows this answer."""
 
     status = 499
-    code = "cancelled"
+    code = Reason.CANCELLED
 
 
 class ContentBlocked(GovernanceError):
-    """Report content that a screen blocks, or text that could hide such content from the screens."""
-
-    code = "content_blocked"
+    code = Reason.CONTENT_BLOCKED
 
 
 class PiiBlocked(GovernanceError):
-    """Report personal data that may not be sent, or text that could not be scanned for it."""
-
-    code = "pii_blocked"
+    code = Reason.PII_BLOCKED
 
 
 class LimitExceeded(GovernanceError):
-    """Report a request that may use more tokens, or cost more, than one request of this caller may."""
-
     status = 413
-    code = "limit_exceeded"
-    kind = "invalid_request_error"
+    code = Reason.LIMIT_EXCEEDED
 
 
 class GovernanceUnavailable(GovernanceError):
     """Report that a part which the decision or its record needs is not available; the caller may try again soon."""
 
     status = 503
-    code = "governance_unavailable"
-    kind = "service_unavailable_error"
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
+    code = Reason.GOVERNANCE_UNAVAILABLE
+    headers = _SOON
 
 
 class EgressMismatch(GovernanceError):
-    """Report that LiteLLM was about to send something else than was admitted. A retry gives the same result."""
-
     status = 500
-    code = "egress_mismatch"
-    kind = "api_error"
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+    code = Reason.EGRESS_MISMATCH
+    headers = _NOT_AGAIN
 
 
 class Misconfigured(GovernanceError):
-    """Report a configuration that the gateway cannot govern. A retry gives the same result."""
-
     status = 500
-    code = "misconfigured"
-    kind = "api_error"
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+    code = Reason.MISCONFIGURED
+    headers = _NOT_AGAIN
 
 
 class PlaceholdersCollide(GovernanceError):
     """Report two values with one placeholder, so that one could come back as the other. A retry does not help."""
 
     status = 500
-    code = "placeholders_collide"
-    kind = "api_error"
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+    code = Reason.PLACEHOLDERS_COLLIDE
+    headers = _NOT_AGAIN
 
     def __init__(self) -> None:
         super().__init__(
@@ -203,48 +192,31 @@ class PlaceholdersCollide(GovernanceError):
 
 
 class InvalidRequest(GovernanceError):
-    """Report a parameter that is wrong."""
-
     status = 400
-    code = "invalid_request"
-    kind = "invalid_request_error"
+    code = Reason.INVALID_REQUEST
 
 
 class ModelNotFound(GovernanceError):
-    """Report a model that is neither in config.yaml nor was added later."""
-
     status = 404
-    code = "model_not_found"
-    kind = "invalid_request_error"
+    code = Reason.MODEL_NOT_FOUND
 
 
 class TooLarge(GovernanceError):
-    """Report a body with more bytes, messages or parts than the gateway accepts."""
-
     status = 413
-    code = "too_large"
-    kind = "invalid_request_error"
-    # Without it the server would wait for the rest of the body.
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    code = Reason.TOO_LARGE
+    headers = _CLOSES
 
 
 class TooSlow(GovernanceError):
-    """Report a body that did not arrive in time."""
-
     status = 408
-    code = "too_slow"
-    kind = "invalid_request_error"
-    # Without it the server would wait for the rest of the body.
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    code = Reason.TOO_SLOW
+    headers = _CLOSES
 
 
 class TooManyRequests(GovernanceError):
-    """Report a caller with too many calls running or pending approval. Other callers are served."""
-
     status = 429
-    code = "too_many_requests"
-    kind = "rate_limit_error"
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "2"}
+    code = Reason.TOO_MANY_REQUESTS
+    headers = _SOON
 
 
 class TooManyOpenRequests(TooManyRequests):
@@ -261,8 +233,7 @@ class ProviderFailed(GovernanceError):
     """
 
     status = 502
-    code = "upstream_failed"
-    kind = "api_error"
+    code = Reason.UPSTREAM_FAILED
 
     def __init__(self, message: str, url: str = "") -> None:
         super().__init__(message)
@@ -270,10 +241,8 @@ class ProviderFailed(GovernanceError):
 
 
 class AnswerTooLarge(ProviderFailed):
-    """Report an answer, or one event of it, that is larger than the operator allows. A retry gives the same result."""
-
-    code = "answer_too_large"
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+    code = Reason.ANSWER_TOO_LARGE
+    headers = _NOT_AGAIN
 
 
 class UpstreamFailed(ProviderFailed):
@@ -281,50 +250,32 @@ class UpstreamFailed(ProviderFailed):
 
 
 class UpstreamCutOff(ProviderFailed):
-    """Report an answer that stopped before its end."""
-
-    code = "upstream_cut_off"
+    code = Reason.UPSTREAM_CUT_OFF
 
 
 class UpstreamUnreadable(ProviderFailed):
-    """Report an answer that is not in the format of the provider's API, such as the page of a proxy before it."""
-
-    code = "upstream_unreadable"
+    code = Reason.UPSTREAM_UNREADABLE
 
 
 class UnsupportedEncoding(GovernanceError):
-    """Report a body in an encoding that the gateway does not decode."""
-
     status = 415
-    code = "unsupported_encoding"
-    kind = "invalid_request_error"
+    code = Reason.UNSUPPORTED_ENCODING
 
 
 class AccessDenied(GovernanceError):
-    """Report a caller whom LiteLLM knows, but whose role may not do this."""
-
-    code = "access_denied"
+    code = Reason.ACCESS_DENIED
 
 
 class NotFound(GovernanceError):
-    """Report that there is nothing of that name."""
-
     status = 404
-    code = "not_found"
-    kind = "invalid_request_error"
+    code = Reason.NOT_FOUND
 
 
 class Conflict(GovernanceError):
-    """Report something that cannot be done now, and may be possible later."""
-
     status = 409
-    code = "conflict"
-    kind = "invalid_request_error"
+    code = Reason.CONFLICT
 
 
 class Gone(GovernanceError):
-    """Report something whose time is over."""
-
     status = 410
-    code = "gone"
-    kind = "invalid_request_error"
+    code = Reason.GONE

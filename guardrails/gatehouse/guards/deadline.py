@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from gatehouse.core.reasons import Reason
 from gatehouse.guards.findings import ScanFailed
 
 
@@ -24,7 +25,7 @@ class Deadline:
         """
         seconds = self.at - monotonic()
         if seconds <= 0:
-            raise ScanFailed("timeout")
+            raise ScanFailed(Reason.TIMEOUT)
         return seconds
 
 
@@ -37,4 +38,4 @@ def matches(pattern: Any, text: str, deadline: Deadline) -> Iterator[Any]:
     try:
         yield from pattern.finditer(text, timeout=deadline.left())
     except TimeoutError:
-        raise ScanFailed("timeout") from None
+        raise ScanFailed(Reason.TIMEOUT) from None

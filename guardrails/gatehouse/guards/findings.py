@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gatehouse.core.reasons import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -19,10 +21,9 @@ class ScanFailed(Exception):
     """Report a text that could not be scanned to its end; the caller must block, never skip.
 
     Attributes:
-        reason: `timeout`, `too_long`, `worker_crashed`, `busy`, `crowded`, `closed` or
-            `unavailable`. Never any part of the text.
+        reason: never any part of the text.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason

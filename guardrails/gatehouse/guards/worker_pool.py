@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gatehouse.core.errors import SetupError
+from gatehouse.core.reasons import Reason
 from gatehouse.guards.fair_turns import WHEN_IDLE, Entry, FairTurns
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.scan import NOTHING, Scan, ScanConfig
@@ -48,7 +49,7 @@ _PER_TEXT = 100
 _RESTART_S = 1.0
 _ENTRY_BYTES, _FINDING_BYTES = 200, 150
 
-_Result = Scan | str
+_Result = Scan | Reason
 
 
 class _Cache:
@@ -126,9 +127,9 @@ class _Worker:
                 (length,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
                 return json.loads(await stdout.readexactly(length))
         except TimeoutError:
-            raise ScanFailed("timeout") from None
+            raise ScanFailed(Reason.TIMEOUT) from None
         except (asyncio.IncompleteReadError, OSError, ValueError):
-            raise ScanFailed("worker_crashed") from None
+            raise ScanFailed(Reason.WORKER_CRASHED) from None
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -161,7 +162,7 @@ class _Call:
         self.caller, self.number, self.goes_on = caller, number, goes_on
         self.found: dict[bytes, Scan] = {}
         self.left = self.running = self.turns = 0
-        self.failed: str | None = None
+        self.failed: Reason | None = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> None:
@@ -172,7 +173,7 @@ class _Call:
     def note(self, key: bytes, result: _Result) -> None:
         """Note the result of a text's scan."""
         self.left -= 1
-        if isinstance(result, str):
+        if isinstance(result, Reason):
             self.failed = self.failed or result
         else:
             self.found[key] = result
@@ -228,9 +229,9 @@ class Scanner:
             ScanFailed: at least one text could not be scanned; the caller must block.
         """
         if self._closed or not self._count:
-            raise ScanFailed("closed")
+            raise ScanFailed(Reason.CLOSED)
         if max(map(len, texts), default=0) > self._config.max_chars:
-            raise ScanFailed("too_long")
+            raise ScanFailed(Reason.TOO_LONG)
         call = _Call(caller, next(self._numbers))
         keys = self._ask(call, texts)
         await self._wait(call)
@@ -261,7 +262,7 @@ class Scanner:
             if done:
                 return
             if call.turns == turns and not call.running:
-                call.failed = "busy"
+                call.failed = Reason.BUSY
                 return
 
     def begin(self, texts: Sequence[str]) -> None:
@@ -289,7 +290,7 @@ class Scanner:
                 missing[key] = text
         more = sum(_size(text) for key, text in missing.items() if not self._has_turn(key, call.caller))
         if more and not self._turns.fits(call.caller, more):
-            raise ScanFailed("crowded")
+            raise ScanFailed(Reason.CROWDED)
         call.left = len(missing)
         for key, text in missing.items():
             waiting = self._pending.get(key)
@@ -350,7 +351,7 @@ class Scanner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for text in list(self._pending.values()):
-            self._finish(text, "closed", text.calls)
+            self._finish(text, Reason.CLOSED, text.calls)
         workers, self._workers = self._workers, set()
         for worker in workers:
             worker.kill()
@@ -370,7 +371,7 @@ class Scanner:
 
     async def _run(self, worker: _Worker, caller: str, batch: list[_Text], *, is_long: bool) -> None:
         """Scan a batch and give every waiting call its result, also after a failure."""
-        results: list[_Result] = ["closed"] * len(batch)
+        results: list[_Result] = [Reason.CLOSED] * len(batch)
         try:
             results = await self._on_a_worker(worker, [text.text for text in batch])
         except ScanFailed as failed:
@@ -386,9 +387,9 @@ class Scanner:
         of other callers than the batch's have it scanned in their own turns."""
         for call in text.calls:
             call.running -= 1
-        if not isinstance(result, str):
+        if not isinstance(result, Reason):
             self._cache.put(text.key, result)
-        others = [call for call in text.calls if call.caller != caller] if isinstance(result, str) else []
+        others = [call for call in text.calls if call.caller != caller] if isinstance(result, Reason) else []
         if not others or self._closed:
             self._finish(text, result, text.calls)
             return
@@ -407,7 +408,7 @@ class Scanner:
     async def _on_a_worker(self, worker: _Worker, texts: list[str]) -> list[_Result]:
         try:
             answers = await worker.ask(texts, self._config.timeout_s * len(texts) + _GRACE_S)
-            results = [each if isinstance(each, str) else _scan(*each) for each in answers]
+            results = [Reason(each) if isinstance(each, str) else _scan(*each) for each in answers]
         except BaseException as error:
             self._replace(worker)
             if isinstance(error, ScanFailed):

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import MAX_NAME_CHARS, has_card_number, hidden, is_hidden, is_plain
+from gatehouse.core.reasons import Reason
 from gatehouse.gateway.hooks import _withhold
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
@@ -165,7 +166,7 @@ class Scanner:
 
     async def scan(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
         if self.fails:
-            raise ScanFailed("busy")
+            raise ScanFailed(Reason.BUSY)
         return [
             Scan(
                 (Finding("BADGE", 0, 5, 1.0),) if "badge" in text else (),

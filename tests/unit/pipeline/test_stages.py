@@ -10,6 +10,7 @@ import pytest
 from gatehouse.core.call import Caller, GovernedCall
 from gatehouse.core.errors import ContentBlocked, GovernanceUnavailable, PiiBlocked, TooManyRequests
 from gatehouse.core.keys import DerivedKey
+from gatehouse.core.reasons import Reason
 from gatehouse.dialects.canonical import CallerNames, canonical_request
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
@@ -66,21 +67,21 @@ DENIES = [
 
 
 @pytest.mark.parametrize(("said", "error"), DENIES)
-@pytest.mark.parametrize("reason", ["too_long", "timeout"])
+@pytest.mark.parametrize("reason", [Reason.TOO_LONG, Reason.TIMEOUT])
 def test_a_text_that_cannot_be_scanned_is_refused(said: dict[str, Any], error: type[Exception], reason: Any) -> None:
     assert isinstance(not_scanned(Policy(version=1, **said), ScanFailed(reason)), error)
 
 
 @pytest.mark.parametrize(("said", "_error"), DENIES)
 def test_without_a_scanner_a_call_is_refused_until_there_is_one(said: dict[str, Any], _error: Any) -> None:
-    refusal = not_scanned(Policy(version=1, **said), ScanFailed("unavailable"))
+    refusal = not_scanned(Policy(version=1, **said), ScanFailed(Reason.CLOSED))
     assert isinstance(refusal, GovernanceUnavailable)
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_error: Any) -> None:
     policy = Policy(version=1, pii=PiiPolicy(on_error=on_error), screens=ScreensPolicy(on_error=on_error))
-    refusal = not_scanned(policy, ScanFailed("crowded"))
+    refusal = not_scanned(policy, ScanFailed(Reason.CROWDED))
     assert isinstance(refusal, TooManyRequests)
     assert refusal.status == 429
     assert "retry-after" in refusal.headers
@@ -88,7 +89,7 @@ def test_what_waits_in_vain_because_of_its_own_key_never_passes_unscanned(on_err
 
 def test_only_what_policy_names_passes_unscanned() -> None:
     allows = Policy(version=1, pii=PiiPolicy(on_error="allow"), screens=ScreensPolicy(on_error="allow"))
-    assert not_scanned(allows, ScanFailed("timeout")) is None
+    assert not_scanned(allows, ScanFailed(Reason.TIMEOUT)) is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
+from gatehouse.core.reasons import Reason
 from gatehouse.guards.deadline import Deadline
 from gatehouse.guards.encoded import decoded_runs, hex_runs, unescaped
 from gatehouse.guards.findings import Finding, ScanFailed
@@ -60,7 +61,7 @@ class Engine:
             ScanFailed: the text is too long, or the time ran out before its end.
         """
         if len(text) > self._config.max_chars:
-            raise ScanFailed("too_long")
+            raise ScanFailed(Reason.TOO_LONG)
         deadline = Deadline(monotonic() + self._config.timeout_s)
         return self._resolve(self._found(text, deadline, _DEPTH))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from time import monotonic
 
+from gatehouse.core.reasons import Reason
 from gatehouse.guards.deadline import Deadline
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.screens.config import ScreenConfig
@@ -45,7 +46,7 @@ class ScreenEngine:
             ScanFailed: the text is too long (`too_long`), or the time ran out before its end (`timeout`).
         """
         if len(text) > self._config.max_chars:
-            raise ScanFailed("too_long")
+            raise ScanFailed(Reason.TOO_LONG)
         if not self._screens:
             return []
         deadline = Deadline(monotonic() + self._config.timeout_s)
