@@ -26,6 +26,7 @@ from gatehouse.console import inbox, records
 from gatehouse.console import router as console
 from gatehouse.console.access import SessionAuthenticator
 from gatehouse.core import metrics
+from gatehouse.core.call import AuditLine
 from gatehouse.core.errors import SetupError
 from gatehouse.core.http import Message, Receive, Scope, Send
 from gatehouse.core.keys import Purpose
@@ -181,7 +182,7 @@ class Gateway:
         finally:
             await self._stop()
 
-    def _write_down(self, line: dict[str, Any]) -> None:
+    def _write_down(self, line: AuditLine) -> None:
         if self._recorder is not None:
             self._recorder.log_only(line)
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatehouse.approvals.model import Approval, State, Voter
+from gatehouse.core.call import AuditLine
 from gatehouse.core.clock import now
 from gatehouse.core.text import clean
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class AuditEntries:
         write: appends a line to the audit log.
     """
 
-    def __init__(self, write: Callable[[Row], None] = lambda _line: None) -> None:
+    def __init__(self, write: Callable[[AuditLine], None] = lambda _line: None) -> None:
         self._write = write
 
     def note(self, changes: Iterable[Change]) -> None:
@@ -50,11 +49,11 @@ class AuditEntries:
         self._write(_line("approval_values_opened", data))
 
 
-def line(change: Change) -> Row:
+def line(change: Change) -> AuditLine:
     """Return the line of a change."""
     approval = change.approval
     asked = approval.state is State.REQUESTED
-    data: Row = {"approval_id": str(approval.id), "state": approval.state.value, "digest": approval.digest}
+    data: dict[str, Any] = {"approval_id": str(approval.id), "state": approval.state.value, "digest": approval.digest}
     if asked:
         data |= {
             "caller": dict(approval.requested_by),
@@ -76,5 +75,5 @@ def line(change: Change) -> Row:
     return _line("approval_requested" if asked else "approval_decided", data)
 
 
-def _line(event: str, data: Row) -> Row:
+def _line(event: str, data: dict[str, Any]) -> AuditLine:
     return {"timestamp": now().isoformat(timespec="milliseconds"), "event_type": event, "data": data}

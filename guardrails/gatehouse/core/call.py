@@ -11,11 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 from uuid import UUID
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +188,14 @@ class Attempt:
     unanswered: bool = False
     failed: dict[object, Exception] = field(default_factory=dict, repr=False)
     repeated: int = 0
+
+
+class AuditLine(TypedDict):
+    """One line of the audit log. What `data` has depends on the event; a call's has its `call_id`."""
+
+    timestamp: str
+    event_type: str
+    data: dict[str, Any]
 
 
 # The attempt of the running task. LiteLLM's background tasks have none.

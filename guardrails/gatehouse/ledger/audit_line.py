@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gatehouse.core.call import GovernedCall, Outcome, Status
+from gatehouse.core.call import AuditLine, GovernedCall, Outcome, Status
 from gatehouse.core.decision import Decision, Verdict
+from gatehouse.ledger.rows import RequestRow
 
 _EVENTS = {
     Status.SUCCESS: "chat_completion_success",
@@ -16,15 +17,17 @@ _EVENTS = {
     Status.BLOCKED: "chat_completion_blocked",
 }
 
+_CALLER = ("key_hash", "key_alias", "user", "team", "org", "role", "end_user")
+
 
 def line(
     call_id: UUID,
-    request: dict[str, Any],
+    request: RequestRow,
     decision: Decision | None,
     outcome: Outcome,
     at: datetime,
     response_time_ms: float | None,
-) -> dict[str, Any]:
+) -> AuditLine:
     """The audit line of a call that ended."""
     verdict = Verdict.DENY if outcome.status is Status.BLOCKED else Verdict.ALLOW
     data: dict[str, Any] = {
@@ -56,28 +59,18 @@ def line(
 
 
 def with_capsule(
-    line: dict[str, Any], gateway_id: UUID, chain: str, sequence: int, digest: str, signed_by: str
-) -> dict[str, Any]:
+    line: AuditLine, gateway_id: UUID, chain: str, sequence: int, digest: str, signed_by: str
+) -> AuditLine:
     """The audit line with the place of the call's capsule in the ledger, and with the gateway that writes the line."""
     capsule = {"chain": chain, "sequence": sequence, "hash": digest, "signed_by": signed_by}
-    return line | {"data": line["data"] | {"gateway": str(gateway_id), "capsule": capsule}}
+    return {**line, "data": line["data"] | {"gateway": str(gateway_id), "capsule": capsule}}
 
 
-def bare(line: dict[str, Any]) -> dict[str, Any]:
+def bare(line: AuditLine) -> AuditLine:
     """An audit line without anything that came from outside."""
-    return line | {"data": {name: line["data"][name] for name in ("call_id", "status", "decision")}}
+    return {**line, "data": {name: line["data"][name] for name in ("call_id", "status", "decision")}}
 
 
 def caller_facts(call: GovernedCall) -> dict[str, str]:
     """Who asks, as it is kept: what is known of them."""
-    caller = call.caller
-    named = {
-        "key_hash": caller.key_hash,
-        "key_alias": caller.key_alias,
-        "user": caller.user,
-        "team": caller.team,
-        "org": caller.org,
-        "role": caller.role,
-        "end_user": caller.end_user,
-    }
-    return {name: value for name, value in named.items() if value}
+    return {name: value for name in _CALLER if (value := getattr(call.caller, name))}

@@ -13,9 +13,9 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
+from gatehouse.core.call import AuditLine
 from gatehouse.core.errors import SetupError
 
 FILE_NAME = "litellm_audit.jsonl"
@@ -55,7 +55,7 @@ class AuditLog:
         with self._locked() as size:
             _cut_torn_line(self._fd, size)
 
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
+    def append(self, records: Iterable[AuditLine]) -> None:
         """Write a line for each record, all or none.
 
         Raises:
@@ -134,7 +134,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
-def encode(record: dict[str, Any]) -> bytes:
+def encode(record: AuditLine) -> bytes:
     """One line.
 
     A call's `call_id` comes first in `data`, where `AuditLog.missing` looks for it before any text of a caller; what is

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from gatehouse.ledger.reconnecting import Connected
+from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.store import calls
 from gatehouse.storage.connection import Connection
 
 # Postgres answers a batch of this size in a few milliseconds; more would only make the next batch wait.
 _BATCH = 500
 
-Row = dict[str, Any]
-Waiting = tuple[Row, asyncio.Future[None]]
+Waiting = tuple[IntentRow, asyncio.Future[None]]
 
 
 class IntentWriter:
@@ -28,8 +27,8 @@ class IntentWriter:
         self._queue: list[Waiting] = []
         self._waiting = asyncio.Event()
 
-    async def commit(self, intent: Row) -> None:
-        """Return when the intent is committed: `{call_id, started_at, request, decision}`.
+    async def commit(self, intent: IntentRow) -> None:
+        """Return when the intent is committed.
 
         Raises:
             psycopg.Error, OSError: it may or may not be there.

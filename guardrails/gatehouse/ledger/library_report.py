@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from gatehouse.capsule.document import Content, ContentMode
+from gatehouse.capsule.document import NO_CONTENT, Content, ContentMode
 from gatehouse.core.call import Outcome, Status, ToolCall, Usage
 from gatehouse.core.errors import GovernanceError
+from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
+from gatehouse.ledger.rows import BlockedRow, ReportRow
 from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.ledger.store.library_calls import LibraryCall
-
-Row = dict[str, Any]
-
-NOT_REPORTED = "not_reported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +41,31 @@ class Report:
     tools: Sequence[str] = ()
 
 
-def kept(report: Report, call: LibraryCall, answer: str | None, blocked: GovernanceError | None) -> Row:
+def kept(report: Report, call: LibraryCall, answer: str | None, blocked: GovernanceError | None) -> ReportRow:
     """What the call's row keeps of a report.
 
     Args:
         answer: as much of it as policy.yaml's `audit.content` lets be kept.
         blocked: why it would not have been passed on.
     """
-    offered = ((call.decision or {}).get("facts") or {}).get("request", {}).get("tools") or ()
+    facts = (call.decision and call.decision.get("facts")) or {}
+    offered = facts.get("request", {}).get("tools") or ()
     usage = report.usage
     return {
         "status": report.status.value,
         "model": clean(report.model),
-        "usage": usage and [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens],
+        "usage": None if usage is None else [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens],
         "cost_usd": report.cost_usd,
         "latency_ms": report.latency_ms,
         "error": clean(report.error),
         "tools": [name for name in report.tools if name in offered],
         "answer": None if answer is None else answer.replace("\0", "\ufffd"),
-        "blocked": blocked and {"code": blocked.code, "message": blocked.message, "policies": list(blocked.policies)},
+        "blocked": None if blocked is None else _blocked(blocked),
     }
+
+
+def _blocked(error: GovernanceError) -> BlockedRow:
+    return {"code": error.code, "message": error.message, "policies": list(error.policies)}
 
 
 def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlement:
@@ -75,17 +77,17 @@ def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlemen
         request=call.request,
         decision=decision_of(call.decision),
         approvals=approvals_of(call.decision),
-        outcome=Outcome(Status.PARTIAL, error=NOT_REPORTED) if said is None else _outcome(said),
+        outcome=Outcome(Status.PARTIAL, error=Reason.NOT_REPORTED) if said is None else _outcome(said),
         ended_at=ended_at,
         duration_ms=None if said is None else said["latency_ms"],
         by_team=by_team,
         content=_content(call),
-        salt=bytes.fromhex((call.prompt or {}).get("salt") or "") or None,
-        tool_calls=[ToolCall(name) for name in (said or {}).get("tools") or ()],
+        salt=bytes.fromhex((call.prompt and call.prompt.get("salt")) or "") or None,
+        tool_calls=[ToolCall(name) for name in (said and said.get("tools")) or ()],
     )
 
 
-def _outcome(said: Row) -> Outcome:
+def _outcome(said: ReportRow) -> Outcome:
     blocked = said["blocked"]
     return Outcome(
         Status.BLOCKED if blocked else Status(said["status"]),
@@ -97,8 +99,10 @@ def _outcome(said: Row) -> Outcome:
 
 
 def _content(call: LibraryCall) -> Content:
-    prompt = call.prompt or {}
+    prompt = call.prompt
+    if prompt is None:
+        return NO_CONTENT
     mode = ContentMode(prompt.get("mode") or ContentMode.HASH)
     if mode is ContentMode.HASH:
         return Content(prompt_hash=prompt.get("hash"))
-    return Content(mode, prompt.get("text"), (call.reported or {}).get("answer"), prompt.get("hash"))
+    return Content(mode, prompt.get("text"), call.reported and call.reported.get("answer"), prompt.get("hash"))

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 
 from gatehouse.capsule.keys import KeyFolder
+from gatehouse.core.call import AuditLine
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.intent_writer import IntentWriter
 from gatehouse.ledger.recovery import Recovery
+from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
 from gatehouse.ledger.settlement_writer import SettlementWriter
 from gatehouse.ledger.spool import Spool
@@ -30,8 +31,6 @@ log = logging.getLogger("gatehouse.audit")
 
 # How long a call may wait for its intent's commit. Longer than any healthy commit, shorter than a client's patience.
 OPEN_TIMEOUT_S = 5.0
-
-Row = dict[str, Any]
 
 
 class Recorder:
@@ -102,8 +101,8 @@ class Recorder:
             while not self.writable:  # noqa: ASYNC110  # what is awaited happens in Postgres
                 await asyncio.sleep(0.01)
 
-    async def open(self, intent: Row) -> None:
-        """Commit an intent: `{call_id, started_at, request, decision}`.
+    async def open(self, intent: IntentRow) -> None:
+        """Commit an intent.
 
         Raises:
             GovernanceUnavailable: the ledger cannot be written now. Whether the row is there is then unknown;
@@ -121,7 +120,7 @@ class Recorder:
         if not self._spooling:
             raise GovernanceUnavailable("The ledger cannot be written now. Try again soon.")
         try:
-            await self._spool.add("intent", intent)
+            await self._spool.add(intent)
         except OSError as error:
             log.error("intent %s not spooled: %s", intent["call_id"], error.strerror)
             raise GovernanceUnavailable("Neither the ledger nor its spool can be written. Try again soon.") from None
@@ -134,7 +133,7 @@ class Recorder:
         """Seal soon what callers of library mode have reported, here or on another gateway."""
         self._settlements.look()
 
-    def log_only(self, line: Row) -> None:
+    def log_only(self, line: AuditLine) -> None:
         """Write a line that has no row: of a call that came while the ledger could not be written, of an approval."""
         try:
             self._audit_log.append([line])

@@ -12,12 +12,12 @@ import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from gatehouse.core import metrics
-from gatehouse.core.call import Outcome, Status
+from gatehouse.core.call import AuditLine, Outcome, Status
 from gatehouse.core.clock import monotonic, now
+from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line, library_report
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
@@ -27,8 +27,6 @@ from gatehouse.storage.connection import Connection
 log = logging.getLogger("gatehouse.audit")
 
 DEAD_AFTER_S = 15.0
-
-Row = dict[str, Any]
 
 
 class Recovery:
@@ -57,7 +55,7 @@ class Recovery:
                 request=call.request,
                 decision=decision_of(call.decision),
                 approvals=approvals_of(call.decision),
-                outcome=Outcome(Status.PARTIAL, error="gateway_died"),
+                outcome=Outcome(Status.PARTIAL, error=Reason.GATEWAY_DIED),
                 ended_at=now(),
                 duration_ms=None,
                 by_team=self._by_team,
@@ -85,17 +83,19 @@ class Recovery:
             bare = replace(call, request={}, decision=None, prompt=None, reported=None)
             return library_report.ending(bare, now(), by_team=self._by_team)
 
-    async def unlogged(self, connection: Connection) -> list[Row]:
-        """`{call_id, seq, record}` of settled calls whose line a dead gateway on the same log folder did not write."""
-        rows = await calls.adopt_unlogged(connection, self._me, self._audit_log.log_id)
-        if not rows:
-            return []
-        missing = await asyncio.to_thread(self._audit_log.missing, {row["call_id"] for row in rows})
-        return [
-            row | {"record": audit_line.with_capsule(row["record"], self._me, *row["capsule"])}
-            for row in rows
-            if row["call_id"] in missing
-        ]
+    async def unlogged(self, connection: Connection) -> dict[str, tuple[int, AuditLine]]:
+        """Take over lines of settled calls that a dead gateway on the same log folder did not write.
+
+        Returns:
+            call id to settle sequence and line.
+        """
+        found = await calls.adopt_unlogged(connection, self._me, self._audit_log.log_id)
+        missing = await asyncio.to_thread(self._audit_log.missing, set(found)) if found else set()
+        return {
+            call_id: (call.settle_seq, audit_line.with_capsule(record, self._me, *call.place))
+            for call_id, (call, record) in found.items()
+            if call_id in missing
+        }
 
     async def _bury(self, connection: Connection) -> None:
         beating = await calls.live_gateways(connection, self._me)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -11,12 +11,12 @@ from urllib.parse import quote
 from uuid import UUID
 
 from gatehouse.capsule.document import DEFAULT_CHAIN, NO_CONTENT, Approval, Content, call_capsule
-from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.call import AuditLine, Outcome, Status, ToolCall
 from gatehouse.core.decision import Decision, Obligation, Verdict
+from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line
+from gatehouse.ledger.rows import DecisionRow, RequestRow, SettlementRow
 from gatehouse.policy.facts import Facts
-
-Row = dict[str, Any]
 
 # A chain's name, percent-encoded, is a folder's name too.
 _LONGEST_NAME = 200
@@ -24,7 +24,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One call's ending; every field can be written as JSON.
+    """One call's ending; every field can be written as JSON, and `Settlement(**row)` reads it again.
 
     Attributes:
         record: the audit line, still without the capsule's place.
@@ -34,13 +34,13 @@ class Settlement:
 
     call_id: str
     started_at: str
-    request: Row
-    decision: Row | None
-    record: Row
-    capsule: Row
+    request: RequestRow
+    decision: DecisionRow | None
+    record: AuditLine
+    capsule: dict[str, Any]
     salt: str | None = None
 
-    def row(self) -> Row:
+    def row(self) -> SettlementRow:
         """What goes to `gatehouse.calls`."""
         return {
             "call_id": self.call_id,
@@ -50,10 +50,6 @@ class Settlement:
             "record": self.record,
             "salt": self.salt,
         }
-
-    def to_json(self) -> Row:
-        """For a file; `Settlement(**row)` is the inverse."""
-        return asdict(self)
 
     def bare(self) -> Settlement:
         """The same ending without anything that came from outside."""
@@ -69,7 +65,7 @@ class Settlement:
                 started_at=started_at,
                 request={},
                 decision=None,
-                outcome=Outcome(Status(self.record["data"]["status"]), error="details_refused"),
+                outcome=Outcome(Status(self.record["data"]["status"]), error=Reason.DETAILS_REFUSED),
                 duration_ms=None,
                 chain=DEFAULT_CHAIN,
             ),
@@ -80,7 +76,7 @@ def settlement(
     *,
     call_id: UUID,
     started_at: datetime,
-    request: Row,
+    request: RequestRow,
     decision: Decision | None,
     outcome: Outcome,
     ended_at: datetime,
@@ -124,7 +120,7 @@ def settlement(
     )
 
 
-def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
+def chain_of(request: RequestRow, *, by_team: bool) -> str:
     """The chain that a call's capsule belongs to."""
     team = (request.get("caller") or {}).get("team") if by_team else None
     if not team:
@@ -134,43 +130,41 @@ def chain_of(request: Mapping[str, Any], *, by_team: bool) -> str:
     return f"{DEFAULT_CHAIN}/{team}"
 
 
-def approvals_of(row: Row | None) -> tuple[Approval, ...]:
+def approvals_of(row: DecisionRow | None) -> tuple[Approval, ...]:
     """Those that `decision_row` kept."""
-    kept = (row or {}).get("approvals") or ()
     return tuple(
         Approval(UUID(each["approval_id"]), each["approver"], datetime.fromisoformat(each["decided_at"]))
-        for each in kept
+        for each in (row and row.get("approvals")) or ()
     )
 
 
 def decision_row(
     decision: Decision | None, facts: Facts | None = None, approvals: Sequence[Approval] = ()
-) -> Row | None:
+) -> DecisionRow | None:
     """A decision as the intent's row keeps it, with the facts it was made on, so that another policy can be tried."""
     if decision is None:
         return None
-    obligation = {name: value for name, value in asdict(decision.obligation).items() if value}
-    return {
+    row: DecisionRow = {
         "verdict": decision.verdict.value,
         "policies": list(decision.policies),
         "policy_version": decision.policy_version,
         "reason": decision.reason,
-        **({"observed": list(decision.observed)} if decision.observed else {}),
-        **({"obligation": obligation} if obligation else {}),
-        **({"approvals": [_approval_row(each) for each in approvals]} if approvals else {}),
-        **({"facts": facts.recorded()} if facts is not None else {}),
     }
+    if decision.observed:
+        row["observed"] = list(decision.observed)
+    if obligation := {name: value for name, value in asdict(decision.obligation).items() if value}:
+        row["obligation"] = obligation
+    if approvals:
+        row["approvals"] = [
+            {"approval_id": str(each.approval_id), "approver": each.approver, "decided_at": each.decided_at.isoformat()}
+            for each in approvals
+        ]
+    if facts is not None:
+        row["facts"] = facts.recorded()
+    return row
 
 
-def _approval_row(approval: Approval) -> Row:
-    return {
-        "approval_id": str(approval.approval_id),
-        "approver": approval.approver,
-        "decided_at": approval.decided_at.isoformat(),
-    }
-
-
-def decision_of(row: Row | None) -> Decision | None:
+def decision_of(row: DecisionRow | None) -> Decision | None:
     """The inverse of `decision_row`, without the facts."""
     if row is None:
         return None

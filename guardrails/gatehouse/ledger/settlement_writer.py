@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -19,12 +18,14 @@ import psycopg
 from gatehouse.capsule.canonical import NotCanonical
 from gatehouse.capsule.keys import KeyFolder
 from gatehouse.core import metrics
+from gatehouse.core.call import AuditLine
 from gatehouse.core.clock import monotonic, now
 from gatehouse.ledger import audit_line, recovery, spool
 from gatehouse.ledger.appender import Place, append
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.reconnecting import Connected
 from gatehouse.ledger.recovery import Recovery
+from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
 from gatehouse.ledger.spool import Spool
 from gatehouse.ledger.store import calls
@@ -39,8 +40,6 @@ _BATCH = 100
 # Calls that end within this time share a transaction, which costs as much as sealing ten capsules. Nobody waits for
 # it; should the gateway be killed meanwhile, another seals them, as partial.
 _LINGER_S = 0.25
-
-Row = dict[str, Any]
 
 
 class SettlementWriter:
@@ -70,7 +69,7 @@ class SettlementWriter:
         self._spooling = spooling
         self._watch = watch
         self._queue: list[Settlement] = []
-        self._unlogged: dict[str, Row] = {}
+        self._unlogged: dict[str, tuple[int, AuditLine]] = {}
         self._logged_through = 0
         self._lives_until = 0.0
         self._due = False
@@ -112,7 +111,7 @@ class SettlementWriter:
         while self._spooling and self._queue:
             batch = self._queue[:_BATCH]
             try:
-                await asyncio.gather(*(self._spool.add("settlement", settlement.to_json()) for settlement in batch))
+                await asyncio.gather(*(self._spool.add(settlement) for settlement in batch))
             except OSError as trouble:
                 log.error("the spool cannot be written: %s; endings are kept in memory", trouble.strerror)
                 return
@@ -147,8 +146,7 @@ class SettlementWriter:
         for settlement in await self._watch.orphans(connection):
             self.add(settlement)
         await self._take_due(connection)
-        for row in await self._watch.unlogged(connection):
-            self._unlogged[row["call_id"]] = row
+        self._unlogged.update(await self._watch.unlogged(connection))
         await self._flush(connection, monotonic() + HEARTBEAT_S)
         self.task.working()
 
@@ -212,7 +210,7 @@ class SettlementWriter:
                 line = audit_line.with_capsule(
                     settlement.record, self._me, place.chain, place.sequence, place.hash, place.signed_by
                 )
-                self._unlogged[call_id] = {"seq": sequences[call_id], "record": line}
+                self._unlogged[call_id] = sequences[call_id], line
             else:
                 log.warning("call %s was settled by another gateway, which took this one for dead", call_id)
 
@@ -221,9 +219,9 @@ class SettlementWriter:
             await self._show_life(connection)
         if not self._unlogged:
             return
-        rows = sorted(self._unlogged.values(), key=lambda row: int(row["seq"]))
+        rows = sorted(self._unlogged.values(), key=lambda row: row[0])
         try:
-            self._audit_log.append(row["record"] for row in rows)
+            self._audit_log.append(line for _, line in rows)
         except OSError as error:
             log.error(
                 "%s: %s; its lines are kept in memory and in the database until it can be written",
@@ -233,7 +231,7 @@ class SettlementWriter:
             metrics.plugin_errors.labels(stage="audit_log").inc()
             return
         self._unlogged.clear()
-        self._logged_through = rows[-1]["seq"]
+        self._logged_through = rows[-1][0]
 
     async def _drain_own(self, connection: Connection) -> None:
         """Everything that was spooled while the database was away, also what is added meanwhile."""
@@ -255,17 +253,17 @@ class SettlementWriter:
             await calls.reopen_log(connection, owner)
             _remove(files)
 
-    async def _drain(self, connection: Connection, owner: UUID, files: Sequence[Path]) -> dict[str, Row]:
+    async def _drain(self, connection: Connection, owner: UUID, files: Sequence[Path]) -> dict[str, IntentRow]:
         """Settle what these files hold, in order; returns the intents of calls that are not settled in them."""
-        intents: dict[str, Row] = {}
+        intents: dict[str, IntentRow] = {}
         batch: list[Settlement] = []
         for path in files:
             for entry in spool.read(path):
-                if entry.kind == "intent":
-                    intents[entry.row["call_id"]] = entry.row
+                if not isinstance(entry, Settlement):
+                    intents[entry["call_id"]] = entry
                     continue
-                intents.pop(entry.row["call_id"], None)
-                batch.append(Settlement(**entry.row))
+                intents.pop(entry.call_id, None)
+                batch.append(entry)
                 if len(batch) == _BATCH:
                     await self._settle(connection, owner, batch)
                     batch = []

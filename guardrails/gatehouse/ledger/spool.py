@@ -11,23 +11,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 from uuid import UUID
 
 from gatehouse.core.errors import SetupError
+from gatehouse.ledger.rows import IntentRow
+from gatehouse.ledger.settlement import Settlement
 
-Row = dict[str, Any]
-Kind = Literal["intent", "settlement"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a spool file."""
-
-    kind: Kind
-    row: Row
+Entry = IntentRow | Settlement
 
 
 class Spool:
@@ -56,15 +48,14 @@ class Spool:
                 f"{error.filename or folder}: {error.strerror}. Let the gateway's user write there."
             ) from None
 
-    async def add(self, kind: Kind, row: Row) -> None:
+    async def add(self, entry: Entry) -> None:
         """Write an entry and wait until it is on the disk; many at once share one fsync.
 
         Raises:
             OSError: it could not be written; nothing of it is kept.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        data = json.dumps({"kind": kind, "row": row}, separators=(",", ":")).encode() + b"\n"
-        self._pending.append((data, done))
+        self._pending.append((_line(entry), done))
         async with self._writing:
             batch, self._pending = self._pending, []
             if batch:
@@ -144,7 +135,15 @@ def read(path: Path) -> Iterator[Entry]:
         for line in lines:
             if line.endswith(b"\n"):
                 found = json.loads(line)
-                yield Entry(found["kind"], found["row"])
+                yield Settlement(**found["row"]) if found["kind"] == "settlement" else found["row"]
+
+
+def _line(entry: Entry) -> bytes:
+    if isinstance(entry, Settlement):
+        said = {"kind": "settlement", "row": asdict(entry)}
+    else:
+        said = {"kind": "intent", "row": entry}
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
 def _files(folder: Path, owner: UUID) -> list[Path]:

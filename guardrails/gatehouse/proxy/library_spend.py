@@ -24,7 +24,8 @@ _MAX_WAIT_S: Final = 2.0
 
 def counted_usd(report: Report, call: LibraryCall) -> float | None:
     """Return a call's cost in US dollars; None where its caller reports no cost, or it has no price."""
-    estimated = ((call.decision or {}).get("facts") or {}).get("cost", {}).get("estimated_usd")
+    facts = (call.decision and call.decision.get("facts")) or {}
+    estimated = facts.get("cost", {}).get("estimated_usd")
     return None if report.cost_usd is None or estimated is None else min(report.cost_usd, float(estimated))
 
 

@@ -10,12 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+from gatehouse.core.call import AuditLine
+from gatehouse.ledger.rows import DecisionRow, IntentRow, RequestRow, SettlementRow
 from gatehouse.storage.connection import Connection
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,8 @@ class OpenCall:
 
     call_id: UUID
     started_at: datetime
-    request: Row
-    decision: Row | None
+    request: RequestRow
+    decision: DecisionRow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,15 @@ class SettledCall:
     hash: str
     signed_by: str
 
+    @property
+    def place(self) -> tuple[str, int, str, str]:
+        """Where its capsule lies, its hash, and the key that signed it."""
+        return self.chain, self.sequence, self.hash, self.signed_by
 
-async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequence[Row]) -> None:
-    """Commit one row for each intent: `{call_id, started_at, request, decision}`. One that is there already stays.
 
-    In library mode also `{report_within_s, prompt}`: from now, by the database's clock.
-    """
+async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequence[IntentRow]) -> None:
+    """Commit one row for each intent; one that is there already stays. A report's time begins now, by the database's
+    clock."""
     await connection.execute(
         """insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision, prompt,
                                         expires_at, seal_after)
@@ -57,8 +59,8 @@ async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequ
     )
 
 
-async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[Row]) -> dict[str, int]:
-    """Write down how calls ended: `{call_id, started_at, request, decision, record, salt}`.
+async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[SettlementRow]) -> dict[str, int]:
+    """Write down how calls ended.
 
     A call whose intent never arrived gets its whole row. A row that is settled, or that another gateway has taken over,
     is left alone: each call is settled once.
@@ -145,11 +147,11 @@ async def adopt_open_calls(connection: Connection, me: UUID) -> list[OpenCall]:
     return [OpenCall(*row) for row in await cursor.fetchall()]
 
 
-async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list[Row]:
+async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> dict[str, tuple[SettledCall, AuditLine]]:
     """Take over settled calls of ended gateways on the same log folder whose lines may not be in the file.
 
     Returns:
-        `{call_id, seq, record, capsule}`; seq is this gateway's own from now on.
+        call id to what is settled and its line; its settle sequence is this gateway's own from now on.
     """
     cursor = await connection.execute(
         """with ended as (
@@ -159,19 +161,10 @@ async def adopt_unlogged(connection: Connection, me: UUID, log_id: UUID) -> list
            update gatehouse.calls c set gateway_id = %s, settle_seq = nextval('gatehouse.settle_seq')
              from ended, gatehouse.capsules s
             where c.gateway_id = ended.gateway_id and c.settle_seq > ended.logged_through and s.id = c.call_id
-           returning c.call_id::text, c.settle_seq, c.record,
-                     s.chain, s.sequence, s.hash, s.signed_by""",
+           returning c.call_id::text, c.record, c.settle_seq, s.chain, s.sequence, s.hash, s.signed_by""",
         (log_id, me, me),
     )
-    return [
-        {
-            "call_id": call_id,
-            "seq": seq,
-            "record": record,
-            "capsule": (chain, sequence, digest, signed_by),
-        }
-        for call_id, seq, record, chain, sequence, digest, signed_by in await cursor.fetchall()
-    ]
+    return {call_id: (SettledCall(*settled), record) for call_id, record, *settled in await cursor.fetchall()}
 
 
 async def owned(connection: Connection, gateway_id: UUID, call_ids: Sequence[str]) -> set[str]:

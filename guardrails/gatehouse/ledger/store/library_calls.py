@@ -7,15 +7,13 @@ should that die meanwhile, another takes it next. Only the database's clock coun
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+from gatehouse.ledger.rows import DecisionRow, PromptRow, ReportRow, RequestRow
 from gatehouse.storage.connection import Connection
-
-Row = dict[str, Any]
 
 # For how long a call is its sealer's: longer than a database that is restarted is away.
 _LEASE_S: Final = 60.0
@@ -28,24 +26,23 @@ class LibraryCall:
     """A call in library mode.
 
     Attributes:
-        prompt: `{hash, text, mode}`, and where texts are redacted the `scope` of their placeholders; None once it is
-            sealed.
+        prompt: None once it is sealed.
         reported: what its caller said; None while nothing is.
         open: whether it may still be reported.
     """
 
     call_id: UUID
     started_at: datetime
-    request: Row
-    decision: Row | None
-    prompt: Row | None
-    reported: Row | None
+    request: RequestRow
+    decision: DecisionRow | None
+    prompt: PromptRow | None
+    reported: ReportRow | None
     open: bool
 
     @property
     def masking_scope(self) -> str:
         """Where the same value has the same placeholder as in this call."""
-        return str((self.prompt or {}).get("scope") or f"call:{self.call_id}")
+        return (self.prompt and self.prompt.get("scope")) or f"call:{self.call_id}"
 
 
 async def find(connection: Connection, call_id: UUID) -> LibraryCall | None:
@@ -60,7 +57,7 @@ async def find(connection: Connection, call_id: UUID) -> LibraryCall | None:
     return None if row is None else LibraryCall(*row)
 
 
-async def report(connection: Connection, call_id: UUID, reported: Mapping[str, Any]) -> bool:
+async def report(connection: Connection, call_id: UUID, reported: ReportRow) -> bool:
     """Keep what a caller says of a call, unless that was said before or comes too late; whether it was kept."""
     cursor = await connection.execute(
         """update gatehouse.calls set reported = %s::jsonb, seal_after = clock_timestamp()
