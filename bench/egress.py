@@ -29,7 +29,7 @@ from gatehouse.gateway.request_body import json_object
 from gatehouse.pipeline.admission import Admission
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 from gatehouse.pipeline.retention import Retention
-from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.scope import CallScope, Incoming
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.proxy.catalog import Deployments
@@ -105,11 +105,11 @@ async def measure(name: str, calls: int, deciding: Admission, holder: PolicyInFo
         call = GovernedCall(
             scope.call_id, scope.started_at, scope.route, call_type, "gpt-4o", stream=False, caller=Caller()
         )
-        scope.governance, scope.names = holder.current, CallerNames.of(body)
+        scope.governance, scope.incoming = holder.current, Incoming(names=CallerNames.of(body))
         await deciding.decide(scope, call, body, holder.current)
         decided = time.perf_counter()
-        assert scope.request is not None
-        noted = egress.admitted(scope.request, body, said, control_fields().numbers)
+        assert scope.considered.request is not None
+        noted = egress.admitted(scope.considered.request, body, said, control_fields().numbers)
         took = time.perf_counter() - decided
         sent_as, kwargs = _sent(call_type, body | {"model": "openai/gpt-4o"})
         begun = time.perf_counter()
@@ -126,9 +126,8 @@ async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
     holder = PolicyInForceHolder(PolicyHolder(POLICY, lambda _: None), workers=1)
     await holder.start()
     prices = Prices(Deployments(lambda: None), TokenCounter())
-    deciding = Admission(
-        MagicMock(Gate), prices, Retention(ContentMode.HASH), InstallationKeys("bench-" * 8), lambda _: False
-    )
+    keys = InstallationKeys("bench-" * 8)
+    deciding = Admission(MagicMock(Gate), prices, Retention(ContentMode.HASH, keys), keys, lambda _: False)
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
         for name in CASES:

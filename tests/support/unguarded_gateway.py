@@ -37,7 +37,8 @@ def _unread(_settings: object) -> None:
 def _note_known_names(call: CallScope, asked: Mapping[str, Any]) -> None:
     """What no API has passes for LiteLLM's own, so that the reader does not refuse it."""
     note_names(call, asked)
-    call.names = replace(call.names, top=call.names.top & ALL_NAMES)
+    names = call.incoming.names
+    call.incoming = replace(call.incoming, names=replace(names, top=names.top & ALL_NAMES))
 
 
 _check = egress.check

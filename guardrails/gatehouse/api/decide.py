@@ -41,7 +41,7 @@ from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.pipeline.library_mode import Admitted, Library
 from gatehouse.pipeline.recorded_names import RecordedNames, hide_names, hide_other_names, names_in, renamed
-from gatehouse.pipeline.scope import CallScope, current_scope, note_names
+from gatehouse.pipeline.scope import CallScope, Incoming, current_scope, note_names
 from gatehouse.proxy import library_spend
 from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.configured import caller_bounds
@@ -76,7 +76,7 @@ def _fields(scope: CallScope, call_type: str, body: Mapping[str, Any]) -> dict[s
     try:
         fields = caller_request(call_type, body, control_fields(), caller_bounds())
     except GovernanceError as error:
-        scope.fault = error
+        scope.incoming = replace(scope.incoming, fault=error)
         return {}
     note_names(scope, fields)
     return fields
@@ -134,7 +134,7 @@ async def decide(request: Request, deciding: Deciding, names: Names) -> JSONResp
     asked = await read(request, ToDecide, DECIDE_BYTES)
     call_type = known_call_type(asked.route)
     model = checked_name(asked.body.get("model"), "body.model")
-    scope = CallScope(new_call_id(), asked.route, now(), monotonic(), effort=request.state.effort)
+    scope = CallScope(new_call_id(), asked.route, now(), monotonic(), incoming=Incoming(request.state.effort))
     scope.sender = request.scope.get(SENDER, scope.sender)
     fields = _fields(scope, call_type, asked.body)
     fields = renamed(fields, await hide_names(names, scope, names_in(fields)))  # as the edge has them
@@ -147,8 +147,8 @@ async def decide(request: Request, deciding: Deciding, names: Names) -> JSONResp
             data = {**body, "proxy_server_request": {"headers": _headers(request, asked)}}
             await hide_other_names(names, scope, key, data)
             call = scope.call = replace(governed_call(scope, key, data, call_type), library=True)
-            if scope.fault is not None:
-                raise scope.fault
+            if scope.incoming.fault is not None:
+                raise scope.incoming.fault
             admitted = await deciding.decide(scope, call, body)
     except ProxyException as error:
         _refused_by_proxy(deciding, scope, int(error.code) if error.code.isdigit() else 500)
@@ -237,7 +237,7 @@ async def _watched(request: Request, scope: CallScope) -> AsyncIterator[None]:
     async def leave() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        scope.client_gone = True
+        scope.ending.client_gone = True
         scope.left.set()
 
     watch = asyncio.create_task(leave())
@@ -264,7 +264,7 @@ def _refused(deciding: Library, scope: CallScope, error: Exception) -> JSONRespo
             log.exception("call %s could not be decided on; it is refused", scope.call_id)
             metrics.plugin_errors.labels(stage="admit").inc()
             refusal = GovernanceUnavailable(_FAILED)
-        scope.refusal, scope.http_status = refusal, refusal.status
+        scope.refusal, scope.ending.http_status = refusal, refusal.status
         deciding.refused(scope)
     headers = {**refusal.headers, _CALL_ID: str(scope.call_id)}
     return JSONResponse(refusal.body(str(scope.call_id)), refusal.status, headers)
@@ -272,7 +272,7 @@ def _refused(deciding: Library, scope: CallScope, error: Exception) -> JSONRespo
 
 def _refused_by_proxy(deciding: Library, scope: CallScope, status: int) -> None:
     """Write down that LiteLLM refused the call; it told the plugin who asked, unless it does not know them."""
-    scope.http_status = status
+    scope.ending.http_status = status
     if scope.call is not None:
         scope.call = replace(scope.call, library=True)
     if status == 401:

@@ -88,7 +88,7 @@ class Connection:
         return message
 
     def _gone(self) -> None:
-        self._call.client_gone = not self.complete
+        self._call.ending.client_gone = not self.complete
         self._call.left.set()
 
     async def send(self, message: Message) -> None:
@@ -101,8 +101,8 @@ class Connection:
             await self._send(message)
         elif self._call.refusal is not None:  # the stream was kept alive while the call was held
             await self._end(self._call.refusal)
-        elif self._call.provider_failed is not None and not _is_ping(message):  # LiteLLM may still try another model
-            await self._end(self._call.provider_failed)
+        elif (failed := self._call.sending.provider_failed) is not None and not _is_ping(message):
+            await self._end(failed)  # LiteLLM may still try another model
         elif self._start is not None:
             await self._whole(self._start, message)
         elif self._answers is not None:
@@ -112,12 +112,12 @@ class Connection:
 
     async def _begin(self, message: Message) -> None:
         if self._call.refusal is None and message["status"] != 401:
-            self._call.refusal = self._call.fault
-        instead = self._call.refusal or self._call.provider_failed
+            self._call.refusal = self._call.incoming.fault
+        instead = self._call.refusal or self._call.sending.provider_failed
         if instead is not None:
             await self._instead(instead)
             return
-        self._call.http_status = message["status"]
+        self._call.ending.http_status = message["status"]
         message["headers"] = [*message.get("headers", ()), (CALL_ID_HEADER, str(self._call.call_id).encode())]
         edit = self._call.approval.edit if self._call.approval is not None else None
         if edit is not None:
@@ -173,7 +173,7 @@ class Connection:
         body = message.get("body", b"")
         # Codex hangs up once it has read the last event, and does not wait for the end of the connection.
         if not message.get("more_body") or (self._answers is not None and self._answers.over):
-            self.complete = not self._call.client_gone
+            self.complete = not self._call.ending.client_gone
             await self._slots.release()
         elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):
             await self._slots.release()
@@ -183,7 +183,7 @@ class Connection:
 
     async def _instead(self, error: GovernanceError) -> None:
         self._over = self.complete = True
-        self._call.http_status = error.status
+        self._call.ending.http_status = error.status
         await self._slots.release()
         await answer(self._scope, self._send, error, self._call)
 

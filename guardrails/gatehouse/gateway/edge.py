@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -118,7 +118,7 @@ class Edge:
             else:
                 body, asked = await self._read(call, call_type, body)
         except GovernanceError as error:
-            call.fault = error
+            call.incoming = replace(call.incoming, fault=error)
             body, headers = _NOTHING, _who_asks(scope["headers"], configured.key)
         hidden = await hide_names(self._names, call, names_in_headers(headers, configured))
         headers = renamed_headers(headers, configured, hidden)
@@ -134,11 +134,12 @@ class Edge:
     async def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
         def read() -> tuple[dict[str, Any], dict[str, Any]]:
             given = json_object(body)
-            call.said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
+            said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
+            call.incoming = replace(call.incoming, said=said)
             return given, caller_request(call_type, given, self._engine, self._bounds())
 
-        call.effort = effort(body)
-        given, asked = await OFFLOAD.run(call.effort, call.sender, read)
+        call.incoming = replace(call.incoming, effort=effort(body))
+        given, asked = await OFFLOAD.run(call.incoming.effort, call.sender, read)
         note_names(call, asked)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
@@ -150,7 +151,7 @@ class Edge:
         # A body that is long only because of its blanks becomes short for the next reader.
         if same and len(body) < _LONG:
             return body, named
-        return await OFFLOAD.run(call.effort, call.sender, partial(_written, named)), named
+        return await OFFLOAD.run(call.incoming.effort, call.sender, partial(_written, named)), named
 
     async def _read_form(self, call: CallScope, headers: Headers, body: bytes) -> tuple[bytes, bytes]:
         """Return a form for LiteLLM, and its content type.
@@ -161,7 +162,8 @@ class Edge:
         try:
             async with _opened(headers, body) as form:
                 items = form.multi_items()
-                call.said = {name.removesuffix("[]"): False for name, _ in items}
+                said = {name.removesuffix("[]"): False for name, _ in items}
+                call.incoming = replace(call.incoming, said=said)
                 _check_form(items)
                 hidden = await hide_names(self._names, call, names_in_form(items))
                 kind, written = await written_form(items, hidden)

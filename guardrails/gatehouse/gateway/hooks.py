@@ -45,7 +45,7 @@ from gatehouse.gateway.provider_answers import UNREADABLE
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.recorded_names import RecordedNames, hide_other_names
-from gatehouse.pipeline.scope import CallScope, current_scope
+from gatehouse.pipeline.scope import CallScope, EngineNotes, current_scope
 from gatehouse.proxy import spend
 from gatehouse.proxy.configured import bound_stored, deployment_params, max_attempts, retries_asked
 from gatehouse.proxy.control_fields import control_fields
@@ -103,20 +103,18 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             # Stored with the key or its team, perhaps before stored settings were checked.
             check_router_settings(data.get("router_settings_override"))
             bound_stored(data.get("router_settings_override"))
-            scope.retries = retries_asked(data)
-            scope.charge = partial(_charge, scope, user_api_key_dict)
-            scope.litellm_call_id = data.get("litellm_call_id")
+            charge = partial(_charge, scope, user_api_key_dict)
+            scope.engine = EngineNotes(data.get("litellm_call_id"), retries_asked(data), charge)
             await hide_other_names(self.names, scope, user_api_key_dict, data)
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
             _check(scope, user_api_key_dict, call)
-            await self.pipeline.admit(scope, call, data)
-            if scope.mask is not None:
-                _forget(data, scope.replaced)
-                scope.replaced = {}
-            assert scope.request is not None
-            admitted = partial(egress.admitted, scope.request, data, scope.said, control_fields().numbers)
-            scope.admitted = await OFFLOAD.run(scope.effort, scope.turns, admitted)
+            if replaced := await self.pipeline.admit(scope, call, data):
+                _forget(data, replaced)
+            request, incoming = scope.considered.request, scope.incoming
+            assert request is not None
+            admitted = partial(egress.admitted, request, data, incoming.said, control_fields().numbers)
+            scope.sending.admitted = await OFFLOAD.run(incoming.effort, scope.turns, admitted)
         except GovernanceError as error:
             self._withhold(scope, data)
             raise _refuse(scope, error) from None
@@ -135,7 +133,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
     def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
         """Remove a refused call's content from what LiteLLM may log, because none of it was masked."""
         if self.names is None or self.names.masking:
-            _withhold(data, scope.said, scope.names.metadata)
+            _withhold(data, scope.incoming.said, scope.incoming.names.metadata)
 
     async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
         """Narrow LiteLLM's lists of models to those that the caller may use."""
@@ -147,17 +145,18 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         if scope is not None and scope.exempt:
             return
         if scope is not None and scope.intent and self.pipeline is not None:
-            if isinstance(scope.provider_failed, AnswerTooLarge):  # a retry would be as large
-                raise HTTPException(scope.provider_failed.status, scope.provider_failed.body(str(scope.call_id)))
-            scope.provider_failed = None  # LiteLLM tries again, or tries another model
+            sending = scope.sending
+            if isinstance(sending.provider_failed, AnswerTooLarge):  # a retry would be as large
+                raise HTTPException(sending.provider_failed.status, sending.provider_failed.body(str(scope.call_id)))
+            sending.provider_failed = None  # LiteLLM tries again, or tries another model
             try:  # LiteLLM may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
                     check = partial(_check_egress, scope, call_type, kwargs)
-                    await OFFLOAD.run(scope.effort, scope.turns, check)
+                    await OFFLOAD.run(scope.incoming.effort, scope.turns, check)
                 _begin_attempt(scope, call_type, kwargs)
             except ProviderFailed as failed:
-                scope.provider_failed = failed
+                sending.provider_failed = failed
                 raise HTTPException(failed.status, failed.body(str(scope.call_id))) from None
             except GovernanceError as refusal:
                 raise _refuse(scope, refusal) from None
@@ -175,9 +174,9 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
     ) -> None:
         """Note a complete answer: also from the cache, at a stream's end, and when a client left during it."""
         scope = current_scope.get()
-        if scope is None or scope.settled or not scope.intent or self.pipeline is None:
+        if scope is None or scope.ending.settled or not scope.intent or self.pipeline is None:
             return
-        if scope.litellm_call_id and kwargs.get("litellm_call_id") not in (None, scope.litellm_call_id):
+        if scope.engine.call_id and kwargs.get("litellm_call_id") not in (None, scope.engine.call_id):
             return  # an inner call that LiteLLM made for this one, such as a router's classifier
         payload = kwargs.get("standard_logging_object") or {}
         await self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
@@ -191,7 +190,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
     ) -> None:
         """Note that the request failed for good, because of the provider, a limit, or the gateway."""
         scope = current_scope.get()
-        if scope is None or scope.settled or self.pipeline is None:
+        if scope is None or scope.ending.settled or self.pipeline is None:
             return
         unread = scope.call is None
         if scope.call is None:
@@ -200,18 +199,19 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             # A model that the caller made up is not recorded.
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
             self._withhold(scope, request_data)
-        scope.failure = _error_code(original_exception)
+        scope.ending.failure = _error_code(original_exception)
         status = _status_of(original_exception)
         if status == 401 and not scope.intent:
             return  # an unauthenticated caller: the middleware counts it, and the body is not read
         if unread:
             note = partial(self.pipeline.note_refused, scope, request_data)
-            await OFFLOAD.run(scope.effort, scope.sender, note)
+            await OFFLOAD.run(scope.incoming.effort, scope.sender, note)
         if scope.refusal is None and scope.intent:
-            if scope.provider_failed is None and status is not None and status < 400:
+            if scope.sending.provider_failed is None and status is not None and status < 400:
                 # LiteLLM would send the error with the status of the answer that it could not read.
-                scope.provider_failed = UpstreamUnreadable(UNREADABLE)
-            outcome = Outcome(Status.FAILURE, http_status=status, error=scope.failure, client_gone=scope.client_gone)
+                scope.sending.provider_failed = UpstreamUnreadable(UNREADABLE)
+            failure, client_gone = scope.ending.failure, scope.ending.client_gone
+            outcome = Outcome(Status.FAILURE, http_status=status, error=failure, client_gone=client_gone)
             await self.pipeline.ended(scope, outcome)
 
 
@@ -221,16 +221,16 @@ def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
     Raises:
         GovernanceError: the call is refused before any stage sees it.
     """
-    if scope.fault is not None:
-        raise scope.fault
+    if scope.incoming.fault is not None:
+        raise scope.incoming.fault
     if not serves(key, call.model or ""):
         scope.call = replace(call, model=None)  # a model that the caller made up is not recorded
         raise ModelNotFound(NO_SUCH_MODEL, param="model")
-    if scope.new_fields and not sends_new_fields(call.call_type, call.model or ""):
-        shown = plain(scope.new_fields[0]) or "a field"
+    if scope.incoming.new_fields and not sends_new_fields(call.call_type, call.model or ""):
+        shown = plain(scope.incoming.new_fields[0]) or "a field"
         raise InvalidRequest(
             f"{shown}: this API does not have it, and LiteLLM would not send it on to this model. Leave it out.",
-            param=plain(scope.new_fields[0]),
+            param=plain(scope.incoming.new_fields[0]),
         )
 
 
@@ -321,8 +321,8 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
     name = getattr(call_type, "value", call_type)
     differs = (
         egress.Difference("shape", "body")
-        if scope.admitted is None
-        else egress.check(scope.admitted, name, kwargs, configured)
+        if scope.sending.admitted is None
+        else egress.check(scope.sending.admitted, name, kwargs, configured)
     )
     if differs is not None:
         raise stop(scope, differs.place, differs.where)
@@ -342,21 +342,21 @@ def _begin_attempt(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> 
     word, group = str(getattr(call_type, "value", call_type)), _model_group(kwargs)
     attempt = current_attempt.get()
     if (
-        attempt in scope.attempts
+        attempt in scope.sending.attempts
         and not attempt.sent
         and chosen in (None, attempt.deployment)
         and word not in attempt.words
     ):
         attempt.words.add(word)
         return
-    if chosen is None and attempt in scope.attempts:  # a translated attempt has no notes
+    if chosen is None and attempt in scope.sending.attempts:  # a translated attempt has no notes
         chosen = attempt.deployment
-    made = sum(each.group == group for each in scope.attempts)
-    if made >= max_attempts(group, scope.retries):
+    made = sum(each.group == group for each in scope.sending.attempts)
+    if made >= max_attempts(group, scope.engine.retries):
         raise UpstreamFailed(_TRIED_ENOUGH)
     repeats = (deployment_params(chosen) or {}).get("max_retries")
     attempt = Attempt(group, chosen, repeats if isinstance(repeats, int) else 0, {word})
-    scope.attempts.append(attempt)
+    scope.sending.attempts.append(attempt)
     current_attempt.set(attempt)
 
 
@@ -391,8 +391,8 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
     offered = scope.call.prompt.tools if scope.call else frozenset()
     stands = {name: stands for stands, name in scope.hidden.items()}
     return Outcome(
-        Status.SUCCESS if not scope.client_gone else Status.PARTIAL,
-        http_status=scope.http_status or 200,
+        Status.SUCCESS if not scope.ending.client_gone else Status.PARTIAL,
+        http_status=scope.ending.http_status or 200,
         model=clean(payload.get("model")),
         provider=clean(payload.get("custom_llm_provider")),
         usage=Usage(
@@ -400,7 +400,7 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
         ),
         cost_usd=_finite(payload.get("response_cost")),
         cache_hit=bool(payload.get("cache_hit")),
-        client_gone=scope.client_gone,
+        client_gone=scope.ending.client_gone,
         tool_calls=tuple(
             replace(called, tool=stands.get(called.tool, called.tool))
             for called in tool_calls_of(response, offered, keep_text=keep_text)

@@ -179,15 +179,15 @@ class GovernanceMiddleware:
 
     def _conclude(self, call: CallScope, *, complete: bool) -> None:
         """Settle a call when everything is known; else wait a moment, because tokens and cost come after the answer."""
-        call.closed = True
-        if call.settled or self.settler is None:
+        call.ending.closed = True
+        if call.ending.settled or self.settler is None:
             return
-        if not call.intent and call.http_status == 401 and call.refusal is None:
+        if not call.intent and call.ending.http_status == 401 and call.refusal is None:
             metrics.unauthenticated.inc()
             return
         if not complete:
-            call.client_gone = True
-        if not call.intent or call.refusal is not None or call.outcome is not None:
+            call.ending.client_gone = True
+        if not call.intent or call.refusal is not None or call.ending.outcome is not None:
             self.settler.conclude(call)
             return
         handle = asyncio.get_running_loop().call_later(self._grace_s, self.settler.conclude, call)
@@ -197,7 +197,7 @@ class GovernanceMiddleware:
             handle.cancel()
             self._pending.discard(call)
 
-        call.on_settled = settled
+        call.ending.on_settled = settled
 
     def conclude_all(self) -> None:
         """Settle calls that still wait for LiteLLM's account, because the gateway is stopping."""

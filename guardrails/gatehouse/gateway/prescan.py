@@ -14,9 +14,10 @@ from hashlib import blake2b
 from typing import Any
 
 from gatehouse.core import metrics
-from gatehouse.dialects import UnknownShape, request_view
+from gatehouse.dialects import request_view
 from gatehouse.dialects.call_types import call_type_of
 from gatehouse.dialects.caller_headers import CREDENTIALS
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.guards.worker_pool import Scanner
 
 # Reading a larger body twice takes longer than it saves; this is some 60,000 tokens.

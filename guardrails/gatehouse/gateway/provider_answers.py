@@ -3,7 +3,7 @@
 LiteLLM reads an answer whole, whatever its size, and adds a well-formed end to a stream that has none. So each byte of
 an answer to a governed call passes here first, in the transports of LiteLLM's HTTP clients. A size limit is enforced,
 and a stream that stops early is a failure: for LiteLLM, which may then try another model, and in
-`CallScope.provider_failed` for the caller and the record, because LiteLLM swallows some of them.
+`CallScope.sending` for the caller and the record, because LiteLLM swallows some of them.
 """
 
 from __future__ import annotations
@@ -186,12 +186,12 @@ def _ask_again(scope: CallScope, request: httpx.Request) -> None:
     Raises:
         httpx.RemoteProtocolError: the answer would be too large again.
     """
-    failed = scope.provider_failed
+    failed = scope.sending.provider_failed
     if failed is None or failed.url != str(request.url):
         return
     if isinstance(failed, AnswerTooLarge):
         raise httpx.RemoteProtocolError(failed.message, request=request)
-    scope.provider_failed = None
+    scope.sending.provider_failed = None
 
 
 class _Answer(httpx.AsyncByteStream):
@@ -231,7 +231,7 @@ class _Answer(httpx.AsyncByteStream):
             _note_failed(self._request, error)
             # LiteLLM has an error of its own for a timeout, and swallows it only in some streams.
             late = self._events is None and isinstance(error, httpx.TimeoutException)
-            if self._must_come and not late and self._scope.provider_failed is None:
+            if self._must_come and not late and self._scope.sending.provider_failed is None:
                 self._judge()
             raise
         if self._must_end and (failed := self._judge()) is not None:
@@ -256,7 +256,7 @@ class _Answer(httpx.AsyncByteStream):
         return self._fail(UpstreamUnreadable, UNREADABLE)
 
     def _fail(self, kind: type[ProviderFailed], message: str) -> httpx.RemoteProtocolError:
-        self._scope.provider_failed = kind(message, str(self._request.url))
+        self._scope.sending.provider_failed = kind(message, str(self._request.url))
         error = httpx.RemoteProtocolError(message, request=self._request)
         _note_failed(self._request, error)
         return error

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatehouse.approvals.caller_options import BY_CALLER, CallerOptions, caller_options
 from gatehouse.approvals.gate import Asked, Gate
-from gatehouse.approvals.model import Edit
+from gatehouse.approvals.model import Approval, Edit
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import GovernedCall
+from gatehouse.core.call import Attempt, GovernedCall
 from gatehouse.core.decision import Decision, Verdict
 from gatehouse.core.errors import ContentBlocked, GovernanceError, LimitExceeded, PolicyDenied
 from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
-from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_kept, check_servers
 from gatehouse.guards.offload import OFFLOAD
@@ -29,8 +30,7 @@ from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.obligations import apply_obligations, changed_by
 from gatehouse.pipeline.redaction import kept_by_provider, mask
 from gatehouse.pipeline.retention import Retention
-from gatehouse.pipeline.scope import CallScope
-from gatehouse.pipeline.screening import enforce_screens, personal_data
+from gatehouse.pipeline.scope import CallScope, LetThrough
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling, Estimate
@@ -39,6 +39,8 @@ from gatehouse.policy.rules import Ruling
 
 if TYPE_CHECKING:  # it brings LiteLLM
     from gatehouse.pricing.estimate import Prices
+
+_T = TypeVar("_T")
 
 SHAPE: Final = ("shape",)
 _DENIED = "The policy does not allow this call."
@@ -49,122 +51,187 @@ _WITHOUT_PLACE: Final[Mapping[tuple[str, ...], str]] = {
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
 
 
+@dataclass(frozen=True, slots=True)
 class Admission:
-    """Decides on calls.
+    """Decides on calls, with what the pipeline was made of."""
 
-    Args:
-        gate: holds what people must approve.
-        prices: estimates what a request may use.
-        kept: what is written down of what was asked.
-        keys: what placeholders and keyed hashes are made with.
-        is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
-    """
-
-    def __init__(
-        self, gate: Gate, prices: Prices, kept: Retention, keys: InstallationKeys, is_note: Callable[[str], bool]
-    ) -> None:
-        self._gate = gate
-        self._prices = prices
-        self._kept = kept
-        self._keys = keys
-        self._is_note = is_note
+    gate: Gate
+    prices: Prices
+    kept: Retention
+    keys: InstallationKeys
+    is_note: Callable[[str], bool]
 
     async def decide(
         self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: PolicyInForce
-    ) -> Decision:
-        """The stages up to the decision; what they ask for is done to `body`.
+    ) -> Mapping[str, str]:
+        """Run the stages up to the decision; what they ask for is done to `body`.
+
+        Returns:
+            what each text that was masked is now.
 
         Raises:
             GovernanceError: the call is refused.
         """
-        policy, turns = governance.policy, call.caller.turns
+        stages = _Stages(self, scope, call, governance)
         try:
-            wanted = caller_options(call.terms.headers)
-            with metrics.stage_seconds.labels("read").time():
-                reading = partial(read, call.call_type, body, scope.names, self._is_note)
-                request = scope.request = await OFFLOAD.run(scope.effort, turns, reading)
-                check_servers(request.fields, policy.hosted_mcp.allow)
-                check = partial(check_kept, request, policy.provider_data.allowed_to(call.caller.team))
-                await OFFLOAD.run(scope.effort, turns, check)
-            with metrics.stage_seconds.labels("limits").time():
-                estimate = await self._estimate(scope, call, request)
-                _note_costs(scope, estimate)
-                try:
-                    limits.check(estimate, ceiling(call, policy), policy.limits)
-                except LimitExceeded as error:
-                    error.policies = ("limits",)
-                    scope.facts = call_facts.facts_of(call, request, estimate, None, scope.started_at)
-                    raise
-            with metrics.stage_seconds.labels("scan").time():
-                scans = await screening.scan(governance, request.scanned, turns, scope.effort)
-                facts = partial(call_facts.facts_of, call, request, estimate, scans, scope.started_at)
-                scope.facts = await OFFLOAD.run(scope.effort, turns, facts)
-                records = self._keys.key(Purpose.RECORDS)
-                hide = partial(call_facts.hidden_ids, request, scans, governance.pii, records)
-                scope.hidden.update(await OFFLOAD.run(scope.effort, turns, hide))
-            if policy.screens is not None:
-                hits = [hit for scan in scans for hit in scan.hits]
-                screening.count_hits(hits, "request")
-                screening.sealed(policy.screens, request.scanned, scans)
-                enforce_screens(policy.screens, hits)
-            if governance.pii is not None:
-                for scan in scans:
-                    for found in scan.findings:
-                        metrics.findings.labels(found.entity).inc()
-                personal_data(governance.pii, scans)
-            with metrics.stage_seconds.labels("policy").time():
-                ruling = ruled(scope.facts, governance)
-                decision = scope.decision = ruling.decision(governance.version)
-                if decision.verdict is Verdict.DENY:
-                    raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
-                decision = scope.decision = wanted.stricter(decision, estimate.estimated_usd)
-            with metrics.stage_seconds.labels("mask").time():
-                full = self._kept.mode is ContentMode.FULL
-                kept = prompt_of(request.fields, keep_text=True, salt=scope.salt) if full else None
-                placeholders = self._kept.placeholders(governance, call)
-                masking = partial(mask, governance, decision, request, scans, placeholders)
-                masked = await OFFLOAD.run(scope.effort, turns, masking)
-                if masked is not None:
-                    kept_by_provider(request.fields)
-                    request, scope.mask, scope.replaced = masked
-                request = request.limited(
-                    partial(apply_obligations, obligation=decision.obligation, call_type=call.call_type)
-                )
-                scope.request = request
-            if self._kept.mode is ContentMode.REDACTED:
-                kept = prompt_of(request.fields, keep_text=True, salt=scope.salt)
-                kept = replace(kept, text=await self._kept.redacted(governance, call, kept.text))
-            if kept is not None:
-                scope.call = replace(call, prompt=kept)
-            if decision.verdict is Verdict.REQUIRE_APPROVAL:
-                with metrics.stage_seconds.labels("approval").time():
-                    call_facts.check_shown(request.stored, decision.policies)
-                    edit = partial(self._edit, scope, call, request, scans)
-                    scope.approval = await self._gate.admit(self._asked(scope, call, request, ruling, wanted, edit))
+            await stages.run(body)
         except GovernanceError as error:
-            if error.policies and (scope.decision is None or scope.decision.verdict is Verdict.ALLOW):
-                # The name of a field that is not known is the caller's word, and no word of theirs is kept.
-                reason = _WITHOUT_PLACE.get(error.policies, error.message)
-                scope.decision = Decision(Verdict.DENY, error.policies, governance.version, reason)
-            metrics.blocks.labels(error.code).inc()
+            stages.note_refusal(error)
             raise
         finally:
-            if scope.decision is not None:
-                metrics.decisions.labels(scope.decision.verdict.value).inc()
-        chosen = scope.approval.edit.model if scope.approval is not None and scope.approval.edit is not None else None
-        models = (chosen,) if chosen else (call.model, decision.obligation.downgrade_to)
-        scope.models.update(name for name in models if name)
-        return decision
+            if scope.considered.decision is not None:
+                metrics.decisions.labels(scope.considered.decision.verdict.value).inc()
+        scope.let_through = stages.let_through()
+        return stages.replaced
 
-    async def _edit(
-        self,
-        scope: CallScope,
-        call: GovernedCall,
-        request: CanonicalRequest,
-        scans: Sequence[Scan],
-        edit: Edit,
-        approved: tuple[str, ...],
-    ) -> None:
+    def reconsider(self, scope: CallScope, model: str) -> None:
+        """Decide again on a call that the proxy is about to send to another model than it was admitted for.
+
+        Raises:
+            GovernanceError: that model may not have it, or another attempt might cost more than the call may.
+        """
+        passed, governance, facts = scope.let_through, scope.governance, scope.considered.facts
+        if passed is None or governance is None or facts is None or scope.call is None:
+            return
+        _check_attempts(scope.sending.attempts, passed.attempt_usd, ceiling(scope.call, governance.policy))
+        if model in passed.models:
+            return
+        facts = replace(facts, request=replace(facts.request, model=model))
+        decision = ruled(facts, governance).decision(governance.version)
+        if not _allows(decision, passed.approval):
+            metrics.blocks.labels(PolicyDenied.code).inc()
+            scope.considered = replace(scope.considered, decision=decision)
+            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+        scope.let_through = replace(passed, models=passed.models | {model})
+
+
+def _allows(decision: Decision, approval: Approval | None) -> bool:
+    """Whether a call may go to another model than it was admitted for, under the approval that it used up."""
+    if decision.verdict is not Verdict.REQUIRE_APPROVAL:
+        return decision.verdict is Verdict.ALLOW
+    # Who approved another model did not approve this one.
+    chosen = approval is not None and approval.edit is not None and approval.edit.model is not None
+    return approval is not None and not chosen and set(approval.rule_ids) >= set(decision.policies)
+
+
+class _Stages:
+    """The stages of one call, in order. What each finds out is in the scope at once, for a call may end in any."""
+
+    def __init__(self, parts: Admission, scope: CallScope, call: GovernedCall, governance: PolicyInForce) -> None:
+        self.replaced: dict[str, str] = {}
+        self._parts = parts
+        self._scope = scope
+        self._call = call
+        self._governance = governance
+        self._estimate: Estimate | None = None
+        self._approval: Approval | None = None
+
+    async def run(self, body: MutableMapping[str, Any]) -> None:
+        """Decide on the call; `body` is what may leave when this returns.
+
+        Raises:
+            GovernanceError: it is refused.
+        """
+        wanted = caller_options(self._call.terms.headers)
+        with metrics.stage_seconds.labels("read").time():
+            request = await self._read(body)
+        with metrics.stage_seconds.labels("limits").time():
+            estimate = await self._limit(request)
+        with metrics.stage_seconds.labels("scan").time():
+            scans = await self._scan(request, estimate)
+        screening.enforce(self._governance, request.scanned, scans)
+        with metrics.stage_seconds.labels("policy").time():
+            ruling, decision = self._rule(wanted, estimate)
+        with metrics.stage_seconds.labels("mask").time():
+            full = self._parts.kept.mode is ContentMode.FULL
+            prompt = prompt_of(request.fields, keep_text=True, salt=self._scope.salt) if full else None
+            request = await self._redact(request, decision, scans)
+            self._note(request=request)
+        if self._parts.kept.mode is ContentMode.REDACTED:
+            prompt = prompt_of(request.fields, keep_text=True, salt=self._scope.salt)
+            prompt = replace(prompt, text=await self._parts.kept.redacted(self._governance, self._call, prompt.text))
+        if prompt is not None:
+            self._scope.call = replace(self._call, prompt=prompt)
+        if decision.verdict is Verdict.REQUIRE_APPROVAL:
+            with metrics.stage_seconds.labels("approval").time():
+                call_facts.check_shown(request.stored, decision.policies)
+                self._approval = await self._parts.gate.admit(self._asked(request, ruling, decision, scans, wanted))
+
+    def let_through(self) -> LetThrough:
+        """What holds for the call once it is let through."""
+        decision = self._scope.considered.decision
+        assert decision is not None and self._estimate is not None  # noqa: PT018
+        edit = self._approval.edit if self._approval is not None else None
+        chosen = edit.model if edit is not None else None
+        models = (chosen,) if chosen else (self._call.model, decision.obligation.downgrade_to)
+        return LetThrough(
+            frozenset(name for name in models if name),
+            self._approval,
+            self._estimate.estimated_usd,
+            input_usd(self._estimate),
+        )
+
+    def note_refusal(self, error: GovernanceError) -> None:
+        """Take down what refused the call, where no rule did."""
+        decision = self._scope.considered.decision
+        if error.policies and (decision is None or decision.verdict is Verdict.ALLOW):
+            # The name of a field that is not known is the caller's word, and no word of theirs is kept.
+            reason = _WITHOUT_PLACE.get(error.policies, error.message)
+            self._note(decision=Decision(Verdict.DENY, error.policies, self._governance.version, reason))
+        metrics.blocks.labels(error.code).inc()
+
+    async def _read(self, body: MutableMapping[str, Any]) -> CanonicalRequest:
+        call, policy = self._call, self._governance.policy
+        reading = partial(read, call.call_type, body, self._scope.incoming.names, self._parts.is_note)
+        request = await self._work(reading)
+        self._note(request=request)
+        check_servers(request.fields, policy.hosted_mcp.allow)
+        await self._work(partial(check_kept, request, policy.provider_data.allowed_to(call.caller.team)))
+        return request
+
+    async def _limit(self, request: CanonicalRequest) -> Estimate:
+        policy = self._governance.policy
+        estimate = self._estimate = await self._estimated(self._call, request)
+        try:
+            limits.check(estimate, ceiling(self._call, policy), policy.limits)
+        except LimitExceeded as error:
+            error.policies = ("limits",)
+            self._note(facts=self._facts(self._call, request, estimate, None))
+            raise
+        return estimate
+
+    async def _scan(self, request: CanonicalRequest, estimate: Estimate) -> Sequence[Scan]:
+        turns, governance = self._call.caller.turns, self._governance
+        scans = await screening.scan(governance, request.scanned, turns, self._scope.incoming.effort)
+        self._note(facts=await self._work(partial(self._facts, self._call, request, estimate, scans)))
+        records = self._parts.keys.key(Purpose.RECORDS)
+        hide = partial(call_facts.hidden_ids, request, scans, governance.pii, records)
+        self._scope.hidden.update(await self._work(hide))
+        return scans
+
+    def _rule(self, wanted: CallerOptions, estimate: Estimate) -> tuple[Ruling, Decision]:
+        facts = self._scope.considered.facts
+        assert facts is not None
+        ruling = ruled(facts, self._governance)
+        decision = ruling.decision(self._governance.version)
+        self._note(decision=decision)
+        if decision.verdict is Verdict.DENY:
+            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+        decision = wanted.stricter(decision, estimate.estimated_usd)
+        self._note(decision=decision)
+        return ruling, decision
+
+    async def _redact(self, request: CanonicalRequest, decision: Decision, scans: Sequence[Scan]) -> CanonicalRequest:
+        """Mask the request and do to it what the rules ask for."""
+        call, governance = self._call, self._governance
+        placeholders = self._parts.kept.placeholders(governance, call)
+        masked = await self._work(partial(mask, governance, decision, request, scans, placeholders))
+        if masked is not None:
+            kept_by_provider(request.fields)
+            request, self._scope.mask, self.replaced = masked
+        return request.limited(partial(apply_obligations, obligation=decision.obligation, call_type=call.call_type))
+
+    async def _edit(self, scans: Sequence[Scan], edit: Edit, approved: tuple[str, ...]) -> None:
         """Do to the request what an approver made of it, and ask the policy again: it must allow exactly that.
 
         Args:
@@ -173,98 +240,95 @@ class Admission:
         Raises:
             PolicyDenied, LimitExceeded: it is not.
         """
-        governance = scope.governance
-        assert governance is not None
+        call, policy = self._call, self._governance.policy
+        request, decision = self._scope.considered.request, self._scope.considered.decision
+        assert request is not None and decision is not None  # noqa: PT018
         if edit.model is not None and not await call.terms.may_use(edit.model):
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
         # What it would cost as it is now: a placeholder is longer than what it stands for.
-        before = (await self._estimate(scope, call, request)).estimated_usd
-        request = scope.request = obligations.edit(request, edit)
+        before = (await self._estimated(call, request)).estimated_usd
+        request = obligations.edit(request, edit)
+        self._note(request=request)
         edited = replace(call, model=edit.model or call.model)
-        estimate = await self._estimate(scope, edited, request)
-        limits.check(estimate, ceiling(call, governance.policy), governance.policy.limits)
-        _note_costs(scope, estimate)
-        scope.facts = call_facts.facts_of(edited, request, estimate, scans, scope.started_at)
-        if before and scope.facts.cost.estimated_usd > before:
+        estimate = await self._estimated(edited, request)
+        limits.check(estimate, ceiling(call, policy), policy.limits)
+        self._estimate = estimate
+        facts = self._facts(edited, request, estimate, scans)
+        self._note(facts=facts)
+        if before and facts.cost.estimated_usd > before:
             raise PolicyDenied("What an approver made of this request would cost more. Ask for another approval.")
-        ruling = ruled(scope.facts, governance)
+        self._rule_edited(request, facts, decision, approved)
+
+    def _rule_edited(
+        self, request: CanonicalRequest, facts: Facts, decision: Decision, approved: tuple[str, ...]
+    ) -> None:
+        ruling = ruled(facts, self._governance)
         wanting = {rule.id for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL}
         if ruling.verdict is Verdict.DENY or not wanting <= set(approved):
-            scope.decision = ruling.decision(governance.version)
+            self._note(decision=ruling.decision(self._governance.version))
             denied = ruling.reason or _DENIED if ruling.verdict is Verdict.DENY else _WANTS_ANOTHER
-            raise PolicyDenied(denied, policies=scope.decision.policies)
-        if changed_by(request, ruling.obligation) or (
-            ruling.obligation.mask and scope.decision is not None and not scope.decision.obligation.mask
-        ):
+            raise PolicyDenied(denied, policies=tuple(rule.id for rule in ruling.matched))
+        if changed_by(request, ruling.obligation) or (ruling.obligation.mask and not decision.obligation.mask):
             raise PolicyDenied(
                 "The policy would change what an approver made of this request. Ask for another approval."
             )
 
-    async def _estimate(self, scope: CallScope, call: GovernedCall, request: CanonicalRequest) -> Estimate:
-        model = call.model or ""
-        await self._prices.prepare(model, [part.text for part in request.texts])
-        return await OFFLOAD.run(scope.effort, call.caller.turns, partial(self._prices.estimate, request, model))
+    def _note(self, **found: Any) -> None:
+        """Note what a stage has found out, as `Considered` has it."""
+        self._scope.considered = replace(self._scope.considered, **found)
+
+    def _facts(
+        self, call: GovernedCall, request: CanonicalRequest, estimate: Estimate, scans: Sequence[Scan] | None
+    ) -> Facts:
+        return call_facts.facts_of(call, request, estimate, scans, self._scope.started_at)
+
+    async def _estimated(self, call: GovernedCall, request: CanonicalRequest) -> Estimate:
+        model, prices = call.model or "", self._parts.prices
+        await prices.prepare(model, [part.text for part in request.texts])
+        return await self._work(partial(prices.estimate, request, model))
+
+    async def _work(self, work: Callable[[], _T]) -> _T:
+        """Do work that waits for nothing, in the caller's turn where it is long."""
+        return await OFFLOAD.run(self._scope.incoming.effort, self._call.caller.turns, work)
 
     def _asked(
         self,
-        scope: CallScope,
-        call: GovernedCall,
         request: CanonicalRequest,
         ruling: Ruling,
+        decision: Decision,
+        scans: Sequence[Scan],
         wanted: CallerOptions,
-        edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]],
     ) -> Asked:
         """What people are asked about: the call as it would go upstream now."""
-        assert scope.governance is not None and scope.facts is not None and scope.decision is not None  # noqa: PT018
+        call, facts, mask = self._call, self._scope.considered.facts, self._scope.mask
+        assert facts is not None
         wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
         return Asked(
             caller=audit_line.caller_facts(call),
             # So that who approved a call through the gateway did not approve one that it does not see.
             route=f"{call.route} (library mode)" if call.library else call.route,
             model=clean(request.model),
-            policy_version=scope.governance.version,
+            policy_version=self._governance.version,
             rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
-            reason=scope.decision.reason,
+            reason=decision.reason,
             approvers=[rule.approvers for rule in wanting],
-            body=self._kept.repeatable(call, scope.mask, request.fields),
-            summary=call_facts.summary(call, request, scope.facts),
-            keys=self._keys,
-            most_open=scope.governance.policy.approvals.max_open_per_key,
-            values=scope.mask.originals if scope.mask is not None else {},
+            body=self._parts.kept.repeatable(call, mask, request.fields),
+            summary=call_facts.summary(call, request, facts),
+            keys=self._parts.keys,
+            most_open=self._governance.policy.approvals.max_open_per_key,
+            values=mask.originals if mask is not None else {},
             approval_id=call.terms.approval_id,
             wishes=wanted,
-            left=scope.left,
-            edit=edit,
+            left=self._scope.left,
+            edit=partial(self._edit, scans),
         )
 
-    def reconsider(self, scope: CallScope, model: str) -> None:
-        """Decide again on a call that the proxy is about to send to another model than it was admitted for.
 
-        Raises:
-            GovernanceError: that model may not have it, or another attempt might cost more than the call may.
-        """
-        _check_attempts(scope)
-        if model in scope.models or scope.governance is None or scope.facts is None or scope.call is None:
-            return
-        facts = replace(scope.facts, request=replace(scope.facts.request, model=model))
-        decision = ruled(facts, scope.governance).decision(scope.governance.version)
-        approval = scope.approval
-        # Who approved another model did not approve this one.
-        chosen = approval is not None and approval.edit is not None and approval.edit.model is not None
-        approved = approval is not None and not chosen and set(approval.rule_ids) >= set(decision.policies)
-        if decision.verdict is Verdict.DENY or (decision.verdict is Verdict.REQUIRE_APPROVAL and not approved):
-            metrics.blocks.labels(PolicyDenied.code).inc()
-            scope.decision = decision
-            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
-        scope.models.add(model)
-
-
-def _note_costs(scope: CallScope, estimate: Estimate) -> None:
-    """Note what one attempt may cost, and what of that is for what it says."""
+def input_usd(estimate: Estimate) -> float | None:
+    """Return what of a price is for what a request says, and not for its answer; None where it has no price."""
     usd, outside = estimate.estimated_usd, estimate.output_usd_per_token
-    scope.attempt_usd = usd
     # Where an answer is not paid by token, there is no telling what of the price is for it.
-    scope.input_usd = usd if usd is None or outside is None else max(usd - outside * estimate.max_output_tokens, 0.0)
+    return usd if usd is None or outside is None else max(usd - outside * estimate.max_output_tokens, 0.0)
 
 
 _MAY_BE_BILLED = (
@@ -273,17 +337,19 @@ _MAY_BE_BILLED = (
 )
 
 
-def _check_attempts(scope: CallScope) -> None:
+def _check_attempts(attempts: Sequence[Attempt], usd: float | None, most: Ceiling) -> None:
     """See to it that a call's limit holds for all of its attempts that may be billed.
+
+    Args:
+        usd: what one of them may cost.
 
     Raises:
         LimitExceeded: with another one, it might not.
     """
-    unanswered = sum(each.unanswered for each in scope.attempts)
-    if not unanswered or scope.attempt_usd is None or scope.call is None or scope.governance is None:
+    unanswered = sum(each.unanswered for each in attempts)
+    if not unanswered or usd is None or most.max_cost_usd is None:
         return
-    most = ceiling(scope.call, scope.governance.policy).max_cost_usd
-    if most is not None and scope.attempt_usd * (unanswered + 1) > most:
+    if usd * (unanswered + 1) > most.max_cost_usd:
         metrics.blocks.labels(LimitExceeded.code).inc()
         raise LimitExceeded(_MAY_BE_BILLED, policies=("limits",))
 
@@ -300,7 +366,7 @@ def read(
     try:
         return canonical_request(call_type, body, names, is_note)
     except UnknownShape as error:
-        metrics.stage_errors.labels("read", "unknown_shape").inc()
+        metrics.stage_errors.labels("read", Reason.UNKNOWN_SHAPE).inc()
         raise ContentBlocked(
             f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
             policies=SHAPE,
@@ -315,7 +381,7 @@ def ruled(facts: Facts, governance: PolicyInForce) -> Ruling:
     for rule_id in ruling.observed:
         metrics.rules_matched.labels(rule_id, "observe").inc()
     for _ in ruling.errors:
-        metrics.stage_errors.labels("policy", "rule").inc()
+        metrics.stage_errors.labels("policy", Reason.RULE).inc()
     return ruling
 
 

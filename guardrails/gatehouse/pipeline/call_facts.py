@@ -11,15 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from gatehouse.core.call import GovernedCall
-from gatehouse.core.errors import (
-    ContentBlocked,
-)
+from gatehouse.core.errors import ContentBlocked
 from gatehouse.core.keys import DerivedKey
 from gatehouse.core.names import hidden
 from gatehouse.core.text import clean
-from gatehouse.dialects import StoredPart
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.parts import shown
+from gatehouse.dialects.parts import StoredPart, shown
 from gatehouse.dialects.prompt import text_of
 from gatehouse.dialects.reaches import kept, reaches, without_ids
 from gatehouse.guards.pii.config import Mode, PiiConfig

@@ -22,6 +22,7 @@ from gatehouse.core.errors import Gone, GovernanceUnavailable, NotFound
 from gatehouse.ledger import library_report
 from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.rows import BlockedRow
 from gatehouse.ledger.store import library_calls
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.pipeline.pipeline import Pipeline
@@ -62,12 +63,12 @@ class Taken:
     """A report that is kept.
 
     Attributes:
-        blocked: `{code, message, policies}` where the gateway would not have passed the answer on.
+        blocked: where the gateway would not have passed the answer on.
         first: false where the same call was reported before, which counts.
     """
 
     call: LibraryCall
-    blocked: Mapping[str, Any] | None
+    blocked: BlockedRow | None
     first: bool
 
 
@@ -85,12 +86,10 @@ class Library:
         Raises:
             GovernanceError: the call is refused.
         """
-        decision = await self._pipeline.admit(scope, call, body)
-        return Admitted(
-            decision.policies,
-            now() + timedelta(seconds=self._pipeline.report_within_s),
-            scope.mask.originals if scope.mask is not None else {},
-        )
+        await self._pipeline.admit(scope, call, body)
+        decision, expires_at = scope.considered.decision, now() + timedelta(seconds=self._pipeline.report_within_s)
+        assert decision is not None
+        return Admitted(decision.policies, expires_at, scope.mask.originals if scope.mask is not None else {})
 
     def refused(self, scope: CallScope) -> None:
         """Write down that a call was refused; `scope` says why."""

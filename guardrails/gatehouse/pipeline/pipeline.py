@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import GovernedCall, Outcome
-from gatehouse.core.decision import Decision
+from gatehouse.core.call import GovernedCall
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.core.keys import InstallationKeys
-from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.rows import IntentRow, PromptRow
 from gatehouse.ledger.settlement import decision_row
 from gatehouse.pipeline.admission import Admission
 from gatehouse.pipeline.in_force import PolicyInForce
-from gatehouse.pipeline.response import Answers, answers_of
+from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Retention, note_prompt
-from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.scope import CallScope, Considered
 from gatehouse.pipeline.screening import screen
-from gatehouse.pipeline.settlement import CallSettlement, approved_by, request_facts
+from gatehouse.pipeline.settlement import CallSettlement, approved_by, recorded_facts, request_facts
 
 if TYPE_CHECKING:
     from gatehouse.pricing.estimate import Prices
@@ -62,11 +64,17 @@ class Pipeline:
         self._gate = gate
         audit = governance().policy.audit
         self._kept = Retention(ContentMode(audit.content), keys)
+        self.keeps_text = self._kept.keeps_text
         self._deciding = Admission(gate, prices, self._kept, keys, is_note)
-        self._endings = CallSettlement(recorder, self._kept, by_team=audit.chain == "team")
+        endings = CallSettlement(recorder, self._kept, by_team=audit.chain == "team")
+        self.reconsider = self._deciding.reconsider
+        self.ended, self.conclude = endings.ended, endings.conclude
 
-    async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
+    async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Mapping[str, str]:
         """Let a call through, with `body` as it may go upstream, or raise. Its intent is committed when this returns.
+
+        Returns:
+            what each text that was masked is now.
 
         Raises:
             GovernanceError: the call is refused; nothing was sent.
@@ -77,64 +85,67 @@ class Pipeline:
         finally:
             note_prompt(scope)  # of what is refused too
 
-    async def _admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Decision:
+    async def _admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Mapping[str, str]:
         if scope.governance is None:
             scope.governance = self._governance()
         if not scope.governance.ready:
             raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
-        decision = await self._deciding.decide(scope, call, body, scope.governance)
+        replaced = await self._deciding.decide(scope, call, body, scope.governance)
         if not scope.intent:
-            # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
-            scope.intent_tried = self._recorder.accepting
-            facts = scope.facts and scope.facts.renamed(scope.hidden)
-            intent = {
-                "call_id": str(scope.call_id),
-                "started_at": scope.started_at.isoformat(),
-                "request": request_facts(scope),
-                "decision": decision_row(decision, facts, approved_by(scope.approval)),
-                **(self._to_report(note_prompt(scope), scope.governance, scope.salt) if call.library else {}),
-            }
-            try:
-                with metrics.intent_seconds.time():
-                    await asyncio.gather(self._recorder.open(intent), _note_prompt_meanwhile(scope))
-            except GovernanceUnavailable:
-                # People need not decide again on what was not sent.
-                if scope.approval is not None and await self._gate.give_back(scope.approval):
-                    scope.approval = None
-                raise
-            scope.intent = True
-        return decision
+            await self._commit_intent(scope, call, scope.governance)
+        return replaced
+
+    async def _commit_intent(self, scope: CallScope, call: GovernedCall, governance: PolicyInForce) -> None:
+        # Where nothing can be taken down the call is refused at once, and its line is all that is kept of it.
+        scope.intent_tried = self._recorder.accepting
+        intent: IntentRow = {
+            "call_id": str(scope.call_id),
+            "started_at": scope.started_at.isoformat(),
+            "request": request_facts(scope),
+            "decision": decision_row(scope.considered.decision, recorded_facts(scope), approved_by(scope.approval)),
+        }
+        if call.library:
+            intent["report_within_s"] = self.report_within_s
+            intent["prompt"] = self._reported_prompt(note_prompt(scope), governance, scope.salt)
+        try:
+            with metrics.intent_seconds.time():
+                await asyncio.gather(self._recorder.open(intent), _note_prompt_meanwhile(scope))
+        except GovernanceUnavailable:
+            # People need not decide again on what was not sent.
+            passed = scope.let_through
+            if passed and passed.approval is not None and await self._gate.give_back(passed.approval):
+                scope.let_through = replace(passed, approval=None)
+            raise
+        scope.intent = True
 
     def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
         """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""
         call_type = call_type_of(scope.route) or TRANSCRIPTION
         with contextlib.suppress(GovernanceError, UnknownShape):
             # None of it is sent, so what LiteLLM noted of the refusal beside it need not be known.
-            scope.request = canonical_request(call_type, body, scope.names, lambda _: True)
+            request = canonical_request(call_type, body, scope.incoming.names, lambda _: True)
+            scope.considered = Considered(request)
         note_prompt(scope)
 
-    def _to_report(self, call: GovernedCall, governance: PolicyInForce, salt: bytes) -> dict[str, Any]:
+    def _reported_prompt(self, call: GovernedCall, governance: PolicyInForce, salt: bytes) -> PromptRow:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
-        prompt = {"hash": call.prompt.hash, "text": call.prompt.text, "mode": self._kept.mode.value, "salt": salt.hex()}
-        if self._kept.mode is ContentMode.REDACTED:
-            prompt["scope"] = self._kept.scope(governance, call)
-        return {"report_within_s": self.report_within_s, "prompt": prompt}
-
-    def reconsider(self, scope: CallScope, model: str) -> None:
-        """Decide again on a call that the proxy is about to send to another model than it was admitted for.
-
-        Raises:
-            GovernanceError: that model may not have it.
-        """
-        self._deciding.reconsider(scope, model)
+        prompt, mode = call.prompt, self._kept.mode
+        kept: PromptRow = {"hash": prompt.hash, "text": prompt.text, "mode": mode.value, "salt": salt.hex()}
+        if mode is ContentMode.REDACTED:
+            kept["scope"] = self._kept.scope(governance, call)
+        return kept
 
     def answers(self, scope: CallScope) -> Answers | None:
         """What the answer to this call must pass; None where it may pass as it is."""
-        return answers_of(scope)
+        governance, mask = scope.governance, scope.mask
+        if scope.call is None or governance is None or (mask is None and governance.answers is None):
+            return None
+        screens = governance.answers is not None and governance.policy.screens is not None
+        return Answers(scope.call.call_type, mask, partial(screen, governance) if screens else None)
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         """Note that the answer was not passed on, or not to its end."""
-        scope.answer_blocked = error
+        scope.ending.blocked = error
         metrics.blocks.labels(error.code).inc()
 
     async def heard(self, answer: str | None, scope: str, caller: str) -> tuple[str | None, GovernanceError | None]:
@@ -158,19 +169,6 @@ class Pipeline:
         if self._kept.mode is ContentMode.REDACTED:
             return await self._kept.redacted_in(governance, scope, answer, caller), None
         return (answer if self._kept.keeps_text else None), None
-
-    @property
-    def keeps_text(self) -> bool:
-        """Whether prompts and answers are written down, not only their hashes."""
-        return self._kept.keeps_text
-
-    async def ended(self, scope: CallScope, outcome: Outcome) -> None:
-        """Note how the model's part ended; the call is settled once its connection is over too."""
-        await self._endings.ended(scope, outcome)
-
-    def conclude(self, scope: CallScope) -> None:
-        """Settle a call whose connection is over, from what is known of how it ended."""
-        self._endings.conclude(scope)
 
 
 async def _note_prompt_meanwhile(scope: CallScope) -> None:

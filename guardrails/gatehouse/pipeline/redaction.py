@@ -7,9 +7,8 @@ from typing import Any
 
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import ContentBlocked, PiiBlocked
-from gatehouse.dialects import Path, TextPart, UnknownShape
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.parts import shown
+from gatehouse.dialects.parts import Path, TextPart, UnknownShape, shown
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.masking import Mask, Placeholders

@@ -10,19 +10,17 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, Final
 
 from gatehouse.core.errors import ContentBlocked, GovernanceError
-from gatehouse.dialects import EventView, UnknownShape, answer_view, carrier, event_view, write_back
-from gatehouse.dialects.events import Source
+from gatehouse.dialects import answer_view, carrier, event_view
+from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.freejson import decode_answer
-from gatehouse.dialects.parts import DeltaPart, Path
+from gatehouse.dialects.parts import DeltaPart, Path, UnknownShape
 from gatehouse.dialects.sse import EventStream, EventTooLarge, event
+from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.masking import Mask, Unmasker
 from gatehouse.guards.screens.unfinished import context, unfinished
-from gatehouse.pipeline.scope import CallScope
-from gatehouse.pipeline.screening import screen
 
 log = logging.getLogger("gatehouse.answers")
 
@@ -244,12 +242,3 @@ def error_event(call_type: str, error: GovernanceError, call_id: str) -> bytes:
         said = {"type": "error", "code": error.code, "message": error.message, "param": None, **body}
         return event(_json(said), "error")
     return event(_json(body)) + b"data: [DONE]\n\n"
-
-
-def answers_of(scope: CallScope) -> Answers | None:
-    """What the answer to this call must pass; None where it may pass as it is."""
-    governance, mask = scope.governance, scope.mask
-    if scope.call is None or governance is None or (mask is None and governance.answers is None):
-        return None
-    screens = governance.answers is not None and governance.policy.screens is not None
-    return Answers(scope.call.call_type, mask, partial(screen, governance) if screens else None)

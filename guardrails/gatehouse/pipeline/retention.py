@@ -88,7 +88,8 @@ class Retention:
 def note_prompt(scope: CallScope) -> GovernedCall:
     """Note what is asked, as it goes out, where that is not done yet."""
     assert scope.call is not None
-    if scope.call.prompt.hash is None and scope.request is not None:
-        prompt = prompt_of(scope.request.fields, keep_text=False, salt=scope.salt)
+    request = scope.considered.request
+    if scope.call.prompt.hash is None and request is not None:
+        prompt = prompt_of(request.fields, keep_text=False, salt=scope.salt)
         scope.call = replace(scope.call, prompt=prompt)
     return scope.call

@@ -1,11 +1,14 @@
-"""The scope of one call, which lives as long as its connection and travels in a context variable."""
+"""The scope of one call, which lives as long as its connection and travels in a context variable.
+
+Each stage writes its own part of it, and what a stage decided is a frozen value: it is there once the stage is over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,25 +26,123 @@ if TYPE_CHECKING:
     from gatehouse.policy.facts import Facts
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What the edge read of a request, before LiteLLM knew who asks.
+
+    Attributes:
+        effort: how much there is to be read in the body (`guards.offload`).
+        fault: what is wrong with it; its caller is told once LiteLLM knows them.
+        said: the names at the top of the body as it came, and whether each is but a number or a switch.
+        names: those that are the caller's own, where LiteLLM keeps notes beside them.
+        new_fields: those that no API has.
+    """
+
+    effort: int = 0
+    fault: GovernanceError | None = None
+    said: Mapping[str, bool] = field(default_factory=dict)
+    names: CallerNames = field(default_factory=CallerNames)
+    new_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNotes:
+    """What LiteLLM says of a call once it knows who asks.
+
+    Attributes:
+        call_id: LiteLLM's own.
+        retries: those that the caller asks for.
+        charge: has the proxy count dollars that it takes for none.
+    """
+
+    call_id: str | None = None
+    retries: int | None = None
+    charge: Callable[[float], None] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """What admission found out and decided, as far as it came. A refused call is recorded with it too.
+
+    Attributes:
+        request: as it may leave; of a refused call, as it was then.
+    """
+
+    request: CanonicalRequest | None = field(default=None, repr=False)
+    facts: Facts | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetThrough:
+    """What holds for a call that admission let through, and for no other.
+
+    Attributes:
+        models: those that it was decided on.
+        approval: the one that it used up.
+        attempt_usd: what one attempt may cost; None where that is not known.
+        input_usd: what one costs without an answer.
+    """
+
+    models: frozenset[str] = frozenset()
+    approval: Approval | None = field(default=None, repr=False)
+    attempt_usd: float | None = None
+    input_usd: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """What leaves for the providers. The gateway writes it.
+
+    Attributes:
+        admitted: what may leave.
+        attempts: the times that it did.
+        provider_failed: why the last answer of a provider may not pass for one.
+    """
+
+    admitted: Admitted | None = field(default=None, repr=False)
+    attempts: list[Attempt] = field(default_factory=list)
+    provider_failed: ProviderFailed | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """What those who carry the answer see of it, until the call is settled.
+
+    Attributes:
+        http_status: what the client was answered with.
+        client_gone: it left before it had all of the answer.
+        closed: the connection is over.
+        blocked: why the answer was not passed on, or not to its end.
+        outcome: how the model's part ended.
+        failure: the kind of error that LiteLLM named.
+        on_settled: is called once the call is settled.
+    """
+
+    http_status: int | None = None
+    client_gone: bool = False
+    closed: bool = False
+    blocked: GovernanceError | None = None
+    outcome: Outcome | None = None
+    failure: str | None = None
+    settled: bool = False
+    on_settled: Callable[[], None] | None = field(default=None, repr=False)
+
+
 @dataclass(slots=True, eq=False)
 class CallScope:
     """The life of one call from first byte to disconnect.
 
-    `intent` becomes true once its row is committed; only then may anything go upstream. `refusal` replaces whatever
-    LiteLLM would answer. `exempt` marks a route that policy.yaml lets through without governance. `governance` is
-    what the call is decided by to its end; `models` are those that it was decided on. `mask` is the way back from
-    placeholders, and lives nowhere else; `replaced` is what each masked text is now, until LiteLLM's copies are
-    masked too. `hidden` is what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
-    `salt` is what the hash of the prompt is salted with. `sender` is whose turns are taken before the caller is known,
-    `effort` how much there is to be read in the body (`guards.offload`).
-    `fault` is what is wrong with the request as it came, of which its caller is told once LiteLLM knows
-    them; `said` are the names at the top of its body as it came, and whether each is but a number or a switch;
-    `names` are the caller's own in it, `new_fields` those that no API has; `request` is what was read.
-    `approval` is the one that the call used up. `admitted` is what may leave, `attempts` the times that it did;
-    `retries` are those that the caller asks for. `attempt_usd` is what one may cost, `input_usd` what it costs without
-    an answer; `charge` has the proxy count it. `provider_failed` says why the last answer of a provider may not pass
-    for one. `left` is set when the client is gone, `closed` when the connection is
-    over.
+    Attributes:
+        exempt: policy.yaml lets the route through without governance.
+        sender: whose turns are taken before the caller is known.
+        salt: what the hash of the prompt is salted with.
+        hidden: what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
+        left: is set when the client is gone.
+        governance: what the call is decided by, to its end.
+        mask: the way back from its placeholders, which lives nowhere else; a stream that is held alive needs it early.
+        intent: its row is committed; only then may anything go upstream. `intent_tried`: that was begun.
+        refusal: replaces whatever LiteLLM would answer.
     """
 
     call_id: UUID
@@ -49,48 +150,32 @@ class CallScope:
     started_at: datetime
     started: float
     exempt: bool = False
-    call: GovernedCall | None = None
-    decision: Decision | None = None
-    governance: PolicyInForce | None = field(default=None, repr=False)
-    facts: Facts | None = None
-    models: set[str] = field(default_factory=set)
-    mask: Mask | None = None
-    replaced: dict[str, str] = field(default_factory=dict, repr=False)
-    hidden: dict[str, str] = field(default_factory=dict, repr=False)
-    salt: bytes = field(default_factory=new_salt, repr=False)
-    approval: Approval | None = field(default=None, repr=False)
-    admitted: Admitted | None = field(default=None, repr=False)
-    attempts: list[Attempt] = field(default_factory=list)
-    retries: int | None = None
-    attempt_usd: float | None = None
-    input_usd: float | None = None
-    charge: Callable[[float], None] | None = field(default=None, repr=False)
-    left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    litellm_call_id: str | None = None
-    intent: bool = False
-    intent_tried: bool = False
     sender: str = "unnamed"
-    effort: int = 0
-    fault: GovernanceError | None = None
-    said: Mapping[str, bool] = field(default_factory=dict)
-    names: CallerNames = field(default_factory=CallerNames)
-    request: CanonicalRequest | None = field(default=None, repr=False)
-    new_fields: tuple[str, ...] = ()
+    salt: bytes = field(default_factory=new_salt, repr=False)
+    hidden: dict[str, str] = field(default_factory=dict, repr=False)
+    left: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    incoming: Incoming = field(default_factory=Incoming)
+    engine: EngineNotes = field(default_factory=EngineNotes)
+    call: GovernedCall | None = None
+    governance: PolicyInForce | None = field(default=None, repr=False)
+    considered: Considered = field(default_factory=Considered)
+    mask: Mask | None = field(default=None, repr=False)
+    let_through: LetThrough | None = None
+    intent_tried: bool = False
+    intent: bool = False
     refusal: GovernanceError | None = None
-    answer_blocked: GovernanceError | None = None
-    provider_failed: ProviderFailed | None = None
-    outcome: Outcome | None = None
-    closed: bool = False
-    settled: bool = False
-    client_gone: bool = False
-    http_status: int | None = None
-    failure: str | None = None
-    on_settled: Callable[[], None] | None = field(default=None, repr=False)
+    sending: Sending = field(default_factory=Sending)
+    ending: Ending = field(default_factory=Ending)
 
     @property
     def turns(self) -> str:
         """In whose turns work is done for it."""
         return self.sender if self.call is None else self.call.caller.turns
+
+    @property
+    def approval(self) -> Approval | None:
+        """The approval that it used up."""
+        return None if self.let_through is None else self.let_through.approval
 
 
 current_scope: ContextVar[CallScope | None] = ContextVar("gatehouse_call_scope", default=None)
@@ -98,5 +183,5 @@ current_scope: ContextVar[CallScope | None] = ContextVar("gatehouse_call_scope",
 
 def note_names(call: CallScope, asked: Mapping[str, Any]) -> None:
     """Note which names of a request are the caller's own, where LiteLLM keeps notes beside them."""
-    call.names = CallerNames.of(asked)
-    call.new_fields = tuple(asked.get("extra_body") or ())
+    new_fields = tuple(asked.get("extra_body") or ())
+    call.incoming = replace(call.incoming, names=CallerNames.of(asked), new_fields=new_fields)

@@ -10,8 +10,8 @@ from functools import partial
 
 from gatehouse.core import metrics
 from gatehouse.core.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, TooManyRequests
-from gatehouse.dialects import TextPart
-from gatehouse.dialects.parts import shown
+from gatehouse.core.reasons import Reason
+from gatehouse.dialects.parts import TextPart, shown
 from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.config import Mode, PiiConfig
@@ -50,6 +50,23 @@ async def scan(governance: PolicyInForce, texts: Sequence[TextPart], caller: str
             if refusal is not None:
                 raise refusal from None
     return [NOTHING] * len(texts)
+
+
+def enforce(governance: PolicyInForce, texts: Sequence[TextPart], scans: Sequence[Scan]) -> None:
+    """Count what was found in a request, and refuse what a screen or a mode blocks.
+
+    Raises:
+        ContentBlocked, PiiBlocked: names what was found.
+    """
+    if (policy := governance.policy.screens) is not None:
+        hits = [hit for scan in scans for hit in scan.hits]
+        count_hits(hits, "request")
+        sealed(policy, texts, scans)
+        enforce_screens(policy, hits)
+    if governance.pii is not None:
+        for found in (found for scan in scans for found in scan.findings):
+            metrics.findings.labels(found.entity).inc()
+        personal_data(governance.pii, scans)
 
 
 def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Scan]) -> None:
@@ -118,15 +135,15 @@ _CROWDED = (
 
 def not_scanned(policy: Policy, failed: ScanFailed) -> GovernanceError | None:
     """The refusal of a call whose text could not be scanned; None where policy.yaml lets it through by name."""
-    if failed.reason == "crowded":  # no fault of the scanner's, so that no policy lets it through
+    if failed.reason is Reason.CROWDED:  # no fault of the scanner's, so that no policy lets it through
         return TooManyRequests(_CROWDED)
     pii, screens = policy.pii, policy.screens
     pii_denies = pii is not None and pii.on_error == "deny"
     if not pii_denies and (screens is None or screens.on_error != "deny"):
         return None
-    if failed.reason == "too_long":
+    if failed.reason is Reason.TOO_LONG:
         why = "A text of the request is too long to be scanned. Send it in parts."
-    elif failed.reason == "timeout":
+    elif failed.reason is Reason.TIMEOUT:
         why = "A text of the request could not be scanned in time. Send it in parts."
     else:
         return GovernanceUnavailable("The scanner is not there. Try again soon.")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from gatehouse.approvals.model import Approval as UsedApproval
 from gatehouse.capsule.document import Approval, ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import GovernedCall, Outcome, Status, ToolCall
+from gatehouse.core.call import Outcome, Status, ToolCall
 from gatehouse.core.clock import monotonic, now
+from gatehouse.core.reasons import Reason
 from gatehouse.ledger.audit_line import caller_facts
 from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.rows import RequestRow
 from gatehouse.ledger.settlement import settlement
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
+from gatehouse.policy.facts import Facts
 
 
 class CallSettlement:
@@ -41,41 +43,42 @@ class CallSettlement:
             outcome = replace(
                 outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
             )
-        if scope.outcome is None:
-            scope.outcome = outcome
-        if scope.closed:
+        if scope.ending.outcome is None:
+            scope.ending.outcome = outcome
+        if scope.ending.closed:
             self.conclude(scope)
 
     def conclude(self, scope: CallScope) -> None:
         """Settle a call whose connection is over, from what is known of how it ended."""
-        outcome = scope.outcome or _as_seen_from_outside(scope)
-        if scope.client_gone and outcome.status is Status.SUCCESS:
+        ending, failed = scope.ending, scope.sending.provider_failed
+        outcome = ending.outcome or _as_seen_from_outside(scope)
+        if ending.client_gone and outcome.status is Status.SUCCESS:
             outcome = replace(outcome, status=Status.PARTIAL)
-        if scope.client_gone:
+        if ending.client_gone:
             outcome = replace(outcome, client_gone=True)
-        if scope.answer_blocked is not None:
-            outcome = replace(outcome, status=Status.BLOCKED, error=scope.answer_blocked.code, answer=None)
-        elif scope.provider_failed is not None:  # whatever LiteLLM made of it
-            outcome = replace(outcome, status=Status.FAILURE, error=scope.provider_failed.code)
+        if ending.blocked is not None:
+            outcome = replace(outcome, status=Status.BLOCKED, error=ending.blocked.code, answer=None)
+        elif failed is not None:  # whatever LiteLLM made of it
+            outcome = replace(outcome, status=Status.FAILURE, error=failed.code)
         outcome = _with_unanswered(scope, outcome)
-        if outcome.http_status is None or scope.http_status is not None:
-            outcome = replace(outcome, http_status=scope.http_status)
+        if outcome.http_status is None or ending.http_status is not None:
+            outcome = replace(outcome, http_status=ending.http_status)
         self.settle(scope, outcome)
 
     def settle(self, scope: CallScope, outcome: Outcome) -> None:
         """Write down how a call ended. The first ending counts; later ones are ignored."""
-        if scope.settled:
+        if scope.ending.settled:
             return
-        scope.settled = True
-        if scope.on_settled is not None:
-            scope.on_settled()
+        scope.ending.settled = True
+        if scope.ending.on_settled is not None:
+            scope.ending.on_settled()
         seconds = monotonic() - scope.started
         ending = settlement(
             call_id=scope.call_id,
             started_at=scope.started_at,
             request=request_facts(scope),
-            decision=scope.decision,
-            facts=scope.facts and scope.facts.renamed(scope.hidden),
+            decision=scope.considered.decision,
+            facts=recorded_facts(scope),
             approvals=approved_by(scope.approval),
             outcome=outcome,
             ended_at=now(),
@@ -95,28 +98,29 @@ class CallSettlement:
 
 
 def _as_seen_from_outside(scope: CallScope) -> Outcome:
-    status, refusal = scope.http_status, scope.refusal
+    status, failure, refusal = scope.ending.http_status, scope.ending.failure, scope.refusal
     if refusal is not None:
         return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code)
     if not scope.intent:
-        return Outcome(Status.BLOCKED, http_status=status, error=scope.failure or "refused_by_proxy")
-    if scope.client_gone or status is None:
-        return Outcome(Status.PARTIAL, http_status=status, error=scope.failure or "client_gone")
+        return Outcome(Status.BLOCKED, http_status=status, error=failure or Reason.REFUSED_BY_PROXY)
+    if scope.ending.client_gone or status is None:
+        return Outcome(Status.PARTIAL, http_status=status, error=failure or Reason.CLIENT_GONE)
     if status < 400:
         return Outcome(Status.SUCCESS, http_status=status)
-    return Outcome(Status.FAILURE, http_status=status, error=scope.failure)
+    return Outcome(Status.FAILURE, http_status=status, error=failure)
 
 
 def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
     """Add what was sent and not answered, which a provider may charge for: its input, at the least."""
-    attempts = sum(each.unanswered for each in scope.attempts)
+    attempts = sum(each.unanswered for each in scope.sending.attempts)
     if outcome.cost_usd is not None:
         attempts -= 1  # the one that was answered
-    if attempts <= 0 or not scope.input_usd or scope.settled:
+    input_usd = scope.let_through and scope.let_through.input_usd
+    if attempts <= 0 or not input_usd or scope.ending.settled:
         return outcome
-    usd = attempts * scope.input_usd
-    if scope.charge is not None:
-        scope.charge(usd)
+    usd = attempts * input_usd
+    if scope.engine.charge is not None:
+        scope.engine.charge(usd)
     return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)
 
 
@@ -127,7 +131,12 @@ def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
     return tuple(Approval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
 
 
-def request_facts(scope: CallScope) -> dict[str, Any]:
+def recorded_facts(scope: CallScope) -> Facts | None:
+    """What the decision was made on, as kept."""
+    return scope.considered.facts and scope.considered.facts.renamed(scope.hidden)
+
+
+def request_facts(scope: CallScope) -> RequestRow:
     """Who asked for what, as kept with the intent."""
     call = scope.call
     if call is None:
@@ -139,9 +148,5 @@ def request_facts(scope: CallScope) -> dict[str, Any]:
         "stream": call.stream,
         **({"library": True} if call.library else {}),
         "caller": caller_facts(call),
-        **({"agent": agent} if (agent := _agent(call)) else {}),
+        **({"agent": agent} if (agent := {name: value for name, value in asdict(call.agent).items() if value}) else {}),
     }
-
-
-def _agent(call: GovernedCall) -> dict[str, str]:
-    return {name: value for name, value in (("id", call.agent.id), ("session", call.agent.session)) if value}

@@ -15,7 +15,7 @@ from gatehouse.gateway import hooks
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.pipeline import admission
 from gatehouse.pipeline.retention import Retention
-from gatehouse.pipeline.scope import CallScope
+from gatehouse.pipeline.scope import CallScope, EngineNotes, LetThrough
 from gatehouse.pipeline.settlement import CallSettlement
 from gatehouse.policy.limits import Estimate
 from gatehouse.proxy.configured import bound_stored, max_attempts, retries_asked
@@ -116,22 +116,22 @@ def test_each_group_has_its_attempts_and_no_more(scope: CallScope) -> None:
             passes(scope, group=group)
         with pytest.raises(UpstreamFailed):
             passes(scope, group=group)
-    assert len(scope.attempts) == 8
+    assert len(scope.sending.attempts) == 8
 
 
 def test_one_attempt_may_be_said_in_several_apis_words(scope: CallScope) -> None:
-    scope.retries = 0
+    scope.engine = EngineNotes(retries=0)
     for call_type in ("anthropic_messages", "acompletion", "aresponses"):
         passes(scope, call_type)
-    assert len(scope.attempts) == 1
+    assert len(scope.sending.attempts) == 1
     with pytest.raises(UpstreamFailed):
         passes(scope, "anthropic_messages")
 
 
 def test_what_comes_after_something_was_sent_is_another_attempt(scope: CallScope) -> None:
-    scope.retries = 0
+    scope.engine = EngineNotes(retries=0)
     passes(scope, "anthropic_messages")
-    scope.attempts[0].sent = True
+    scope.sending.attempts[0].sent = True
     with pytest.raises(UpstreamFailed):
         passes(scope, "acompletion")
 
@@ -139,7 +139,7 @@ def test_what_comes_after_something_was_sent_is_another_attempt(scope: CallScope
 def test_a_deployment_says_how_often_its_client_repeats(scope: CallScope) -> None:
     passes(scope, group="insists")
     passes(scope, group="plain")
-    assert [each.repeats for each in scope.attempts] == [2, 0]
+    assert [each.repeats for each in scope.sending.attempts] == [2, 0]
 
 
 def settled(scope: CallScope, outcome: Outcome | None) -> Outcome:
@@ -147,7 +147,7 @@ def settled(scope: CallScope, outcome: Outcome | None) -> Outcome:
     ends = CallSettlement(MagicMock(Recorder), Retention(ContentMode.HASH, KEYS), by_team=False)
     seen: list[Outcome] = []
     ends.settle = lambda _, outcome: seen.append(outcome)  # type: ignore[method-assign]
-    scope.outcome = outcome
+    scope.ending.outcome = outcome
     ends.conclude(scope)
     return seen[0]
 
@@ -173,15 +173,15 @@ def test_what_was_not_answered_costs_its_input(
     scope: CallScope, unanswered: list[bool], outcome: Outcome | None, usd: float | None
 ) -> None:
     charged: list[float] = []
-    scope.input_usd, scope.charge = 0.25, charged.append
-    scope.attempts = [Attempt("plain", unanswered=each) for each in unanswered]
+    scope.let_through, scope.engine = LetThrough(input_usd=0.25), EngineNotes(charge=charged.append)
+    scope.sending.attempts = [Attempt("plain", unanswered=each) for each in unanswered]
     assert settled(scope, outcome).cost_usd == usd
     # LiteLLM counts what was answered.
     assert sum(charged) == (usd or 0.0) - ((outcome.cost_usd if outcome else None) or 0.0)
 
 
 def test_what_has_no_price_costs_nothing(scope: CallScope) -> None:
-    scope.attempts = [Attempt("plain", unanswered=True)]
+    scope.sending.attempts = [Attempt("plain", unanswered=True)]
     assert settled(scope, FAILED).cost_usd is None
 
 
@@ -189,7 +189,6 @@ def test_what_has_no_price_costs_nothing(scope: CallScope) -> None:
     ("usd", "outside", "input_usd"), [(1.0, 0.001, 0.75), (1.0, None, 1.0), (None, None, None), (0.1, 0.001, 0.0)]
 )
 def test_what_an_attempt_costs_without_an_answer(
-    scope: CallScope, usd: float | None, outside: float | None, input_usd: float | None
+    usd: float | None, outside: float | None, input_usd: float | None
 ) -> None:
-    admission._note_costs(scope, Estimate("plain", 10, 250, usd, 0.1, outside, "config"))
-    assert (scope.attempt_usd, scope.input_usd) == (usd, input_usd)
+    assert admission.input_usd(Estimate("plain", 10, 250, usd, 0.1, outside, "config")) == input_usd

@@ -159,7 +159,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempt]:
     monkeypatch.setattr(destinations.deployed, "all", lambda anew=False: KNOWN)
     scope = CallScope(new_call_id(), CHAT, now(), monotonic(), intent=True)
     attempt = Attempt("group", "one")
-    scope.attempts.append(attempt)
+    scope.sending.attempts.append(attempt)
     tokens = current_scope.set(scope), current_attempt.set(attempt)
     yield attempt
     current_scope.reset(tokens[0])

@@ -23,7 +23,7 @@ class Settled:
         self._answers = answers
 
     def conclude(self, scope: CallScope) -> None:
-        scope.settled = True
+        scope.ending.settled = True
         self.calls.append(scope)
 
     def answers(self, scope: CallScope) -> Answers | None:
@@ -122,11 +122,11 @@ async def test_a_client_that_left_is_noticed_while_the_app_works() -> None:
         call.intent = True
         await receive()
         await asyncio.sleep(0.02)
-        assert call.client_gone
+        assert call.ending.client_gone
         assert (await receive())["type"] == "http.disconnect"
 
     _, settled = await drive(app, leave=True)
-    assert settled.calls[0].client_gone
+    assert settled.calls[0].ending.client_gone
 
 
 DELTA = b'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"hi"}\n\n'
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_after_the_last_event_of_a_stream_has_had_its
         await receive()
 
     _, settled = await drive(app, leave=True, answers=Answers("aresponses", None, lambda text: None))
-    assert settled.calls[0].client_gone is gone
+    assert settled.calls[0].ending.client_gone is gone
 
 
 async def test_litellm_gets_a_moment_to_account_for_an_answered_call() -> None:
@@ -163,9 +163,9 @@ async def test_litellm_gets_a_moment_to_account_for_an_answered_call() -> None:
         asyncio.get_running_loop().call_later(0.01, accounts_for, call)
 
     def accounts_for(call: CallScope) -> None:
-        call.settled = True
-        assert call.on_settled is not None
-        call.on_settled()
+        call.ending.settled = True
+        assert call.ending.on_settled is not None
+        call.ending.on_settled()
 
     _, settled = await drive(app)
     assert settled.calls == []
@@ -248,7 +248,7 @@ async def test_a_stream_whose_provider_failed_ends_with_that_error() -> None:
         assert call is not None
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b"data: a\n\n", "more_body": True})
-        call.provider_failed = UpstreamCutOff("It stopped.")
+        call.sending.provider_failed = UpstreamCutOff("It stopped.")
         # LiteLLM may be about to try another model.
         await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
         await send({"type": "http.response.body", "body": b"event: ping\ndata: {}\n\n", "more_body": True})

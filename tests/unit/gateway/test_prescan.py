@@ -33,7 +33,7 @@ class Begun:
 
 class Settled:
     def conclude(self, scope: CallScope) -> None:
-        scope.settled = True
+        scope.ending.settled = True
 
     def answers(self, scope: CallScope) -> None:
         return None

@@ -121,7 +121,7 @@ async def test_a_whole_stream_passes_byte_for_byte(scope: CallScope, case: str, 
     path, data = WHOLE[case]
     answer = await ask(Body([data[at : at + size] for at in range(0, len(data), size)]), path)
     assert await answer.aread() == data
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 @pytest.mark.parametrize("size", [7, 100_000])
@@ -131,8 +131,8 @@ async def test_a_stream_that_stops_early_is_a_failure(scope: CallScope, case: st
     answer = await ask(Body([data[at : at + size] for at in range(0, len(data), size)]), path)
     with pytest.raises(httpx.RemoteProtocolError):
         await answer.aread()
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "upstream_cut_off"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "upstream_cut_off"
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ async def test_a_stream_whose_connection_breaks_is_a_failure_where_it_had_not_en
     answer = await ask(Body([events({"type": "message_start"})], error), path)
     with pytest.raises(type(error)):
         await answer.aread()
-    assert scope.provider_failed is not None
+    assert scope.sending.provider_failed is not None
 
-    scope.provider_failed = None
+    scope.sending.provider_failed = None
     answer = await ask(Body([events({"type": "message_stop"})], error), path)
     with pytest.raises(type(error)):
         await answer.aread()
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 @pytest.mark.parametrize("kind", [SSE, "text/html", "application/json"])
@@ -160,8 +160,8 @@ async def test_a_stream_without_events_is_unreadable(scope: CallScope, kind: str
     answer = await ask(Body([said]), kind=kind)
     with pytest.raises(httpx.RemoteProtocolError):
         await answer.aread()
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "upstream_unreadable"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "upstream_unreadable"
 
 
 async def test_a_stream_that_its_reader_leaves_is_no_failure(scope: CallScope) -> None:
@@ -171,28 +171,28 @@ async def test_a_stream_that_its_reader_leaves_is_no_failure(scope: CallScope) -
         break
     await answer.aclose()
     assert body.closed
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 async def test_an_answer_that_nobody_asked_to_stream_need_not_say_that_it_is_over(scope: CallScope) -> None:
     answer = await ask(Body([b'{"choices": []}']), kind="application/json", stream=False)
     await answer.aread()
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 async def test_a_providers_error_is_passed_on(scope: CallScope) -> None:
     answer = await ask(Body([b'{"error": {}}'], httpx.ReadError("reset")), kind="application/json", status=500)
     with pytest.raises(httpx.ReadError):
         await answer.aread()
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 async def test_an_answer_of_one_piece_that_breaks_off_is_a_failure(scope: CallScope) -> None:
     answer = await ask(Body([b'{"choi'], httpx.ReadError("reset")), kind="application/json", stream=False)
     with pytest.raises(httpx.ReadError):
         await answer.aread()
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "upstream_cut_off"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "upstream_cut_off"
 
 
 def endless(piece: bytes) -> Iterator[bytes]:
@@ -207,8 +207,8 @@ async def test_what_is_too_large_is_not_read_on(scope: CallScope, kind: str, sta
     answer = await ask(body, kind=kind, status=status)
     with pytest.raises(httpx.RemoteProtocolError):
         await answer.aread()
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "answer_too_large"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "answer_too_large"
     assert body.sent <= LIMIT + 10_000
 
 
@@ -216,8 +216,8 @@ async def test_what_says_that_it_is_too_large_is_not_read_at_all(scope: CallScop
     body = Body(endless(b" "))
     with pytest.raises(httpx.RemoteProtocolError):
         await ask(body, kind="application/json", headers={"content-length": str(LIMIT + 1)})
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "answer_too_large"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "answer_too_large"
     assert body.sent == 0
     assert body.closed
 
@@ -226,22 +226,22 @@ async def test_an_answer_of_just_the_size_that_is_allowed_passes(scope: CallScop
     said = json.dumps("a" * (LIMIT - 2)).encode()
     answer = await ask(Body([said]), "/v1/embeddings", kind="application/json", headers={"content-length": str(LIMIT)})
     assert await answer.aread() == said
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 async def test_a_stream_may_be_longer_than_an_answer_but_no_event_of_it(scope: CallScope) -> None:
     many = [events(chunk("a" * 10_000))] * 200
     answer = await ask(Body([*many, events(b"[DONE]")]))
     assert len(await answer.aread()) > LIMIT
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
     body = Body(endless(b"data: " + b"a" * 1_000_000 + b"\n"))
     answer = await ask(body)
     with pytest.raises(httpx.RemoteProtocolError):
         async for _ in answer.aiter_bytes():
             pass
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "answer_too_large"  # type: ignore[unreachable]
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "answer_too_large"  # type: ignore[unreachable]
     assert body.sent < 50_000_000
 
 
@@ -260,8 +260,8 @@ async def test_what_is_packed_is_measured_unpacked(scope: CallScope, pack: Any) 
     )
     with pytest.raises(httpx.RemoteProtocolError):
         await answer.aread()
-    assert scope.provider_failed is not None
-    assert scope.provider_failed.code == "answer_too_large"
+    assert scope.sending.provider_failed is not None
+    assert scope.sending.provider_failed.code == "answer_too_large"
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "gzip,deflate"])
@@ -269,7 +269,7 @@ async def test_what_is_packed_otherwise_is_not_unpacked(scope: CallScope, encodi
     body = Body(endless(b"x"))
     with pytest.raises(httpx.RemoteProtocolError):
         await ask(body, headers={"content-encoding": encoding})
-    assert scope.provider_failed is not None
+    assert scope.sending.provider_failed is not None
     assert body.sent == 0
 
 
@@ -286,11 +286,11 @@ async def test_what_is_no_governed_call_is_left_alone() -> None:
 async def test_what_a_client_repeats_is_judged_anew(scope: CallScope) -> None:
     with pytest.raises(httpx.ReadError):
         await (await ask(Body([b"{"], httpx.ReadError("")), kind="application/json", stream=False)).aread()
-    assert scope.provider_failed is not None
+    assert scope.sending.provider_failed is not None
     await (await ask(Body([b"ok"]), "/webhook-of-a-logger", kind="text/plain")).aread()
-    assert scope.provider_failed is not None
+    assert scope.sending.provider_failed is not None
     await (await ask(Body([b"{}"]), kind="application/json", stream=False)).aread()
-    assert scope.provider_failed is None
+    assert scope.sending.provider_failed is None
 
 
 async def test_what_was_too_large_is_not_asked_for_again(scope: CallScope) -> None:
@@ -302,4 +302,4 @@ async def test_what_was_too_large_is_not_asked_for_again(scope: CallScope) -> No
     with pytest.raises(httpx.RemoteProtocolError):
         await ask(fine, kind="application/json")
     await (await ask(Body([b"ok"]), "/webhook-of-a-logger", kind="text/plain")).aread()
-    assert scope.provider_failed is not None
+    assert scope.sending.provider_failed is not None

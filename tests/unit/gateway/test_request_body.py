@@ -230,7 +230,7 @@ async def take(
     call = CallScope(new_call_id(), path, now(), monotonic())
     scope: dict[str, Any] = {"headers": list(headers), "query_string": b"api-version=x&model=y"}
     taken = await edge().take(call, scope, Sender([body]))
-    return taken.body, {"headers": dict(scope["headers"]), "query": scope["query_string"]}, call.fault
+    return taken.body, {"headers": dict(scope["headers"]), "query": scope["query_string"]}, call.incoming.fault
 
 
 @pytest.mark.parametrize("value", [2**64, -(2**80), 10**400, [[[]]], 1e300], ids=lambda value: str(value)[:9])
@@ -382,7 +382,7 @@ async def test_the_names_of_a_form_are_noted_too() -> None:
     fields = ("file", "model", "timestamp_granularities[]", "api_base")
     body = b"".join(f'--x\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n1\r\n'.encode() for name in fields)
     await edge().take(call, {"headers": list(FORM), "query_string": b""}, Sender([body + b"--x--\r\n"]))
-    assert call.said == dict.fromkeys(("file", "model", "timestamp_granularities", "api_base"), False)
+    assert call.incoming.said == dict.fromkeys(("file", "model", "timestamp_granularities", "api_base"), False)
 
 
 PLAIN = b'{"model": "m", "messages": []}'

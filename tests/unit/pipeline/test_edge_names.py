@@ -100,18 +100,18 @@ async def test_where_nothing_is_looked_for_a_request_stays_as_it_is() -> None:
 
 async def test_names_in_the_headers_of_a_request_that_is_refused_are_hashes_too() -> None:
     call, scope, sent = await taken(b"not JSON", x_gatehouse_agent=MAIL)
-    assert call.fault is not None
+    assert call.incoming.fault is not None
     assert sent == b"{}"
     assert (b"x-gatehouse-agent", KEPT.encode()) in scope["headers"]
 
 
 async def test_a_model_that_a_caller_made_up_is_refused_where_it_is_more_than_a_name() -> None:
     call, _, sent = await taken({"model": "ollama/Ada Lovelace", "messages": []})
-    assert isinstance(call.fault, ModelNotFound)
+    assert isinstance(call.incoming.fault, ModelNotFound)
     assert sent == b"{}"
     for plain in ("ollama/llama3.2:3b", "Ada Lovelace"):  # the other may be a key's own name for a model
         call, _, _ = await taken({"model": plain, "messages": []})
-        assert call.fault is None
+        assert call.incoming.fault is None
 
 
 @pytest.mark.parametrize(("model", "refused"), [("ada example@com 1", True), ("Ada Lovelace", False)])
@@ -119,7 +119,7 @@ async def test_a_model_in_a_path_is_kept_out_of_the_records(model: str, *, refus
     path = f"/engines/{model}/chat/completions"
     call, scope, _ = await taken({"messages": []}, path)
     assert call.route == f"/engines/{hidden(model, KEY)}/chat/completions"
-    assert isinstance(call.fault, ModelNotFound) is refused
+    assert isinstance(call.incoming.fault, ModelNotFound) is refused
     assert (scope["path"] == call.route) is refused
     assert (scope["raw_path"] == call.route.encode()) is refused
 
@@ -127,4 +127,4 @@ async def test_a_model_in_a_path_is_kept_out_of_the_records(model: str, *, refus
 async def test_a_plain_model_in_a_path_stays() -> None:
     path = "/openai/deployments/gpt-4o/chat/completions"
     call, scope, _ = await taken({"messages": []}, path)
-    assert (call.route, scope["path"], call.fault) == (path, path, None)
+    assert (call.route, scope["path"], call.incoming.fault) == (path, path, None)
