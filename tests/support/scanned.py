@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any
 
-from gatehouse.dialects import request_view, write_back
+from gatehouse.dialects import request_view
+from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.pii.engine import Engine
 from gatehouse.guards.scan import Scan

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends, Request
 
 from gatehouse.api.access import Caller, GovernanceRoute
 from gatehouse.core.errors import InvalidRequest, LimitExceeded, NotFound
-from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.call_types import CALL_TYPES, call_type_of
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check

@@ -15,45 +15,8 @@ from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.litellm_fields import Request, callers_metadata
 from gatehouse.dialects.messages_events import messages_carrier, messages_event
-from gatehouse.dialects.parts import (
-    JSON,
-    KEY,
-    DeltaPart,
-    FilePart,
-    Path,
-    StoredPart,
-    TextPart,
-    UnknownShape,
-    View,
-    plain,
-    unknown,
-)
+from gatehouse.dialects.parts import UnknownShape, View, plain, unknown
 from gatehouse.dialects.responses_events import responses_carrier, responses_event
-from gatehouse.dialects.writing import write_back
-
-__all__ = [
-    "ALL_NAMES",
-    "JSON",
-    "KEY",
-    "DeltaPart",
-    "EventView",
-    "FilePart",
-    "Path",
-    "Source",
-    "StoredPart",
-    "TextPart",
-    "UnknownShape",
-    "View",
-    "answer_parts",
-    "answer_view",
-    "carrier",
-    "delta_parts",
-    "event_view",
-    "names_of",
-    "request_parts",
-    "request_view",
-    "write_back",
-]
 
 # By LiteLLM's names: the hook receives the asynchronous one for most calls, and the other for some older routes.
 _DIALECTS: dict[str, tuple[Reader, Reader]] = {
@@ -116,11 +79,6 @@ def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[
     return view
 
 
-def request_parts(call_type: str, body: Mapping[str, Any]) -> list[TextPart]:
-    """Return every text of a request; see `request_view`."""
-    return _view(call_type, body, 0).texts
-
-
 def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
     """Return every text and file of a whole answer. Unknown fields are read as free JSON.
 
@@ -128,11 +86,6 @@ def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
         UnknownShape: the call type or the answer is unknown.
     """
     return _view(call_type, answer, 1)
-
-
-def answer_parts(call_type: str, answer: Mapping[str, Any]) -> list[TextPart]:
-    """Return every text of an answer; see `answer_view`."""
-    return _view(call_type, answer, 1).texts
 
 
 def _readers(call_type: str) -> tuple[Reader, Reader]:
@@ -167,11 +120,6 @@ def event_view(call_type: str, event: Mapping[str, Any]) -> EventView:
         return reader(event if isinstance(event, dict) else dict(event))
     except RecursionError:
         raise unknown((), "nested too deep") from None
-
-
-def delta_parts(call_type: str, event: Mapping[str, Any]) -> list[DeltaPart]:
-    """Return the pieces of running texts in one event; see `event_view`."""
-    return event_view(call_type, event).deltas
 
 
 def carrier(call_type: str, like: Mapping[str, Any], source: Source, text: str) -> dict[str, Any]:

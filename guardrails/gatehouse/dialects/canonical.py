@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gatehouse.core.errors import InvalidRequest
-from gatehouse.dialects import FilePart, Path, StoredPart, TextPart, names_of, request_view, write_back
+from gatehouse.dialects import names_of, request_view
 from gatehouse.dialects.litellm_fields import BY_OPERATOR
+from gatehouse.dialects.parts import FilePart, Path, StoredPart, TextPart
 from gatehouse.dialects.requested import Requested, requested
+from gatehouse.dialects.writing import write_back
 
 # Where LiteLLM keeps its own notes beside the caller's entries.
 _SHARED: Final = ("metadata", "litellm_metadata")

@@ -14,9 +14,8 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from gatehouse.core.errors import PolicyDenied, TooLarge
-from gatehouse.dialects import Path
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.parts import plain, shown, value_at
+from gatehouse.dialects.parts import Path, plain, shown, value_at
 from gatehouse.dialects.stored import CACHED_PROMPT, CONTAINER, FILE, PROMPT, SKILL, VECTOR_STORE, in_account
 
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)

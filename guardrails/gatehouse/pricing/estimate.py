@@ -12,9 +12,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from gatehouse.dialects import FilePart
 from gatehouse.dialects.canonical import CanonicalRequest
-from gatehouse.dialects.parts import value_at
+from gatehouse.dialects.parts import FilePart, value_at
 from gatehouse.dialects.requested import MOST
 from gatehouse.policy.limits import Estimate
 from gatehouse.pricing.deployment import Deployment

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from gatehouse.core.errors import GovernanceError, InvalidRequest
-from gatehouse.dialects import ALL_NAMES, UnknownShape, names_of, request_view
+from gatehouse.dialects import ALL_NAMES, names_of, request_view
 from gatehouse.dialects.caller_fields import CallerBounds, caller_request
 from gatehouse.dialects.caller_headers import CREDENTIALS, ConfiguredHeaders, passed_on
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.gateway.request_body import json_object
 from gatehouse.proxy.control_fields import control_fields
 

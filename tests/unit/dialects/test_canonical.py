@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from gatehouse.core.errors import InvalidRequest
-from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.call_types import CALL_TYPES
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.requested import Requested
 from gatehouse.proxy.control_fields import control_fields
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from gatehouse.core.errors import GovernanceError, InvalidRequest, TooLarge
-from gatehouse.dialects import ALL_NAMES, names_of, request_parts
+from gatehouse.dialects import ALL_NAMES, names_of
 from gatehouse.dialects.call_types import CALL_TYPES
 from gatehouse.dialects.caller_fields import MAX_MESSAGES, MAX_PARTS, CallerBounds, caller_request
 from gatehouse.proxy import control_fields as table
 from gatehouse.proxy.control_fields import control_fields, other_release
 
 from tests.support.litellm_names import names
+from tests.support.parts import request_parts
 
 CANARY = "xylophonecanary"
 FEW = frozenset("metadata tags user timeout num_retries cache extra_body".split())

@@ -8,9 +8,13 @@ import timeit
 from typing import Any
 
 import pytest
-from gatehouse.dialects import JSON, KEY, UnknownShape, answer_parts, request_parts, request_view, write_back
+from gatehouse.dialects import request_view
 from gatehouse.dialects.canonical import CallerNames, canonical_request
+from gatehouse.dialects.parts import JSON, KEY, UnknownShape
+from gatehouse.dialects.writing import write_back
 from gatehouse.proxy.control_fields import control_fields
+
+from tests.support.parts import answer_parts, request_parts
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 SCHEMA = {

@@ -10,7 +10,9 @@ import typing
 from typing import Any
 
 import pytest
-from gatehouse.dialects import UnknownShape, answer_parts, event_view, request_parts, write_back
+from gatehouse.dialects import event_view
+from gatehouse.dialects.parts import UnknownShape
+from gatehouse.dialects.writing import write_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.types.utils import CallTypes
@@ -25,6 +27,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params, response_input_item_param
 from typing_extensions import get_type_hints
 
+from tests.support.parts import answer_parts, request_parts
 from tests.unit.dialects.test_shapes import ANSWERS, REQUESTS
 from tests.unit.dialects.test_shapes_stream import STREAMS
 

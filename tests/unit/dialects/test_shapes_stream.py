@@ -7,7 +7,11 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from gatehouse.dialects import UnknownShape, carrier, delta_parts, event_view, write_back
+from gatehouse.dialects import carrier, event_view
+from gatehouse.dialects.parts import UnknownShape
+from gatehouse.dialects.writing import write_back
+
+from tests.support.parts import delta_parts
 
 
 def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:

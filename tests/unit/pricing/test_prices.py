@@ -15,8 +15,8 @@ import pytest
 import tiktoken
 import yaml
 from gatehouse.core.errors import GovernanceError, InvalidRequest
-from gatehouse.dialects import UnknownShape
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.requested import MOST, requested
 from gatehouse.policy.limits import Estimate
 from gatehouse.pricing import estimate as estimate_module
