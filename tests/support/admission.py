@@ -1,5 +1,4 @@
-"""Admission without a server: a policy in force, and stand-ins for prices, the scanner and people, which note whom they
-saw."""
+"""Runs admission without a server: with a policy in force, and stand-ins for prices, scanner and approvers."""
 
 from __future__ import annotations
 

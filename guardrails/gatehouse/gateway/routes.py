@@ -88,7 +88,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _spelled(path: str) -> Iterator[str]:
-    """Each path that a line with alternatives stands for."""
+    """Yield each path that a line with alternatives stands for."""
     match = _CHOICE.search(path)
     if match is None:
         yield path

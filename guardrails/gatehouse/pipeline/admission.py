@@ -106,7 +106,7 @@ class Admission:
 
 
 def _allows(decision: Decision, approval: Approval | None) -> bool:
-    """Whether a call may go to another model than it was admitted for, under the approval that it used up."""
+    """Say whether a call may go to another model than it was admitted for, under the approval that it used up."""
     if decision.verdict is not Verdict.REQUIRE_APPROVAL:
         return decision.verdict is Verdict.ALLOW
     # Who approved another model did not approve this one.
@@ -158,7 +158,7 @@ class _Stages:
                 self._approval = await self._parts.gate.admit(self._asked(request, ruling, decision, scans, wanted))
 
     def let_through(self) -> LetThrough:
-        """What holds for the call once it is let through."""
+        """Return what holds for the call once it is let through."""
         decision = self._scope.considered.decision
         assert decision is not None and self._estimate is not None  # noqa: PT018
         edit = self._approval.edit if self._approval is not None else None
@@ -172,7 +172,7 @@ class _Stages:
         )
 
     def note_refusal(self, error: GovernanceError) -> None:
-        """Take down what refused the call, where no rule did."""
+        """Record what refused the call, where no rule did."""
         decision = self._scope.considered.decision
         if error.policies and (decision is None or decision.verdict is Verdict.ALLOW):
             # The name of a field that is not known is the caller's word, and no word of theirs is kept.

@@ -174,7 +174,7 @@ class CallScope:
 
     @property
     def approval(self) -> Approval | None:
-        """The approval that it used up."""
+        """Return the approval that the call used up."""
         return None if self.let_through is None else self.let_through.approval
 
 

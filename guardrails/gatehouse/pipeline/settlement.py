@@ -132,7 +132,7 @@ def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
 
 
 def recorded_facts(scope: CallScope) -> Facts | None:
-    """What the decision was made on, as kept."""
+    """Return the facts that the decision was made on, as they are recorded."""
     return scope.considered.facts and scope.considered.facts.renamed(scope.hidden)
 
 

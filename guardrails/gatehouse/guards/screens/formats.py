@@ -100,7 +100,7 @@ def _within(
     *,
     words: bool = True,
 ) -> Format:
-    """A secret that is told by what stands around it: the pattern's only group."""
+    """Make the format of a secret that is known by the text around it; the pattern's only group is the secret."""
     return Format(name, tuple(anchors.split()), regex.compile(pattern), score, check, 1, words)
 
 
@@ -129,7 +129,7 @@ def formats() -> tuple[Format, ...]:
 
 
 def _of_models() -> Iterable[Format]:
-    """Keys of services that run models, and of this gateway, and of code hosts."""
+    """Return the formats of model services, of this gateway and of code hosts."""
     return (
         _token("gatehouse_key", "sk-gatehouse-", rf"sk-gatehouse-{_B64}{{20,100}}+"),
         _token("anthropic_key", "sk-ant-", rf"sk-ant-{_B64}{{20,200}}+"),
@@ -154,7 +154,7 @@ def _of_models() -> Iterable[Format]:
 
 
 def _of_clouds() -> Iterable[Format]:
-    """Slack, Discord, Stripe, Amazon, Microsoft and DigitalOcean: tokens, and addresses that are secrets."""
+    """Return the formats of Slack, Discord, Stripe, Amazon, Microsoft and DigitalOcean."""
     return (
         _token("slack_token", "xox", r"xox[abceoprs](?:\.xox[bp])?-[A-Za-z0-9-]{20,250}+", _digits_too),
         _token("slack_token", "xapp-", r"xapp-\d-[A-Za-z0-9]{8,16}-\d{8,16}-[a-f0-9]{40,80}+"),
@@ -195,7 +195,7 @@ def _of_clouds() -> Iterable[Format]:
 
 
 def _of_platforms() -> Iterable[Format]:
-    """Tokens of what developers build, publish and deploy with."""
+    """Return the formats of the services that developers build, publish and deploy with."""
     return (
         _token("npm_token", "npm_", r"npm_[A-Za-z0-9]{36}"),
         _within("npm_token", "_authtoken", r"(?i::_authToken)\s?=\s?\"?([\w-]{36,80}+)", _digits_too, 1.0),
@@ -216,7 +216,7 @@ def _of_platforms() -> Iterable[Format]:
 
 
 def _of_connections() -> Iterable[Format]:
-    """Passwords and tokens in addresses, connection strings and headers."""
+    """Return the formats of passwords and tokens in addresses, connection strings and headers."""
     return (
         _within(
             "url_password",

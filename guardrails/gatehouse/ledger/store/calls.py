@@ -39,7 +39,7 @@ class SettledCall:
 
     @property
     def place(self) -> tuple[str, int, str, str]:
-        """Where its capsule lies, its hash, and the key that signed it."""
+        """Return where its capsule lies, its hash, and the key that signed it."""
         return self.chain, self.sequence, self.hash, self.signed_by
 
 
