@@ -11,7 +11,6 @@ import asyncio
 import gc
 import os
 from types import SimpleNamespace
-from typing import Any
 
 import litellm
 from litellm.proxy import proxy_server
