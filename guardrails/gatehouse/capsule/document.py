@@ -116,9 +116,9 @@ def call_capsule(
 
 
 def _trigger(call_id: UUID, started_at: datetime, request: Mapping[str, Any], content: Content) -> dict[str, Any]:
-    caller: Mapping[str, Any] = request.get("caller") or {}
+    caller, agent = request.get("caller") or {}, request.get("agent") or {}
     return {
-        "type": "agent" if clean(_agent(request).get("id")) else "user_request",
+        "type": "agent" if clean(agent.get("id")) else "user_request",
         "source": clean(caller.get("key_alias")) or clean(caller.get("key_hash")) or "unknown",
         "timestamp": _utc(started_at),
         "request": _text(content.request) or clean(request.get("route")) or "",
@@ -128,10 +128,10 @@ def _trigger(call_id: UUID, started_at: datetime, request: Mapping[str, Any], co
 
 
 def _context(request: Mapping[str, Any], decision: Decision | None, content: Content) -> dict[str, Any]:
-    caller: Mapping[str, Any] = request.get("caller") or {}
+    caller, agent = request.get("caller") or {}, request.get("agent") or {}
     return {
-        "agent_id": clean(_agent(request).get("id")) or "",
-        "session_id": clean(_agent(request).get("session")),
+        "agent_id": clean(agent.get("id")) or "",
+        "session_id": clean(agent.get("session")),
         "environment": {
             "content": content.mode.value,
             "route": clean(request.get("route")),
@@ -175,11 +175,6 @@ def _outcome(outcome: Outcome, content: Content, duration: int | None) -> dict[s
             "client_gone": outcome.client_gone,
         },
     }
-
-
-def _agent(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    agent: Mapping[str, Any] = request.get("agent") or {}
-    return agent
 
 
 def _authority(decision: Decision | None, approvals: Sequence[Approval]) -> dict[str, Any]:

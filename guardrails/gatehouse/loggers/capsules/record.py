@@ -96,7 +96,9 @@ def succeeded(call: Asked, details: Mapping[str, Any], response: Any, end_time: 
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
         cache_hit=details.get("cache_hit") is True,
     )
-    return Ended(outcome, _duration(call, end_time), answer_hash(body), _tool_calls(body, call.tools))
+    return Ended(
+        outcome, _duration(call, end_time), answer_hash(body), tool_calls_of(body, call.tools, keep_text=False)
+    )
 
 
 def failed(call: Asked, details: Mapping[str, Any], end_time: datetime | None) -> Ended:
@@ -213,10 +215,6 @@ def _usage(told: Mapping[str, Any]) -> Usage | None:
     if type(asked_for) is not int or type(said) is not int:
         return None
     return Usage(asked_for, said, total if type(total) is int else asked_for + said)
-
-
-def _tool_calls(body: Mapping[str, Any], offered: frozenset[str]) -> tuple[ToolCall, ...]:
-    return tool_calls_of(body, offered, keep_text=False)
 
 
 def _duration(call: Asked, end_time: datetime | None) -> float | None:
