@@ -56,14 +56,6 @@ class Verifier:
         """Four bytes that tell the keys of one name apart."""
         return sha256(self.name.encode() + b"\n" + ED25519 + self.public_key).digest()[:4]
 
-    def verifies(self, message: bytes, signature: bytes) -> bool:
-        """Whether this key made the signature."""
-        try:
-            VerifyKey(self.public_key).verify(message, signature)
-        except (BadSignatureError, ValueError):
-            return False
-        return True
-
     def __str__(self) -> str:
         """The verifier key, `<name>+<hex key id>+<base64>`, as golang.org/x/mod/sumdb/note defines it."""
         return f"{self.name}+{self.key_id.hex()}+{b64encode(ED25519 + self.public_key).decode()}"
@@ -178,7 +170,7 @@ def open_note(note: bytes, verifiers: Iterable[Verifier]) -> tuple[str, tuple[Ve
             continue
         if signer in signers:
             raise InvalidNote(f"the note has two signatures of key {name}+{key_id.hex()}")
-        if not signer.verifies(text.encode(), signature):
+        if not is_signature(signature, text.encode(), signer.public_key):
             raise InvalidNote(f"the note's signature of key {name}+{key_id.hex()} is wrong")
         signers.append(signer)
     if not signers:
@@ -208,6 +200,15 @@ def open_checkpoint(note: bytes, verifiers: Iterable[Verifier]) -> Checkpoint:
     if all(signer.name != checkpoint.origin for signer in signers):
         raise InvalidNote(f"the checkpoint of {checkpoint.origin!r} is signed by {signers[0].name} instead")
     return checkpoint
+
+
+def is_signature(signature: bytes, message: bytes, public_key: bytes) -> bool:
+    """Whether the Ed25519 key made the signature over the message."""
+    try:
+        VerifyKey(public_key).verify(message, signature)
+    except (BadSignatureError, ValueError, TypeError):
+        return False
+    return True
 
 
 def decode_base64(text: str) -> bytes:

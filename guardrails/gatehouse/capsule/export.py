@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from gatehouse.capsule.canonical import NotCanonical, encode
+from gatehouse.capsule.canonical import NotCanonical, encode, unique
 from gatehouse.capsule.seal import BrokenChain, Fault, SealedCapsule
 
 # Section 3.4: beside the content, outside the hash.
@@ -79,7 +79,7 @@ def _row(document: Any, number: int) -> SealedCapsule:
 
 def _objects(file: BinaryIO) -> Iterator[Any]:
     """Each object in the file. A key that is there twice is refused: two readers could see two records in it."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
+    decoder = json.JSONDecoder(object_pairs_hook=unique)
     text, number, is_array, closed = _Text(file), 0, False, False
     if text.skip_space() == "[":
         is_array = True
@@ -138,10 +138,3 @@ class _Text:
         self._text = self._text[self._at :] + self._utf8.decode(data, final=not data)
         self._at = 0
         return bool(data)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise NotCanonical("a key is there twice")
-    return document

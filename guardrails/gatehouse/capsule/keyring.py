@@ -14,9 +14,7 @@ from hashlib import sha3_256
 from pathlib import Path
 from typing import Any
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
-
+from gatehouse.capsule.checkpoint import is_signature
 from gatehouse.core.errors import SetupError
 
 _VERSION = 1
@@ -50,11 +48,7 @@ class Epoch:
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature."""
-        try:
-            VerifyKey(self.public_key).verify(message, signature)
-        except (BadSignatureError, ValueError, TypeError):
-            return False
-        return True
+        return is_signature(signature, message, self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +72,12 @@ class Keyring:
         """Whether that epoch's key was the one to sign this sequence of this chain."""
         if epoch.starts is not None and sequence < epoch.starts.get(chain, 0):
             return False
+        return not self.has_retired(epoch, chain, sequence)
+
+    def has_retired(self, epoch: Epoch, chain: str, sequence: int) -> bool:
+        """Whether a later key than that epoch's was the one to sign this sequence of this chain."""
         later = (other.starts for other in self.epochs if other.number > epoch.number)
-        return all(starts is None or sequence < starts.get(chain, 0) for starts in later)
+        return any(starts is not None and sequence >= starts.get(chain, 0) for starts in later)
 
     def to_json(self) -> str:
         """The text of keyring.json."""

@@ -16,7 +16,7 @@ from hashlib import sha3_256
 from typing import Any, Final
 
 from gatehouse.capsule import canonical
-from gatehouse.capsule.checkpoint import InvalidNote, Verifier, decode_base64, open_checkpoint, origin_of
+from gatehouse.capsule.checkpoint import InvalidNote, Verifier, decode_base64, is_signature, open_checkpoint, origin_of
 from gatehouse.capsule.keyring import fingerprint
 from gatehouse.capsule.merkle import InvalidProof, verify_inclusion
 
@@ -97,7 +97,7 @@ class CapsuleProof:
             InvalidProofFile: a field is missing, unknown, there twice or not written as it should be.
         """
         try:
-            document = json.loads(data.decode(), object_pairs_hook=_unique)
+            document = json.loads(data.decode(), object_pairs_hook=canonical.unique)
             text = _fields(document, "the file", format=str, capsule=dict, inclusion=dict, checkpoint=str)
             if text["format"] != FORMAT:
                 raise InvalidProofFile(f"its format is not {FORMAT}")
@@ -114,6 +114,8 @@ class CapsuleProof:
             )
         except InvalidProofFile:
             raise
+        except canonical.NotCanonical as error:
+            raise InvalidProofFile(str(error)) from None
         except InvalidNote as error:
             raise InvalidProofFile(f"capsule.canonical: {error}") from None
         except (ValueError, RecursionError):
@@ -151,7 +153,7 @@ def _check_signature(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> 
     signer = next((key for key in keys if fingerprint(key.public_key) == proof.signed_by), None)
     if signer is None:
         return Finding(Part.SIGNATURE, f"it is by key {proof.signed_by}, which is not among the given keys of {origin}")
-    if not signer.verifies(proof.hash.encode(), bytes.fromhex(proof.signature)):
+    if not is_signature(bytes.fromhex(proof.signature), proof.hash.encode(), signer.public_key):
         return Finding(Part.SIGNATURE, f"key {proof.signed_by} did not sign this hash")
     return None
 
@@ -165,13 +167,6 @@ def _check_inclusion(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> 
     except InvalidProof as error:
         return Finding(Part.INCLUSION, str(error))
     return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise InvalidProofFile("a key is there twice")
-    return document
 
 
 def _fields(document: Any, name: str, **types: type) -> dict[str, Any]:

@@ -147,6 +147,12 @@ def verify_next(
     return Head(row.sequence, row.hash, _verify_signature(row, keyring, document["domain"], head).number)
 
 
+def head_behind(row: SealedCapsule, keyring: Keyring) -> Head:
+    """The place in the chain after a record, as the record presents itself."""
+    epoch = keyring.find(row.signed_by)
+    return Head(row.sequence, row.hash, epoch.number if epoch else -1)
+
+
 def _verify_record(row: SealedCapsule, expected: int) -> dict[str, Any]:
     """The record against itself: hash, form, and each column against the bytes."""
     if sha3_256(row.canonical).hexdigest() != row.hash:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from gatehouse.capsule.keyring import Keyring
-from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
+from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, head_behind, verify_next
 from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
 
@@ -31,15 +31,14 @@ _MOST_WORKERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Records that verified, in order, and where they lead; `broken` says why there are no more."""
+    """Records that verified, in order; `broken` says why there are no more."""
 
     records: list[StoredCapsule]
-    head: Head
     broken: BrokenChain | None
 
 
-# How many records of a segment verify, the head they lead to, and what is wrong with the next.
-_Result = tuple[int, Head, BrokenChain | None]
+# How many records of a segment verify, and what is wrong with the next.
+_Result = tuple[int, BrokenChain | None]
 
 
 def verified(
@@ -73,14 +72,14 @@ def verified(
             else:
                 crew.give(sealed, after, head)
                 pending.append((segment, None))
-            head = _claimed(sealed[-1], keyring)
+            head = head_behind(sealed[-1], keyring)  # behind a record that does not verify, nobody looks
             while pending and (crew is None or following is None or len(pending) >= _AHEAD * workers):
                 done, result = pending.popleft()
                 if result is None and crew is not None:
                     result = crew.take()
                 assert result is not None
-                good, reached, broken = result
-                yield Verified(done[:good], reached, broken)
+                good, broken = result
+                yield Verified(done[:good], broken)
                 if broken is not None:
                     return
 
@@ -152,14 +151,8 @@ def _verify(
         try:
             head = verify_next(row, keyring, head, chain=chain, following=after)
         except BrokenChain as error:
-            return number, head, error
-    return len(rows), head, None
-
-
-def _claimed(row: SealedCapsule, keyring: Keyring) -> Head:
-    """The head behind a record that verifies; behind one that does not, nobody looks."""
-    epoch = keyring.find(row.signed_by)
-    return Head(row.sequence, row.hash, epoch.number if epoch else -1)
+            return number, error
+    return len(rows), None
 
 
 def _segments(records: Iterable[StoredCapsule]) -> Iterator[tuple[list[StoredCapsule], StoredCapsule | None]]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from gatehouse.capsule.checkpoint import Checkpoint, InvalidNote, Verifier, open_checkpoint, origin_of
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.merkle import Frontier, subtrees
-from gatehouse.capsule.seal import GENESIS, Fault, Head
+from gatehouse.capsule.seal import GENESIS, Fault, Head, head_behind
 from gatehouse.capsule.segments import verified
 from gatehouse.capsule.stored import ChainEnd, StoredCapsule
 from gatehouse.core.errors import SetupError
@@ -172,9 +172,7 @@ class Walk:
             if self._has_tree:
                 self._grow(part)
             self.records += len(part)
-            last = part[-1].sealed
-            epoch = self._keyring.find(last.signed_by)
-            self.head = Head(last.sequence, last.hash, epoch.number if epoch else -1)
+            self.head = head_behind(part[-1].sealed, self._keyring)
             self.check_notes()
 
     def check_notes(self) -> None:

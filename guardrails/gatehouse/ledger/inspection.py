@@ -109,8 +109,7 @@ def verify_ledger(
         if log is not None:
             progress.expect_log(sum(os.fstat(each.file.fileno()).st_size for each in log))
             records = Records(partial(db.recorded, connection), partial(db.recorded_by, connection))
-            own_keys = {epoch.name for epoch in keyring.epochs}
-            yield compare(log, records, own_keys, chain=chain, progress=progress.advance)
+            yield compare(log, records, {key.name for key in keyring.epochs}, chain=chain, progress=progress.advance)
 
 
 def verify_export(

@@ -77,17 +77,12 @@ def check(data: bytes, keyring: Keyring) -> Finding | None:
     if epoch is None or not keyring.allows(epoch, chain, proof.index):
         return Finding(Part.SIGNATURE, f"key {proof.signed_by} was not the one to sign record {proof.index}")
     size = open_checkpoint(proof.checkpoint, _verifiers(chain, keyring.epochs)).size
-    in_time = [epoch for epoch in keyring.epochs if _signs_over(keyring, epoch, chain, size)]
+    in_time = [epoch for epoch in keyring.epochs if not keyring.has_retired(epoch, chain, size - 1)]
     try:
         open_checkpoint(proof.checkpoint, _verifiers(chain, in_time))
     except InvalidNote:
         return Finding(Part.CHECKPOINT, f"its key was retired before there were {size} records")
     return None
-
-
-def _signs_over(keyring: Keyring, epoch: Epoch, chain: str, size: int) -> bool:
-    later = (other.starts for other in keyring.epochs if other.number > epoch.number)
-    return all(starts is None or size <= starts.get(chain, 0) for starts in later)
 
 
 def _verifiers(chain: str, epochs: tuple[Epoch, ...] | list[Epoch]) -> list[Verifier]:
