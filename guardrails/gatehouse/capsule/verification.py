@@ -194,9 +194,10 @@ class Walk:
     def compare(self, end: ChainEnd) -> None:
         """Compare the end of the walk with what the chain's writers noted."""
         if end.size != self.records:
-            problem = Problem.TAIL_CUT_OFF if end.size > self.records else Problem.WRONG_HEAD
             detail = f"the head that its writers noted speaks of {end.size} records, {self.records} are there"
-            raise Broken(problem, detail, min(end.size, self.records))
+            if end.size > self.records:
+                raise Broken(Problem.TAIL_CUT_OFF, detail, self.records)
+            raise Broken(Problem.WRONG_HEAD, detail, end.size or None)  # 0 where the head is gone
         # A rotation notes its key there before that key signs.
         signer = None if end.signed_by is None else self._keyring.find(end.signed_by)
         for name, right in (

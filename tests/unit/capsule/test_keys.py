@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def test_no_key_is_ever_overwritten(tmp_path: Path) -> None:
     (tmp_path / keys.KEYRING_NAME).unlink()
     with pytest.raises(SetupError, match=r"epoch-1.key but no keyring.json"):
         keys.create(tmp_path, AT)
+
+
+def test_a_missing_key_is_made_once_however_many_ask_for_it(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: keys.create_missing(tmp_path / "keys", AT), range(32)))
+    assert made.count(True) == 1
+    assert private_keys(tmp_path / "keys") == ["epoch-0.key"]
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="file"):
+        keys.create_missing(tmp_path / "file", AT)
 
 
 def test_rotation_keeps_old_public_keys_and_removes_old_private_ones(tmp_path: Path) -> None:

@@ -151,6 +151,13 @@ def test_a_changed_head_is_found(
     assert report.finding.problem is Problem.WRONG_HEAD
 
 
+def test_a_head_that_speaks_of_fewer_names_the_first_record_that_it_leaves_out(
+    held: keys.Keys, rows: list[StoredCapsule]
+) -> None:
+    finds(check(held, rows, end=replace(head_of(rows), size=LENGTH - 1)), Problem.WRONG_HEAD, LENGTH - 1)
+    finds(check(held, rows, end=ChainEnd(DEFAULT_CHAIN)), Problem.WRONG_HEAD, None)
+
+
 def test_a_head_that_speaks_of_more_is_a_cut_off_tail(held: keys.Keys, rows: list[StoredCapsule]) -> None:
     finds(check(held, rows[:-2], end=head_of(rows)), Problem.TAIL_CUT_OFF, LENGTH - 2)
     finds(check(held, [], end=head_of(rows)), Problem.TAIL_CUT_OFF, 0)

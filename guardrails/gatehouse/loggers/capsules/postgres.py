@@ -21,7 +21,7 @@ from gatehouse.storage.connection import OPTIONS
 
 _OPTIONS: Final[dict[str, Any]] = OPTIONS | {
     "application_name": "gatehouse capsules",
-    "options": "-c search_path=gatehouse_capsules -c timezone=UTC -c datestyle=ISO -c statement_timeout=30000",
+    "options": "-c timezone=UTC -c statement_timeout=30000",
 }
 # Any number that no other program on this database uses; it spells "GHcl".
 _LOCK: Final = 0x4748636C
@@ -65,7 +65,7 @@ class PostgresStore(ChainStore):
         SetupError: the address cannot be read.
     """
 
-    mark = "%s"
+    mark, schema, time = "%s", "gatehouse_capsules.", "to_jsonb(signed_at) #>> '{}'"
 
     def __init__(self, url: str, keys: Path) -> None:
         try:
@@ -104,7 +104,7 @@ class PostgresStore(ChainStore):
 
 
 def _prepare(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    there = "select to_regclass('capsules') is not null"
+    there = "select to_regclass('gatehouse_capsules.capsules') is not null"
     if connection.execute(there).fetchone() == (True,):
         return
     connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))

@@ -52,7 +52,7 @@ begin select raise(abort, 'capsules are append-only'); end;
 class SqliteStore(ChainStore):
     """A store in the file at `path`, which is made with mode 0600."""
 
-    mark = "?"
+    mark, schema, time = "?", "", "signed_at"
 
     def __init__(self, path: Path, keys: Path) -> None:
         super().__init__(keys)

@@ -24,17 +24,18 @@ from gatehouse.core.clock import now
 # A page of a chain: enough to be worth a query, few enough for memory.
 BATCH: Final = 500
 
-_INSERT: Final = """insert into capsules
+# Each driver writes its own mark for `?`, and the schema of the tables for `@`.
+_INSERT: Final = """insert into @capsules
     (chain, id, sequence, previous_hash, canonical, hash, signature, signed_by, signed_at)
     values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # The row is the lock on a chain's end, also of a chain that is new.
-_HOLD: Final = """insert into chains (chain, size) values (?, 0)
+_HOLD: Final = """insert into @chains (chain, size) values (?, 0)
     on conflict (chain) do update set size = chains.size returning chain, size, hash, signed_by"""
-_MOVE: Final = "update chains set size = ?, hash = ?, signed_by = ? where chain = ?"
-_NAMES: Final = "select chain from chains union select distinct chain from capsules order by 1"
-_END: Final = "select chain, size, hash, signed_by from chains where chain = ?"
+_MOVE: Final = "update @chains set size = ?, hash = ?, signed_by = ? where chain = ?"
+_NAMES: Final = "select chain from @chains union select distinct chain from @capsules order by 1"
+_END: Final = "select chain, size, hash, signed_by from @chains where chain = ?"
 _PAGE: Final = """select cast(id as text), sequence, previous_hash, canonical, hash, signature, signed_by,
-    cast(signed_at as text) from capsules where chain = ? and sequence >= ? order by sequence limit ?"""
+    {time} from @capsules where chain = ? and sequence >= ? order by sequence limit ?"""
 
 
 class Unavailable(Exception):
@@ -67,8 +68,10 @@ class ChainStore(ABC):
         keys: the folder of the keys.
     """
 
-    # How the driver writes a parameter.
     mark: ClassVar[str]
+    schema: ClassVar[str]
+    # The column `signed_at` as text of ISO 8601.
+    time: ClassVar[str]
 
     def __init__(self, keys: Path) -> None:
         self._keys = KeyFolder(keys)
@@ -91,7 +94,7 @@ class ChainStore(ABC):
         with self._opened(to_write=True) as cursor, self._transaction():
             create_missing(self._keys.path, now())
             ids = [document["id"] for document in documents]
-            known = f"select cast(id as text) from capsules where id in ({', '.join('?' * len(ids))})"  # noqa: S608
+            known = f"select cast(id as text) from @capsules where id in ({', '.join('?' * len(ids))})"  # noqa: S608
             stored = {id_ for (id_,) in self._rows(cursor, known, *ids)} if ids else ()
             for chain, part in by_chain(documents, stored):
                 (end,) = self._rows(cursor, _HOLD, chain)
@@ -129,14 +132,16 @@ class ChainStore(ABC):
 
     def _page(self, chain: str, first: int, count: int) -> list[StoredCapsule]:
         with self._opened(to_write=False) as cursor:
-            return [_record(chain, row) for row in self._rows(cursor, _PAGE, chain, first, count)]
+            return [
+                _record(chain, row) for row in self._rows(cursor, _PAGE.format(time=self.time), chain, first, count)
+            ]
 
     def _rows(self, cursor: Any, query: str, *values: Any) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = cursor.execute(self._sql(query), values).fetchall()
         return rows
 
     def _sql(self, query: str) -> str:
-        return query.replace("?", self.mark)
+        return query.replace("?", self.mark).replace("@", self.schema)
 
 
 # Closing them would end the parent's transaction or session, or check-point its file.
