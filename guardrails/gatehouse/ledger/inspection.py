@@ -17,8 +17,9 @@ from urllib.parse import unquote
 from gatehouse.capsule.checkpoint import InvalidNote
 from gatehouse.capsule.export import read_json
 from gatehouse.capsule.keyring import Keyring
+from gatehouse.capsule.merkle import Frontier
 from gatehouse.capsule.seal import GENESIS, BrokenChain, Head, SealedCapsule
-from gatehouse.capsule.stored import FIRST, LAST, StoredCapsule
+from gatehouse.capsule.stored import FIRST, LAST, ChainEnd, StoredCapsule
 from gatehouse.capsule.verification import (
     ChainReport,
     Finding,
@@ -89,7 +90,8 @@ def verify_ledger(
         stored = db.chain_names(connection)
         folders = _by_chain(listed, checkpoint_dir, {*stored, *kept})
         names = chains_to_verify({*stored, *folders, *kept}, chain)
-        ends = {name: db.head_of(connection, name) for name in names}
+        nothing = Frontier().to_bytes()
+        ends = {name: db.head_of(connection, name) or ChainEnd(name, frontier=nothing) for name in names}
         progress.expect(sum(end.size for end in ends.values()))
         for name, end in ends.items():
             yield verify(

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from gatehouse.capsule.merkle import HASH_SIZE, Frontier, NodeId, leaf_hash
+from gatehouse.capsule.merkle import HASH_SIZE, NodeId, leaf_hash
 from gatehouse.capsule.seal import SealedCapsule
 from gatehouse.capsule.stored import FIRST, LAST, ChainEnd, StoredCapsule, read_in_pages
 from gatehouse.core.errors import SetupError
@@ -98,12 +98,12 @@ def chain_names(connection: Connection) -> list[str]:
     ]
 
 
-def head_of(connection: Connection, chain: str) -> ChainEnd:
-    """Where the chain ends, as its writers noted it; the end of an empty chain where they noted nothing."""
+def head_of(connection: Connection, chain: str) -> ChainEnd | None:
+    """Where the chain ends, as its writers noted it."""
     row = connection.execute(
         "select chain, size, head_hash, signed_by, frontier from gatehouse.chains where chain = %s", (chain,)
     ).fetchone()
-    return ChainEnd(*row) if row else ChainEnd(chain, frontier=Frontier().to_bytes())
+    return ChainEnd(*row) if row else None
 
 
 def capsules(
