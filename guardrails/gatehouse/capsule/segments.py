@@ -72,7 +72,7 @@ def verified(
             else:
                 crew.give(sealed, after, head)
                 pending.append((segment, None))
-            head = head_behind(sealed[-1], keyring)  # behind a record that does not verify, nobody looks
+            head = head_behind(sealed[-1], keyring)  # not used where that record is broken
             while pending and (crew is None or following is None or len(pending) >= _AHEAD * workers):
                 done, result = pending.popleft()
                 if result is None and crew is not None:

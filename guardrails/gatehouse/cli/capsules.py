@@ -19,7 +19,7 @@ from gatehouse.cli.audit import OutputOption, progress_bar, report_document, rep
 from gatehouse.cli.output import exit_2_if_not_checked, write
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.inspection import read_note
-from gatehouse.loggers.capsules.opening import DEFAULT_KEYS, POSTGRES, keys_beside, open_store
+from gatehouse.loggers.capsules.opening import open_store
 from gatehouse.loggers.capsules.store import ChainStore, Unavailable
 
 capsules = typer.Typer(no_args_is_help=True, help="CapsuleLogger's records: verify, checkpoint and export them.")
@@ -50,7 +50,7 @@ def verify(
     begin = time.monotonic()
     with exit_2_if_not_checked(), progress_bar() as bar, _reading(target) as store:
         store.ends()  # fails where the store is missing, before its keys are looked for
-        public_keys = read_keyring(keyring or _keys(target, None) / KEYRING_NAME)
+        public_keys = read_keyring(keyring or store.keys.path / KEYRING_NAME)
         given = [read_note(path) for path in checkpoint or ()]
         reports = list(verify_store(store, public_keys, chain=chain, given=given, progress=bar.advance))
     ok = all(report.finding is None for report in reports)
@@ -69,7 +69,7 @@ def checkpoint(target: Target, chain: ChainName = "chat", keys: KeysOption = Non
     from gatehouse.loggers.capsules.verify import sign_verified
 
     with _reading(target) as store:
-        write([sign_verified(store, folder_of_keys.load(_keys(target, keys)), chain)], None)
+        write([sign_verified(store, folder_of_keys.load(keys or store.keys.path), chain)], None)
 
 
 @capsules.command()
@@ -91,7 +91,3 @@ def _reading(target: str) -> Iterator[ChainStore]:
             yield store  # type: ignore[misc]  # both of Gatehouse's stores can be read
     except Unavailable as error:
         raise SetupError(f"{error}. Wait until the other process is done, or name another file.") from None
-
-
-def _keys(target: str, given: Path | None) -> Path:
-    return given or (DEFAULT_KEYS if target.startswith(POSTGRES) else keys_beside(Path(target)))

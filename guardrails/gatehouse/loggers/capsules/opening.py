@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Final
 
 from gatehouse.core.errors import SetupError
 from gatehouse.loggers.capsules.store import CapsuleStore
-
-DEFAULT_FILE: Final = Path("capsules.db")
-
-DEFAULT_KEYS: Final = Path("capsules.keys")
-
-POSTGRES: Final = ("postgresql://", "postgres://")
 
 
 def open_store(
@@ -32,11 +25,11 @@ def open_store(
     """
     if target is not None and not isinstance(target, str | PathLike):
         return target
-    address = fspath(target if target is not None else DEFAULT_FILE)
-    if address.startswith(POSTGRES):
+    address = fspath(target if target is not None else "capsules.db")
+    if address.startswith(("postgresql://", "postgres://")):
         from gatehouse.loggers.capsules.postgres import PostgresStore
 
-        return PostgresStore(address, Path(keys or DEFAULT_KEYS).absolute())
+        return PostgresStore(address, Path(keys or "capsules.keys").absolute())
     if "://" in address:
         raise SetupError("capsules: that address is not one of Postgres. Give a path, or postgresql://….")
     from gatehouse.loggers.capsules.sqlite import SqliteStore

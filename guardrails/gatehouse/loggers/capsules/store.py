@@ -74,7 +74,7 @@ class ChainStore(ABC):
     time: ClassVar[str]
 
     def __init__(self, keys: Path) -> None:
-        self._keys = KeyFolder(keys)
+        self.keys = KeyFolder(keys)
         self._connection: Any = None
         self._to_write = False
 
@@ -92,13 +92,13 @@ class ChainStore(ABC):
 
     def append(self, documents: Sequence[Mapping[str, Any]], at: datetime) -> None:
         with self._opened(to_write=True) as cursor, self._transaction():
-            create_missing(self._keys.path, now())
+            create_missing(self.keys.path, now())
             ids = [document["id"] for document in documents]
             known = f"select cast(id as text) from @capsules where id in ({', '.join('?' * len(ids))})"  # noqa: S608
             stored = {id_ for (id_,) in self._rows(cursor, known, *ids)} if ids else ()
             for chain, part in by_chain(documents, stored):
                 (end,) = self._rows(cursor, _HOLD, chain)
-                records, moved = seal_behind(ChainEnd(*end), part, self._keys, at)
+                records, moved = seal_behind(ChainEnd(*end), part, self.keys, at)
                 cursor.executemany(self._sql(_INSERT), [_row(record) for record in records])
                 cursor.execute(self._sql(_MOVE), (moved.size, moved.hash, moved.signed_by, chain))
 
