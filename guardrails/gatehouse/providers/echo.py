@@ -18,7 +18,6 @@ from gatehouse.providers.provider import Provider
 from gatehouse.providers.values import ChatRequest, EmbeddingRequest, Piece, ToolCall, text_of
 
 DEFAULT_DIMENSIONS = 256
-MAX_DIMENSIONS = 4096  # callers choose the dimension, so this bounds the work that a request can cause
 
 
 class EchoProvider(Provider):

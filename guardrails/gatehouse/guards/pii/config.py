@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -231,7 +230,3 @@ class PiiConfig:
             for each in raw["recognizers"]
         )
         return cls(**raw)
-
-    def digest(self) -> bytes:
-        """Return the digest that, with the text, is the key of a cached scan."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatehouse.core.errors import SetupError
 from gatehouse.guards.screens.words import words_of
 
-if TYPE_CHECKING:
-    pass
-
-# A longer list is a task for a classifier. 50,000 words take 30 MB.
+# A list that is longer wants a classifier, not a list. 50,000 words take 30 MB.
 MAX_WORDS = 50_000
 
 
@@ -71,7 +67,3 @@ class ScreenConfig:
         raw: dict[str, Any] = json.loads(line)
         raw["blocked_content"] = {category: tuple(words) for category, words in raw["blocked_content"].items()}
         return cls(**raw)
-
-    def digest(self) -> bytes:
-        """Return the digest that, with the text, is the key of a cached scan."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
