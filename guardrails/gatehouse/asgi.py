@@ -68,6 +68,7 @@ from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.model_access import hash_may_use
 from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.tokenizer import TokenCounter
+from gatehouse.storage.connection import shared
 
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
 # it run less often (docs/performance.md has what this is worth).
@@ -120,7 +121,8 @@ class Gateway:
         told = addresses(self._governance.current.policy.notifications, os.environ)
         self._dispatcher = Dispatcher(self._settings.database_url, told)
         entries = AuditEntries(self._write_down)
-        self._gate = Gate(self._settings.database_url, self._dispatcher.names, entries)
+        self._pool = shared(self._settings.database_url)
+        self._gate = Gate(self._settings.database_url, self._pool, self._dispatcher.names, entries)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._checkpoints: asyncio.Task[None] | None = None
@@ -157,8 +159,8 @@ class Gateway:
             settings=self._settings,
             governed=self._governance,
             prices=self._prices,
-            desk=Desk(self._settings.database_url, self._settings.keys, entries, hash_may_use),
-            door=SessionAuthenticator(self._settings.database_url),
+            desk=Desk(self._settings.database_url, self._pool, self._settings.keys, entries, hash_may_use),
+            door=SessionAuthenticator(self._settings.database_url, self._pool),
             look=watch(self._settings, self._governance, lambda: self._recorder),
             names=names,
             library=None,
@@ -209,6 +211,7 @@ class Gateway:
         # The scanner's processes get warm while LiteLLM starts.
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         await self._dispatcher.start()
+        await self._pool.open()
         await self._gate.start()
         pipeline = Pipeline(
             self._recorder,
@@ -219,7 +222,7 @@ class Gateway:
             control_fields().obeys,
             settings.report_within_s,
         )
-        self._parts.library = Library(pipeline, self._recorder, settings.database_url)
+        self._parts.library = Library(pipeline, self._recorder, self._pool)
         governance.pipeline = self._middleware.settler = pipeline
 
     async def _stop(self) -> None:
@@ -228,8 +231,7 @@ class Gateway:
         await self._gate.stop()
         await self._dispatcher.stop()
         self._middleware.conclude_all()
-        if self._parts.library is not None:
-            await self._parts.library.stop()
+        await self._pool.close()
         if self._recorder is not None:
             await self._recorder.stop()
         if self._warming is not None:

@@ -31,7 +31,7 @@ from gatehouse.core.errors import (
     TooManyRequests,
 )
 from gatehouse.storage import roles, schema
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.storage.connection import Connection, connect, shared
 
 from tests.support.postgres import Postgres
 
@@ -80,13 +80,14 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def gateways(url: str, count: int = 1) -> AsyncIterator[list[Waiting]]:
     """So many gateways that wait, and hear of votes."""
-    all_of = [Waiting(url) for _ in range(count)]
-    for each in all_of:
-        await each.start()
-    await until(lambda: all(each._listening for each in all_of))
-    yield all_of
-    for each in all_of:
-        await each.stop()
+    async with AsyncExitStack() as stack:
+        all_of = [Waiting(url, await stack.enter_async_context(shared(url))) for _ in range(count)]
+        for each in all_of:
+            await each.start()
+        await until(lambda: all(each._listening for each in all_of))
+        yield all_of
+        for each in all_of:
+            await each.stop()
 
 
 async def until(holds: Any, within_s: float = 20.0) -> None:

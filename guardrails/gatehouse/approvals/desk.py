@@ -28,7 +28,7 @@ from gatehouse.core.errors import AccessDenied, Gone, GovernanceUnavailable, Inv
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.core.text import clean
 from gatehouse.storage import people
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.storage.connection import Connection, Pool
 
 MAX_PAGE: Final = 200
 """Approvals on a page."""
@@ -39,8 +39,6 @@ MAX_MODEL_CHARS: Final = 256
 # The desk reads so many approvals for one page of a person who may see few of them.
 _MAX_READ: Final = 2_000
 _MAX_PENDING: Final = 500
-# One gateway's desk has so many connections at once; the next person waits, and takes none from calls.
-_CONNECTIONS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +81,16 @@ class Desk:
     def __init__(
         self,
         database_url: str,
+        pool: Pool,
         keys: InstallationKeys,
         entries: AuditEntries,
         may_use: Callable[[str | None, str], Awaitable[bool]],
     ) -> None:
-        self._url = database_url
+        self._pool = pool
         self._keys = keys
         self._entries = entries
         self._may_use = may_use
-        self._events = EventStream(database_url)
-        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._events = EventStream(database_url, pool)
 
     async def voter(self, user_id: str | None, role: str | None, team_id: str | None, key_hash: str | None) -> Voter:
         """Return the person who holds a key, with the teams that LiteLLM's tables name."""
@@ -209,7 +207,7 @@ class Desk:
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Connection]:
         try:
-            async with self._turns, await connect(self._url) as connection:
+            async with self._pool.connection() as connection:
                 yield connection
         except (psycopg.Error, OSError):
             raise GovernanceUnavailable("The database does not answer. Try again soon.") from None

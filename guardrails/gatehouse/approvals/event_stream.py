@@ -1,4 +1,4 @@
-"""The stream of what happens to approvals, for all subscribers: two connections in a gateway, however many there are.
+"""The stream of what happens to approvals, for all subscribers: one connection of its own in a gateway.
 
 Promises: a subscriber misses nothing that happens after they came, or their stream ends and they know. Without
 subscribers there is no connection.
@@ -23,7 +23,7 @@ from gatehouse.approvals.lifecycle import may_see
 from gatehouse.approvals.model import Approval, State, Voter
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.storage import people
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.storage.connection import Pool, connect
 
 log = logging.getLogger("gatehouse.approvals")
 
@@ -64,8 +64,9 @@ class Subscriber:
 class EventStream:
     """One gateway process's."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, pool: Pool) -> None:
         self._url = database_url
+        self._pool = pool
         self._subscribers: set[Subscriber] = set()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Future[None] | None = None
@@ -98,13 +99,13 @@ class EventStream:
 
     async def _run(self, listening: asyncio.Future[None]) -> None:
         try:
-            async with await connect(self._url) as hears, await connect(self._url) as reads:
-                await hears.execute(f"listen {store.CHANNEL}")
-                started = await people.now(reads)
+            async with await connect(self._url) as connection:
+                await connection.execute(f"listen {store.CHANNEL}")
+                started = await people.now(connection)
                 listening.set_result(None)
                 told: OrderedDict[UUID, int] = OrderedDict()
-                async for notice in hears.notifies():
-                    await self._tell(reads, UUID(notice.payload), started, told)
+                async for notice in connection.notifies():
+                    await self._tell(UUID(notice.payload), started, told)
         except (psycopg.Error, OSError) as error:
             if not listening.done():
                 listening.set_exception(error)
@@ -118,14 +119,13 @@ class EventStream:
                 for subscriber in self._subscribers:
                     _end(subscriber)
 
-    async def _tell(
-        self, connection: Connection, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]
-    ) -> None:
+    async def _tell(self, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]) -> None:
         """Tell what is new of this approval: several notices may come for what one look shows."""
-        approval = await queries.get(connection, approval_id)
-        if approval is None:
-            return
-        happened = await queries.history(connection, approval_id)
+        async with self._pool.connection() as connection:
+            approval = await queries.get(connection, approval_id)
+            if approval is None:
+                return
+            happened = await queries.history(connection, approval_id)
         known = told.pop(approval_id, None)
         told[approval_id] = len(happened)
         if len(told) > _REMEMBERED:

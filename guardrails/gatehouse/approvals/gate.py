@@ -34,12 +34,11 @@ from gatehouse.core.errors import (
     ContentBlocked,
     GovernanceError,
     GovernanceUnavailable,
-    TooManyRequests,
 )
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.policy.model import ApproversPolicy
 from gatehouse.storage import people
-from gatehouse.storage.connection import Connection, OneConnection
+from gatehouse.storage.connection import Connection, Pool
 
 # In which a request must be decided on and used: a reviewer's working day, and the caller who comes back for it.
 EXPIRES_IN_S: Final = 8 * 3600.0
@@ -93,11 +92,13 @@ class Gate:
         entries: writes down what this gateway asked and ended.
     """
 
-    def __init__(self, database_url: str, addresses: Sequence[str] = (), entries: AuditEntries | None = None) -> None:
+    def __init__(
+        self, database_url: str, pool: Pool, addresses: Sequence[str] = (), entries: AuditEntries | None = None
+    ) -> None:
         self._addresses = tuple(addresses)
         self._entries = entries or AuditEntries()
-        self._waiting = Waiting(database_url)
-        self._connection = OneConnection(database_url)
+        self._waiting = Waiting(database_url, pool)
+        self._pool = pool
         self._overdue: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -111,7 +112,6 @@ class Gate:
         if self._overdue is not None:
             self._overdue.cancel()
         await self._waiting.stop()
-        await self._connection.close()
 
     async def admit(self, asked: Asked) -> Approval:
         """Return once the call is approved, with its body as it was; its approval is used up then.
@@ -192,24 +192,19 @@ class Gate:
             copy=await asyncio.to_thread(seal, asked.keys, bound, asked.values),
         )
         opened = await self._database(lambda connection: self._open(connection, new))
-        if isinstance(opened, TooManyRequests):
-            raise opened
         if opened.id == new.id:
             metrics.approvals.labels("requested").inc()
         return opened.id
 
-    async def _open(self, connection: Connection, new: NewApproval) -> Approval | TooManyRequests:
+    async def _open(self, connection: Connection, new: NewApproval) -> Approval:
         changes: list[Change] = []
         if not new.requested_by.get("user"):
             maker = await people.maker_of(connection, new.requested_by.get("key_hash"))
             new = replace(new, requested_by=made_by(new.requested_by, maker))
-        try:
-            async with connection.transaction():
-                opened = await store.open_request(connection, new, changes)
-                if opened.id == new.id and self._addresses:
-                    await tell_requested(connection, opened, self._addresses)
-        except TooManyRequests as refused:  # raised from here it would cost the connection
-            return refused
+        async with connection.transaction():
+            opened = await store.open_request(connection, new, changes)
+            if opened.id == new.id and self._addresses:
+                await tell_requested(connection, opened, self._addresses)
         self._entries.note(changes)
         return opened
 
@@ -274,7 +269,8 @@ class Gate:
 
     async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         try:
-            return await self._connection.use(work)
+            async with self._pool.connection() as connection:
+                return await work(connection)
         except (psycopg.OperationalError, OSError):
             raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.") from None
 

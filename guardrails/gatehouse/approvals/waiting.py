@@ -1,4 +1,4 @@
-"""How held calls wait: one connection that listens and one that looks, for all that this gateway holds.
+"""How held calls wait: one connection listens for all that this gateway holds, and one of the shared ones looks.
 
 Promises: a vote through any gateway wakes its call at once, and so does an approval's expiry; while the database is
 away nothing is lost, only later, for whoever waits is looked up again. A waiter that leaves leaves nothing behind.
@@ -20,7 +20,7 @@ import psycopg
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.model import Approval, State
 from gatehouse.core.errors import GovernanceUnavailable, NotFound
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.storage.connection import Pool, connect
 
 log = logging.getLogger("gatehouse.approvals")
 
@@ -44,8 +44,9 @@ class _Held:
 class Waiting:
     """What one gateway process waits for."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, pool: Pool) -> None:
         self._url = database_url
+        self._pool = pool
         self._held: dict[UUID, _Held] = {}
         self._wanted: set[UUID] = set()
         self._look_now = asyncio.Event()
@@ -127,11 +128,10 @@ class Waiting:
 
     async def _look(self) -> None:
         while True:
+            await self._due()
             try:
-                async with await connect(self._url) as connection:
-                    while True:
-                        await self._due()
-                        await self._look_at(connection)
+                await self._look_at_wanted()
+                continue
             except _AWAY:
                 pass  # those who listen say so
             except Exception:
@@ -147,12 +147,12 @@ class Waiting:
             self._wanted.update(self._held)
         self._look_now.clear()
 
-    async def _look_at(self, connection: Connection) -> None:
+    async def _look_at_wanted(self) -> None:
         asked, self._wanted = self._wanted & self._held.keys(), set()
         if not asked:
             return
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_ANSWER_S), self._pool.connection() as connection:
                 found = await queries.get_many(connection, list(asked), summaries=False)
         except BaseException:
             self._want(asked)

@@ -31,7 +31,7 @@ from gatehouse.core.reasons import Reason
 from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server
 from gatehouse.proxy.parts import part
-from gatehouse.storage.connection import connect
+from gatehouse.storage.connection import Pool
 
 HOME: Final = "/governance"
 SIGN_IN: Final = "/governance/sign-in"
@@ -71,8 +71,9 @@ class Visitor:
 class SessionAuthenticator:
     """Signs people in and out, and says at each request who asks."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, pool: Pool) -> None:
         self._url = database_url
+        self._pool = pool
         self._attempts = Attempts()
 
     async def visitor(self, request: Request) -> Visitor:
@@ -115,7 +116,7 @@ class SessionAuthenticator:
 
     async def sign_out(self, visitor: Visitor) -> None:
         """End the session: its cookie opens nothing any more, on any gateway of this database."""
-        async with await connect(self._url) as connection:
+        async with self._pool.connection() as connection:
             await sign_outs.end(connection, visitor.session.nonce, visitor.session.expires_at)
 
     def _person(self, key_hash: str, nonce: str | None = None) -> Person | None:

@@ -27,7 +27,7 @@ from gatehouse.ledger.store import library_calls
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.scope import CallScope
-from gatehouse.storage.connection import Connection, OneConnection
+from gatehouse.storage.connection import Connection, Pool
 
 _T = TypeVar("_T")
 
@@ -75,10 +75,10 @@ class Taken:
 class Library:
     """One gateway process's."""
 
-    def __init__(self, pipeline: Pipeline, recorder: Recorder, database_url: str) -> None:
+    def __init__(self, pipeline: Pipeline, recorder: Recorder, pool: Pool) -> None:
         self._pipeline = pipeline
         self._recorder = recorder
-        self._connection = OneConnection(database_url)
+        self._pool = pool
 
     async def decide(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Admitted:
         """Let a call through, with `body` as it may be sent, or raise.
@@ -121,13 +121,9 @@ class Library:
             raise NotFound(_UNKNOWN)
         return call
 
-    async def stop(self) -> None:
-        """Let go of the database."""
-        await self._connection.close()
-
     async def _database(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                return await self._connection.use(work)
+            async with asyncio.timeout(_PATIENCE_S), self._pool.connection() as connection:
+                return await work(connection)
         except (psycopg.OperationalError, OSError):
             raise GovernanceUnavailable("The ledger cannot be reached now. Try again soon.") from None

@@ -1,15 +1,16 @@
-"""One way to open a connection to the gateway's database, and one to share it within a part that asks seldom."""
+"""Two ways to the gateway's database: a connection of a part's own, and the few connections that parts share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 
-_T = TypeVar("_T")
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
 
 # A dead peer is noticed by keep-alives within half a minute, a paused one by the statement's own time-out.
 OPTIONS: Final[dict[str, Any]] = {
@@ -20,9 +21,16 @@ OPTIONS: Final[dict[str, Any]] = {
     "application_name": "gatehouse",
 }
 
+# Of one gateway, beside those of its writers and listeners and LiteLLM's ten: several share a Postgres that takes 60.
+POOL_CONNECTIONS: Final = 4
+# For a connection, and for Postgres to say that one still works. While it is away it is tried for so long, and again
+# when somebody asks.
+_PATIENCE_S: Final = 5.0
+_CHECK_S: Final = 2.0
+
 
 async def connect(database_url: str) -> Connection:
-    """An autocommit connection: every statement is its own transaction.
+    """Open an autocommit connection: every statement is its own transaction.
 
     Raises:
         psycopg.OperationalError: the database is not there.
@@ -30,39 +38,25 @@ async def connect(database_url: str) -> Connection:
     return await psycopg.AsyncConnection.connect(database_url, autocommit=True, **OPTIONS)
 
 
-class OneConnection:
-    """A part's one connection, opened when it is first needed; whoever comes while it is in use waits."""
+def shared(database_url: str) -> Pool:
+    """Make the pool of a gateway, which its `open` begins to fill and its `close` ends.
 
-    def __init__(self, database_url: str) -> None:
-        self._url = database_url
-        self._connection: Connection | None = None
-        self._one_at_a_time = asyncio.Lock()
-
-    async def use(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        """Do this on it; a broken one is replaced and the work tried again, once.
-
-        Raises:
-            psycopg.OperationalError, OSError: the database is not there.
-        """
-        async with self._one_at_a_time:
-            try:
-                return await self._once(work)
-            except (psycopg.OperationalError, OSError):
-                return await self._once(work)
-
-    async def close(self) -> None:
-        """Let go of it; another `use` opens it again."""
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _once(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._url)
-        try:
-            return await work(self._connection)
-        except BaseException:  # also a time-out: what the connection would say next belongs to nobody
-            await self._connection.close()
-            raise
+    Its connections are like those of `connect`, and a broken one is replaced before anybody gets it. Whoever asks while
+    all are in use waits; who gets none in time has psycopg.OperationalError raised.
+    """
+    return AsyncConnectionPool(
+        database_url,
+        kwargs={"autocommit": True, **OPTIONS},
+        min_size=1,
+        max_size=POOL_CONNECTIONS,
+        open=False,
+        check=_check,
+        timeout=_PATIENCE_S,
+        reconnect_timeout=_PATIENCE_S,
+        name="gatehouse",
+    )
 
 
-Connection = AsyncConnection[tuple[Any, ...]]
+async def _check(connection: Connection) -> None:
+    async with asyncio.timeout(_CHECK_S):
+        await connection.execute("")
