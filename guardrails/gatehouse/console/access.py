@@ -23,11 +23,13 @@ from fastapi.routing import APIRoute
 
 from gatehouse.approvals.model import Voter
 from gatehouse.console import sign_outs
+from gatehouse.console.attempts import Attempts
 from gatehouse.console.queries import Person, looking, person
 from gatehouse.console.rendering import HEADERS, page
-from gatehouse.console.session import LIFETIME_S, MASTER, Attempts, Sealer, Session, new_session
+from gatehouse.console.session import LIFETIME_S, MASTER, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
 from gatehouse.core.reasons import Reason
+from gatehouse.core.settings import Settings
 from gatehouse.proxy.authentication import authenticated
 from gatehouse.proxy.litellm_api import LITELLM_PROXY_MASTER_KEY_ALIAS, hash_token, proxy_server
 from gatehouse.proxy.parts import part
@@ -71,10 +73,10 @@ class Visitor:
 class SessionAuthenticator:
     """Signs people in and out, and says at each request who asks."""
 
-    def __init__(self, database_url: str, pool: Pool) -> None:
-        self._url = database_url
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._url = settings.database_url
         self._pool = pool
-        self._attempts = Attempts()
+        self._attempts = Attempts(settings)
 
     async def visitor(self, request: Request) -> Visitor:
         """Return who asks.
@@ -100,7 +102,7 @@ class SessionAuthenticator:
             AccessDenied: too many attempts, or the form comes from elsewhere.
         """
         fields = await sent(request)
-        attempt = self._attempts.begin(request.client.host if request.client else "", time.monotonic())
+        attempt = await self._attempts.begin(request.client.host if request.client else "")
         if attempt is None:
             raise TooManyAttempts
         key = fields.get("key", "").strip()
@@ -109,9 +111,9 @@ class SessionAuthenticator:
             if key_hash is None or await run_in_threadpool(self._person, key_hash) is None:
                 return None
         except (SetupError, psycopg.Error, OSError):
-            self._attempts.forget(attempt)  # the database is away: it says nothing about the key
+            await self._attempts.forget(attempt)  # the database is away: it says nothing about the key
             raise
-        self._attempts.forget(attempt)
+        await self._attempts.forget(attempt)
         return _sealer().seal(new_session(key_hash, time.time()))
 
     async def sign_out(self, visitor: Visitor) -> None:

@@ -26,6 +26,7 @@ class Purpose(StrEnum):
     RECORDS = "records"
     REVIEW = "review"
     APPROVALS = "approvals"
+    SIGN_IN = "sign-in"
     EPOCH = "epoch"
 
 
