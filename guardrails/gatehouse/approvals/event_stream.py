@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
+from cachetools import LRUCache
 
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.lifecycle import may_see
@@ -103,7 +103,7 @@ class EventStream:
                 await connection.execute(f"listen {store.CHANNEL}")
                 started = await people.now(connection)
                 listening.set_result(None)
-                told: OrderedDict[UUID, int] = OrderedDict()
+                told = LRUCache[UUID, int](_REMEMBERED)
                 async for notice in connection.notifies():
                     await self._tell(UUID(notice.payload), started, told)
         except (psycopg.Error, OSError) as error:
@@ -119,17 +119,15 @@ class EventStream:
                 for subscriber in self._subscribers:
                     _end(subscriber)
 
-    async def _tell(self, approval_id: UUID, started: datetime, told: OrderedDict[UUID, int]) -> None:
+    async def _tell(self, approval_id: UUID, started: datetime, told: LRUCache[UUID, int]) -> None:
         """Tell what is new of this approval: several notices may come for what one look shows."""
         async with self._pool.connection() as connection:
             approval = await queries.get(connection, approval_id)
             if approval is None:
                 return
             happened = await queries.history(connection, approval_id)
-        known = told.pop(approval_id, None)
+        known = told.get(approval_id)
         told[approval_id] = len(happened)
-        if len(told) > _REMEMBERED:
-            told.popitem(last=False)
         # Of one that is new here, what was written since; a row is, a moment before its transaction is seen.
         since = started - _COMMIT
         for each in happened[known:] if known is not None else [each for each in happened if each.at > since]:

@@ -17,9 +17,10 @@ import json
 import logging
 import os
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from cachetools import LRUCache
 
 from gatehouse.core.errors import SetupError
 from gatehouse.core.reasons import Reason
@@ -47,33 +48,13 @@ _MAX_WAITING = 4_000_000
 # A text's share of a round trip, in characters.
 _PER_TEXT = 100
 _RESTART_S = 1.0
-_ENTRY_BYTES, _FINDING_BYTES = 200, 150
+_ENTRY_BYTES, _FINDING_BYTES = 280, 150
 
 _Result = Scan | Reason
 
 
-class _Cache:
-    """Cache scans by digest of text and configuration, bounded by bytes; the least recently used leave first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._entries: OrderedDict[bytes, Scan] = OrderedDict()
-        self._max, self._size = max_bytes, 0
-
-    @staticmethod
-    def _cost(scan: Scan) -> int:
-        return _ENTRY_BYTES + _FINDING_BYTES * (len(scan.findings) + len(scan.hits))
-
-    def get(self, key: bytes) -> Scan | None:
-        if (scan := self._entries.get(key)) is not None:
-            self._entries.move_to_end(key)
-        return scan
-
-    def put(self, key: bytes, scan: Scan) -> None:
-        if key not in self._entries and self._cost(scan) <= self._max:
-            self._entries[key] = scan
-            self._size += self._cost(scan)
-            while self._size > self._max:
-                self._size -= self._cost(self._entries.popitem(last=False)[1])
+def _bytes_of(scan: Scan) -> int:
+    return _ENTRY_BYTES + _FINDING_BYTES * (len(scan.findings) + len(scan.hits))
 
 
 class _Worker:
@@ -189,7 +170,7 @@ class Scanner:
         self._config = config
         self._digest = config.digest()
         self._count = workers
-        self._cache = _Cache(cache_bytes)
+        self._cache = LRUCache[bytes, Scan](cache_bytes, _bytes_of)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._on_long = 0
@@ -388,7 +369,8 @@ class Scanner:
         for call in text.calls:
             call.running -= 1
         if not isinstance(result, Reason):
-            self._cache.put(text.key, result)
+            with contextlib.suppress(ValueError):  # it is too large to be kept
+                self._cache[text.key] = result
         others = [call for call in text.calls if call.caller != caller] if isinstance(result, Reason) else []
         if not others or self._closed:
             self._finish(text, result, text.calls)

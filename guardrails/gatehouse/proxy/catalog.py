@@ -6,11 +6,11 @@ A name may stand for several deployments, and for those of its fallbacks. They a
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import litellm
+from cachetools import LRUCache
 from litellm.litellm_core_utils.get_model_cost_map import GetModelCostMap
 from litellm.proxy import proxy_server
 from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
@@ -54,8 +54,8 @@ class Deployments:
 
     def __init__(self, router: Callable[[], Any] = lambda: proxy_server.llm_router) -> None:
         self._router = router
-        self._found: OrderedDict[str, tuple[Deployment, ...]] = OrderedDict()
-        self._named: OrderedDict[tuple[str, str | None], bool] = OrderedDict()
+        self._found = LRUCache[str, tuple[Deployment, ...]](_NAMES)
+        self._named = LRUCache[tuple[str, str | None], bool](_NAMES)
         self._seen: tuple[Any, ...] = ()
         self._looked = float("-inf")
 
@@ -68,8 +68,6 @@ class Deployments:
             found = tuple(self._resolve(router, model))
             if len(model) <= _MAX_NAME_CHARS:
                 self._found[model] = found
-                if len(self._found) > _MAX_NAMES:
-                    self._found.popitem(last=False)
         return found
 
     def serves(self, model: str, team: str | None = None) -> bool:
@@ -88,8 +86,6 @@ class Deployments:
         if found is None:
             of_team = team is not None and router.map_team_model(model, team) is not None
             found = self._named[model, team] = of_team or _is_group(router, model)
-            if len(self._named) > _MAX_NAMES:
-                self._named.popitem(last=False)
         return found
 
     def sends_new_fields(self, call_type: str, model: str) -> bool:

@@ -208,7 +208,7 @@ def test_many_new_texts_together_are_bounded_too() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    counter = TokenCounter(cache_bytes=25_000)
+    counter = TokenCounter(cache_bytes=35_000)
     for n in range(1_000):
         counter.count([f"text {n}"])
     assert len(counter) == 100
