@@ -6,7 +6,6 @@ Promises: a voter is the user of the key that asks, never a name in a request.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
@@ -33,6 +32,7 @@ from gatehouse.approvals.model import State, Voter
 from gatehouse.core.clock import monotonic
 from gatehouse.core.errors import AccessDenied, GovernanceError, InvalidRequest
 from gatehouse.core.text import clean
+from gatehouse.proxy.identity import key_hash
 from gatehouse.proxy.litellm_api import ProxyException
 from gatehouse.proxy.parts import part
 
@@ -100,10 +100,8 @@ AtDesk = Annotated[Desk, part("desk")]
 
 async def _voter(caller: Caller, desk: AtDesk) -> Voter:
     """Return who asks; the key by the hash that requests are written down with."""
-    key = caller.api_key
-    key_hash = hashlib.sha256(key.encode()).hexdigest() if key and key.startswith("sk-") else clean(key)
     role = None if caller.user_role is None else str(getattr(caller.user_role, "value", caller.user_role))
-    return await desk.voter(caller.user_id, role, caller.team_id, key_hash)
+    return await desk.voter(caller.user_id, role, caller.team_id, key_hash(caller.api_key))
 
 
 By = Annotated[Voter, Depends(_voter)]

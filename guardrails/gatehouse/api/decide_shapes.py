@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 from gatehouse.core.call import Status, Usage
 from gatehouse.core.errors import InvalidRequest
 from gatehouse.core.http import SENDER
+from gatehouse.core.strict_json import decode
 from gatehouse.core.text import clean
-from gatehouse.dialects.freejson import decode
 from gatehouse.dialects.requested import MOST
 from gatehouse.guards.offload import OFFLOAD, effort
 from gatehouse.ledger.library_report import Report

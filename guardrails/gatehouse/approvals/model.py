@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gatehouse.core.clock import new_call_id
-from gatehouse.core.text import printable
+from gatehouse.core.text import storable
 
 SHOWN_CHARS: Final = 32_000
 """Characters of a summary's texts together: more than a person reads before deciding."""
@@ -237,7 +237,7 @@ class _Fitting:
     def _text(self, text: str) -> str:
         cut = text[: max(self._room, 0)] + CUT if len(text) > self._room else text
         self._room -= len(text)
-        return printable(cut)
+        return storable(cut)
 
 
 @dataclass(frozen=True, slots=True)

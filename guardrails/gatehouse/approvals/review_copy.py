@@ -21,7 +21,7 @@ from gatehouse.approvals.binding import Bound
 from gatehouse.approvals.model import ReviewCopy
 from gatehouse.core.errors import Gone
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.core.text import printable
+from gatehouse.core.text import storable
 
 _KEY_BITS: Final = 256
 _NONCE_BYTES: Final = 12  # what AES-GCM is made for (NIST SP 800-38D, 5.2.1.1)
@@ -66,7 +66,7 @@ def open_values(keys: InstallationKeys, kept: ReviewCopy, digest: str) -> dict[s
         Gone: it cannot be opened any more.
     """
     values: dict[str, str] = json.loads(_opened(keys, kept, kept.values, "values", digest))
-    return {placeholder: printable(value) for placeholder, value in values.items()}
+    return {placeholder: storable(value) for placeholder, value in values.items()}
 
 
 def _opened(keys: InstallationKeys, kept: ReviewCopy, sealed: bytes, what: str, digest: str) -> bytes:

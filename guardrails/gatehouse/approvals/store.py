@@ -23,7 +23,7 @@ from gatehouse.approvals.model import Approval, Edit, NewApproval, ReviewCopy, S
 from gatehouse.approvals.notices import tell_decided, tell_edited
 from gatehouse.core.clock import new_call_id
 from gatehouse.core.errors import AccessDenied, Conflict, GovernanceError, InvalidRequest, NotFound, TooManyOpenRequests
-from gatehouse.core.text import clean, printable
+from gatehouse.core.text import clean, storable
 from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_approvals"

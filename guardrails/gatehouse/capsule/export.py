@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 from gatehouse.capsule.canonical import NotCanonical, encode, unique
 from gatehouse.capsule.seal import BrokenChain, Fault, SealedCapsule
+from gatehouse.core.strict_json import unique
 
 # Section 3.4: beside the content, outside the hash.
 _SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed_by")

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey
 
 from gatehouse.capsule.keyring import Epoch, Keyring, fingerprint, read_keyring
 from gatehouse.core.errors import SetupError
+from gatehouse.core.files import write_whole
 
 KEYRING_NAME = "keyring.json"
 _SEED = re.compile(r"[0-9a-f]{64}")
@@ -161,7 +162,7 @@ def _key_path(folder: Path, number: int) -> Path:
 
 def _make_key(path: Path) -> SigningKey:
     key = SigningKey.generate()
-    _write(path, f"{bytes(key).hex()}\n", 0o600)
+    write_whole(path, [f"{bytes(key).hex()}\n".encode()])
     return key
 
 
@@ -187,28 +188,8 @@ def _read_key(path: Path) -> SigningKey:
 
 def _publish(folder: Path, keyring: Keyring, key: SigningKey) -> Keys:
     """Put keyring.json in place, whole or not at all."""
-    draft = folder / f".{KEYRING_NAME}.new"
-    draft.unlink(missing_ok=True)
-    _write(draft, keyring.to_json(), 0o644)
-    draft.replace(folder / KEYRING_NAME)
-    _sync(folder)
+    write_whole(folder / KEYRING_NAME, [keyring.to_json().encode()], 0o644)
     return Keys(keyring, Signer(key), folder)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(fd)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

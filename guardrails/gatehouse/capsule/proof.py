@@ -19,6 +19,7 @@ from gatehouse.capsule import canonical
 from gatehouse.capsule.checkpoint import InvalidNote, Verifier, decode_base64, is_signature, open_checkpoint, origin_of
 from gatehouse.capsule.keyring import fingerprint
 from gatehouse.capsule.merkle import InvalidProof, verify_inclusion
+from gatehouse.core.strict_json import RepeatedName, unique
 
 FORMAT: Final = "gatehouse-capsule-proof-v1"
 
@@ -97,7 +98,7 @@ class CapsuleProof:
             InvalidProofFile: a field is missing, unknown, there twice or not written as it should be.
         """
         try:
-            document = json.loads(data.decode(), object_pairs_hook=canonical.unique)
+            document = json.loads(data.decode(), object_pairs_hook=unique)
             text = _fields(document, "the file", format=str, capsule=dict, inclusion=dict, checkpoint=str)
             if text["format"] != FORMAT:
                 raise InvalidProofFile(f"its format is not {FORMAT}")
@@ -114,7 +115,7 @@ class CapsuleProof:
             )
         except InvalidProofFile:
             raise
-        except canonical.NotCanonical as error:
+        except RepeatedName as error:
             raise InvalidProofFile(str(error)) from None
         except InvalidNote as error:
             raise InvalidProofFile(f"capsule.canonical: {error}") from None

@@ -20,7 +20,7 @@ from rich.text import Text
 from gatehouse.approvals.model import State
 from gatehouse.cli import app
 from gatehouse.cli.gateway_client import GatewayAway, GatewayClient, address
-from gatehouse.cli.output import printable
+from gatehouse.core.text import printable
 
 PATH: Final = "/governance/v1/approvals"
 _FIRST_RETRY_S: Final = 0.5

@@ -20,9 +20,10 @@ from gatehouse.capsule.keys import KEYRING_NAME, KeyFolder
 from gatehouse.capsule.proof import check_proof
 from gatehouse.capsule.verification import ChainReport, Finding, Note
 from gatehouse.cli import app
-from gatehouse.cli.output import exit_2_if_not_checked, printable, write
+from gatehouse.cli.output import exit_2_if_not_checked, write
 from gatehouse.cli.where import gateway_settings
 from gatehouse.core.errors import SetupError
+from gatehouse.core.text import printable
 from gatehouse.ledger.inspection import CallsReport, Progress, read_note, verify_export, verify_ledger
 from gatehouse.ledger.log_comparison import LogFile, LogReport, opened
 from gatehouse.ledger.prover import check, prove

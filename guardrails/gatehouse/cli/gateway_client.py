@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import httpx
 
-from gatehouse.cli.output import printable
 from gatehouse.core.errors import SetupError
 from gatehouse.core.home import find_home
+from gatehouse.core.text import printable
 from gatehouse.embedded import envfile
 from gatehouse.embedded.settings import read_settings
 

@@ -1,22 +1,16 @@
-"""Prints and writes for commands: whole files, and text that cannot move a terminal's cursor."""
+"""How commands write what was asked for, and exit."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import typer
 
 from gatehouse.core.errors import SetupError
-
-
-def printable(text: object) -> str:
-    """Return the text with everything escaped that a terminal would not show as a character."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+from gatehouse.core.files import write_whole
 
 
 def write(pieces: Iterable[bytes], path: Path | None) -> None:
@@ -34,16 +28,7 @@ def write(pieces: Iterable[bytes], path: Path | None) -> None:
     if target.exists() and not target.is_file():
         raise SetupError(f"{path}: it is not a file. Name one, or leave out -o.")
     try:
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:40]}.", delete=False) as file:
-            draft = Path(file.name)
-            try:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-                draft.replace(target)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
+        write_whole(target, pieces)
     except OSError as error:
         raise SetupError(f"{path}: {error.strerror}. Name a file that can be written.") from None
 

@@ -15,9 +15,9 @@ from typing import Annotated, BinaryIO
 import typer
 
 from gatehouse.cli import app
-from gatehouse.cli.output import printable
 from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import DerivedKey
+from gatehouse.core.text import printable
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.long_text import PART_CHARS, TextFile, scan_long_text

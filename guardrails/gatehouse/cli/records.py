@@ -19,11 +19,12 @@ from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
 from gatehouse.capsule.stored import LAST
 from gatehouse.cli.audit import ChainOption, OutputOption, audit
-from gatehouse.cli.output import printable, write
+from gatehouse.cli.output import write
 from gatehouse.cli.where import gateway_settings
 from gatehouse.core.errors import SetupError
 from gatehouse.core.keys import Purpose
 from gatehouse.core.names import hidden, is_plain
+from gatehouse.core.text import printable
 from gatehouse.dialects.prompt import commitment, text_of
 from gatehouse.ledger.prover import find
 from gatehouse.ledger.store import capsules as db

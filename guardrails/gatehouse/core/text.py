@@ -7,12 +7,15 @@ _NAME_CHARS = 256
 
 
 def clean(text: object) -> str | None:
-    """Return a caller's text fit for the ledger: short, without NUL and lone surrogates, which Postgres refuses."""
-    if text is None:
-        return None
-    return str(text)[:_NAME_CHARS].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    """Return a name as it can be kept: not long, and as `storable`."""
+    return None if text is None else storable(str(text)[:_NAME_CHARS])
 
 
-def printable(text: str) -> str:
-    """Return the text without NUL and lone surrogates, which Postgres refuses."""
+def storable(text: str) -> str:
+    """Return text without what Postgres refuses: NUL, lone surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def printable(text: object) -> str:
+    """Return text with everything escaped that a terminal would not show as a character."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -5,12 +5,10 @@ JSON inside a string is read decoded where that shows more than the string itsel
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
+from gatehouse.core.strict_json import RepeatedName, decode
 from gatehouse.dialects.file_text import file_text
 from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, Path, View, unknown
 
@@ -32,10 +30,6 @@ _SCHEMA_NAMES = frozenset(
     """.split()
 )
 _SCHEMA_TYPES = frozenset("string number integer boolean object array null STRING NUMBER INTEGER OBJECT ARRAY".split())
-
-
-class RepeatedName(ValueError):
-    """Report a JSON object with two entries of one name; readers differ on which of them counts."""
 
 
 def free(view: View, value: Any, path: Path, role: str) -> None:
@@ -95,28 +89,6 @@ def written_result(view: View, value: Any, path: Path, role: str) -> None:
     if not isinstance(value, str):
         raise unknown(path, "a text was expected")
     _string(view, value, path, role)
-
-
-def decode(value: str | bytes | bytearray) -> Any:
-    """Read JSON as strictly as its strictest reader.
-
-    Raises:
-        RepeatedName: an object has two entries of one name.
-        ValueError: the text is not JSON.
-        RecursionError: it is nested too deep.
-    """
-    return json.loads(value, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
-
-
-def decode_answer(value: str | bytes) -> Any:
-    """Read a provider's JSON, which may contain Infinity. Of two entries of one name, other readers may take the other.
-
-    Raises:
-        RepeatedName: an object has two entries of one name that are not the same plain value.
-        ValueError: the text is not JSON.
-        RecursionError: it is nested too deep.
-    """
-    return json.loads(value, object_pairs_hook=_alike)
 
 
 def number_text(value: float) -> str | None:
@@ -179,34 +151,3 @@ def _plain_value(view: View, value: Any, path: Path, role: str) -> None:
 def _check_depth(path: Path) -> None:
     if len(path) > MAX_DEPTH:
         raise unknown(path, "nested too deep")
-
-
-def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs = list(pairs)
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise RepeatedName
-    return found
-
-
-def _alike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in seen and (isinstance(value, dict | list) or repr(value) != repr(seen[name])):
-                raise RepeatedName
-            seen[name] = value
-    return found
-
-
-def _finite(text: str) -> float:
-    """Return a finite number, because readers disagree on 1e999."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number out of range")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)

@@ -11,8 +11,9 @@ from collections.abc import Mapping, MutableMapping
 from os.path import commonprefix
 from typing import Any, Final
 
+from gatehouse.core.strict_json import decode
 from gatehouse.dialects.file_text import file_text
-from gatehouse.dialects.freejson import decode, number_text
+from gatehouse.dialects.freejson import number_text
 from gatehouse.dialects.parts import FILE, JSON, KEY, Path, Step, unknown
 
 

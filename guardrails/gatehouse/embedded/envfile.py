@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.core.errors import SetupError
+from gatehouse.core.files import write_whole
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     # 32 bytes are 43 characters of base64url, as strong as the AES-256 and SHA-256 keys that come from them.
@@ -134,7 +135,8 @@ def _ensure(path: Path, template: str) -> EnvFile:
     found = path.stat()
     tightened = bool(stat.S_IMODE(found.st_mode) & 0o077)
     if added:
-        _replace(path, text, found)
+        # Root that adds a key must not take the file away from its owner.
+        write_whole(path, [text.encode()], owner=found)
     elif tightened:
         path.chmod(0o600)
     return EnvFile(path, created=False, added=added, tightened=tightened, new_master_key=master_key)
@@ -156,39 +158,19 @@ def change(home: Path, key: str, value: str) -> Path:
         # The last assignment counts.
         ending = lines[at[-1]][len(lines[at[-1]].rstrip("\r\n")) :]
         lines[at[-1]] = f"{key}={value}{ending}"
-        _replace(target, "".join(lines), target.stat())
+        write_whole(target, ["".join(lines).encode()], owner=target.stat())
     except OSError as error:
         raise SetupError(f"{path}: {error.strerror}. Run this as the user who owns the file and its folder.") from error
     return path
 
 
-def _temporary(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".env.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
 def _write_new(path: Path, text: str) -> None:
-    temporary = _temporary(path, text)
+    temporary = path.with_name(f".env.{secrets.token_hex(8)}.tmp")
+    write_whole(temporary, [text.encode()])
     try:
         os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
     finally:
         temporary.unlink()
-
-
-def _replace(path: Path, text: str, owner: os.stat_result) -> None:
-    temporary = _temporary(path, text)
-    try:
-        if os.geteuid() == 0:  # root must leave the file to its owner
-            os.chown(temporary, owner.st_uid, owner.st_gid)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(home: Path) -> dict[str, str]:

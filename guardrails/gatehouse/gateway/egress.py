@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatehouse.core.errors import GovernanceError
+from gatehouse.core.strict_json import decode
 from gatehouse.dialects import ALL_NAMES, names_of, request_view
 from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.fields import is_api_word
-from gatehouse.dialects.freejson import decode, free
+from gatehouse.dialects.freejson import free
 from gatehouse.dialects.parts import KEY, TextPart, UnknownShape, View, shown
 from gatehouse.dialects.requested import requested
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from gatehouse.core.errors import InvalidRequest, TooLarge
+from gatehouse.core.strict_json import RepeatedName, unique
 from gatehouse.proxy.key_settings import check_management
 
 # The largest request of LiteLLM's UI (five hundred users at once) has some 100 kB.
@@ -32,16 +33,10 @@ def check_stored(path: str, body: bytes) -> None:
 def _decoded(body: bytes) -> Any:
     """Decode the body's JSON as FastAPI does; None for other bodies, which LiteLLM refuses or never stores."""
     try:
-        return json.loads(body, object_pairs_hook=_once)
+        return json.loads(body, object_pairs_hook=unique)
+    except RepeatedName:
+        raise InvalidRequest("The body says a name twice. Say each name once.") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply. Send settings as LiteLLM's API describes them.") from None
     except ValueError:
         return None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose names are all different, because readers differ on which of two entries counts."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise InvalidRequest("The body has two entries of one name. Send each name once.")
-    return made

@@ -25,7 +25,7 @@ from gatehouse.core.errors import (
     UnsupportedEncoding,
 )
 from gatehouse.core.http import Message, Receive
-from gatehouse.dialects.freejson import RepeatedName, decode
+from gatehouse.core.strict_json import RepeatedName, decode
 from gatehouse.gateway.body_shares import MAX_HELD, BodyShares, Share
 
 # A client has this many seconds for the beginning of its body, and more as more arrives, at this rate at least.

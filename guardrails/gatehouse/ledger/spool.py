@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from gatehouse.core.errors import SetupError
+from gatehouse.core.files import sync_folder
 from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
 
@@ -78,7 +79,7 @@ class Spool:
         if self._fd is None:
             path = self._folder / f"{self._me}.{self._number:06}.jsonl"
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         size = os.fstat(self._fd).st_size
         try:
             written = 0
@@ -159,11 +160,3 @@ def _try_lock(path: Path) -> int | None:
         os.close(fd)
         return None
     return fd
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

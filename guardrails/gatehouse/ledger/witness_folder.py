@@ -6,14 +6,13 @@ Promises: every file is whole, readable by everybody, and on the disk before it 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
 from gatehouse.capsule.checkpoint import Checkpoint, InvalidNote, Verifier, origin_of
 from gatehouse.capsule.keyring import Keyring
+from gatehouse.core.files import write_whole
 
 LATEST = "latest"
 SUFFIX = ".checkpoint"
@@ -81,20 +80,4 @@ def _write(path: Path, data: bytes) -> None:
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
-    # A name of its own: gateways in containers share the folder and have the same process id.
-    fd, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".new")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+    write_whole(path, [data], 0o644)

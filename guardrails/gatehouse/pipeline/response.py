@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from gatehouse.core.errors import ContentBlocked, GovernanceError
+from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.events import EventView, Source
-from gatehouse.dialects.freejson import decode_answer
 from gatehouse.dialects.parts import DeltaPart, Path, UnknownShape
 from gatehouse.dialects.sse import EventStream, EventTooLarge, event
 from gatehouse.dialects.writing import write_back

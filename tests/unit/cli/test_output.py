@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gatehouse.cli.output import printable, write
+from gatehouse.cli.output import write
 from gatehouse.core.errors import SetupError
 
 
@@ -36,7 +36,3 @@ def test_what_breaks_off_leaves_the_file_as_it_was(tmp_path: Path, error: BaseEx
 def test_a_device_is_not_replaced_by_a_file() -> None:
     with pytest.raises(SetupError, match="not a file"):
         write([b""], Path("/dev/null"))
-
-
-def test_text_that_would_move_the_cursor_is_spelled_out() -> None:
-    assert printable("grüße ☃ \x1b[2J\n\u202e\x9b") == "grüße ☃ \\x1b[2J\\n\\u202e\\x9b"
