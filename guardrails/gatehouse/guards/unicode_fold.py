@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
+from importlib.resources import files
 
-# Letters of other scripts that are drawn like Latin ones (the single-letter part of Unicode's confusables.txt that
-# matters for words in Latin script). Only `homoglyphs=True` folds them: it would spoil real Cyrillic and Greek text.
-_LOOKALIKES = dict(
-    zip(
-        map(ord, "аеорсухіјѕԁԛԝһьАВЕКМНОРСТУХІЈЅԌԚԜαονρτυκικΑΒΕΖΗΙΚΜΝΟΡΤΥΧıɑɡⅼ"),
-        "aeopcyxijsdqwhbABEKMHOPCTYXIJSGQWaovptukikABEZHIKMNOPTYXiagl",
-        strict=True,
-    )
-)
 # Marks that only decorate the letter before them. Marks of other scripts carry vowels and stay.
 _MARKS = ((0x0300, 0x036F), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F))
 # Characters that fonts draw as nothing, although Unicode does not call them format characters.
@@ -53,21 +45,32 @@ def _plain(char: str) -> str:
     return " " if category == "Zs" else char
 
 
-class _Table(dict[int, str]):
-    """Translate characters, and fill itself: `str.translate` asks for missing entries."""
+def _lookalikes() -> dict[int, str]:
+    """Return the letters of other scripts that are drawn like Latin ones, which scripts/make_confusables.py wrote."""
+    lines = files("gatehouse.guards").joinpath("confusables.txt").read_text(encoding="ascii").splitlines()
+    return {int(code, 16): letter for letter, *codes in map(str.split, lines) if letter != "#" for code in codes}
 
-    def __init__(self, *, homoglyphs: bool) -> None:
-        super().__init__(_LOOKALIKES if homoglyphs else ())
+
+class _Table(dict[int, str]):
+    """A translation table that fills itself: `str.translate` asks for what is missing.
+
+    Args:
+        lookalikes: what becomes Latin letters. It would spoil real Cyrillic and Greek text.
+    """
+
+    def __init__(self, lookalikes: dict[int, str]) -> None:
+        super().__init__()
+        self._lookalikes = lookalikes
 
     def __missing__(self, code: int) -> str:
-        folded = _fold_char(chr(code))
-        if len(self) < 20_000:  # a hostile text may use every character of Unicode
+        folded = _fold_char(chr(code)).translate(self._lookalikes)
+        if len(self) < 20_000:  # a hostile text may use every character there is
             self[code] = folded
         return folded
 
 
-_PLAIN = _Table(homoglyphs=False)
-_LATIN = _Table(homoglyphs=True)
+_PLAIN = _Table({})
+_LATIN = _Table(_lookalikes())
 
 
 @dataclass(frozen=True, slots=True)

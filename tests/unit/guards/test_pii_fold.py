@@ -33,6 +33,27 @@ def test_letters_drawn_like_latin_ones_are_folded_only_when_asked() -> None:
     assert fold("р\u0430ypal", homoglyphs=True).text == "paypal"
 
 
+@pytest.mark.parametrize(
+    ("drawn", "plain"),
+    [
+        ("\u0456gn\u043er\u0435", "ignore"),  # Cyrillic
+        ("\u0406GN\u041eR\u0415 \u0399", "IGNORE I"),  # Cyrillic and Greek capitals, of which Unicode makes l
+        ("b\u03bf\u03bcb \u03c4\u03bf\u03ba\u03b5n", "boμb tokεn"),  # Greek; two of these look like no Latin letter
+        ("b\u0585mb \u0578\u0578 \u057d\u0585", "bomb nn uo"),  # Armenian
+        ("\u13b7\u13aa\u13a2\u13a0", "MATD"),  # Cherokee
+        ("\U0001d6c2\u03ac", "aa"),  # a mathematical alpha and one with an accent
+        ("p\u1d0fi\ua731on", "poison"),  # small capitals
+    ],
+)
+def test_letters_of_many_scripts_are_drawn_like_latin_ones(drawn: str, plain: str) -> None:
+    assert fold(drawn, homoglyphs=True).text == plain
+
+
+@pytest.mark.parametrize("text", ["\u4e8c\u3007\u4e8c\u56db", "日本語の一口ノート", "한국어", "שלום", "ไทย", "हिन्दी"])
+def test_scripts_without_such_letters_stay_as_they_are(text: str) -> None:
+    assert fold(text, homoglyphs=True).text == text
+
+
 def test_words_of_other_scripts_keep_their_vowels() -> None:
     for word in ("한국어", "हिन्दी", "ไทย", "日本語"):
         assert fold(word).text == word

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from gatehouse.core.errors import SetupError
@@ -46,6 +47,21 @@ def test_base64_is_read_and_its_hits_stand_at_the_run(engine: ScreenEngine, time
     hits = engine.scan(f"see {value} now")
     assert {hit.screen for hit in hits} == {"blocked_content/weapons", "secrets", "prompt_injection"}
     assert {(hit.start, hit.end) for hit in hits} == {(4, 4 + len(value))}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Егор, рог коровы, сухо у горы: роса, сорок рек. Вера, а где Тарас? Наша кора о мусоре.",  # noqa: RUF001
+        "Ось ліс, ріка й гори. Міра, нога, кора; а хто це? Марії сорок років.",  # noqa: RUF001
+        "Και τι του είναι το νόημα; Ναι, οι άνθρωποι τον άκουσαν. Άρτα, Μαγικά, ο τόπος σου.",  # noqa: RUF001
+        "二〇二四年の夏、東京へ行った。口の中でカニを食べる。ノートとペン、一つずつ。",
+        "Սառա, տաք օր է: Ոսկե աշուն, սուրճ ու հաց:",  # noqa: RUF001
+    ],
+)
+def test_ordinary_text_of_other_scripts_is_left_alone(text: str) -> None:
+    words = ("cop", "pop", "rope", "cap", "hop", "mop", "pot", "tool", "hot", "pen", "sex", "coke", "rape")
+    assert ScreenEngine(replace(EVERYTHING, blocked_content={"words": words})).scan(text) == []
 
 
 def test_a_screen_that_is_off_finds_nothing() -> None:
