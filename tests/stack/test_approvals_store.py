@@ -84,7 +84,7 @@ async def gateways(url: str, count: int = 1) -> AsyncIterator[list[Waiting]]:
         all_of = [Waiting(url, await stack.enter_async_context(shared(url))) for _ in range(count)]
         for each in all_of:
             await each.start()
-        await until(lambda: all(each._listening for each in all_of))
+        await until(lambda: all(each._listener.up for each in all_of))
         yield all_of
         for each in all_of:
             await each.stop()
@@ -546,12 +546,12 @@ async def test_a_listener_that_is_killed_misses_no_vote(url: str, never_just_loo
         held = [asyncio.create_task(gateway.decided(each.id, 60)) for each in asked]
         for n, each in enumerate(asked):
             if n % 10 == 5:
-                await until(lambda: gateway._listening)
+                await until(lambda: gateway._listener.up)
                 await connection.execute(LISTENERS.encode())
             await db.vote(connection, each.id, GRACE, approve=True)
             await asyncio.sleep(0.02)
         assert {each.state for each in await asyncio.wait_for(asyncio.gather(*held), 10)} == {State.APPROVED}
-        await until(lambda: gateway._listening)
+        await until(lambda: gateway._listener.up)
         last = await db.open_request(connection, new())
         waiter = asyncio.create_task(gateway.decided(last.id, 60))
         await until(lambda: last.id in gateway._held and gateway._held[last.id].seen)
@@ -570,7 +570,7 @@ async def test_a_look_that_fails_is_taken_again(connection: Connection, url: str
         )
         await db.vote(connection, asked.id, GRACE, approve=True)
         assert (await asyncio.wait_for(held, 5)).state is State.APPROVED
-        assert gateway._listening
+        assert gateway._listener.up
 
 
 async def test_while_nobody_can_listen_votes_are_looked_for(
@@ -582,7 +582,7 @@ async def test_while_nobody_can_listen_votes_are_looked_for(
         await until(lambda: asked.id in gateway._held and gateway._held[asked.id].seen)
         monkeypatch.setattr(waiting_module.store, "CHANNEL", "no channel")  # a syntax error for LISTEN
         await connection.execute(LISTENERS.encode())
-        await until(lambda: not gateway._listening)
+        await until(lambda: not gateway._listener.up)
         monkeypatch.setattr(gateway, "_hear", None)
         await asyncio.sleep(0.5)
         await connection.execute("update gatehouse.approvals set state = 'approved' where id = %s", (asked.id,))
@@ -596,7 +596,7 @@ async def test_a_database_that_comes_back_is_looked_at_again(own_postgres: Postg
         held = asyncio.create_task(gateway.decided(asked.id, 60))
         await until(lambda: asked.id in gateway._held and gateway._held[asked.id].seen)
         await asyncio.to_thread(own_postgres.stop)
-        await until(lambda: not gateway._listening)
+        await until(lambda: not gateway._listener.up)
         assert (await gateway.decided(asked.id, 0.2)).state is State.REQUESTED  # as it stood last
         with pytest.raises(GovernanceUnavailable):
             await gateway.decided(uuid4(), 0.2)

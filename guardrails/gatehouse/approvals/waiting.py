@@ -20,14 +20,14 @@ import psycopg
 from gatehouse.approvals import queries, store
 from gatehouse.approvals.model import Approval, State
 from gatehouse.core.errors import GovernanceUnavailable, NotFound
-from gatehouse.storage.connection import Pool, connect
+from gatehouse.storage.connection import Connection, Pool
+from gatehouse.storage.reconnecting import RETRY_S, Reconnecting
 
 log = logging.getLogger("gatehouse.approvals")
 
 # While nobody listens; and while somebody does, for the half minute in which a dead connection looks alive.
 LOOK_EVERY_S: Final = 2.0
 LOOK_ANYWAY_S: Final = 15.0
-_RETRY_S: Final = 0.5
 _ANSWER_S: Final = 5.0
 _AWAY: Final = (psycopg.Error, OSError, TimeoutError)
 
@@ -45,18 +45,17 @@ class Waiting:
     """What one gateway process waits for."""
 
     def __init__(self, database_url: str, pool: Pool) -> None:
-        self._url = database_url
         self._pool = pool
         self._held: dict[UUID, _Held] = {}
         self._wanted: set[UUID] = set()
         self._look_now = asyncio.Event()
-        self._listening = False
+        self._listener = Reconnecting(database_url, self._listen, self._deaf, what="news of votes", log=log)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to listen; while the database is away it is tried again and again."""
         self._tasks = [
-            asyncio.create_task(self._listen(), name="gatehouse-approvals-listen"),
+            asyncio.create_task(self._listener.run(), name="gatehouse-approvals-listen"),
             asyncio.create_task(self._look(), name="gatehouse-approvals-look"),
         ]
 
@@ -103,23 +102,15 @@ class Waiting:
         self._wanted.update(approval_ids)
         self._look_now.set()
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                async with await connect(self._url) as connection:
-                    await connection.execute(f"listen {store.CHANNEL}")
-                    self._listening = True
-                    self._want(self._held)  # what was decided before is not told again
-                    async for notice in connection.notifies():
-                        self._hear(notice.payload)
-            except Exception as error:  # a listener that ended would never hear again, and nobody would know
-                if self._listening:
-                    log.warning("approvals: nobody hears of votes (%s); they are looked for", type(error).__name__)
-            finally:
-                if self._listening:
-                    self._listening = False
-                    self._want(self._held)
-            await asyncio.sleep(_RETRY_S)
+    async def _listen(self, connection: Connection) -> None:
+        await connection.execute(f"listen {store.CHANNEL}")
+        self._listener.working()
+        self._want(self._held)  # what was decided before is not told again
+        async for notice in connection.notifies():
+            self._hear(notice.payload)
+
+    async def _deaf(self, error: Exception) -> None:
+        self._want(self._held)
 
     def _hear(self, payload: str) -> None:
         with suppress(ValueError):
@@ -136,12 +127,12 @@ class Waiting:
                 pass  # those who listen say so
             except Exception:
                 log.exception("approvals: looking failed, and is tried again")
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
     async def _due(self) -> None:
         """Until there is something to look at."""
         try:
-            async with asyncio.timeout(LOOK_ANYWAY_S if self._listening else LOOK_EVERY_S):
+            async with asyncio.timeout(LOOK_ANYWAY_S if self._listener.up else LOOK_EVERY_S):
                 await self._look_now.wait()
         except TimeoutError:
             self._wanted.update(self._held)

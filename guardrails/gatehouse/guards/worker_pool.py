@@ -3,8 +3,9 @@
 Callers take turns (`guards.fair_turns`), and of several processes one stays free of long texts: a short text waits for
 the scans under way, and not for what another caller has sent before it.
 
-The processes are plain children with pipes, not a process pool of the standard library's: one that hangs or dies is
-ended and replaced without breaking the others' work, and none imports the server's main module.
+The processes are plain children that speak over pipes and not a process pool of the standard library's: one that hangs
+or dies is ended and replaced by itself, without breaking the others' work, and none imports the server's main module.
+None has the server's environment, and what one answers is JSON: it reads hostile text, so no pickle of its is opened.
 """
 
 from __future__ import annotations

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from uuid import UUID
 
 import psycopg
 
-from gatehouse.ledger.reconnecting import Connected
 from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.store import calls
 from gatehouse.storage.connection import Connection
+from gatehouse.storage.reconnecting import Reconnecting
+
+log = logging.getLogger("gatehouse.audit")
 
 # Postgres answers a batch of this size in a few milliseconds; more would only make the next batch wait.
 _BATCH = 500
@@ -22,7 +25,9 @@ class IntentWriter:
     """The queue of intents and the task that commits them."""
 
     def __init__(self, gateway_id: UUID, database_url: str) -> None:
-        self.task = Connected("intents", database_url, self._work, self._lost)
+        self.task = Reconnecting(
+            database_url, self._work, self._lost, what="intents of the ledger", log=log, stage="ledger"
+        )
         self._me = gateway_id
         self._queue: list[Waiting] = []
         self._waiting = asyncio.Event()

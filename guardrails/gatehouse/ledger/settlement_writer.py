@@ -23,13 +23,13 @@ from gatehouse.core.clock import monotonic, now
 from gatehouse.ledger import audit_line, recovery, spool
 from gatehouse.ledger.appender import Place, append
 from gatehouse.ledger.audit_log import AuditLog
-from gatehouse.ledger.reconnecting import Connected
 from gatehouse.ledger.recovery import Recovery
 from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
 from gatehouse.ledger.spool import Spool
 from gatehouse.ledger.store import calls
 from gatehouse.storage.connection import Connection
+from gatehouse.storage.reconnecting import Reconnecting
 
 log = logging.getLogger("gatehouse.audit")
 
@@ -60,7 +60,9 @@ class SettlementWriter:
         spooling: bool,
         watch: Recovery,
     ) -> None:
-        self.task = Connected("settlements", database_url, self._work, self._lost)
+        self.task = Reconnecting(
+            database_url, self._work, self._lost, what="settlements of the ledger", log=log, stage="ledger"
+        )
         self.stopping = False
         self._me = gateway_id
         self._keys = keys

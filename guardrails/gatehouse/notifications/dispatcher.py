@@ -11,11 +11,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 from uuid import uuid4
-
-import psycopg
 
 from gatehouse.core import clock
 from gatehouse.notifications import outbox
@@ -23,7 +21,8 @@ from gatehouse.notifications.messages import Event
 from gatehouse.notifications.metrics import notifications
 from gatehouse.notifications.outbox import Claim
 from gatehouse.notifications.senders import SEND_TIMEOUT_S, NotDelivered, Sender
-from gatehouse.storage.connection import Connection, connect
+from gatehouse.storage.connection import Connection
+from gatehouse.storage.reconnecting import Reconnecting
 
 log = logging.getLogger("gatehouse.notifications")
 
@@ -37,7 +36,6 @@ POLL_S: Final = 1.0
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 3600.0
 _SWEEP_S: Final = 600.0
-_RECONNECT_S: Final = 0.5
 
 
 def backoff(attempt: int, retry_after_s: float, luck: float) -> float:
@@ -62,7 +60,6 @@ class Dispatcher:
     """
 
     def __init__(self, database_url: str, addresses: Iterable[Sender]) -> None:
-        self._url = database_url
         self._senders = {each.name: each for each in addresses}
         self.names: tuple[str, ...] = tuple(self._senders)
         self._attempts: dict[asyncio.Task[None], str] = {}
@@ -70,15 +67,16 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._sweep_at = 0.0
-        self._failures: dict[str, str] = {}
+        self._send = Reconnecting(database_url, self._work, what="notifications", log=log)
+        self._hear = Reconnecting(database_url, self._listen, what="news of notifications", log=log)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to send. The database may become reachable later."""
         if self._senders:
             self._tasks = [
-                asyncio.create_task(self._connected("send", self._work), name="gatehouse-notifications"),
-                asyncio.create_task(self._connected("listen", self._listen), name="gatehouse-notifications-listen"),
+                asyncio.create_task(self._send.run(), name="gatehouse-notifications"),
+                asyncio.create_task(self._hear.run(), name="gatehouse-notifications-listen"),
             ]
 
     async def stop(self, patience_s: float = 5.0) -> None:
@@ -97,32 +95,9 @@ class Dispatcher:
         work.cancel()
         await asyncio.gather(work, listen, *self._attempts, return_exceptions=True)
 
-    async def _connected(self, what: str, work: Callable[[Connection], Awaitable[None]]) -> None:
-        """Do the work on a connection of its own, and reconnect when that is lost."""
-        while True:
-            try:
-                async with await connect(self._url) as connection:
-                    await work(connection)
-                    return
-            except Exception as error:
-                self._log_failure(what, error)
-            await asyncio.sleep(_RECONNECT_S)
-
-    def _log_failure(self, what: str, error: Exception) -> None:
-        """Log each kind of failure once, not twice a second."""
-        name = type(error).__name__
-        if name != self._failures.get(what):
-            expected = isinstance(error, psycopg.OperationalError | OSError)
-            log.error("notifications cannot be sent now (%s): %s", what, name, exc_info=None if expected else error)
-            self._failures[what] = name
-
-    def _log_recovery(self, what: str) -> None:
-        if self._failures.pop(what, None):
-            log.info("notifications are sent again (%s)", what)
-
     async def _listen(self, connection: Connection) -> None:
         await connection.execute(f"listen {outbox.CHANNEL}")
-        self._log_recovery("listen")
+        self._hear.working()
         self._wake.set()
         async for _ in connection.notifies():
             self._wake.set()
@@ -131,7 +106,7 @@ class Dispatcher:
         while True:
             self._wake.clear()
             await self._record_results(connection)
-            self._log_recovery("send")
+            self._send.working()
             if not self._stopping:
                 await self._begin(connection)
             elif not self._attempts and not self._ended:

@@ -12,34 +12,39 @@ from gatehouse.core import metrics
 from gatehouse.core.errors import SetupError
 from gatehouse.storage.connection import Connection, connect
 
-log = logging.getLogger("gatehouse.audit")
-
 RETRY_S = 0.5
 
 
-class Connected:
+class Reconnecting:
     """Runs `work` until it returns, whatever the database does.
 
     Args:
-        work: does everything on the connection it is given; says `up()` once it could write.
+        work: does everything on the connection it is given; says `working()` once it could.
         lost: called, and awaited, after a failure that another connection, tried at once, did not mend.
+        what: waits while the database is away, and goes on after: in the plural, for the log.
+        stage: under which failures are counted that are not the database's.
 
     Attributes:
-        up: whether the last thing known is that writing works.
+        up: whether the last thing known is that it works.
     """
 
     def __init__(
         self,
-        name: str,
         database_url: str,
         work: Callable[[Connection], Awaitable[None]],
-        lost: Callable[[Exception], Awaitable[None]],
+        lost: Callable[[Exception], Awaitable[None]] | None = None,
+        *,
+        what: str,
+        log: logging.Logger,
+        stage: str | None = None,
     ) -> None:
         self.up = False
-        self._name = name
         self._url = database_url
         self._work = work
         self._lost = lost
+        self._what = what
+        self._log = log
+        self._stage = stage
         self._said = ""
 
     async def run(self) -> None:
@@ -54,26 +59,28 @@ class Connected:
                 self._say(error)
                 if was_up and isinstance(error, psycopg.OperationalError):
                     continue  # a restart breaks connections, and may be over: who waits need not hear of it
-                await self._lost(error)
+                if self._lost is not None:
+                    await self._lost(error)
             await asyncio.sleep(RETRY_S)
 
     def working(self) -> None:
-        """Say that writing works."""
+        """Say that it works."""
         self.up = True
         if self._said:
-            log.info("the ledger can be written again (%s)", self._name)
+            self._log.info("%s go on", self._what)
             self._said = ""
 
     def _say(self, error: Exception) -> None:
         """Once for each kind of failure, not twice a second."""
+        expected = isinstance(error, SetupError | psycopg.OperationalError | OSError)
         if isinstance(error, SetupError):
             said = str(error)
-        elif isinstance(error, psycopg.OperationalError | OSError):
+        elif expected:
             said = f"the database is gone ({type(error).__name__})"
         else:
             said = f"{type(error).__name__} in the gateway"
-            metrics.plugin_errors.labels(stage="ledger").inc()
+            if self._stage is not None:
+                metrics.plugin_errors.labels(stage=self._stage).inc()
         if said != self._said:
-            trace = None if isinstance(error, SetupError | psycopg.OperationalError | OSError) else error
-            log.error("the ledger cannot be written (%s): %s", self._name, said, exc_info=trace)
+            self._log.error("%s wait: %s", self._what, said, exc_info=None if expected else error)
             self._said = said
