@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
+
+from cachetools import LRUCache
 
 from gatehouse.core import metrics
 from gatehouse.dialects import request_view
@@ -36,8 +37,8 @@ class Prescan:
 
     def __init__(self, scanner: Callable[[], Scanner | None]) -> None:
         self._scanner = scanner
-        self._salt = secrets.token_bytes(16)  # so that the stored digests reveal nothing of a key
-        self._seen: OrderedDict[bytes, tuple[str, bool]] = OrderedDict()
+        self._salt = secrets.token_bytes(16)  # so that what is kept says nothing of a key
+        self._seen = LRUCache[bytes, tuple[str, bool]](_MOST_CALLERS)
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
         """Return a digest of the caller's credentials; None where there are none."""
@@ -80,9 +81,6 @@ class Prescan:
         if key is None:
             return
         self._seen[caller] = key, admitted
-        self._seen.move_to_end(caller)
-        if len(self._seen) > _MAX_CALLERS:
-            self._seen.popitem(last=False)
 
 
 def _newest(body: Mapping[str, Any]) -> dict[str, Any]:
