@@ -101,7 +101,8 @@ class EventStream:
         try:
             async with await connect(self._url) as connection:
                 await connection.execute(f"listen {store.CHANNEL}")
-                started = await people.now(connection)
+                async with self._pool.connection() as asks:
+                    started = await people.now(asks)
                 listening.set_result(None)
                 told = LRUCache[UUID, int](_REMEMBERED)
                 async for notice in connection.notifies():
