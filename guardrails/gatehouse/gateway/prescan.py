@@ -38,7 +38,7 @@ class Prescan:
     def __init__(self, scanner: Callable[[], Scanner | None]) -> None:
         self._scanner = scanner
         self._salt = secrets.token_bytes(16)  # so that what is kept says nothing of a key
-        self._seen = LRUCache[bytes, tuple[str, bool]](_MOST_CALLERS)
+        self._seen = LRUCache[bytes, tuple[str, bool]](_MAX_CALLERS)
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
         """Return a digest of the caller's credentials; None where there are none."""

@@ -54,8 +54,8 @@ class Deployments:
 
     def __init__(self, router: Callable[[], Any] = lambda: proxy_server.llm_router) -> None:
         self._router = router
-        self._found = LRUCache[str, tuple[Deployment, ...]](_NAMES)
-        self._named = LRUCache[tuple[str, str | None], bool](_NAMES)
+        self._found = LRUCache[str, tuple[Deployment, ...]](_MAX_NAMES)
+        self._named = LRUCache[tuple[str, str | None], bool](_MAX_NAMES)
         self._seen: tuple[Any, ...] = ()
         self._looked = float("-inf")
 

@@ -22,11 +22,11 @@ from gatehouse.pricing.structure import CL100K, O200K
 _ENCODINGS: Final = (CL100K, O200K)
 
 # New text that is counted at once: 14 ms at the slowest (nothing but blanks), 4 ms of English.
-_AT_ONCE: Final = 65_536
+_MAX_AT_ONCE: Final = 65_536
 # New text that is worth a change of threads: 7 ms at the slowest.
-_WORTH_A_THREAD: Final = 32_768
+_MIN_FOR_THREAD: Final = 32_768
 # New text of one request that a thread counts: a second at the slowest.
-_IN_A_THREAD: Final = 4_194_304
+_MAX_IN_THREAD: Final = 4_194_304
 # What one text costs the cache: a key of 17 bytes, a number, and their places in two dictionaries. Measured: 160 to
 # 190, and up to twice that while they grow.
 _ENTRY_BYTES: Final = 350
