@@ -38,7 +38,7 @@ def try_key(client: httpx.Client, gateway: Gateway, key: str, to: str = "") -> h
 
 
 def csrf_of(client: httpx.Client) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/governance").text)
+    found = re.search(r'name="csrf" value="([\w-]{43})"', client.get("/governance").text)
     assert found
     return found[1]
 
