@@ -83,6 +83,7 @@ class Database:
 def server() -> Iterator[Postgres]:
     server = Postgres()
     (server.folder / "data" / "pg_hba.conf").write_text(HBA)
+    (server.folder / "data" / "postgresql.auto.conf").write_text("fsync = off\n")
     with psycopg.connect(server.url) as connection:
         connection.execute("select pg_reload_conf()")
     yield server

@@ -46,7 +46,7 @@ class Postgres:
                 self.folder,
                 "-c",
                 "max_connections=200",
-                # No test cuts the power; and at a busy disk a stop with many databases takes longer than it may.
+                # The tests kill servers, which loses nothing without fsync; no test takes the machine's power away.
                 "-c",
                 "fsync=off",
             ],
