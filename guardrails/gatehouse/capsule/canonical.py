@@ -114,18 +114,6 @@ def parse(data: bytes) -> dict[str, Any]:
     return document  # type: ignore[no-any-return]
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the object of these members, for a JSON decoder.
-
-    Raises:
-        NotCanonical: two of them have one key, and two readers could see two objects.
-    """
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise NotCanonical("a key is there twice")
-    return document
-
-
 def check(document: object) -> None:
     """Raise `NotCanonical` unless the document has every field the protocol asks for, typed and written as it says."""
     if not isinstance(document, dict):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from gatehouse.capsule.canonical import NotCanonical, encode, unique
+from gatehouse.capsule.canonical import NotCanonical, encode
 from gatehouse.capsule.seal import BrokenChain, Fault, SealedCapsule
 from gatehouse.core.strict_json import unique
 
