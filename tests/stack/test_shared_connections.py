@@ -24,6 +24,7 @@ def server() -> Iterator[Postgres]:
 async def pool(server: Postgres) -> AsyncIterator[Pool]:
     server.start()
     async with shared(server.url) as made:
+        await made.wait()  # or the first to ask would have a second connection opened
         yield made
 
 

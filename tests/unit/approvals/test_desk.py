@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -30,9 +30,11 @@ from gatehouse.core.errors import (
     NotFound,
 )
 from gatehouse.core.keys import InstallationKeys, Purpose
+from gatehouse.storage.connection import Pool
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEYS = InstallationKeys("k" * 32)
+URL = "postgresql://gatehouse:secret@db/g"
 VALUES = {"<EMAIL_ADDRESS_1>": "anna@bank.example"}
 BOUND = bind(
     caller={"user": "ada"},
@@ -86,7 +88,6 @@ class Counter:
         self.lines: list[dict[str, Any]] = []
         self.breaks: str | None = None
         for module, name in (
-            (desk, "connect"),
             (desk.queries, "get_many"),
             (desk.queries, "list_"),
             (desk.queries, "copy_of"),
@@ -97,19 +98,17 @@ class Counter:
             (desk.people, "teams_of"),
         ):
             patch.setattr(module, name, getattr(self, name))
-        self.desk = Desk("postgresql://gatehouse:secret@db/g", KEYS, AuditEntries(self.lines.append), self.may_use)
+        # It is its own pool.
+        self.desk = Desk(URL, cast(Pool, self), KEYS, AuditEntries(self.lines.append), self.may_use)
 
     async def may_use(self, key_hash: str | None, model: str) -> bool:
         self.models.append((key_hash, model))
         return model in self.allowed
 
-    async def connect(self, url: str) -> Any:
-        if self.breaks == "connect":
-            raise psycopg.OperationalError(f"no route to {url}")
-        return self._connection()
-
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[None]:
+    async def connection(self) -> AsyncIterator[None]:
+        if self.breaks == "connect":
+            raise psycopg.OperationalError(f"no route to {URL}")
         yield
 
     async def now(self, connection: object) -> datetime:
