@@ -57,7 +57,6 @@ class EventStream:
         while match := _END.search(self._buffer, max(done, self._looked)):
             yield _event(bytes(self._buffer[done : match.end()]))
             done = match.end()
-            self._looked = 0
         del self._buffer[:done]
         if len(self._buffer) > MAX_EVENT:
             raise EventTooLarge
@@ -65,7 +64,7 @@ class EventStream:
 
     def rest(self) -> Iterator[Event]:
         """Yield what came after the last end, when the stream is over."""
-        rest, self._buffer, self._looked = bytes(self._buffer), bytearray(), 0
+        rest, self._buffer = bytes(self._buffer), bytearray()
         if rest:
             yield _event(rest)
 

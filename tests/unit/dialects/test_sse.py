@@ -120,6 +120,18 @@ def test_an_event_ends_at_once_at_an_empty_line_however_lines_end(end: bytes) ->
     assert [each.data for each in stream.feed(b"data: 2\r\ndata: 3" + end)] == [b"2\n3"]
 
 
+def test_a_stream_may_begin_with_an_empty_line_cut_anywhere() -> None:
+    assert [each.raw for each in EventStream().feed(b"\n\n")] == [b"\n\n"]
+    stream = EventStream()
+    assert list(stream.feed(b"\n")) == []
+    assert [each.raw for each in stream.feed(b"\n")] == [b"\n\n"]
+
+
+def test_data_that_is_not_utf_8_stays_as_it_is_behind_a_blank_too() -> None:
+    (found,) = EventStream().feed(b" data: \xff\n\n")
+    assert found.data == b"\xff"
+
+
 def test_a_name_that_only_begins_with_data_is_another_field() -> None:
     (found,) = EventStream().feed(BOM + b"database: 1\r\ndata: one\r\n data: two\r\ndata\r\ndatas\r\n\r\n")
     assert found.data == b"one\ntwo\n"
@@ -142,6 +154,7 @@ def test_the_end_without_an_empty_line_is_an_event_too() -> None:
 
 def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT", 100)
+    assert not list(EventStream().feed(b"x" * 100))
     with pytest.raises(EventTooLarge):
         list(EventStream().feed(b"data: " + b"x" * 200))
 
