@@ -8,14 +8,16 @@ cd "$(dirname "$0")"
 usage() {
   cat <<'TEXT'
 usage: ./test.sh [all|lint|unit|stack|console|compose|long] [pytest options]
+       ./test.sh mutation [module...]
 
-  all      everything below but `long` (the default); compose where a Docker engine answers
+  all      everything below but `long` and `mutation` (the default); compose where a Docker engine answers
   lint     ruff, mypy, import-linter, shellcheck, and prisma-engine's types and tests
   unit     tests/unit: no servers
   stack    tests/stack: real Postgres, Redis and proxy, from wheels
   console  tests/console: the same, and a real browser where `chromium` is installed
   compose  tests/compose: docker-compose.yml, built and run
   long     what tries many thousand cases, for about an hour: not part of CI
+  mutation changes the code of the modules that decide, one place at a time, and sees that a unit test fails: not part of CI
 TEXT
 }
 
@@ -76,12 +78,17 @@ case $what in
     have_docker || { echo "error: docker: no engine with Compose v2 answers. Start it, then run this again." >&2; exit 1; }
     tests=(tests/compose)
     ;;
+  mutation) tests=() ;;
   -h | --help) usage; exit ;;
   *) echo "error: $what: there is no such part. See ./test.sh --help." >&2; exit 2 ;;
 esac
 
 find_uv .
 step "Python packages (uv sync)" install
+if [ "$what" = mutation ]; then
+  echo "${bold}==> mutation testing${plain}"
+  exec "$UV" run --frozen --with-requirements scripts/mutation-requirements.txt python scripts/mutation.py "$@"
+fi
 step "Prisma's engine" .venv/bin/gatehouse engine install --engine wasm --dev
 case $what in all | lint) lint ;; esac
 if [ ${#tests[@]} -gt 0 ]; then

@@ -1,0 +1,227 @@
+"""Mutation testing: change a module in one place at a time, and see that one of its unit tests fails.
+
+mutmut makes the mutants. They are tried here, because starting pytest for each would take longer than its tests: pytest
+collects the tests once, and each mutant runs them in a fork of that process. Run it as ./test.sh mutation [MODULE...].
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any, Final
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+PACKAGE: Final = REPOSITORY / "guardrails" / "gatehouse"
+SURVIVORS: Final = REPOSITORY / "tests" / "mutation-survivors.txt"
+FLOOR: Final = 0.95
+
+# Which unit tests judge which module.
+JUDGES: Final[dict[str, str]] = {
+    "approvals/binding.py": "approvals/test_approval_binding.py approvals/test_approval_edit.py",
+    "approvals/lifecycle.py": "approvals/test_approval_life.py approvals/test_approval_edit.py",
+    "capsule/canonical.py": "capsule/test_capsule.py",
+    "capsule/checkpoint.py": "capsule/test_checkpoint.py",
+    "capsule/merkle.py": "capsule/test_merkle.py",
+    "capsule/seal.py": "capsule/test_seal.py",
+    "dialects/canonical.py": "dialects/test_canonical.py dialects/test_shapes.py pipeline/test_scanned_values.py",
+    "dialects/sse.py": "dialects/test_sse.py",
+    "dialects/writing.py": "dialects/test_shapes.py dialects/test_shapes_hostile.py dialects/test_shapes_stream.py",
+    "gateway/routes.py": "gateway/test_routes.py",
+    "guards/pii/masking.py": "guards/test_pii_masking.py",
+    "pipeline/response.py": "pipeline/test_answers.py",
+    "policy/limits.py": "policy/test_limits.py",
+    "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
+}
+
+# The words of an error and of a line in a log are for people, and no test repeats them: what stands behind `raise` and
+# `log` is not mutated, the conditions before it are.
+SETTINGS: Final = r"""
+[tool.mutmut]
+source_paths = ["."]
+do_not_mutate_patterns = ['^\s*raise \w', '^\s*log\.\w+\(']
+"""
+
+# A mutant that loops for ever, or waits for ever, fails its tests too: processor seconds, and seconds on the wall.
+MIN_SECONDS: Final = 2
+MAX_SECONDS: Final = 60
+MAX_MEMORY: Final = 8 << 30
+
+
+class Mutants:
+    """The mutants of one module, in the place of it.
+
+    Attributes:
+        names: each by the name of its function, with a number.
+    """
+
+    def __init__(self, module: str, folder: Path) -> None:
+        from mutmut.mutation.file_mutation import mutate_file_contents
+
+        self.module = "gatehouse." + module.removesuffix(".py").replace("/", ".")
+        (folder / "pyproject.toml").write_text(SETTINGS)
+        with chdir(folder):  # where mutmut looks for its settings
+            made = mutate_file_contents(module, (PACKAGE / module).read_text())
+        self.names = made.mutant_names
+        self._file = folder / Path(module).name
+        self._file.write_text(made.code)
+        self._lines, self._spans = made.code.splitlines(), made.line_span_by_function_name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Import the mutated file for the module (a finder of sys.meta_path)."""
+        return importlib.util.spec_from_file_location(name, self._file) if name == self.module else None
+
+    def described(self, name: str) -> str:
+        """Say what a mutant is: its function, the line before and the line after."""
+        function = name.rpartition("__mutmut_")[0]
+        before, after = self._source(f"{function}__mutmut_orig"), self._source(name)
+        changed = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
+        minus, plus = (" ".join(line[2:].strip() for line in changed if line[0] == sign) for sign in "-+")
+        return f"{re.sub('^x_?', '', function).strip('ǁ').replace('ǁ', '.')}: {minus}  =>  {plus}"
+
+    def _source(self, name: str) -> list[str]:
+        span = self._spans[name]
+        # Without the line that has the function's name: each has its own.
+        return [line for line in self._lines[span.start - 1 : span.end] if f"{name}(" not in line]
+
+
+class Trial:
+    """A plugin of pytest that tries mutants: `survived` are those that no test finds."""
+
+    def __init__(self, mutants: Mutants) -> None:
+        self._mutants = mutants
+        self.survived: list[str] = []
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Run the tests once as they are, and see which function each calls; then try each mutant with those."""
+        from mutmut.mutation.trampoline import set_mutant_under_test
+        from mutmut.state import state
+
+        seconds, callers = dict[Any, float](), dict[str, list[Any]]()
+        set_mutant_under_test("stats")
+        for item in session.items:
+            begin = time.process_time()
+            if _fails([item]):
+                raise session.Failed(f"{item.nodeid} fails without a mutant")
+            seconds[item] = time.process_time() - begin
+            for function in state()._stats:
+                callers.setdefault(function, []).append(item)
+            state()._stats.clear()
+        for name in self._mutants.names:
+            mutant = f"{self._mutants.module}.{name}"
+            items = sorted(callers.get(mutant.rpartition("__mutmut_")[0], ()), key=seconds.__getitem__)
+            if not _fork(mutant, items, MIN_SECONDS + 3 * sum(map(seconds.__getitem__, items))):
+                self.survived.append(name)
+        return True
+
+
+def _fork(mutant: str, items: list[Any], seconds: float) -> bool:
+    """Run the tests with a mutant in a process of its own; return whether one fails."""
+    from mutmut.mutation.trampoline import set_mutant_under_test
+
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    try:
+        limit = int(seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(max(MAX_SECONDS, 10 * limit))
+        set_mutant_under_test(mutant)
+        os._exit(_fails(items))
+    finally:
+        os._exit(1)
+
+
+def _fails(items: Iterable[Any]) -> bool:
+    from _pytest.runner import runtestprotocol
+
+    return any(report.failed for item in items for report in runtestprotocol(item, log=False, nextitem=None))
+
+
+def try_module(module: str) -> None:
+    """Try the mutants of one module; print their number, and those that survive, as JSON."""
+    import pytest
+    from hypothesis import Phase, settings
+
+    # The same examples in every run; the first one that fails is enough.
+    settings.register_profile("mutation", derandomize=True, deadline=None, phases=(Phase.explicit, Phase.generate))
+    with tempfile.TemporaryDirectory() as folder:
+        mutants = Mutants(module, Path(folder))
+        sys.meta_path.insert(0, mutants)
+        with chdir(folder):
+            from mutmut.configuration import config
+
+            config()
+        trial = Trial(mutants)
+        tests = [f"tests/unit/{path}" for path in JUDGES[module].split()]
+        options = "-q -n 0 -p no:timeout -p no:cacheprovider -W ignore --hypothesis-profile mutation".split()
+        ended = pytest.main([*options, *tests], plugins=[trial])
+        if ended not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            sys.exit(f"error: {module}: its tests do not pass")
+        print(json.dumps([len(mutants.names), [f"{module} {mutants.described(name)}" for name in trial.survived]]))
+
+
+def listed() -> dict[str, str]:
+    """Return the survivors that are known, each with why it is harmless."""
+    known: dict[str, str] = {}
+    reason = ""
+    for line in SURVIVORS.read_text().splitlines():
+        if line.startswith("# "):
+            reason = line[2:]
+        elif line:
+            known[line] = reason
+    return known
+
+
+def tried(module: str) -> tuple[str, float, int, list[str]]:
+    """Try a module in a process of its own: how long it took, how many mutants it has, which survived."""
+    begin = time.monotonic()
+    command = [sys.executable, __file__, "--one", module]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
+    if ended.returncode:
+        raise SystemExit(f"error: {module} could not be tried:\n{ended.stdout}{ended.stderr}")
+    count, survivors = json.loads(ended.stdout.splitlines()[-1])
+    return module, time.monotonic() - begin, count, survivors
+
+
+def main(modules: list[str]) -> int:
+    """Try the modules, two at a time; return 1 where they are not tested well enough."""
+    known = listed()
+    all_mutants, survived, unlisted = 0, list[str](), 0
+    with ThreadPoolExecutor(2) as pool:
+        for module, seconds, count, survivors in pool.map(tried, modules):
+            all_mutants += count
+            survived += survivors
+            print(f"{module:24}{count:5} mutants, {len(survivors):3} survived, {seconds:4.0f} s", flush=True)
+            for survivor in survivors:
+                if survivor not in known:
+                    unlisted += 1
+                    print(f"  not listed: {survivor}", flush=True)
+    for line in known:
+        if line.split()[0] in modules and line not in survived:
+            print(f"  listed, but killed: {line}")
+    score = 1 - len(survived) / all_mutants
+    print(f"{all_mutants - len(survived)} of {all_mutants} mutants killed: {score:.1%}")
+    return int(score < FLOOR or unlisted > 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        try_module(sys.argv[2])
+    else:
+        sys.exit(main(sys.argv[1:] or list(JUDGES)))
