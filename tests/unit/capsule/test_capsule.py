@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 import qp_capsule
-from gatehouse.capsule.canonical import NotCanonical, canonical, parse
+from gatehouse.capsule.canonical import NotCanonical, canonical, check, parse
 from gatehouse.capsule.document import Approval, Content, ContentMode
 from gatehouse.capsule.seal import sha3_256
 from gatehouse.core.call import Outcome, Status, ToolCall
@@ -70,6 +70,55 @@ def test_a_place_in_a_chain_is_a_number_and_what_was_before(sequence: int, previ
     with pytest.raises(NotCanonical):
         canonical(capsule() | {"sequence": sequence, "previous_hash": previous})
     canonical(capsule() | {"sequence": 1, "previous_hash": "f" * 64})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"id": "1"}, "id is not a lower-case UUID"),
+        ({"parent_id": "1"}, "parent_id is not a lower-case UUID"),
+        ({"type": "bot"}, "type is none of the protocol's"),
+        ({"spec_version": "1.1"}, "spec_version is not 1.0"),
+        ({"sequence": -1, "previous_hash": "0" * 64}, "sequence is negative"),
+        ({"sequence": 1}, "previous_hash is null at sequence 0 and nowhere else"),
+        ({"previous_hash": "0" * 64}, "previous_hash is null at sequence 0 and nowhere else"),
+        ({"sequence": 1, "previous_hash": "F" * 64}, "previous_hash is not a SHA3-256 in lower-case hex"),
+        ({"outcome.status": "done"}, "outcome.status is none of the protocol's"),
+        ({"trigger.timestamp": "2026-01-01T00:00:00Z"}, "trigger.timestamp is not UTC written as +00:00"),
+        ({"reasoning.confidence": 1.5}, "reasoning.confidence is not between 0.0 and 1.0"),
+        ({"reasoning.confidence": -0.5}, "reasoning.confidence is not between 0.0 and 1.0"),
+        ({"reasoning.options": ["x"]}, "reasoning.options[].feasibility has no decimal point"),
+        ({"reasoning.options": [{}]}, "reasoning.options[].feasibility has no decimal point"),
+        ({"domain": 1}, "domain is a int"),
+        ({"trigger.user_id": 1}, "trigger.user_id is a int"),
+        ({"trigger": []}, "trigger is missing or not an object"),
+    ],
+)
+def test_a_refusal_names_the_field_and_the_rule(changes: dict[str, Any], says: str) -> None:
+    document = _set(_set(capsule(), "sequence", 0), "previous_hash", None)
+    check(document)
+    for path, value in changes.items():
+        document = _set(document, path, value)
+    with pytest.raises(NotCanonical) as refused:
+        check(document)
+    assert str(refused.value) == says
+
+
+def test_a_field_that_is_missing_is_named_with_its_section() -> None:
+    document = _set(_set(capsule(), "sequence", 0), "previous_hash", None)
+    for where, name, says in ((document, "domain", "domain"), (document["trigger"], "source", "trigger.source")):
+        value = where.pop(name)
+        with pytest.raises(NotCanonical) as refused:
+            check(document)
+        assert str(refused.value) == f"{says} is missing"
+        where[name] = value
+    with pytest.raises(NotCanonical):
+        check([document])
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_the_ends_of_the_scale_are_on_it(confidence: float) -> None:
+    check(_set(_set(_set(capsule(), "sequence", 0), "previous_hash", None), "reasoning.confidence", confidence))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ def estimate(inside: int = 10, outside: int = 5, usd: float | None = 0.5, model:
         (limits(100), metadata(50), metadata(70), {}, Ceiling(50, None, "the key", "")),
         (limits(100), metadata(70), metadata(50), {}, Ceiling(50, None, "the key's team", "")),
         (limits(100, 1.0), metadata(200, 0.5), {}, {}, Ceiling(100, 0.5, "policy.yaml", "the key")),
+        (limits(50, 0.5), metadata(50, 0.5), {}, {}, Ceiling(50, 0.5, "policy.yaml", "policy.yaml")),
+        (None, metadata(1, 1e9), {}, {}, Ceiling(1, 1e9, "the key", "the key")),
+        (None, metadata(10**12 - 1), {}, {TOKENS: "1"}, Ceiling(1, None, f"the header {TOKENS}", "")),
+        (None, {}, {}, {COST: "1000000000"}, Ceiling(None, 1e9, "", f"the header {COST}")),
         (None, metadata(None, 3), {}, {}, Ceiling(None, 3.0, "", "the key")),
         (None, metadata(None, 0), {}, {}, Ceiling(None, 0.0, "", "the key")),
         (None, {"gatehouse": None, "tags": ["x"]}, {"gatehouse": {}}, {}, Ceiling()),
@@ -109,7 +113,7 @@ BAD_NUMBERS = [True, False, "100", -1, math.nan, math.inf, -math.inf, 10**30, 10
 @pytest.mark.parametrize(
     "bad",
     [
-        *(metadata(tokens=number) for number in [*BAD_NUMBERS, 0, 1.5, 10.0]),
+        *(metadata(tokens=number) for number in [*BAD_NUMBERS, 0, 1.5, 10.0, 10**12]),
         *(metadata(cost=number) for number in BAD_NUMBERS),
         {"gatehouse": []},
         {"gatehouse": "max"},
@@ -190,6 +194,7 @@ def assert_not_raised(before: Ceiling, after: Ceiling) -> None:
         (estimate(10**12, 5), Ceiling(9, None, "the key", ""), ["1,000,000,000,005 tokens"]),
         (estimate(usd=0.51), Ceiling(None, 0.5, "", "policy.yaml"), ["$0.51", "$0.5 ", "policy.yaml", "cheaper model"]),
         (estimate(usd=12.5), Ceiling(None, 10.0, "", "the key"), ["$12.50", "$10.00", "the key"]),
+        (estimate(usd=12.345), Ceiling(None, 1.0, "", "the key"), ["$12.345 (", "$1.00 "]),
         (estimate(usd=0.000002), Ceiling(None, 0.0, "", "the key"), ["$2e-06", "$0 "]),
         (estimate(usd=math.nan), Ceiling(None, 0.5, "", "policy.yaml"), ["policy.yaml"]),
         (estimate(usd=math.inf), Ceiling(None, 0.5, "", "policy.yaml"), ["policy.yaml"]),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
-from gatehouse.core.decision import Obligation, Verdict
+from gatehouse.core.decision import Decision, Obligation, Verdict
 from gatehouse.policy.check import condition
 from gatehouse.policy.facts import KNOWN_ENTITIES, SAMPLE, Facts, NowFacts, RequestFacts
 from gatehouse.policy.model import RulePolicy
@@ -122,12 +123,30 @@ def test_a_rule_that_cannot_be_evaluated_denies_and_is_named() -> None:
     assert decision.reason == "Rule broken could not be evaluated."
 
 
-def test_an_observed_rule_that_cannot_be_evaluated_is_reported_and_denies_nothing() -> None:
-    midnight = Facts(RequestFacts(stream=True), now=NowFacts(0))
-    ruling = RuleSet([rule("broken", CONDITIONS[-1], "deny", mode="observe")]).evaluate(midnight)
-    assert ruling.verdict is Verdict.ALLOW
-    assert ruling.observed == ()
-    assert [identity for identity, _ in ruling.errors] == ["broken"]
+MIDNIGHT = Facts(RequestFacts(stream=True), now=NowFacts(0))
+
+
+@pytest.mark.parametrize(
+    ("when", "known", "says"),
+    [
+        (CONDITIONS[-1], MIDNIGHT, "ivi"),  # by zero
+        ("'yes'", MIDNIGHT, "the result is str, not true or false"),
+        ("request.model == 'x'", Facts(RequestFacts(model="\ud800")), "the facts cannot be read: "),
+    ],
+)
+def test_an_observed_rule_that_cannot_be_evaluated_is_reported_and_denies_nothing(
+    when: str, known: Facts, says: str
+) -> None:
+    broken = rule("broken", when if when != "'yes'" else "request.stream", "deny", mode="observe")
+    if when == "'yes'":
+        broken = replace(broken, condition=replace(broken.condition, program=_compiled(when)))
+    rules_ = RuleSet([broken])
+    ruling = rules_.evaluate(known)
+    assert (ruling.verdict, ruling.observed) == (Verdict.ALLOW, ())
+    ((identity, why),) = ruling.errors
+    assert identity == "broken"
+    assert says in why
+    assert [each.matched for each in rules_.results(known)] == [False]
 
 
 def test_a_result_that_is_neither_true_nor_false_denies() -> None:
@@ -142,6 +161,23 @@ def test_a_result_that_is_neither_true_nor_false_denies() -> None:
 def test_whatever_a_caller_writes_never_makes_the_engine_raise(model: str) -> None:
     ruling = RuleSet([rule("mine", "request.model == 'x'", "allow")]).evaluate(Facts(RequestFacts(model=model)))
     assert ruling.verdict is (Verdict.DENY if "\ud800" in model else Verdict.ALLOW)
+    assert all(re.fullmatch(r"the facts cannot be read: (?!None).+", why) for _, why in ruling.errors)
+
+
+def test_a_rule_counts_what_the_operator_has_had_found_too() -> None:
+    own = frozenset({*KNOWN_ENTITIES, "BADGE"})
+    counted = Rule(rule("mine", "true", "deny").policy, condition("pii['BADGE'] > 1", own))
+    assert RuleSet([counted], own).evaluate(Facts(pii={"BADGE": 2})).verdict is Verdict.DENY
+    assert RuleSet([counted], own).evaluate(Facts(pii={"BADGE": 1})).verdict is Verdict.ALLOW
+
+
+def test_a_condition_is_given_only_the_facts_that_it_names() -> None:
+    class Dear(Facts):
+        def __getattribute__(self, name: str) -> object:
+            assert name not in ("caller", "cost", "now")
+            return super().__getattribute__(name)
+
+    assert RuleSet([rule("mine", "request.stream", "deny")]).evaluate(Dear()).errors == ()
 
 
 @pytest.mark.parametrize("number", [10**30, -(10**30), 2**63])
@@ -172,6 +208,16 @@ def test_obligations_are_merged() -> None:
     ruling = RuleSet(some).evaluate(SAMPLE)
     assert ruling.obligation == Obligation(False, "small", 500, ("one", "two"))
     assert ruling.observed == ("e",)
+
+
+def test_the_pipeline_gets_all_that_was_ruled() -> None:
+    some = [
+        rule("a", "true", "require_approval", reason="ask", obligations={"max_tokens": 900}),
+        rule("b", "true", "deny", mode="observe"),
+    ]
+    assert RuleSet(some).evaluate(SAMPLE).decision("v7") == Decision(
+        Verdict.REQUIRE_APPROVAL, ("a",), "v7", "ask", ("b",), Obligation(max_tokens=900)
+    )
 
 
 def test_a_denied_call_has_no_obligations() -> None:
