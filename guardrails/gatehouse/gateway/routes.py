@@ -151,8 +151,8 @@ def _opened(method: str, path: str) -> bool:
 def template_of(path: str) -> str | None:
     """Return a path as the table lists it, with names for its parameters; None where no route matches."""
     if _GOVERNED.fullmatch(path):
-        model = model_in(path)
-        return path if model is None else path.replace(f"/{model}/", "/{model}/", 1)
+        match = _MODEL_IN.match(path)
+        return path if match is None else f"{path[: match.start(1)]}{{model}}{path[match.end(1) :]}"
     if _OPEN.has(path) or _CLOSED.has(path):
         return path
     templates = (*_OPEN.templates, *_CLOSED.templates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from gatehouse.dialects.call_types import call_type_of
-from gatehouse.gateway.routes import RouteKind, classify
+from gatehouse.gateway.routes import RouteKind, _Table, classify, entries, is_management, model_in, template_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,3 +176,123 @@ def test_no_suffix_turns_a_governed_route_into_an_open_one(suffix: str) -> None:
 )
 def test_a_route_says_what_its_json_is(path: str, call_type: str | None) -> None:
     assert call_type_of(path) == call_type
+
+
+SMALL = """
+    GET,POST /things
+    ANY /things/{id}/call
+    GET /files/{where:path}/content
+    PUT /a.b/{id}
+
+    no-path
+"""
+
+
+def test_a_line_of_the_table_is_a_route_for_each_of_its_methods() -> None:
+    assert list(entries(SMALL)) == [
+        ("GET", "/things"),
+        ("POST", "/things"),
+        ("ANY", "/things/{id}/call"),
+        ("GET", "/files/{where:path}/content"),
+        ("PUT", "/a.b/{id}"),
+    ]
+
+
+def test_a_route_without_parameters_is_this_one_path_and_method() -> None:
+    table = _Table(SMALL)
+    assert table.names("GET", "/things")
+    assert table.names("POST", "/things")
+    assert not table.names("PUT", "/things")
+    assert not table.names("DELETE", "/things")
+    assert not table.names("GET", "/things/")
+    assert table.has("/things")
+    assert not table.has("/things/{id}/call")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "matches"),
+    [
+        ("GET", "/things/1/call", True),
+        ("WHATEVER", "/things/1/call", True),
+        ("GET", "/things//call", False),
+        ("GET", "/things/1/2/call", False),
+        ("GET", "/things/1/callx", False),
+        ("GET", "/x/things/1/call", False),
+        ("GET", "/things", False),
+        ("GET", "/files/a/b/content", True),
+        ("GET", "/files//content", True),
+        ("GET", "/files/a\nb/content", True),
+        ("GET", "/things/a\nb/call", True),
+        ("POST", "/files/a/content", False),
+        ("PUT", "/a.b/1", True),
+        ("PUT", "/axb/1", False),
+        ("PUT", "/a.b/1/2", False),
+    ],
+)
+def test_a_parameter_stands_for_one_part_of_a_path_and_a_path_for_any(method: str, path: str, matches: bool) -> None:
+    assert _Table(SMALL).matches(method, path) is matches
+
+
+def test_a_path_is_told_by_the_first_route_that_stands_for_it() -> None:
+    templates = _Table(SMALL).templates
+    assert [path for _, path in templates] == ["/things/{id}/call", "/files/{where:path}/content", "/a.b/{id}"]
+    for path, place in (("/things/x\ny/call", 0), ("/files/x\ny/z/content", 1), ("/a.b/c", 2)):
+        assert [at for at, (pattern, _) in enumerate(templates) if pattern.fullmatch(path)] == [place]
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "model"),
+    [
+        ("/v1/chat/completions", "/v1/chat/completions", None),
+        ("/engines/gpt-4o/chat/completions", "/engines/{model}/chat/completions", "gpt-4o"),
+        ("/openai/deployments/chat/chat/completions", "/openai/deployments/{model}/chat/completions", "chat"),
+        ("/engines/engines/completions", "/engines/{model}/completions", "engines"),
+        ("/openai/deployments/deployments/embeddings", "/openai/deployments/{model}/embeddings", "deployments"),
+        ("/key/generate", "/key/generate", None),
+        ("/config/update", "/config/update", None),
+        ("/v1/models/x", "/v1/models/{model_id}", None),
+        ("/team/t/callback", "/team/{team_id:path}/callback", None),
+        ("/unheard-of", None, None),
+    ],
+)
+def test_a_path_is_recorded_without_the_names_in_it(path: str, template: str | None, model: str | None) -> None:
+    assert template_of(path) == template
+    assert model_in(path) == model
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "changes"),
+    [
+        ("POST", "/key/generate", True),
+        ("PUT", "/access_group/a/budget", True),
+        ("PATCH", "/model/some-id/update", True),
+        ("GET", "/key/info", False),
+        ("OPTIONS", "/key/generate", False),
+        ("DELETE", "/access_group/a/delete", False),
+        ("POST", "/governance/v1/decide", False),
+        ("POST", "/config/update", False),
+        ("POST", "/v1/chat/completions", False),
+    ],
+)
+def test_what_changes_litellms_state_is_known_by_its_method_and_route(method: str, path: str, changes: bool) -> None:
+    assert is_management(method, path) is changes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("OPTIONS", "/v1/chat/completions", RouteKind.OPEN),
+        ("OPTIONS", "/unheard-of", RouteKind.OPEN),
+        ("OPTIONS", "/config/update", RouteKind.OPEN),
+        ("OPTIONS", "/plugin-proxy/a/b", RouteKind.UNGOVERNED),
+        ("GET", "/v1/chat/completions", RouteKind.UNGOVERNED),
+        ("GET", "/", RouteKind.OPEN),
+        ("POST", "/ui/x", RouteKind.UNGOVERNED),
+        ("HEAD", "/ui/x", RouteKind.OPEN),
+        ("GET", "/key/info//", RouteKind.UNGOVERNED),
+        ("POST", "/governance", RouteKind.OPEN),
+        ("POST", "/governances", RouteKind.UNGOVERNED),
+    ],
+)
+def test_a_method_opens_no_more_than_it_has_to(method: str, path: str, kind: RouteKind) -> None:
+    assert classify(method, path) is kind
