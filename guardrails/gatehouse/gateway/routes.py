@@ -119,8 +119,8 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
         named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for any ending, except for
             websockets, which are named one by one.
     """
-    if _GOVERNED.fullmatch(path) and method in ("POST", "OPTIONS"):
-        return RouteKind.GOVERNED if method == "POST" else RouteKind.OPEN
+    if method == "POST" and _GOVERNED.fullmatch(path):
+        return RouteKind.GOVERNED
     if any(
         path == name or (name.endswith("*") and path.startswith(name[:-1]) and method != "WEBSOCKET") for name in named
     ):

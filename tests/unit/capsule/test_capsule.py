@@ -85,6 +85,7 @@ def test_a_place_in_a_chain_is_a_number_and_what_was_before(sequence: int, previ
         ({"sequence": 1, "previous_hash": "F" * 64}, "previous_hash is not a SHA3-256 in lower-case hex"),
         ({"outcome.status": "done"}, "outcome.status is none of the protocol's"),
         ({"trigger.timestamp": "2026-01-01T00:00:00Z"}, "trigger.timestamp is not UTC written as +00:00"),
+        ({"trigger.timestamp": "yesterday+00:00"}, "trigger.timestamp is not UTC written as +00:00"),
         ({"reasoning.confidence": 1.5}, "reasoning.confidence is not between 0.0 and 1.0"),
         ({"reasoning.confidence": -0.5}, "reasoning.confidence is not between 0.0 and 1.0"),
         ({"reasoning.options": ["x"]}, "reasoning.options[].feasibility has no decimal point"),

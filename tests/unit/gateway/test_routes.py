@@ -135,6 +135,12 @@ def test_no_model_name_leads_to_googles_verbs(name: str, before: str) -> None:
             assert classify(method, f"{before}{name}:{verb}") is RouteKind.UNGOVERNED
 
 
+def test_a_name_with_a_star_opens_only_what_begins_with_all_of_it() -> None:
+    assert classify("POST", "/vertex_ai/x", ("/vertex_ai/*",)) is RouteKind.OPEN
+    for name in ("/vertex_ai/y*", "/v1/*", "/vertex_ai", "*/vertex_ai/x", "/vertex_ai/x/*"):
+        assert classify("POST", "/vertex_ai/x", (name,)) is RouteKind.UNGOVERNED
+
+
 def test_policy_cannot_open_a_governed_route() -> None:
     assert classify("POST", "/v1/chat/completions", ("/v1/*", "/v1/chat/completions")) is RouteKind.GOVERNED
 
@@ -183,6 +189,7 @@ SMALL = """
     ANY /things/{id}/call
     GET /files/{where:path}/content
     PUT /a.b/{id}
+    GET /a/{x}/b/{y:path}/c/{z}
 
     no-path
 """
@@ -195,6 +202,7 @@ def test_a_line_of_the_table_is_a_route_for_each_of_its_methods() -> None:
         ("ANY", "/things/{id}/call"),
         ("GET", "/files/{where:path}/content"),
         ("PUT", "/a.b/{id}"),
+        ("GET", "/a/{x}/b/{y:path}/c/{z}"),
     ]
 
 
@@ -224,6 +232,9 @@ def test_a_route_without_parameters_is_this_one_path_and_method() -> None:
         ("GET", "/files/a\nb/content", True),
         ("GET", "/things/a\nb/call", True),
         ("POST", "/files/a/content", False),
+        ("GET", "/a/1/b/2/3/c/4", True),
+        ("GET", "/a/1/b/2/3/c/4/5", False),
+        ("GET", "/a/1/1/b/2/c/4", False),
         ("PUT", "/a.b/1", True),
         ("PUT", "/axb/1", False),
         ("PUT", "/a.b/1/2", False),
@@ -235,7 +246,12 @@ def test_a_parameter_stands_for_one_part_of_a_path_and_a_path_for_any(method: st
 
 def test_a_path_is_told_by_the_first_route_that_stands_for_it() -> None:
     templates = _Table(SMALL).templates
-    assert [path for _, path in templates] == ["/things/{id}/call", "/files/{where:path}/content", "/a.b/{id}"]
+    assert [path for _, path in templates] == [
+        "/things/{id}/call",
+        "/files/{where:path}/content",
+        "/a.b/{id}",
+        "/a/{x}/b/{y:path}/c/{z}",
+    ]
     for path, place in (("/things/x\ny/call", 0), ("/files/x\ny/z/content", 1), ("/a.b/c", 2)):
         assert [at for at, (pattern, _) in enumerate(templates) if pattern.fullmatch(path)] == [place]
 
@@ -285,6 +301,8 @@ def test_what_changes_litellms_state_is_known_by_its_method_and_route(method: st
         ("OPTIONS", "/unheard-of", RouteKind.OPEN),
         ("OPTIONS", "/config/update", RouteKind.OPEN),
         ("OPTIONS", "/plugin-proxy/a/b", RouteKind.UNGOVERNED),
+        ("OPTIONS", "/mcp", RouteKind.UNGOVERNED),
+        ("OPTIONS", "/mcp/", RouteKind.UNGOVERNED),
         ("GET", "/v1/chat/completions", RouteKind.UNGOVERNED),
         ("GET", "/", RouteKind.OPEN),
         ("POST", "/ui/x", RouteKind.UNGOVERNED),

@@ -169,6 +169,9 @@ def test_a_rule_counts_what_the_operator_has_had_found_too() -> None:
     counted = Rule(rule("mine", "true", "deny").policy, condition("pii['BADGE'] > 1", own))
     assert RuleSet([counted], own).evaluate(Facts(pii={"BADGE": 2})).verdict is Verdict.DENY
     assert RuleSet([counted], own).evaluate(Facts(pii={"BADGE": 1})).verdict is Verdict.ALLOW
+    there = Rule(counted.policy, condition("pii.exists(name, name == 'BADGE')", own))
+    assert RuleSet([there], own).evaluate(Facts()).verdict is Verdict.DENY
+    assert RuleSet([there]).evaluate(Facts()).verdict is Verdict.ALLOW
 
 
 def test_a_condition_is_given_only_the_facts_that_it_names() -> None:
