@@ -31,7 +31,7 @@ FLOOR: Final = 0.95
 
 # Which unit tests judge which module.
 JUDGES: Final[dict[str, str]] = {
-    "approvals/binding.py": "approvals/test_approval_binding.py approvals/test_approval_edit.py",
+    "approvals/binding.py": "approvals/test_approval_binding.py approvals/test_approval_mutations.py",
     "approvals/lifecycle.py": "approvals",
     "capsule/canonical.py": "capsule/test_capsule.py",
     "capsule/checkpoint.py": "capsule/test_checkpoint.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
 import re
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gatehouse.approvals.binding import Unbindable, bind
+from gatehouse.approvals.binding import Unbindable, bind, edited_digest
+from gatehouse.approvals.model import Edit
 from gatehouse.core.keys import DerivedKey, InstallationKeys, Purpose
 
 from tests.support.binding import digest
@@ -204,3 +206,24 @@ def test_credentials_are_bound_and_shown_to_nobody() -> None:
 def test_values_without_a_key_cannot_be_bound() -> None:
     with pytest.raises(Unbindable):
         digest(**APPROVED)
+
+
+def test_an_approval_outlives_an_update_for_the_form_that_is_bound_does_not_change() -> None:
+    key = KEYS.key(Purpose.APPROVALS)
+    body = {"model": "m", "headers": {"authorization": "Bearer x"}}
+    asked: dict[str, Any] = {"caller": {"user": "ada"}, "route": "/r", "body": body, "policy_version": "v"}
+    bound = bind(**asked, values={"<B_2>": "b", "<A_1>": "a"}, key=key)
+    secret, values = key.mac("credential", "Bearer x").hex(), key.mac("values", "<A_1>", "a", "<B_2>", "b").hex()
+    assert bound.canonical.decode() == (
+        f'{{"body":{{"headers":{{"authorization":"<CREDENTIAL_{secret}>"}},"model":"m"}},"caller":{{"user":"ada"}},'
+        f'"policy_version":"v","route":"/r","values_mac":"{values}"}}'
+    )
+    assert bound.digest == hashlib.sha256(bound.canonical).hexdigest()
+    edited = b'{"asked":"d","edit":{"max_tokens":5,"model":"small"}}'
+    assert edited_digest("d", Edit("small", 5)) == hashlib.sha256(edited).hexdigest()
+
+
+@pytest.mark.parametrize("value", [float("nan"), "\ud800", object()])
+def test_what_cannot_be_bound_says_so_without_saying_what_it_is(value: object) -> None:
+    with pytest.raises(Unbindable, match=r"^the request has no canonical form \(\w+\)$"):
+        bind(caller={}, route="/r", body={"x": value}, policy_version="v")
