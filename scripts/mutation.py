@@ -32,7 +32,9 @@ FLOOR: Final = 0.95
 # Which unit tests judge which module.
 JUDGES: Final[dict[str, str]] = {
     "approvals/binding.py": "approvals/test_approval_binding.py approvals/test_approval_mutations.py",
-    "approvals/lifecycle.py": "approvals",
+    "approvals/lifecycle.py": (
+        "approvals/test_approval_edit.py approvals/test_approval_life.py approvals/test_review_copy.py"
+    ),
     "capsule/canonical.py": "capsule/test_capsule.py",
     "capsule/checkpoint.py": "capsule/test_checkpoint.py",
     "capsule/merkle.py": "capsule/test_merkle.py",

@@ -72,6 +72,27 @@ def test_what_was_edited_can_be_lowered_further_and_never_raised_again() -> None
         edited(once, Edit(max_tokens=60))
 
 
+def test_an_answer_of_one_token_can_be_asked_for_and_not_shortened() -> None:
+    one = replace(ASKED, summary={"max_tokens": 1, "max_output_tokens": 3})
+    assert longest_answer(one) == 1
+    assert edited(replace(ASKED, summary={"max_tokens": 2}), Edit(max_tokens=1)) == Edit(None, 1)
+    with pytest.raises(InvalidRequest):
+        edited(one, Edit(max_tokens=1))
+
+
+def test_what_a_reviewer_sees_counts_every_choice_of_the_answer() -> None:
+    for summary, output in (
+        ({"max_tokens": 100, "max_output_tokens": 300}, 30),
+        ({"max_tokens": 100, "max_output_tokens": 0}, 10),
+        ({"max_tokens": 100, "max_output_tokens": 50}, 10),
+        ({"max_tokens": 100}, 10),
+    ):
+        seen = summary_edited(replace(ASKED, summary=summary), Edit(max_tokens=10))
+        assert seen == {"max_tokens": 10, "max_output_tokens": output}
+    assert summary_edited(replace(ASKED, summary={"x": 1}), Edit(max_tokens=10)) == {"x": 1}
+    assert summary_edited(ASKED, Edit("small")) == ASKED.summary
+
+
 def test_without_a_length_that_is_known_nothing_can_be_shortened() -> None:
     for summary in ({}, {"max_output_tokens": 0}, {"max_tokens": None, "max_output_tokens": "9"}):
         assert longest_answer(replace(ASKED, summary=summary)) is None

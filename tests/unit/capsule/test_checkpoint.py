@@ -333,6 +333,12 @@ def test_values_that_no_checkpoint_has_are_refused(
         Checkpoint(origin, size, root, extensions)
 
 
+def test_an_origin_says_its_chains_name_so_that_no_other_has_it() -> None:
+    assert origin_of("default") == ORIGIN
+    assert origin_of("a/b X+\u00e9") == "gatehouse/a%2Fb%20X%2B%C3%A9"
+    assert origin_of("a%2Fb") == "gatehouse/a%252Fb"
+
+
 def test_the_empty_tree_has_a_checkpoint() -> None:
     empty = Checkpoint(ORIGIN, 0, EMPTY_ROOT)
     assert open_checkpoint(sign_checkpoint(empty, LOG.public_key, sign), [LOG]) == empty
