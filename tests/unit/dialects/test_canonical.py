@@ -8,7 +8,7 @@ import pytest
 from gatehouse.core.errors import InvalidRequest
 from gatehouse.dialects.call_types import CALL_TYPES
 from gatehouse.dialects.caller_fields import caller_request
-from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request, offered_tools
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.requested import Requested
 from gatehouse.proxy.control_fields import control_fields
@@ -135,6 +135,87 @@ def test_what_is_masked_and_what_is_limited_is_what_is_sent() -> None:
     assert limited.requested == Requested(7, 1)
     assert body["messages"][0]["content"] == limited.fields["messages"][0]["content"] == "write to <EMAIL>"
     assert body["max_tokens"] == limited.fields["max_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"model": "m"}, CallerNames(frozenset({"model"}))),
+        ({"metadata": None}, CallerNames(frozenset({"metadata"}))),
+        ({"metadata": {"a": 1}}, CallerNames(frozenset({"metadata"}), frozenset({"a"}))),
+        (
+            {"metadata": {"tags": ["x", "y"]}, "n": 1},
+            CallerNames(frozenset({"metadata", "n"}), frozenset({"tags"}), 2),
+        ),
+        ({"metadata": {"tags": "xyz"}}, CallerNames(frozenset({"metadata"}), frozenset({"tags"}), 0)),
+    ],
+)
+def test_a_callers_own_words_are_those_before_litellm_adds_to_them(body: dict[str, Any], names: CallerNames) -> None:
+    assert CallerNames.of(body) == names
+
+
+def test_a_callers_metadata_is_found_wherever_litellm_has_put_it() -> None:
+    names = CallerNames.of({"metadata": {"order": "7", "tags": ["a"]}})
+    messages = CHAT["messages"]
+    for place in ("metadata", "litellm_metadata"):
+        body = {"messages": messages, place: {"order": "7", "tags": ["a", "of the key"], "note": 1}}
+        fields = canonical_request("acompletion", body, names, control_fields().obeys).fields
+        assert fields == {"messages": messages, "metadata": {"order": "7", "tags": ["a"]}}
+    nothing = {"messages": messages, "metadata": {"note": 1}, "litellm_metadata": None}
+    assert "metadata" not in canonical_request("acompletion", nothing, names, control_fields().obeys).fields
+
+
+def test_tools_are_found_wherever_a_request_may_offer_them() -> None:
+    fields = {
+        "tools": [
+            {"type": "function", "function": {"name": "a"}},
+            {"name": "b"},
+            {"type": "namespace", "name": "c", "tools": [{"name": "d", "tools": [{"name": "e"}]}]},
+            {"function": {"name": 1}, "name": "not this"},
+            {"name": 2},
+            "no tool",
+        ],
+        "functions": [{"name": "f"}],
+        "input": [{"tools": [{"name": "g"}]}, "text"],
+        "messages": [{"content": [{"tool": {"name": "h"}}, {"tool": "i"}]}, {"content": "text"}],
+        "other": [{"name": "j"}],
+    }
+    assert sorted(offered_tools(fields)) == list("abcdefgh")
+    assert list(offered_tools({"tools": {"name": "a"}, "functions": None})) == []
+    assert list(offered_tools({"tools": ({"name": "a"},)})) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("written", "temperature", "stream"),
+    [
+        ({"temperature": " 0 ", "stream": " TRUE"}, 0.0, True),
+        ({"stream": "False "}, None, False),
+        ({"temperature": 1, "stream": True}, 1.0, True),
+        ({}, None, False),
+    ],
+)
+def test_a_form_is_read_in_any_spelling_and_stays_as_it_is_written(
+    written: dict[str, Any], temperature: float | None, stream: bool
+) -> None:
+    form = {"model": "hear", "file": ("a.mp3", b"0"), **written}
+    request = canonical_request("atranscription", form, CallerNames.of(form))
+    assert (request.temperature, request.stream) == (temperature, stream)
+    assert request.fields == form
+
+
+def test_headers_that_are_none_are_left_and_bound() -> None:
+    body = hooked(headers=None)
+    assert canonical_request("acompletion", body, CallerNames.of(CHAT), control_fields().obeys).fields == CHAT
+
+
+def test_a_number_beside_the_texts_is_masked_where_it_stands() -> None:
+    request = read(CHAT | {"user": "ada", "seed": 4111111111111111})
+    (part,) = (part for part in request.scanned if part.text == "4111111111111111")
+    masked = request.masked({part.path: "<CARD>"})
+    assert "<CARD>" in [each.text for each in masked.scanned]
+    assert "4111111111111111" not in [each.text for each in masked.scanned]
+    assert len(masked.scanned) == len(request.scanned)
+    assert masked.fields["seed"] == "<CARD>"
 
 
 def test_nothing_of_it_is_printed() -> None:
