@@ -50,11 +50,13 @@ JUDGES: Final[dict[str, str]] = {
 }
 
 # The words of an error and of a line in a log are for people, and no test repeats them: what stands behind `raise` and
-# `log` is not mutated, the conditions before it are.
+# `log` is not mutated, nor are errors that are returned; the conditions before them are.
 SETTINGS: Final = r"""
 [tool.mutmut]
 source_paths = ["."]
-do_not_mutate_patterns = ['^\s*raise \w', '^\s*log\.\w+\(']
+do_not_mutate_patterns = [
+    '^\s*raise \w', '^\s*log\.\w+\(', '^\s*return (Gone|AccessDenied|ApprovalMismatch)\(', '^\s*why = "'
+]
 """
 
 # A slower test judges nothing: the whole is to take about ten minutes.

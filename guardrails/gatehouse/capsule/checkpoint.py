@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -217,13 +218,11 @@ def decode_base64(text: str) -> bytes:
     Raises:
         InvalidNote: it is something else, or nothing.
     """
-    try:
-        data = b64decode(text, validate=True)
-    except ValueError:
-        data = b""
-    if not data or b64encode(data).decode() != text:
-        raise InvalidNote(f"{text[:40]!r} is not canonical base64")
-    return data
+    with suppress(ValueError):
+        data = b64decode(text)
+        if data and b64encode(data).decode() == text:
+            return data
+    raise InvalidNote(f"{text[:40]!r} is not canonical base64")
 
 
 def _parse_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:

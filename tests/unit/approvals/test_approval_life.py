@@ -165,6 +165,7 @@ def test_named_users_roles_and_teams_decide_and_nobody_else() -> None:
     asked = approval(approvers={"users": ["bob"], "roles": ["finance"], "teams": ["risk"]})
     for voter in (Voter("bob"), Voter("x", "finance"), Voter("x", None, frozenset({"risk"}))):
         assert may_vote(asked, voter, NOW) is None
+        assert may_see(asked, voter)
     for voter in (ADMIN, Voter("x"), Voter("finance"), Voter("x", "risk"), Voter("x", "bob", frozenset({"finance"}))):
         assert may_vote(asked, voter, NOW) is NoVote.NOT_AN_APPROVER
 

@@ -11,6 +11,7 @@ from gatehouse.capsule.checkpoint import (
     Checkpoint,
     InvalidNote,
     Verifier,
+    decode_base64,
     open_checkpoint,
     open_note,
     origin_of,
@@ -170,6 +171,7 @@ MALFORMED = {
     "not UTF-8": b"\xff" + PETER_NOTE.encode(),
     "a surrogate": b"\xed\xa0\x80" + PETER_NOTE.encode(),
     "a hyphen for the dash": PETER_NOTE.replace("—", "-").encode(),
+    "no dash": PETER_NOTE.replace("— ", "").encode(),
     "no space after the dash": PETER_NOTE.replace("— ", "—").encode(),
     "no signature in the line": (TEXT + "\n— PeterNeumann\n").encode(),
     "an empty signature": (TEXT + "\n— PeterNeumann \n").encode(),
@@ -203,6 +205,15 @@ def test_a_malformed_note_is_refused(name: str) -> None:
     assert reason(MALFORMED[name], Verifier.parse(PETER), Verifier.parse(ENOCH))
 
 
+@pytest.mark.parametrize(
+    "text", ["", "A", "AAA", "AA=", "AA==AA==", "AAAA\n", " AAAA", "AA!AA", "AB==", "AAA-", "\u00e9AAA"]
+)
+def test_base64_has_one_form_and_is_never_nothing(text: str) -> None:
+    assert decode_base64("AA==") == b"\0"
+    with pytest.raises(InvalidNote, match="is not canonical base64"):
+        decode_base64(text)
+
+
 def test_the_reason_names_what_is_wrong() -> None:
     peter = Verifier.parse(PETER)
     assert reason(MALFORMED["not UTF-8"], peter) == "the note is not UTF-8"
@@ -211,6 +222,7 @@ def test_the_reason_names_what_is_wrong() -> None:
     assert reason(MALFORMED["another text"], peter) == "the note's signature of key PeterNeumann+c74f20a3 is wrong"
     assert "is not canonical base64" in reason(MALFORMED["stray bits in the last character"], peter)
     assert "longer than" in reason(b"x" * (MAX_NOTE_BYTES + 1), peter)
+    assert "longer than" not in reason(b"x" * MAX_NOTE_BYTES, peter)
 
 
 def test_signatures_of_witnesses_and_of_keys_that_share_a_name_or_an_id_are_ignored() -> None:
@@ -218,7 +230,8 @@ def test_signatures_of_witnesses_and_of_keys_that_share_a_name_or_an_id_are_igno
     same_id = PETER_LINE.replace("PeterNeumann", "Impostor")
     witness = "— witness.example " + b64encode(bytes(4 + 5000)).decode() + "\n"
     peter = Verifier.parse(PETER)
-    for others in (same_name, same_id, witness * 16, same_name * 2):
+    short = "— witness.example " + b64encode(bytes(5)).decode() + "\n"
+    for others in (same_name, same_id, witness * 16, same_name * 2, short):
         assert open_note((TEXT + "\n" + others + PETER_LINE).encode(), [peter]) == (TEXT, (peter,))
         assert "no signature of a trusted key" in reason(TEXT + "\n" + others, peter)
 

@@ -190,6 +190,20 @@ def test_an_answer_that_needs_no_change_is_passed_on_as_it_is() -> None:
     assert Answers("atranscription", mask(), None).text(f"to {PLACEHOLDER}".encode()).decode() == f"to {MAIL}"
 
 
+def test_plain_text_that_needs_no_change_is_passed_on_and_half_a_character_comes_back() -> None:
+    half = "a\ud800b@example.com"
+    knowing = new_mask()
+    hidden = mask_one(knowing, half, [Finding("EMAIL_ADDRESS", 0, len(half), 1.0)])
+    answers = Answers("atranscription", knowing, no_fruit)
+    assert answers.over is False
+    assert answers.text(b"plain") == b"plain"
+    assert answers.text(f"to {hidden}".encode()) == b"to a\xed\xa0\x80b@example.com"
+    body = json.dumps({"choices": [{"index": 0, "message": {"content": hidden}}]}).encode()
+    assert json.loads(Answers("acompletion", knowing, None).whole(body))["choices"][0]["message"]["content"] == half
+    with pytest.raises(ContentBlocked, match="could not be read"):
+        answers.text(b"\xff")
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"[]", b'"text"'])
 def test_what_cannot_be_read_is_not_passed_on(body: bytes) -> None:
     with pytest.raises(ContentBlocked, match="could not be read"):
@@ -305,6 +319,37 @@ def test_a_text_is_screened_to_its_end() -> None:
     for end in (b"data: [DONE]\n\n", written([chunk({}, "stop")]), written([chunk({"content": "t"}, "stop")]), b""):
         with pytest.raises(ContentBlocked):
             passed_on("acompletion", written([chunk({"content": "forbidden fruit"})]) + end)
+
+
+def test_an_event_that_is_cut_off_at_the_end_is_read_as_one_and_parts_from_what_was_held() -> None:
+    def ended(*events: bytes) -> bytes:
+        answers = Answers("acompletion", mask(), no_fruit)
+        return b"".join(answers.feed(each) for each in events) + answers.end()
+
+    half = written([chunk({"content": "wait <EMAIL"})])
+    out = ended(half, b": cut off")
+    assert b": cut off\n\n" in out
+    assert heard("acompletion", read(out))[0] == "wait <EMAIL"
+    whole = ended(written([{"choices": [], "something_new": PLACEHOLDER}])[:-2])
+    assert read(whole) == [{"choices": [], "something_new": MAIL}]
+    with pytest.raises(ContentBlocked):
+        ended(written([chunk({"content": FRUIT})])[:-2])
+
+
+def test_every_text_that_was_held_back_is_passed_on_at_the_end_to_whom_it_belongs() -> None:
+    def of(index: int, text: str) -> bytes:
+        return written([{"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}])
+
+    for end in (b"", b"data: [DONE]\n\n"):
+        answers = Answers("acompletion", mask(), no_fruit)
+        out = answers.feed(of(0, "one <EMAIL") + of(1, "two <EMAIL") + end) + answers.end()
+        said = {0: "", 1: ""}
+        for each in read(out):
+            for choice in each["choices"]:
+                said[choice["index"]] += choice["delta"]["content"]
+        assert said == {0: "one <EMAIL", 1: "two <EMAIL"}
+        assert out.endswith(b"}\n\n" + end)
+        assert re.fullmatch(rb"(?:data: [^\n]+\n\n)+", out)
 
 
 def test_an_event_that_says_nothing_is_a_sign_of_life() -> None:
