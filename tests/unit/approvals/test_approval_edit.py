@@ -83,6 +83,7 @@ def test_an_answer_of_one_token_can_be_asked_for_and_not_shortened() -> None:
 def test_what_a_reviewer_sees_counts_every_choice_of_the_answer() -> None:
     for summary, output in (
         ({"max_tokens": 100, "max_output_tokens": 300}, 30),
+        ({"max_tokens": 100, "max_output_tokens": 250}, 20),
         ({"max_tokens": 100, "max_output_tokens": 0}, 10),
         ({"max_tokens": 100, "max_output_tokens": 50}, 10),
         ({"max_tokens": 100}, 10),
