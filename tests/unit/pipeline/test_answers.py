@@ -352,6 +352,17 @@ def test_every_text_that_was_held_back_is_passed_on_at_the_end_to_whom_it_belong
         assert re.fullmatch(rb"(?:data: [^\n]+\n\n)+", out)
 
 
+def test_every_text_that_one_event_ends_comes_before_it() -> None:
+    call = {"tool_calls": [{"index": 0, "function": {"arguments": '{"to": "<EMAIL'}}]}
+    answers = Answers("acompletion", mask(), no_fruit)
+    out = answers.feed(written([chunk({"content": "wait <EMAIL"}), chunk(call), chunk({}, "stop")]))
+    events = read(out)
+    assert heard("acompletion", events) == ("wait <EMAIL", '{"to": "<EMAIL')
+    assert [each["choices"][0]["finish_reason"] for each in events].index("stop") == len(events) - 1
+    assert re.fullmatch(rb"(?:data: [^\n]+\n\n)+", out)
+    assert answers.end() == b""
+
+
 def test_an_event_that_says_nothing_is_a_sign_of_life() -> None:
     for sign in (
         b": ping\n\n",
