@@ -242,6 +242,26 @@ def test_a_refusal_says_which_approval_and_where_to_look() -> None:
     assert PolicyDenied("no").body("c")["error"]["gatehouse"]["approval"] is None
 
 
+@pytest.mark.parametrize("state", sorted(State))
+def test_every_refusal_names_its_rules_and_its_approval(state: State) -> None:
+    asked = approval(state=state)
+    refused = why_not(asked, "d", "k-ada", NOW)
+    assert (refused.policies, refused.approval) == (("big",), asked.reference)
+    assert "ask" in refused.message.lower() or state is State.REJECTED
+    other = why_not(asked, "another", "k-ada", NOW)
+    assert (other.policies, other.approval) == ((), asked.reference)
+
+
+def test_only_who_rejected_is_quoted_and_the_rules_reason_is_told_to_who_waits() -> None:
+    votes = (Vote("a", None, True, "Fine.", NOW), Vote("b", None, False, None, NOW))
+    assert (
+        why_not(approval(state=State.REJECTED, votes=votes), "d", "k-ada", NOW).message
+        == "A reviewer rejected this request."
+    )
+    assert why_not(approval(reason="It is dear."), "d", "k-ada", NOW).message == "It is dear."
+    assert "X-Gatehouse-Approval" in why_not(approval(), "d", "k-ada", NOW).message
+
+
 def test_the_reviewers_words_reach_the_caller() -> None:
     said = approval(state=State.REJECTED, votes=(Vote("grace", None, False, "Too dear.", NOW),))
     assert "Too dear." in why_not(said, "d", "k-ada", NOW).message

@@ -363,6 +363,14 @@ def test_every_text_that_one_event_ends_comes_before_it() -> None:
     assert answers.end() == b""
 
 
+def test_an_event_may_say_the_last_of_a_text_and_end_it() -> None:
+    for last in ("<EMAIL", f"to {PLACEHOLDER}", "you"):
+        out = passed_on("acompletion", written([chunk({"content": "I wait, "}), chunk({"content": last}, "stop")]))
+        events = read(out)
+        assert heard("acompletion", events)[0] == "I wait, " + last.replace(PLACEHOLDER, MAIL)
+        assert events[-1]["choices"][0]["finish_reason"] == "stop"
+
+
 def test_an_event_that_says_nothing_is_a_sign_of_life() -> None:
     for sign in (
         b": ping\n\n",
