@@ -363,6 +363,16 @@ def test_every_text_that_one_event_ends_comes_before_it() -> None:
     assert answers.end() == b""
 
 
+@pytest.mark.parametrize("call_type", STREAMS)
+def test_what_was_held_back_is_sent_as_an_event_that_has_the_name_of_its_type(call_type: str) -> None:
+    out = passed_on(call_type, written(STREAMS[call_type](["wait <EMAIL"], ['{"to": "<EMAIL'])))
+    assert heard(call_type, read(out)) == ("wait <EMAIL", '{"to": "<EMAIL')
+    for each in out.decode().strip().split("\n\n"):
+        *name, data = each.split("\n")
+        kind = json.loads(data.removeprefix("data: ")).get("type")
+        assert name == ([f"event: {kind}"] if kind else [])
+
+
 def test_an_event_may_say_the_last_of_a_text_and_end_it() -> None:
     for last in ("<EMAIL", f"to {PLACEHOLDER}", "you"):
         out = passed_on("acompletion", written([chunk({"content": "I wait, "}), chunk({"content": last}, "stop")]))
