@@ -41,7 +41,7 @@ JUDGES: Final[dict[str, str]] = {
     "capsule/seal.py": "capsule/test_seal.py",
     "dialects/canonical.py": "dialects/test_canonical.py dialects/test_shapes.py pipeline/test_scanned_values.py",
     "dialects/sse.py": "dialects/test_sse.py",
-    "dialects/writing.py": "dialects/test_shapes.py dialects/test_writing.py",
+    "dialects/writing.py": "dialects/test_file_text.py dialects/test_shapes.py dialects/test_writing.py",
     "gateway/routes.py": "gateway/test_routes.py",
     "guards/pii/masking.py": "guards/test_pii_masking.py",
     "pipeline/response.py": "pipeline/test_answers.py",
