@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gatehouse.dialects import JSON, KEY, UnknownShape, write_back
+from gatehouse.dialects.parts import JSON, KEY, UnknownShape
+from gatehouse.dialects.writing import write_back
 
 SPACED = '{ "a" : [ 1.50 , "x" , { "b":"y" } ],\t"c":{ } ,\n"d" : "\\u0041\\n\\ud83d\\ude00z" , "e":true}'
 
