@@ -147,7 +147,7 @@ def test_without_docker_it_brings_the_embedded_stack_up_and_down(checkout: Check
     made = load(checkout.home)["LITELLM_MASTER_KEY"]
     assert made != key
     assert first.stdout.count(made) == 1
-    assert "was answered: stand-in\n" in first.stdout
+    assert "has answered a first call: stand-in\n" in first.stdout
     assert stat.S_IMODE((checkout.home / ".env").stat().st_mode) == 0o600
 
     before = (checkout.home / ".env").read_bytes(), checkout.pid("gateway")
