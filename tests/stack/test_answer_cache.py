@@ -242,7 +242,8 @@ def test_a_cache_that_is_turned_on_in_the_database_stops_the_serving(
     config["general_settings"]["store_model_in_db"] = True
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    gateway = Gateway(postgres.create_database(), redis_server.port, config=path).start()
+    often = {"PROXY_CONFIG_RELOAD_INTERVAL_SECONDS": "2"}  # LiteLLM's default is 30
+    gateway = Gateway(postgres.create_database(), redis_server.port, config=path, environ=often).start()
 
     def call() -> Any:
         with gateway.client() as client:
