@@ -35,7 +35,7 @@ def _decoded(body: bytes) -> Any:
     try:
         return json.loads(body, object_pairs_hook=unique)
     except RepeatedName:
-        raise InvalidRequest("The body says a name twice. Say each name once.") from None
+        raise InvalidRequest("The body has two entries of one name. Send each name once.") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply. Send settings as LiteLLM's API describes them.") from None
     except ValueError:
