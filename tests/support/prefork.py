@@ -1,7 +1,8 @@
 """`gatehouse serve` without the seconds of its imports: forked from a process that has imported LiteLLM already.
 
 Each test worker has one such parent. It notes which environment variables the imports read. A gateway that has another
-value in one of these is started as a program of its own, as is every gateway with GATEHOUSE_TESTS_FORK=0.
+value in one of these, or in one that Python itself reads, is started as a program of its own. So is every gateway with
+GATEHOUSE_TESTS_FORK=0.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ def _serve(connection: socket.socket) -> NoReturn:
         import litellm.proxy.proxy_server  # noqa: F401
     # pytest writes the name of the test that runs into the environment; nothing reads it by that name.
     seen = {name: before.get(name) for name in read if not name.startswith("PYTEST_")}
+    python = _of_python(before)
     added = {name: value for name, value in os.environ.items() if before.get(name) != value}
     alone = threading.active_count() == 1  # a fork takes no other thread along, but the locks that it holds
     gc.collect()
@@ -134,11 +136,16 @@ def _serve(connection: socket.socket) -> NoReturn:
             answer = _status(question["pid"])
         else:
             env = {**always, **question["env"]}
-            same = all(env.get(name) == value for name, value in seen.items())
+            same = _of_python(env) == python and all(env.get(name) == value for name, value in seen.items())
             question["env"] |= added
             answer = _fork(question, stream, connection) if alone and same else None
         print(json.dumps(answer), file=stream, flush=True)
     raise SystemExit
+
+
+def _of_python(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that Python itself reads when it starts, unseen by `os.environ`: PYTHONPATH and its like."""
+    return {name: value for name, value in environ.items() if name.startswith("PYTHON")}
 
 
 def _status(pid: int) -> int | None:
