@@ -16,7 +16,7 @@ import litellm
 from litellm.proxy import proxy_server
 from litellm.proxy.proxy_server import app as litellm_app
 
-from gatehouse.api import approvals, audit, decide, estimate, health
+from gatehouse.api import approvals, audit, count_tokens, decide, estimate, health
 from gatehouse.approvals.audit_entries import AuditEntries
 from gatehouse.approvals.desk import Desk
 from gatehouse.approvals.gate import Gate
@@ -67,7 +67,7 @@ from gatehouse.proxy.configured import (
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.model_access import hash_may_use
 from gatehouse.proxy.parallel_slots import CallSlots
-from gatehouse.proxy.tokenizer import TokenCounter
+from gatehouse.proxy.tokenizer import Detokenizer, TokenCounter
 from gatehouse.storage.connection import shared
 
 # LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
@@ -117,7 +117,8 @@ class Gateway:
         self._governance = PolicyInForceHolder(
             PolicyHolder(self._settings.policy_path, _policy_loaded), workers=self._settings.scanners
         )
-        self._prices = Prices(Deployments(), TokenCounter())
+        deployments, counter = Deployments(), TokenCounter()
+        self._prices = Prices(deployments, counter)
         told = addresses(self._governance.current.policy.notifications, os.environ)
         self._dispatcher = Dispatcher(self._settings.database_url, told)
         entries = AuditEntries(self._write_down)
@@ -142,6 +143,7 @@ class Gateway:
                 configured_headers,
                 names,
                 made_up_model,
+                Detokenizer(deployments, counter),
             ),
             prescan=Prescan(lambda: self._governance.current.scanner),
             slots=CallSlots,
@@ -167,6 +169,7 @@ class Gateway:
         )
         for each in (health, audit, estimate, approvals, decide, console, inbox, records):
             litellm_app.include_router(each.router)
+        count_tokens.replace_route(litellm_app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -172,7 +172,7 @@ def test_a_key_s_own_names_for_models_mean_what_they_mean_in_a_call(gateway: Gat
         ("x", chat("My SSN is 536-90-4399"), {}, 403, "pii_blocked"),
         ("x", chat(max_tokens=60_000), {}, 413, "limit_exceeded"),
         ("x", chat(), {"x-gatehouse-max-tokens": "5"}, 413, "limit_exceeded"),
-        ("x", chat(unheard_of={"a": 1}, messages="no list"), {}, 403, "content_blocked"),
+        ("x", chat(unheard_of={"a": 1}, messages="no list"), {}, 400, "invalid_request"),
         ("x", chat(max_tokens="many"), {}, 400, "invalid_request"),
     ],
 )

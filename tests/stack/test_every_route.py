@@ -27,6 +27,8 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/messages", {"json": {**CHAT, "max_tokens": 10}}),
     ("/v1/messages", {"json": {**CHAT, "model": "up-claude", "max_tokens": 10}}),
     ("/v1/moderations", {"json": {"model": "up-moderation", "input": "hello"}}),
+    ("/v1/rerank", {"json": {"model": "up-rerank", "query": "hello", "documents": ["one", "two"]}}),
+    ("/v2/rerank", {"json": {"model": "up-rerank", "query": "hello", "documents": [{"text": "one"}]}}),
     ("/v1/images/generations", {"json": {"model": "up-image", "prompt": "hello"}}),
     ("/v1/audio/speech", {"json": {"model": "up-speech", "input": "hello", "voice": "alloy"}}),
     ("/v1/audio/transcriptions", {"data": {"model": "up-transcription"}, "files": {"file": ("a.wav", b"RIFF")}}),
@@ -74,13 +76,12 @@ def test_a_provider_that_fails_is_asked_as_often_as_is_configured(
 @pytest.mark.parametrize(
     ("method", "route"),
     [
-        ("POST", "/v1/rerank"),
         ("POST", "/openai_passthrough/v1/chat/completions"),
         ("POST", "/anthropic/v1/messages"),
         ("POST", "/vertex_ai/v1/projects/p/locations/l/publishers/google/models/m:generateContent"),
         ("POST", "/v1beta/models/up-chat:generateContent"),
         ("POST", "/models/up-chat:generateContent"),
-        ("POST", "/v1/messages/count_tokens"),
+        ("POST", "/claude_code_gateway/v1/messages/count_tokens"),
         ("POST", "/utils/token_counter"),
         ("POST", "/mcp"),
         ("POST", "/queue/chat/completions"),

@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 import pytest
+from litellm.litellm_core_utils.token_counter import get_encoding
 
 from tests.support.gateway import Gateway
 from tests.support.masking import of_key
@@ -32,6 +33,10 @@ def with_model(name: str, **fields: Any) -> dict[str, Any]:
     return {"json": {"model": name, **fields}}
 
 
+def tokens(text: str) -> list[int]:
+    return list(get_encoding("cl100k_base").encode_ordinary(text))
+
+
 def streamed(request: dict[str, Any]) -> dict[str, Any]:
     return {"json": request["json"] | {"stream": True}}
 
@@ -47,6 +52,10 @@ ROUTES: list[tuple[str, Any, bool]] = [
     ("/v1/completions", lambda text: with_model("up-text", prompt=text), True),
     ("/v1/completions", lambda text: with_model("up-text", prompt=text, stream=True), True),
     ("/v1/embeddings", lambda text: with_model("up-embedding", input=[text, "more"]), False),
+    ("/v1/embeddings", lambda text: with_model("up-embedding", input=tokens(text)), False),
+    ("/v1/embeddings", lambda text: with_model("up-embedding", input=[tokens("more"), tokens(text)]), False),
+    ("/v1/rerank", lambda text: with_model("up-rerank", query=text, documents=["one"]), True),
+    ("/v2/rerank", lambda text: with_model("up-rerank", query="which?", documents=["one", {"text": text}]), True),
     ("/v1/responses", lambda text: with_model("up-chat", input=text), True),
     ("/v1/responses", lambda text: with_model("up-chat", input=text, stream=True), True),
     ("/openai/v1/responses", lambda text: with_model("up-chat", input=text, stream=True), True),
@@ -161,10 +170,11 @@ def test_what_a_rule_denies_is_refused(
 
 
 def refused(gateway: Gateway, upstream: Upstream, answer: Any, status: int, code: str) -> None:
-    assert answer.status_code == status, answer.text
+    anthropics = answer.request.url.path == "/v1/messages"
+    assert answer.status_code == (400 if anthropics else status), answer.text
     body = answer.json()
     assert body["error"]["code"] == code
-    assert (body.get("type") == "error") == (answer.request.url.path == "/v1/messages")
+    assert (body.get("type") == "error") == anthropics
     assert upstream.requests == []
     call_id = answer.headers["x-gatehouse-call-id"]
     assert body["error"]["gatehouse"]["call_id"] == call_id
@@ -190,7 +200,7 @@ def test_a_model_that_says_what_is_forbidden_is_not_passed_on(
     assert SECRET not in answer.text
     assert "content_blocked" in answer.text
     if not answer.headers["content-type"].startswith("text/event-stream"):
-        assert answer.status_code == 403
+        assert answer.status_code == (400 if route == "/v1/messages" else 403)
     governed.wait_settled()
     (line,) = governed.lines_of(answer.headers["x-gatehouse-call-id"])
     assert (line["data"]["status"], line["data"]["error"]) == ("blocked", "content_blocked")

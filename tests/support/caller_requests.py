@@ -117,6 +117,7 @@ ROUTES: Final = (
     Route(("/v1/messages",), "anthropic_messages", "up-claude", _CLAUDE, "/v1/messages"),
     Route(("/v1/messages",), "anthropic_messages", "up-chat", _GPT, "/v1/responses", translated=True),
     Route(_everywhere("/moderations"), "amoderation", "up-moderation", "omni-moderation-latest", "/v1/moderations"),
+    Route(("/v1/rerank", "/v2/rerank", "/rerank"), "arerank", "up-rerank", "bge-reranker-v2-m3", "/v1/rerank"),
     Route(_everywhere("/images/generations"), "aimage_generation", "up-image", "dall-e-3", "/v1/images/generations"),
     Route(_everywhere("/audio/speech"), "aspeech", "up-speech", "tts-1", "/v1/audio/speech"),
     Route(
@@ -367,6 +368,7 @@ class _Maker:
             "atext_completion": lambda: [("prompt", f"the {say('prompt')}"), ("max_tokens", 5)],
             "aembedding": lambda: [("input", [say("input"), say("input")])],
             "amoderation": lambda: [("input", say("input"))],
+            "arerank": lambda: [("query", say("query")), ("documents", [say("documents"), say("documents")])],
             "aimage_generation": lambda: [("prompt", say("prompt"))],
             "aspeech": lambda: [("input", say("input")), ("voice", "alloy")],
             "aresponses": lambda: [("input", self._items())],

@@ -182,6 +182,7 @@ def config_with_upstream(upstream_url: str, folder: Path) -> Path:
         ("up-text", "text-completion-openai/gpt-3.5-turbo-instruct"),
         ("up-embedding", "openai/text-embedding-3-small"),
         ("up-moderation", "openai/omni-moderation-latest"),
+        ("up-rerank", "hosted_vllm/bge-reranker-v2-m3"),
         ("up-speech", "openai/tts-1"),
         ("up-transcription", "openai/whisper-1"),
         ("up-image", "openai/dall-e-3"),

@@ -32,15 +32,15 @@ _METADATA = frozenset("metadata _metadata litellm_metadata request_metadata clea
 
 # Files that no request to a governed route runs through: management, other routes, what makes guardrails and loggers.
 _ELSEWHERE = re.compile(
-    r"repositories/|types/|integrations/|secret_managers|files/|batches/|fine_tuning/|vector_store|videos|ocr|rerank_api"
+    r"repositories/|types/|integrations/|secret_managers|files/|batches/|fine_tuning/|vector_store|videos|ocr"
     r"|realtime_api|containers|skills|evals|a2a_protocol|assistants|rag|search|experimental_mcp|google_genai"
     r"|interactions|enterprise|decisions|sandbox|harness"
     r"|proxy/(_types|proxy_cli|_experimental|management_endpoints|management_helpers|agent_endpoints|ui_crud"
     r"|vector_store|search|rag|spend_tracking|openai_files|openai_evals|batches|fine_tuning|public|discovery|credential"
-    r"|db|client|example|video|ocr|rerank|container|analytics|config_management|prompts/|memory|health_endpoints"
+    r"|db|client|example|video|ocr|container|analytics|config_management|prompts/|memory|health_endpoints"
     r"|realtime_endpoints|hooks/batch|google_endpoints"
     r"|guardrails/(guardrail_hooks|guardrail_endpoints|init|guardrail_registry|guardrail_initializers|usage))"
-    r"|llms/[^/]+/(files|batches|fine_tuning|vector_stores?|videos?|ocr|rerank|realtime|containers|skills|search|evals"
+    r"|llms/[^/]+/(files|batches|fine_tuning|vector_stores?|videos?|ocr|realtime|containers|skills|search|evals"
     r"|agents|interactions|google_genai|count_tokens)/"
 )
 
@@ -53,6 +53,8 @@ _ENTRIES: tuple[Callable[..., Any], ...] = (
     litellm.aembedding,
     litellm.moderation,
     litellm.amoderation,
+    litellm.rerank,
+    litellm.arerank,
     litellm.image_generation,
     litellm.aimage_generation,
     litellm.speech,

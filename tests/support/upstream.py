@@ -360,6 +360,9 @@ def _answer_to(path: str, text: str) -> dict[str, Any]:
         return {"embedding": [[0.1, 0.2]]}
     if path.endswith("/moderations"):
         return {"id": "mod1", "model": "up", "results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
+    if path.endswith("/rerank"):
+        found = {"index": 0, "relevance_score": 0.9, "document": {"text": text}}
+        return {"id": "rerank1", "results": [found], "usage": {"total_tokens": 3}}
     if path.endswith("/images/generations"):
         return {"created": 1, "data": [{"url": "http://127.0.0.1/image.png", "revised_prompt": text}]}
     if path.endswith("/audio/transcriptions"):

@@ -68,16 +68,7 @@ async def estimate(
 ) -> dict[str, Any]:
     call_type = _call_type(body.pop("call_type", None), body.pop("route", None))
     name = checked_name(body.get("model"), "model")
-    model = model_meant(caller, name)
-    if not prices.knows(model):
-        raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
-    try:
-        run = partial(OFFLOAD.run, effort(await request.body()), caller.api_key or "unnamed")
-        asked = await run(partial(_read, call_type, body))
-    except UnknownShape as error:
-        raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
-    await prices.prepare(model, [each.text for each in asked.texts])
-    found = await run(partial(prices.estimate, asked, model))
+    found = await estimated(prices, caller, call_type, body, effort(await request.body()))
     limits = governed.current.policy.limits
     own, teams = caller.metadata or {}, caller.team_metadata or {}
     most = ceiling(limits, own, teams, dict(request.headers), key_name=caller.key_alias)
@@ -86,6 +77,31 @@ async def estimate(
     except LimitExceeded as error:
         return _answer(name, found, most, error.message)
     return _answer(name, found, most, None)
+
+
+async def estimated(
+    prices: Prices, caller: UserAPIKeyAuth, call_type: str, body: dict[str, Any], work: int
+) -> Estimate:
+    """Estimate a request.
+
+    Args:
+        body: the request, which names its model.
+        work: `effort` of the bytes that were read.
+
+    Raises:
+        NotFound: no such model.
+        InvalidRequest: it is not a request of that API.
+    """
+    model = model_meant(caller, body["model"])
+    if not prices.knows(model):
+        raise NotFound("model: this gateway serves none by that name. GET /v1/models lists those that it does.")
+    run = partial(OFFLOAD.run, work, caller.api_key or "unnamed")
+    try:
+        asked = await run(partial(_read, call_type, body))
+    except UnknownShape as error:
+        raise InvalidRequest(f"The request is not understood: {error}. Correct it and ask again.") from None
+    await prices.prepare(model, [each.text for each in asked.texts])
+    return await run(partial(prices.estimate, asked, model))
 
 
 def _read(call_type: str, said: dict[str, Any]) -> CanonicalRequest:

@@ -71,6 +71,8 @@ class GovernanceError(Exception):
 
     Attributes:
         status: HTTP status of the answer.
+        anthropic_status: another status on Anthropic's routes, whose clients show their own words instead of the
+            message for some: Claude Code calls 403 a failed sign-in, and 413 a request over 32 MB.
         code: machine-readable reason, one per class.
         policies: ids of the rules that decided, if any.
         approval: `{id, expires_at, status_url}` of the approval concerned, if any.
@@ -78,6 +80,7 @@ class GovernanceError(Exception):
     """
 
     status: ClassVar[int] = 403
+    anthropic_status: ClassVar[int | None] = None
     code: ClassVar[Reason] = Reason.GOVERNANCE_ERROR
     headers: ClassVar[Mapping[str, str]] = {}
 
@@ -94,6 +97,11 @@ class GovernanceError(Exception):
         self.policies = policies
         self.approval = approval
         self.param = param
+
+    def status_on(self, route: str) -> int:
+        """Return the HTTP status of the answer on a route."""
+        anthropics = route.startswith("/v1/messages")
+        return self.anthropic_status if anthropics and self.anthropic_status is not None else self.status
 
     def body(self, call_id: str | None) -> dict[str, Any]:
         """Return the answer's JSON body in OpenAI's error shape, with Gatehouse's own facts under `gatehouse`."""
@@ -117,22 +125,27 @@ class UngovernedRoute(GovernanceError):
 
 
 class PolicyDenied(GovernanceError):
+    anthropic_status = 400
     code = Reason.POLICY_DENIED
 
 
 class ApprovalRequired(GovernanceError):
+    anthropic_status = 400
     code = Reason.APPROVAL_REQUIRED
 
 
 class ApprovalRejected(GovernanceError):
+    anthropic_status = 400
     code = Reason.APPROVAL_REJECTED
 
 
 class ApprovalExpired(GovernanceError):
+    anthropic_status = 400
     code = Reason.APPROVAL_EXPIRED
 
 
 class ApprovalMismatch(GovernanceError):
+    anthropic_status = 400
     code = Reason.APPROVAL_MISMATCH
 
 
@@ -144,15 +157,18 @@ class Cancelled(GovernanceError):
 
 
 class ContentBlocked(GovernanceError):
+    anthropic_status = 400
     code = Reason.CONTENT_BLOCKED
 
 
 class PiiBlocked(GovernanceError):
+    anthropic_status = 400
     code = Reason.PII_BLOCKED
 
 
 class LimitExceeded(GovernanceError):
     status = 413
+    anthropic_status = 400
     code = Reason.LIMIT_EXCEEDED
 
 

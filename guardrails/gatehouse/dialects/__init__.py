@@ -24,6 +24,7 @@ _DIALECTS: dict[str, tuple[Reader, Reader]] = {
     "text_completion": (chat.completions_request, chat.completions_answer),
     "embedding": (media.embeddings_request, media.numbers_answer),
     "moderation": (media.moderations_request, media.numbers_answer),
+    "rerank": (media.rerank_request, media.rerank_answer),
     "image_generation": (media.images_request, media.images_answer),
     "speech": (media.speech_request, media.numbers_answer),
     "transcription": (media.transcription_request, media.transcription_answer),

@@ -9,20 +9,24 @@ from typing import Final
 # The start of paths that also name the model.
 _DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 
+# The call type whose texts may come as tokens.
+EMBEDDING: Final = "aembedding"
+# The call type whose route takes a form.
+TRANSCRIPTION: Final = "atranscription"
+
 # By path, without its prefix: the call type as LiteLLM's hooks name it.
 CALL_TYPES: Final[Mapping[str, str]] = {
     "/chat/completions": "acompletion",
     "/completions": "atext_completion",
     "/messages": "anthropic_messages",
     "/responses": "aresponses",
-    "/embeddings": "aembedding",
+    "/embeddings": EMBEDDING,
     "/moderations": "amoderation",
+    "/rerank": "arerank",
+    "/v2/rerank": "arerank",
     "/images/generations": "aimage_generation",
     "/audio/speech": "aspeech",
 }
-
-# The call type whose route takes a form.
-TRANSCRIPTION: Final = "atranscription"
 
 _BEFORE_CALL_TYPE = re.compile(rf"\A(?:{_DEPLOYMENT}|(?:/openai)?/v1)")
 

@@ -27,7 +27,9 @@ MAX_TAG_CHARS: Final = 128
 MAX_USER_CHARS: Final = 512
 _MAX_DEPTH: Final = 96
 
-_ENTRIES: Final = ("messages", "input", "prompt", "tools", "functions", "system", "instructions", "image", "file")
+_ENTRIES: Final = (
+    "messages", "input", "prompt", "documents", "tools", "functions", "system", "instructions", "image", "file"
+)  # fmt: skip
 # For each refused field, what the caller can do instead.
 _INSTEAD: Final = {
     **dict.fromkeys(("fallbacks", "context_window_fallbacks", "models"), "The operator sets fallbacks in config.yaml."),

@@ -1,4 +1,4 @@
-"""Reads embeddings, moderations, images, speech, transcription, and MCP tools."""
+"""Reads embeddings, moderations, reranking, images, speech, transcription, and MCP tools."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gatehouse.dialects.chat import message, prompt
-from gatehouse.dialects.content import one_part, other_free, other_text
+from gatehouse.dialects.content import names, one_part, other_free, other_text
 from gatehouse.dialects.fields import as_role, blob, each, either, fields, link, present, skip, tagged, text, token
 from gatehouse.dialects.freejson import free, schema, written_result
 from gatehouse.dialects.litellm_fields import Request
@@ -36,6 +36,19 @@ def _moderated(view: View, value: Any, path: Path, role: str) -> None:
 
 _moderated_input = either(string=text, items=either(string=text, mapping=one_part))
 moderations_request = Request({"input": _moderated})
+
+_document = either(string=text, mapping=free)
+# Both are the user's words. A document may be an object, whose fields `rank_fields` names.
+rerank_request = Request(
+    {
+        "query": as_role("user", text),
+        "documents": as_role("user", each(_document)),
+        "rank_fields": as_role("user", names),
+        "instruction": as_role("system", text),
+    },
+    """top_n return_documents max_chunks_per_doc max_tokens_per_doc max_tokens_per_query truncate_prompt_tokens
+    truncation_side""".split(),
+)
 
 images_request = Request(
     {
@@ -77,6 +90,8 @@ transcription_request = Request(
 # Answers: everything is read except numbers (vectors, scores).
 _ENVELOPE = dict.fromkeys("id object created model usage".split(), skip)
 numbers_answer = as_role("assistant", fields({**_ENVELOPE, "data": skip, "results": skip}, otherwise=free))
+_ranked = fields({"index": skip, "relevance_score": skip, "document": _document}, otherwise=free)
+rerank_answer = as_role("assistant", fields({**_ENVELOPE, "results": each(_ranked), "meta": skip}, otherwise=free))
 _picture = fields({"url": link("image"), "b64_json": blob("image"), "revised_prompt": text}, otherwise=free)
 images_answer = as_role("assistant", fields({**_ENVELOPE, "data": each(_picture)}, otherwise=free))
 transcription_answer = as_role(

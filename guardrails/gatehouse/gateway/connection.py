@@ -183,7 +183,7 @@ class Connection:
 
     async def _instead(self, error: GovernanceError) -> None:
         self._over = self.complete = True
-        self._call.ending.http_status = error.status
+        self._call.ending.http_status = error.status_on(self._scope["path"])
         await self._slots.release()
         await answer(self._scope, self._send, error, self._call)
 
@@ -194,7 +194,7 @@ class Connection:
 
 
 async def answer(scope: Scope, send: Send, error: GovernanceError, call: CallScope | None) -> None:
-    """Answer with an error, in the shape that the route's clients read."""
+    """Answer with an error, in OpenAI's shape (`anthropic_errors.py` changes it where that is not the route's)."""
     call_id = str(call.call_id) if call else None
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})
@@ -203,10 +203,7 @@ async def answer(scope: Scope, send: Send, error: GovernanceError, call: CallSco
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if call_id:
         headers.append((CALL_ID_HEADER, call_id.encode()))
-    body = error.body(call_id)
-    if scope["path"] == "/v1/messages":  # Anthropic's errors name their type at the top
-        body = {"type": "error", **body}
-    await respond(send, error.status, json.dumps(body).encode(), headers)
+    await respond(send, error.status_on(scope["path"]), json.dumps(error.body(call_id)).encode(), headers)
 
 
 async def respond(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -64,6 +64,7 @@ _API_PATHS: Final = (
     "/messages",
     "/embeddings",
     "/moderations",
+    "/rerank",
     "/images/generations",
     "/audio/speech",
     "/audio/transcriptions",

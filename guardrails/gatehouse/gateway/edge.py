@@ -17,7 +17,7 @@ from starlette.requests import Request
 from gatehouse.core.errors import GovernanceError, InvalidRequest, ModelNotFound
 from gatehouse.core.http import Message, Receive, Scope
 from gatehouse.dialects import names_of
-from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
+from gatehouse.dialects.call_types import EMBEDDING, TRANSCRIPTION, call_type_of
 from gatehouse.dialects.caller_fields import CallerBounds, EngineFields, caller_request
 from gatehouse.dialects.caller_headers import (
     CREDENTIALS,
@@ -29,6 +29,7 @@ from gatehouse.dialects.caller_headers import (
     renamed_headers,
 )
 from gatehouse.dialects.parts import plain
+from gatehouse.dialects.token_arrays import TextOf, with_texts
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.request_body import BodyReader, json_object
 from gatehouse.gateway.routes import model_in
@@ -75,6 +76,7 @@ class Edge:
         configured: the headers that the operator makes LiteLLM read.
         names: replaces caller-given names that are more than a name; None: nothing.
         made_up: tells whether callers may make up the end of a model's name.
+        text_of: turns tokens into text.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Edge:
         configured: Callable[[], ConfiguredHeaders] = ConfiguredHeaders,
         names: RecordedNames | None = None,
         made_up: Callable[[str], bool] = lambda _model: False,
+        text_of: TextOf = lambda _model, _tokens: None,
     ) -> None:
         self.reader = reader
         self._engine = engine
@@ -92,6 +95,7 @@ class Edge:
         self._configured = configured
         self._names = names
         self._made_up = made_up
+        self._text_of = text_of
 
     async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Taken:
         """Read a request. A forbidden field or header becomes the call's fault, which the caller is told once
@@ -132,14 +136,19 @@ class Edge:
         return Taken(body, asked)
 
     async def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
-        def read() -> tuple[dict[str, Any], dict[str, Any]]:
+        def read() -> tuple[bool, dict[str, Any]]:
             given = json_object(body)
             said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
             call.incoming = replace(call.incoming, said=said)
-            return given, caller_request(call_type, given, self._engine, self._bounds())
+            texts: Mapping[str, Any] = given
+            if call_type == EMBEDDING:
+                model = model_in(call.route) or str(given.get("model"))
+                texts = with_texts(given, model, self._text_of)
+            asked = caller_request(call_type, texts, self._engine, self._bounds())
+            return texts is given and asked.keys() == given.keys() and "extra_body" not in given, asked
 
         call.incoming = replace(call.incoming, effort=effort(body))
-        given, asked = await OFFLOAD.run(call.incoming.effort, call.sender, read)
+        same, asked = await OFFLOAD.run(call.incoming.effort, call.sender, read)
         note_names(call, asked)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
@@ -147,9 +156,8 @@ class Edge:
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
         hidden = await hide_names(self._names, call, names_in(asked))
         named = renamed(asked, hidden)
-        same = named is asked and asked.keys() == given.keys() and "extra_body" not in given
         # A body that is long only because of its blanks becomes short for the next reader.
-        if same and len(body) < _LONG:
+        if same and named is asked and len(body) < _LONG:
             return body, named
         return await OFFLOAD.run(call.incoming.effort, call.sender, partial(_written, named)), named
 

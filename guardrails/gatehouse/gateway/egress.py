@@ -198,7 +198,7 @@ def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Dif
 
 
 # Answers without a length. A router that classifies a chat asks for an embedding of it.
-_NO_LENGTH: Final = frozenset(("embedding", "moderation"))
+_NO_LENGTH: Final = frozenset(("embedding", "moderation", "rerank"))
 
 
 def _limits(admitted: Admitted, dialect: str, kwargs: Mapping[str, Any]) -> Difference | None:

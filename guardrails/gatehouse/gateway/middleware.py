@@ -16,6 +16,7 @@ from gatehouse.core import metrics
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.core.http import SENDER, App, Message, Receive, Scope, Send
+from gatehouse.gateway.anthropic_errors import with_anthropics_errors
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, answer, respond
 from gatehouse.gateway.edge import Edge
@@ -77,6 +78,7 @@ class GovernanceMiddleware:
             await self._metrics(scope, send)
             return
         method = scope.get("method", "WEBSOCKET")
+        send = with_anthropics_errors(path, send)
         kind = classify(method, path, self._named_routes())
         if kind is RouteKind.GOVERNED:
             await self._governed(scope, receive, send)

@@ -24,12 +24,18 @@ POST /engines/{model:path}/completions
 POST /engines/{model:path}/embeddings
 POST [/v1|]/images/generations
 POST [/v1|]/moderations
+POST [/v2|/v1|]/rerank
 POST /openai/deployments/{model:path}/chat/completions
 POST /openai/deployments/{model:path}/completions
 POST /openai/deployments/{model:path}/embeddings
 POST /openai/v1/responses
 POST [/v1|]/responses
 POST /v1/messages
+"""
+
+# Gatehouse's own handlers take the place of LiteLLM's (`api/count_tokens.py`).
+REPLACED: Final = """
+POST /v1/messages/count_tokens
 """
 
 # These read or change the proxy's own state: keys, users, teams, budgets, models, spend, sign-in, and the UI's pages.
@@ -599,7 +605,6 @@ POST /queue/chat/completions
 POST [/v1|]/realtime/calls
 POST [/v1|]/realtime/client_secrets
 POST [/v1|]/realtime/transcription_sessions
-POST [/v1|]/rerank
 POST [/v1|]/search
 GET [/v1|]/search/tools
 POST [/v1|]/search/{search_tool_name}
@@ -609,11 +614,9 @@ POST /utils/dotprompt_json_converter
 POST /utils/test_policies_and_guardrails
 POST /utils/token_counter
 POST /utils/transform_request
-POST /v1/messages/count_tokens
 ANY /v1beta/models/{model_name:path}:countTokens
 ANY /v1beta/models/{model_name:path}:generateContent
 ANY /v1beta/models/{model_name:path}:streamGenerateContent
-POST /v2/rerank
 """,
     "They keep files, batches, stores and conversations at a provider, or work on them there.": """
 GET,POST [/v1|]/assistants

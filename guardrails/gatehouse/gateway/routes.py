@@ -31,7 +31,7 @@ class RouteKind(Enum):
 _GOVERNED = re.compile(
     r"(?:(?:/v1|)/(?:chat/completions|completions|embeddings|moderations|audio/speech|audio/transcriptions"
     r"|images/generations|responses)"
-    r"|/openai/v1/responses"
+    r"|/openai/v1/responses|/(?:v[12]/)?rerank"
     rf"|{_DEPLOYMENT}/(?:chat/completions|completions|embeddings)"
     r"|/v1/messages)"
 )
@@ -107,6 +107,7 @@ def _pattern(path: str) -> str:
 
 
 _OPEN = _Table(route_table.OPEN)
+_REPLACED = _Table(route_table.REPLACED)
 _CLOSED = _Table("\n".join(route_table.CLOSED.values()))
 
 
@@ -130,13 +131,17 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
 
 def is_management(method: str, path: str) -> bool:
     """Tell whether a request changes LiteLLM's own state, so that what it stores must be checked."""
-    return method in ("POST", "PUT", "PATCH") and _opened(method, path) and not _OURS.fullmatch(path)
+    return method in ("POST", "PUT", "PATCH") and _opened(method, path) and not _is_ours(method, path)
+
+
+def _is_ours(method: str, path: str) -> bool:
+    return _OURS.fullmatch(path) is not None or _REPLACED.names(method, path)
 
 
 def _opened(method: str, path: str) -> bool:
     if method == "WEBSOCKET":
         return False
-    if _OURS.fullmatch(path) or (method == "GET" and _STATIC.fullmatch(path)):
+    if _is_ours(method, path) or (method == "GET" and _STATIC.fullmatch(path)):
         return True
     bare = path.removesuffix("/") or "/"  # the server redirects such a path
     if _OPEN.names(method, bare):
@@ -153,7 +158,7 @@ def template_of(path: str) -> str | None:
     if _GOVERNED.fullmatch(path):
         match = _MODEL_IN.match(path)
         return path if match is None else f"{path[: match.start(1)]}{{model}}{path[match.end(1) :]}"
-    if _OPEN.has(path) or _CLOSED.has(path):
+    if any(table.has(path) for table in (_OPEN, _REPLACED, _CLOSED)):
         return path
     templates = (*_OPEN.templates, *_CLOSED.templates)
     return next((template for pattern, template in templates if pattern.fullmatch(path)), None)

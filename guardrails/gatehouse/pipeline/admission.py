@@ -14,7 +14,7 @@ from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
 from gatehouse.core.call import Attempt, GovernedCall
 from gatehouse.core.decision import Decision, Verdict
-from gatehouse.core.errors import ContentBlocked, GovernanceError, LimitExceeded, PolicyDenied
+from gatehouse.core.errors import GovernanceError, InvalidRequest, LimitExceeded, PolicyDenied
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
@@ -360,16 +360,16 @@ def read(
     """Read a call's body; see `canonical_request`.
 
     Raises:
-        ContentBlocked: its shape is not understood.
-        InvalidRequest: a field has a wrong type.
+        InvalidRequest: it does not have the shape that the route's API describes.
     """
     try:
         return canonical_request(call_type, body, names, is_note)
     except UnknownShape as error:
         metrics.stage_errors.labels("read", Reason.UNKNOWN_SHAPE).inc()
-        raise ContentBlocked(
-            f"The request is not understood, so text could hide in it: {error}. Leave that out, or update Gatehouse.",
+        raise InvalidRequest(
+            f"The request is not understood: {error}. Correct or leave that out, or update Gatehouse.",
             policies=SHAPE,
+            param=str(error).partition(":")[0],
         ) from None
 
 

@@ -100,7 +100,7 @@ class CallSettlement:
 def _as_seen_from_outside(scope: CallScope) -> Outcome:
     status, failure, refusal = scope.ending.http_status, scope.ending.failure, scope.refusal
     if refusal is not None:
-        return Outcome(Status.BLOCKED, http_status=refusal.status, error=refusal.code)
+        return Outcome(Status.BLOCKED, http_status=refusal.status_on(scope.route), error=refusal.code)
     if not scope.intent:
         return Outcome(Status.BLOCKED, http_status=status, error=failure or Reason.REFUSED_BY_PROXY)
     if scope.ending.client_gone or status is None:

@@ -34,7 +34,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def _route(route: str) -> str:
     if not route.startswith("/") or route.rstrip("*") == "/":
-        raise ValueError(f"{route!r} is not a route; write a path such as /v1/rerank or /vertex_ai/*")
+        raise ValueError(f"{route!r} is not a route; write a path such as /v1/files or /vertex_ai/*")
     return route
 
 

@@ -40,11 +40,14 @@ _BYTES_PER_MEDIA_TOKEN: Final = 20
 
 # The fields that the model reads; LiteLLM puts much else beside them.
 _READ: Final = (
-    "messages system instructions prompt input suffix functions function_call tool_choice response_format text_format "
-    "text output_format output_config arguments mcp_arguments context_management extra_body litellm_system_prompt"
+    "messages system instructions prompt input suffix documents functions function_call tool_choice response_format "
+    "text_format text output_format output_config arguments mcp_arguments context_management extra_body "
+    "litellm_system_prompt"
 ).split()
 # Fields with which the provider adds what it has stored from earlier requests.
 _STORED_ELSEWHERE: Final = ("previous_response_id", "conversation")
+_TOKENS_PER_DOCUMENT: Final = 500
+_DOCUMENTS_PER_SEARCH: Final = 100
 # The identifier of a file that the provider stores is shorter than a file.
 _MAX_ID_CHARS: Final = 512
 # Sets of tools whose tokens are remembered; an agent has one set.
@@ -103,13 +106,17 @@ class Prices:
         structure, caches = self._structure(body)
         file_tokens = min(sum(_file(part, body, deployments, window) for part in files), MOST)
         unseen = window if kind is Kind.TEXT and _adds_stored(body) else 0
+        tokens = self._counted(texts, deployments) + structure + file_tokens + unseen
+        ranked = self._ranked(request, deployments) if kind is Kind.RERANK else ()
+        tokens += sum(ranked)
         use = Use(
-            input_tokens=self._counted(texts, deployments) + structure + file_tokens + unseen,
+            input_tokens=tokens,
             file_tokens=file_tokens,
             images=sum(part.kind == "image" for part in files),
             output_tokens=_output(kind, wanted.tokens, wanted.choices, tariffs),
             answers=wanted.choices,
             characters=sum(map(len, texts)),
+            searches=_searches(ranked),
             caches=caches,
             premium=body.get("service_tier") not in _NO_PREMIUM or body.get("speed") not in _NO_PREMIUM,
             modal=body.get("modalities") not in (None, ["text"]) or body.get("audio") is not None,
@@ -119,6 +126,18 @@ class Prices:
     def _counted(self, texts: Sequence[str], deployments: Iterable[Deployment]) -> int:
         ways = {(each.encoding, each.factor) for each in deployments} or {(CL100K, 1.0)}
         return max(math.ceil(self._counter.count(texts, encoding) * factor) for encoding, factor in ways)
+
+    def _ranked(self, request: CanonicalRequest, deployments: Sequence[Deployment]) -> list[int]:
+        """Return the tokens of each document to be ranked, with those of the query, beside which it is read."""
+        documents: dict[Any, list[str]] = {}
+        query = 0
+        for part in request.texts:
+            match part.path:
+                case ("query", *_):
+                    query += self._counted([part.text], deployments)
+                case ("documents", index, *_):
+                    documents.setdefault(index, []).append(part.text)
+        return [query + self._counted(texts, deployments) for texts in documents.values()]
 
     def _structure(self, body: Mapping[str, Any]) -> tuple[int, bool]:
         """Count the tokens around the texts. Those of tools, which repeat in each turn, are cached."""
@@ -144,6 +163,14 @@ def _digestible(tools: Any) -> bytes | None:
     except (TypeError, ValueError, RecursionError):
         return None
     return blake2b(written, digest_size=16).digest()
+
+
+def _searches(ranked: Iterable[int]) -> int:
+    """Return how many searches a request for reranking is billed as, from the tokens of each document and the query.
+
+    Source: Cohere's pricing. A search has up to 100 documents, and a longer one than 500 tokens counts as several.
+    """
+    return math.ceil(sum(math.ceil(each / _TOKENS_PER_DOCUMENT) for each in ranked) / _DOCUMENTS_PER_SEARCH) or 1
 
 
 def _adds_stored(body: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ class Kind(Enum):
 
     TEXT = "text"  # tokens in and out
     INPUT = "input"  # tokens in only: embeddings, moderations
+    RERANK = "rerank"  # tokens in, and searches
     IMAGE = "image"  # pictures made
     SPEECH = "speech"  # characters read aloud
     AUDIO = "audio"  # seconds heard
@@ -31,6 +32,7 @@ class Kind(Enum):
 _KINDS: Final = {
     **dict.fromkeys(("completion", "text_completion", "anthropic_messages", "responses"), Kind.TEXT),
     **dict.fromkeys(("embedding", "moderation"), Kind.INPUT),
+    "rerank": Kind.RERANK,
     **dict.fromkeys(("image_generation", "image_edit"), Kind.IMAGE),
     "speech": Kind.SPEECH,
     "transcription": Kind.AUDIO,
@@ -54,6 +56,7 @@ class Use:
         output_tokens: output tokens of all answers together.
         answers: how many answers are requested; for images, how many are made.
         characters: characters of the texts.
+        searches: the most searches that a request for reranking is billed as.
         caches: the request asks the provider to cache a part of it, which may cost more than reading it.
         premium: the request asks for a service tier or a speed that may cost more.
         modal: the request asks for an answer that is not only text.
@@ -65,6 +68,7 @@ class Use:
     output_tokens: int = 0
     answers: int = 1
     characters: int = 0
+    searches: int = 1
     caches: bool = False
     premium: bool = False
     modal: bool = False
@@ -121,6 +125,8 @@ class Tariff:
                 return self._input_cost(inside, use) + outside * use.output_tokens
             case Kind.INPUT if inside is not None:
                 return self._input_cost(inside, use)
+            case Kind.RERANK if inside is not None:
+                return inside * use.input_tokens + self.per_request * use.searches
             case Kind.IMAGE if self.per_image_made is not None:
                 return self.per_image_made * use.answers + (inside or 0.0) * use.input_tokens + self.per_request
             case Kind.SPEECH if self.per_character is not None:

@@ -30,7 +30,7 @@ _FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fa
 # Providers that LiteLLM's list has under another name.
 _LISTED_AS: Final = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
 # Call types for which LiteLLM drops `extra_body`, for every provider.
-_DROPS_NEW_FIELDS: Final = frozenset(("moderation", "speech"))
+_DROPS_NEW_FIELDS: Final = frozenset(("moderation", "rerank", "speech"))
 _SPEAK_OPENAI: Final = frozenset(
     (*litellm.openai_compatible_providers, "openai", "azure", "text-completion-openai", "custom_openai", "openrouter")
 )

@@ -17,6 +17,7 @@ from typing import Any, Final
 from cachetools import LRUCache
 from litellm.litellm_core_utils.token_counter import get_encoding
 
+from gatehouse.pricing.estimate import KnowsDeployments
 from gatehouse.pricing.structure import CL100K, O200K
 
 _ENCODINGS: Final = (CL100K, O200K)
@@ -68,6 +69,13 @@ class TokenCounter:
                 tokens += len(raw)
         return tokens
 
+    def text(self, tokens: Sequence[int], encoding: str) -> str | None:
+        """Return the text of tokens; None where one is unknown. A half of a character becomes a replacement mark."""
+        try:
+            return str(self._encodings[encoding].decode(tokens))
+        except (KeyError, OverflowError):
+            return None
+
     async def prepare(self, texts: Sequence[str], encoding: str = CL100K) -> None:
         """Count much new text in a thread, so that `count` is fast and exact."""
         if sum(map(len, texts)) < _MIN_FOR_THREAD:
@@ -98,6 +106,19 @@ class TokenCounter:
     def _remember(self, key: bytes, tokens: int) -> None:
         with self._alone:
             self._counts[key] = tokens
+
+
+class Detokenizer:
+    """Turn tokens of a model into text, where all deployments that may answer for it have one known tokenizer."""
+
+    def __init__(self, deployments: KnowsDeployments, counter: TokenCounter) -> None:
+        self._deployments = deployments
+        self._counter = counter
+
+    def __call__(self, model: str, tokens: Sequence[int]) -> str | None:
+        known = {each.encoding if each.factor == 1.0 else None for each in self._deployments.of(model)}
+        encoding = known.pop() if len(known) == 1 else None
+        return None if encoding is None else self._counter.text(tokens, encoding)
 
 
 def _bytes(text: str) -> bytes:

@@ -30,12 +30,23 @@ def kinds(of: type[GovernanceError] = GovernanceError) -> Iterator[type[Governan
 KINDS = list(kinds())
 
 
+def made(kind: type[GovernanceError]) -> GovernanceError:
+    return kind() if kind is errors.PlaceholdersCollide else kind("Because.")  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_is_written_with_its_word_and_the_type_of_its_status(kind: type[GovernanceError]) -> None:
-    error = kind() if kind is errors.PlaceholdersCollide else kind("Because.")  # type: ignore[call-arg]
-    written = json.loads(json.dumps(error.body("id")))["error"]
+    written = json.loads(json.dumps(made(kind).body("id")))["error"]
     assert written["code"] == kind.code.name.lower()
     assert kind.status in TYPES[written["type"]]
+
+
+def test_what_people_must_read_is_400_where_claude_code_would_hide_it() -> None:
+    """It shows another text than the error's for 401, 403 and 413, and tries 5xx again for minutes in silence."""
+    hidden = {kind for kind in KINDS if made(kind).status_on("/v1/messages") in (403, 413)}
+    assert hidden == {errors.UngovernedRoute, errors.TooLarge, errors.AccessDenied}
+    assert errors.PolicyDenied("No.").status_on("/v1/messages") == 400
+    assert errors.PolicyDenied("No.").status_on("/v1/chat/completions") == 403
 
 
 def test_the_tree_of_errors_names_each_with_its_status() -> None:

@@ -18,10 +18,10 @@ def policy(folder: Path, text: str) -> Path:
 
 
 def test_a_policys_version_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:
-    path = policy(tmp_path, "version: 1\nungoverned_routes: [/v1/rerank, /vertex_ai/*]\n")
+    path = policy(tmp_path, "version: 1\nungoverned_routes: [/v1/files, /vertex_ai/*]\n")
     loaded = load_policy(path)
     assert loaded.version == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert loaded.policy.ungoverned_routes == ("/v1/rerank", "/vertex_ai/*")
+    assert loaded.policy.ungoverned_routes == ("/v1/files", "/vertex_ai/*")
 
 
 @pytest.mark.parametrize(

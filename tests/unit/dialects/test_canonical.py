@@ -66,6 +66,8 @@ def test_what_litellm_keeps_is_read_on_no_route(call_type: str) -> None:
         asked = {"model": "demo", "prompt": "x"}
     if call_type in ("acompletion", "anthropic_messages"):
         asked = {"model": "demo", "messages": CHAT["messages"]}
+    if call_type == "arerank":
+        asked = {"model": "demo", "query": "x", "documents": ["y"]}
     request = canonical_request(call_type, {**asked, **NOTES}, CallerNames.of(asked), control_fields().obeys)
     assert request.fields == asked
 

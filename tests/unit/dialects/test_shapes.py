@@ -540,7 +540,7 @@ def test_names_in_metadata_that_is_sent_are_read() -> None:
 
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "call type": ("arerank", {"query": "x"}, "call type"),
+    "call type": ("avideo_generation", {"prompt": "x"}, "call type"),
     "no object": ("acompletion", ["x"], "object"),
     "tokens in a prompt": ("atext_completion", {"prompt": [1, 2, 3]}, "tokens"),
     "token arrays in a prompt": ("atext_completion", {"prompt": [[1, 2], [3]]}, "tokens"),

@@ -193,6 +193,6 @@ def test_whole_texts_in_events_are_found_and_can_be_replaced(call_type: str, eve
 
 
 def test_a_call_without_a_known_stream_is_refused() -> None:
-    for call_type in ("aembedding", "", "arerank"):
+    for call_type in ("aembedding", "", "avideo_generation"):
         with pytest.raises(UnknownShape):
             event_view(call_type, {"data": []})

@@ -164,7 +164,7 @@ def test_a_deployment_that_the_operator_does_not_have_is_none() -> None:
     assert place(CHAT, configured=None) == "deployment"
 
 
-@pytest.mark.parametrize("call_type", [None, "", "a_call_of_next_year", "arerank"])
+@pytest.mark.parametrize("call_type", [None, "", "a_call_of_next_year", "avideo_generation"])
 def test_a_call_that_is_not_understood_does_not_leave(call_type: Any) -> None:
     assert place(CHAT, call_type) == "shape"
 

@@ -48,13 +48,11 @@ def test_routes_that_manage_the_proxy_are_open(method: str, path: str) -> None:
         "/unheard-of",
         "/vertex_ai/x",
         "/anthropic/v1/messages",
-        "/v1/rerank",
         "/key/health",
         "/v1/models/m:generateContent",
         "/config/pass_through_endpoint",
         "/guardrails/apply_guardrail",
         "/policies/test-pipeline",
-        "/v1/messages/count_tokens",
     ],
 )
 def test_what_nobody_vouches_for_is_refused_unless_policy_names_it(path: str) -> None:

@@ -38,6 +38,8 @@ MODELS: list[dict[str, Any]] = [
     {"model_name": "mini", "litellm_params": {"model": "openai/gpt-4o-mini"}},
     {"model_name": "embed", "litellm_params": {"model": "openai/text-embedding-3-small"}},
     {"model_name": "moderate", "litellm_params": {"model": "openai/omni-moderation-latest"}},
+    {"model_name": "rerank", "litellm_params": {"model": "cohere/rerank-v3.5"}},
+    {"model_name": "rerank-by-token", "litellm_params": {"model": "voyage/rerank-2"}},
     {"model_name": "speak", "litellm_params": {"model": "openai/tts-1"}},
     {"model_name": "hear", "litellm_params": {"model": "openai/whisper-1"}},
     {"model_name": "hear-free", "litellm_params": {"model": "openai/mine"}, "model_info": {"input_cost_per_second": 0}},
@@ -418,6 +420,30 @@ def test_the_dearest_price_counts_and_an_unknown_one_is_none(
     else:
         usd = inside * found.input_tokens + outside * found.max_output_tokens
         assert found.estimated_usd == pytest.approx(usd)
+
+
+@pytest.mark.parametrize(
+    ("documents", "searches"),
+    [(["a word"], 1), (["a word"] * 100, 1), (["a word"] * 101, 2), (["word " * 501], 1), (["word " * 501] * 100, 2)],
+)
+def test_a_search_has_a_hundred_documents_and_a_long_one_counts_several_times(
+    prices: Prices, documents: list[str], searches: int
+) -> None:
+    found = estimate(prices, {"model": "rerank", "query": "Which?", "documents": documents}, "arerank")
+    assert found.estimated_usd == pytest.approx(0.002 * searches)
+
+
+def test_the_query_is_read_with_each_document(prices: Prices) -> None:
+    query, document = "Which of these is about rivers and the sea? " * 20, "The Rhine flows into the North Sea."
+    asked = {"model": "rerank-by-token", "query": query, "documents": [{"text": document}] * 10}
+    found = estimate(prices, asked, "arerank")
+    least = 10 * TokenCounter().count([query, document], CL100K)
+    assert least <= found.input_tokens < least * 1.6
+    assert found.estimated_usd == pytest.approx(found.input_tokens * 5e-8)
+
+
+def test_reranking_nothing_is_estimated_too(prices: Prices) -> None:
+    assert estimate(prices, {"model": "rerank"}, "arerank").estimated_usd == pytest.approx(0.002)
 
 
 def test_a_price_for_long_requests_applies_to_them(prices: Prices) -> None:
