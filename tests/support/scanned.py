@@ -9,7 +9,7 @@ from typing import Any
 
 from gatehouse.dialects import request_view
 from gatehouse.dialects.writing import write_back
-from gatehouse.guards.pii.config import PiiConfig
+from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.engine import Engine
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.config import ScreenConfig
@@ -53,7 +53,8 @@ class Scanned:
         self.sealed = {
             found.entity for part, each in zip(self.parts, scans, strict=True) if part.sealed for found in each.findings
         }
-        changes, self.mask = masked(self.parts, scans, PII, PLACEHOLDERS)
+        wanted = [[each for each in found.findings if PII.mode_of(each.entity) is Mode.MASK] for found in scans]
+        changes, self.mask = masked(self.parts, wanted, PLACEHOLDERS)
         write_back(self.body, changes)
 
     @property

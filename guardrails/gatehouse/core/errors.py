@@ -77,6 +77,7 @@ class GovernanceError(Exception):
         policies: ids of the rules that decided, if any.
         approval: `{id, expires_at, status_url}` of the approval concerned, if any.
         param: the field concerned, where its name can be repeated.
+        where: the place in the request, such as `messages[14].content`; never what stands there.
     """
 
     status: ClassVar[int] = 403
@@ -91,12 +92,14 @@ class GovernanceError(Exception):
         policies: tuple[str, ...] = (),
         approval: Mapping[str, str] | None = None,
         param: str | None = None,
+        where: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.policies = policies
         self.approval = approval
         self.param = param
+        self.where = where
 
     def status_on(self, route: str) -> int:
         """Return the HTTP status of the answer on a route."""
@@ -114,6 +117,7 @@ class GovernanceError(Exception):
                 "gatehouse": {
                     "call_id": call_id,
                     "policies": list(self.policies),
+                    "where": self.where,
                     "approval": None if self.approval is None else dict(self.approval),
                 },
             }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import ContentBlocked, PiiBlocked
@@ -13,6 +14,7 @@ from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import Scan
+from gatehouse.guards.screens.hits import SECRETS
 from gatehouse.pipeline.in_force import PolicyInForce
 
 
@@ -33,16 +35,18 @@ def mask(
         PlaceholdersCollide: two values would have one placeholder.
         PiiBlocked: it stands where nothing may be changed.
     """
-    config = governance.masking if decision.obligation.mask else governance.pii
-    if config is None or not any(scan.findings for scan in scans):
+    found = [_to_mask(governance, decision, scan) for scan in scans]
+    if not any(found):
         return None
-    for part, scan in zip(request.scanned, scans, strict=True):
-        if part.sealed and (found := sorted({each.entity for each in scan.findings if _is_masked(config, each)})):
+    for part, findings in zip(request.scanned, found, strict=True):
+        if part.sealed and findings:
+            names = sorted({each.entity for each in findings})
             raise PiiBlocked(
-                f"{shown(part.path)}: {' and '.join(found)}, which cannot be masked there. Take it out and ask again.",
-                policies=tuple(f"pii/{name}" for name in found),
+                f"{shown(part.path)}: {' and '.join(names)}, which cannot be masked there. Take it out and ask again.",
+                policies=tuple(f"pii/{name}" for name in names),
+                where=shown(part.path),
             )
-    changes, mask = masked(request.scanned, scans, config, placeholders)
+    changes, mask = masked(request.scanned, found, placeholders)
     if not changes:
         return None
     try:
@@ -52,22 +56,46 @@ def mask(
     return changed, mask, {part.text: changes[part.path] for part in request.scanned if part.path in changes}
 
 
-def _is_masked(config: PiiConfig, finding: Finding) -> bool:
-    return config.mode_of(finding.entity) is Mode.MASK
+def _to_mask(governance: PolicyInForce, decision: Decision, scan: Scan) -> list[Finding]:
+    """What is masked in a text. What is blocked and still here stands in an older turn, and is masked too."""
+    config = governance.masking if decision.obligation.mask else governance.pii
+    screens = governance.policy.screens
+    masks = screens is not None and screens.secrets in ("mask", "block")
+    secrets = [Finding(SECRET, hit.start, hit.end, hit.score) for hit in scan.hits if masks and hit.screen == SECRETS]
+    if config is None:
+        return merged(secrets)
+    wanted = (Mode.MASK, Mode.BLOCK)
+    return merged([*secrets, *(each for each in scan.findings if config.mode_of(each.entity) in wanted)])
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings none of which overlaps another; of those that do, one covers all, and a secret names it."""
+    apart: list[Finding] = []
+    for each in sorted(findings, key=lambda each: (each.start, -each.end)):
+        if not apart or each.start >= apart[-1].end:
+            apart.append(each)
+        else:
+            named = each if each.entity == SECRET else apart[-1]
+            apart[-1] = replace(named, start=apart[-1].start, end=max(apart[-1].end, each.end))
+    return apart
 
 
 def masked(
-    texts: Sequence[TextPart], scans: Sequence[Scan], config: PiiConfig, placeholders: Placeholders
+    texts: Sequence[TextPart], findings: Sequence[Sequence[Finding]], placeholders: Placeholders
 ) -> tuple[dict[Path, str], Mask]:
-    """The texts that change when personal data is masked, and the way back.
+    """The texts that change when these findings are masked, and the way back.
 
     Raises:
         PlaceholdersCollide: two values would have one placeholder.
     """
     mask = Mask(placeholders)
-    now = mask.mask([(part.text, scan.findings) for part, scan in zip(texts, scans, strict=True)], config)
+    all_ = PiiConfig(entities={each.entity: Mode.MASK for found in findings for each in found})
+    now = mask.mask([(part.text, found) for part, found in zip(texts, findings, strict=True)], all_)
     return {part.path: text for part, text in zip(texts, now, strict=True) if text != part.text}, mask
 
+
+# The entity of a secret's placeholder.
+SECRET: Final = "SECRET"  # noqa: S105
 
 # How a request names a conversation that the provider keeps.
 _CONVERSATIONS = ("previous_response_id", "conversation")

@@ -38,7 +38,7 @@ class Retention:
     def scope(self, governance: PolicyInForce, call: GovernedCall) -> str:
         """Where the same value has the same placeholder as in this call."""
         pii, caller = governance.policy.pii, call.caller
-        kind = "call" if pii is None else pii.scope
+        kind = "team" if pii is None else pii.scope
         return scope_of(kind, team_id=caller.team_id, key_hash=caller.key_hash, call_id=call.call_id)
 
     def placeholders(self, governance: PolicyInForce, call: GovernedCall) -> Placeholders:

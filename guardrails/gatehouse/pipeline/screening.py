@@ -16,9 +16,10 @@ from gatehouse.guards.findings import ScanFailed
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import NOTHING, Scan
-from gatehouse.guards.screens.hits import Hit
+from gatehouse.guards.screens.hits import SECRETS, Hit
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.seams import joined, with_joined
+from gatehouse.pipeline.turns import before_newest
 from gatehouse.policy.model import Policy, ScreensPolicy
 
 
@@ -58,15 +59,36 @@ def enforce(governance: PolicyInForce, texts: Sequence[TextPart], scans: Sequenc
     Raises:
         ContentBlocked, PiiBlocked: names what was found.
     """
+    older = before_newest(texts)
     if (policy := governance.policy.screens) is not None:
-        hits = [hit for scan in scans for hit in scan.hits]
-        count_hits(hits, "request")
+        count_hits([hit for scan in scans for hit in scan.hits], "request")
         sealed(policy, texts, scans)
-        enforce_screens(policy, hits)
+        forbidden(policy, texts, scans, older)
     if governance.pii is not None:
         for found in (found for scan in scans for found in scan.findings):
             metrics.findings.labels(found.entity).inc()
-        personal_data(governance.pii, scans)
+        personal_data(governance.pii, texts, scans, older)
+
+
+def forbidden(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Scan], older: Sequence[bool]) -> None:
+    """Refuse what a screen that blocks has hit, and say where. Secrets of older turns are masked instead.
+
+    Raises:
+        ContentBlocked: names the screens, and the first place.
+    """
+    found = [
+        (part, hit)
+        for part, scan, old in zip(texts, scans, older, strict=True)
+        for hit in scan.hits
+        if blocks(policy, hit.screen) and not (old and hit.screen == SECRETS)
+    ]
+    if found:
+        (part, hit), names = found[0], sorted({hit.screen for _, hit in found})
+        raise ContentBlocked(
+            f"Blocked by {_and(names)} ({shown(part.path)}: {hit.rule}). Take it out and ask again.",
+            policies=tuple(f"screens/{name}" for name in names),
+            where=shown(part.path),
+        )
 
 
 def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Scan]) -> None:
@@ -77,10 +99,11 @@ def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Sca
     """
     for part, scan in zip(texts, scans, strict=True):
         for hit in scan.hits if part.sealed else ():
-            if blocks(policy, hit.screen):
+            if blocks(policy, hit.screen) or (hit.screen == SECRETS and policy.secrets == "mask"):
                 raise ContentBlocked(
-                    f"{shown(part.path)}: blocked by {hit.screen}. Take it out and ask again.",
+                    f"{shown(part.path)}: blocked by {hit.screen} ({hit.rule}). Take it out and ask again.",
                     policies=(f"screens/{hit.screen}",),
+                    where=shown(part.path),
                 )
 
 
@@ -90,41 +113,34 @@ def count_hits(hits: Iterable[Hit], side: str) -> None:
         metrics.screen_hits.labels(hit.screen, side).inc()
 
 
-def enforce_screens(policy: ScreensPolicy, hits: Iterable[Hit]) -> None:
-    """Refuse what a screen that blocks has hit.
-
-    Raises:
-        ContentBlocked: names the screens.
-    """
-    blocking = sorted({hit.screen for hit in hits if blocks(policy, hit.screen)})
-    if blocking:
-        raise ContentBlocked(
-            f"Blocked by {_and(blocking)}. Take it out and ask again.",
-            policies=tuple(f"screens/{name}" for name in blocking),
-        )
-
-
 def blocks(policy: ScreensPolicy, screen: str) -> bool:
-    """Whether a hit of this screen blocks, or is only a fact."""
-    if screen == "secrets":
+    """Whether a hit of this screen blocks a request. In mode `mask` a secret is sent as a placeholder."""
+    if screen == SECRETS:
         return policy.secrets == "block"
     if screen == "prompt_injection":
         return policy.prompt_injection == "block"
     return True
 
 
-def personal_data(config: PiiConfig, scans: Iterable[Scan]) -> None:
-    """Refuse personal data whose mode is `block`.
+def personal_data(config: PiiConfig, texts: Sequence[TextPart], scans: Sequence[Scan], older: Sequence[bool]) -> None:
+    """Refuse personal data whose mode is `block`, and say where. That of older turns is masked instead.
 
     Raises:
-        PiiBlocked: names the entities.
+        PiiBlocked: names the entities, and the first place.
     """
-    found = {each.entity for scan in scans for each in scan.findings}
-    blocking = sorted(entity for entity in found if config.mode_of(entity) is Mode.BLOCK)
-    if blocking:
+    found = [
+        (part, each.entity)
+        for part, scan, old in zip(texts, scans, older, strict=True)
+        for each in scan.findings
+        if not old and config.mode_of(each.entity) is Mode.BLOCK
+    ]
+    if found:
+        where, names = shown(found[0][0].path), sorted({entity for _, entity in found})
         raise PiiBlocked(
-            f"The request holds personal data that may not be sent: {_and(blocking)}. Take it out and ask again.",
-            policies=tuple(f"pii/{name}" for name in blocking),
+            f"The request holds personal data that may not be sent: {_and(names)} ({where}). "
+            "Take it out and ask again.",
+            policies=tuple(f"pii/{name}" for name in names),
+            where=where,
         )
 
 
@@ -170,12 +186,17 @@ def screen(governance: PolicyInForce, text: str) -> None:
         if policy.on_error == "allow":
             return
         raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
-    if hits:
-        count_hits(hits, "answer")
-        try:
-            enforce_screens(policy, hits)
-        except ContentBlocked as blocked:
-            raise ContentBlocked(
-                f"The model's answer was withheld: {blocked.message.split('.')[0].lower()}.",
-                policies=blocked.policies,
-            ) from None
+    count_hits(hits, "answer")
+    # A secret in an answer is not the caller's own, for those are placeholders here.
+    names = sorted(
+        {
+            hit.screen
+            for hit in hits
+            if blocks(policy, hit.screen) or (hit.screen == SECRETS and policy.secrets == "mask")
+        }
+    )
+    if names:
+        raise ContentBlocked(
+            f"The model's answer was withheld: blocked by {_and(names)}.",
+            policies=tuple(f"screens/{name}" for name in names),
+        )

@@ -244,7 +244,7 @@ def with_joined(
             for part, start, end in _left(parts, alone, finding.entity, each.across(finding.start, finding.end)):
                 findings.setdefault(part, []).append(replace(finding, start=start, end=end))
         for hit in scan.hits:
-            for part, start, end in each.across(hit.start, hit.end)[:1]:
+            for part, start, end in each.across(hit.start, hit.end):
                 hits.setdefault(part, []).append(replace(hit, start=start, end=end))
     for part in findings.keys() | hits.keys():
         scan = alone[part]

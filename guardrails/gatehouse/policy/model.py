@@ -127,6 +127,7 @@ Hold = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=600, strict=Tr
 Timeout = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10, strict=True)]
 OnError = Literal["deny", "allow"]
 PiiMode = Annotated[Literal["mask", "block", "observe", "off"], BeforeValidator(_off)]
+SecretsMode = Annotated[Literal["mask", "block", "observe", "off"], BeforeValidator(_off)]
 ScreenMode = Annotated[Literal["block", "observe", "off"], BeforeValidator(_off)]
 
 
@@ -186,12 +187,15 @@ class ProviderDataPolicy(Section):
 
 
 class ScreensPolicy(Section):
-    """`screens`: what to look for in prompts and answers. A hit blocks the call, or is only a fact for the rules."""
+    """`screens`: what to look for in prompts and answers. A hit blocks the call, or is only a fact for the rules;
+    secrets can be masked."""
 
     blocked_content: dict[Name, tuple[Text, ...]] = Field(
         default={}, description="Words and phrases by category; any of them blocks."
     )
-    secrets: ScreenMode = "off"
+    secrets: SecretsMode = Field(
+        default="off", description="`mask` sends a placeholder, and the answer has the secret again."
+    )
     prompt_injection: ScreenMode = "off"
     on_error: OnError = Field(default="deny", description="What happens to a call that could not be screened.")
 

@@ -224,6 +224,7 @@ def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> 
         assert read(event)[0]["error"]["gatehouse"] == {
             "call_id": "id",
             "policies": ["screens/secrets"],
+            "where": None,
             "approval": None,
         }
 

@@ -197,7 +197,7 @@ def masked(body: dict[str, Any], call_type: str) -> None:
     scans = [scan(part.text) for part in request.scanned]
     policy = load_policy(Path("policy.yaml"), b"version: 1\nscreens: {secrets: block}\n").policy
     assert policy.screens is not None
-    governance = SimpleNamespace(pii=PII, masking=PII)
+    governance = SimpleNamespace(pii=PII, masking=PII, policy=policy)
     screening.sealed(policy.screens, request.scanned, scans)
     decision = Decision(Verdict.ALLOW, (), "v")
     mask(cast("PolicyInForce", governance), decision, request, scans, PLACEHOLDERS)

@@ -12,12 +12,13 @@ from gatehouse.core.errors import ContentBlocked, GovernanceUnavailable, PiiBloc
 from gatehouse.core.keys import DerivedKey
 from gatehouse.core.reasons import Reason
 from gatehouse.dialects.canonical import CallerNames, canonical_request
+from gatehouse.dialects.parts import TextPart
 from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.scan import Scan
+from gatehouse.guards.scan import NOTHING, Scan
 from gatehouse.guards.screens.hits import Hit
 from gatehouse.pipeline import call_facts
-from gatehouse.pipeline.screening import enforce_screens, not_scanned, personal_data
+from gatehouse.pipeline.screening import forbidden, not_scanned, personal_data, sealed
 from gatehouse.policy.facts import Facts, RequestFacts
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.model import PiiPolicy, Policy, ScreensPolicy
@@ -29,21 +30,44 @@ def screens(**settings: Any) -> ScreensPolicy:
     return ScreensPolicy.model_validate(settings)
 
 
-def hit(screen: str) -> Hit:
-    return Hit(screen, "rule", 0, 3, 1.0)
+def part(text: str = "abcdef", at: int = 0, role: str = "user", sealed: bool = False) -> TextPart:
+    return TextPart(("messages", at, "content"), text, role, sealed)
+
+
+def hit(screen: str) -> Scan:
+    return Scan((), (Hit(screen, "rule", 0, 3, 1.0),))
 
 
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection", "blocked_content/weapons"])
 def test_a_hit_of_a_screen_that_blocks_refuses_the_call_and_names_the_screen(screen: str) -> None:
+    policy = screens(secrets="block", prompt_injection="block")
     with pytest.raises(ContentBlocked, match=screen) as refused:
-        enforce_screens(screens(secrets="block", prompt_injection="block"), [hit(screen)])
+        forbidden(policy, [part(), part(at=3)], [NOTHING, hit(screen)], [False, False])
     assert refused.value.policies == (f"screens/{screen}",)
+    assert refused.value.where == "messages[3].content"
+    assert "messages[3].content: rule" in refused.value.message
+    assert refused.value.body(None)["error"]["gatehouse"]["where"] == "messages[3].content"
 
 
 @pytest.mark.parametrize("screen", ["secrets", "prompt_injection"])
 def test_a_hit_of_a_screen_that_observes_is_a_fact_and_no_refusal(screen: str) -> None:
-    enforce_screens(screens(secrets="observe", prompt_injection="observe"), [hit(screen)])
-    enforce_screens(screens(secrets="block", prompt_injection="block"), [])
+    forbidden(screens(secrets="observe", prompt_injection="observe"), [part()], [hit(screen)], [False])
+    forbidden(screens(secrets="block", prompt_injection="block"), [part()], [NOTHING], [False])
+
+
+def test_a_secret_of_an_older_turn_ends_no_session() -> None:
+    forbidden(screens(secrets="block"), [part()], [hit("secrets")], [True])
+    with pytest.raises(ContentBlocked):
+        forbidden(screens(prompt_injection="block"), [part()], [hit("prompt_injection")], [True])
+
+
+@pytest.mark.parametrize("mode", ["mask", "block"])
+def test_a_secret_that_cannot_be_replaced_is_refused_in_any_turn(mode: str) -> None:
+    with pytest.raises(ContentBlocked, match="rule") as refused:
+        sealed(screens(secrets=mode), [part(sealed=True)], [hit("secrets")])
+    assert refused.value.where == "messages[0].content"
+    sealed(screens(secrets=mode), [part()], [hit("secrets")])
+    sealed(screens(secrets="observe"), [part(sealed=True)], [hit("secrets")])
 
 
 @pytest.mark.parametrize("mode", [Mode.BLOCK, Mode.MASK, Mode.OBSERVE])
@@ -51,11 +75,13 @@ def test_personal_data_is_refused_where_its_mode_is_block(mode: Mode) -> None:
     config = PiiConfig(entities={"EMAIL_ADDRESS": mode})
     scans = [Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ())]
     if mode is not Mode.BLOCK:
-        personal_data(config, scans)
+        personal_data(config, [part()], scans, [False])
         return
     with pytest.raises(PiiBlocked, match="EMAIL_ADDRESS") as refused:
-        personal_data(config, scans)
+        personal_data(config, [part()], scans, [False])
     assert refused.value.policies == ("pii/EMAIL_ADDRESS",)
+    assert refused.value.where == "messages[0].content"
+    personal_data(config, [part()], scans, [True])
 
 
 DENIES = [
@@ -98,8 +124,8 @@ def test_only_what_policy_names_passes_unscanned() -> None:
         (Scan((Finding("EMAIL_ADDRESS", 0, 5, 1.0),), ()), True),
         (Scan((Finding("CREDIT_CARD", 0, 5, 1.0),), ()), True),
         (Scan((Finding("PERSON", 0, 5, 1.0),), ()), False),
-        (Scan((), (hit("secrets"),)), True),
-        (Scan((), (hit("prompt_injection"),)), False),
+        (hit("secrets"), True),
+        (hit("prompt_injection"), False),
         (Scan(), False),
     ],
     ids=["masked", "blocked", "observed", "secret", "injection", "nothing"],

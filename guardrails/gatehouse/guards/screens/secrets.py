@@ -12,7 +12,7 @@ import regex  # type: ignore[import-untyped]
 
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.screens.formats import formats
-from gatehouse.guards.screens.hits import Hit
+from gatehouse.guards.screens.hits import SECRETS, Hit
 from gatehouse.guards.screens.views import View
 
 # A random token holds one of these words once in ten thousand cases or less.
@@ -57,7 +57,7 @@ class Secrets:
                     continue
                 if each.check(value) and not (each.words and is_placeholder(value)):
                     taken[start:end] = b"\1" * (end - start)
-                    yield Hit("secrets", each.id, start, end, each.score)
+                    yield Hit(SECRETS, each.id, start, end, each.score)
 
 
 def is_placeholder(value: str) -> bool:
