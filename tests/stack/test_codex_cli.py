@@ -23,13 +23,20 @@ from tests.support.redis_server import Redis
 from tests.support.upstream import ENCRYPTED_REASONING, Upstream
 
 ADDRESS = "margaret.hamilton@example.com"
-PLACEHOLDER = re.compile(r"<EMAIL_ADDRESS_\w+>")
+TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+PLACEHOLDER = re.compile(r"<(?:EMAIL_ADDRESS|SECRET)_\w+>")
 
 
 @pytest.fixture(scope="module")
-def shipped(postgres: Postgres, redis_server: Redis, upstream_config: Path) -> Iterator[Gateway]:
-    """The policy as shipped, and `up-chat` beside the models as shipped."""
-    policy = REPOSITORY / "policy.yaml"
+def shipped(
+    postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """The policy as shipped with one forbidden phrase more, and `up-chat` beside the models as shipped."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    text = (REPOSITORY / "policy.yaml").read_text()
+    example = "# blocked_content: {weapons: [a word, a whole phrase]}"
+    assert example in text
+    policy.write_text(text.replace(example, "blocked_content: {weapons: [forbidden fruit]}"))
     server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, policy=policy).start()
     yield server
     server.close()
@@ -89,24 +96,25 @@ def test_what_its_tools_read_is_masked_and_what_it_prints_is_not(
     assert [record["status"] for record in sealed()] == ["success", "success"]
 
 
-def test_its_commands_get_the_values_behind_the_placeholders(codex: Codex, upstream: Upstream) -> None:
+@pytest.mark.parametrize("value", [ADDRESS, TOKEN], ids=["address", "secret"])
+def test_its_commands_get_the_values_behind_the_placeholders(codex: Codex, upstream: Upstream, value: str) -> None:
     def ask_for_a_file() -> None:
         command = f"printf %s '{placeholder_in(upstream.received)}' > found.txt"
         upstream.tool = ("exec_command", json.dumps({"cmd": command}))
 
     upstream.on_request = ask_for_a_file
-    done = codex.run("up-chat", f"Write {ADDRESS} into found.txt.")
+    done = codex.run("up-chat", f"Write {value} into found.txt.")
     assert done.returncode == 0, done.stderr
-    assert (codex.work / "found.txt").read_text() == ADDRESS
-    assert ADDRESS not in upstream.received
+    assert (codex.work / "found.txt").read_text() == value
+    assert value not in upstream.received
 
 
 def test_it_shows_what_the_gateway_refused(
     codex: Codex, upstream: Upstream, sealed: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    done = codex.run("up-chat", "Keep this: " + "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5")
+    done = codex.run("up-chat", "Where does the forbidden fruit grow?")
     assert done.returncode == 1
-    assert "Blocked by secrets" in done.stderr
+    assert "Blocked by blocked_content/weapons" in done.stderr
     assert upstream.requests == []
     # Codex asks again, as often as its configuration says. A refused call has no intent that it is waited for by.
     wait_until(lambda: len(sealed()) >= 2, "both refusals are sealed")

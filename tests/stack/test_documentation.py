@@ -42,6 +42,9 @@ BLOCKS = [block for page in PAGES for block in blocks(REPOSITORY, page)]
 REMARKS = {"not run", "continued", "file", "exit"}
 BIN = Path(sys.executable).parent
 
+# A comment of the policy as shipped, and what an example asks for.
+PHRASES = "# blocked_content: {weapons: [a word, a whole phrase]}"
+FORBIDDEN = "Where does the forbidden fruit grow?"
 # What the pages ask of people, on top of the policy as shipped.
 RULE = """
 rules:
@@ -54,9 +57,11 @@ rules:
 
 @pytest.fixture(scope="module")
 def documented(postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The gateway as shipped, and a rule for those who ask first; its own, for pages rotate keys and verify all."""
+    """The gateway as shipped, a forbidden phrase, and a rule for those who ask first. Pages rotate its keys."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text((REPOSITORY / "policy.yaml").read_text() + RULE)
+    text = (REPOSITORY / "policy.yaml").read_text() + RULE
+    assert PHRASES in text
+    policy.write_text(text.replace(PHRASES, "blocked_content: {weapons: [forbidden fruit]}"))
     server = Gateway(postgres.create_database(), redis_server.port, policy=policy).start()
     yield server
     server.close()
@@ -194,11 +199,9 @@ def test_the_examples_are_agents_that_use_tools(
 def test_the_examples_say_what_the_gateway_refused(
     example: str, arguments: list[str], surroundings_of: Callable[[str], Surroundings]
 ) -> None:
-    secret = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
-    done = run_example(example, [*arguments, f"Keep this: {secret}"], surroundings_of)
+    done = run_example(example, [*arguments, FORBIDDEN], surroundings_of)
     assert done.returncode == 1
     assert "refused: content_blocked" in done.stderr or "stopped: " in done.stderr
-    assert secret not in done.stderr
 
 
 def test_the_loop_stops_before_the_step_that_its_budget_does_not_cover(
