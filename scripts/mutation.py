@@ -187,7 +187,7 @@ def try_module(module: str) -> None:
             config()
         trial = Trial(mutants)
         tests = [f"tests/unit/{path}" for path in JUDGES[module].split()]
-        options = "-q -n 0 -p no:timeout -p no:cacheprovider -W ignore --hypothesis-profile mutation".split()
+        options = "-q -n 0 --tb=no -p no:timeout -p no:cacheprovider -W ignore --hypothesis-profile mutation".split()
         ended = pytest.main([*options, *tests], plugins=[trial])
         if ended not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             sys.exit(f"error: {module}: its tests do not pass")
