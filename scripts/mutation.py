@@ -112,6 +112,7 @@ class Trial:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Run the tests once as they are, and see which function each calls; then try each mutant with those."""
+        import pytest
         from mutmut.mutation.trampoline import set_mutant_under_test
         from mutmut.state import state
 
@@ -120,11 +121,15 @@ class Trial:
         for item in session.items:
             begin = time.process_time()
             if _fails([item]):
-                raise session.Failed(f"{item.nodeid} fails without a mutant")
+                pytest.exit(f"{item.nodeid} fails without a mutant", pytest.ExitCode.TESTS_FAILED)
             seconds[item] = time.process_time() - begin
             for function in state()._stats if seconds[item] < MAX_TEST_SECONDS else ():
                 callers.setdefault(function, []).append(item)
             state()._stats.clear()
+        # A test that fails when it runs again, for what the tests leave behind, would seem to kill every mutant.
+        for item in filter(lambda each: seconds[each] < MAX_TEST_SECONDS, session.items):
+            if _fork("", [item], MIN_SECONDS + 3 * seconds[item]):
+                pytest.exit(f"{item.nodeid} fails when it runs a second time", pytest.ExitCode.TESTS_FAILED)
         for name in self._mutants.names:
             mutant = f"{self._mutants.module}.{name}"
             items = sorted(callers.get(mutant.rpartition("__mutmut_")[0], ()), key=seconds.__getitem__)

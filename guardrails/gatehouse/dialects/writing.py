@@ -50,8 +50,8 @@ def write_back(body: MutableMapping[str, Any], replacements: Mapping[Path, str])
         _below(body, root, ())
 
 
-def _write(container: Any, step: Any, node: _Node, path: Path) -> bool:
-    """Write at `container[step]` and below; return whether anything changed."""
+def _write(container: Any, step: Any, node: _Node, path: Path) -> None:
+    """Write at `container[step]` and below."""
     try:
         value = container[step]
     except (LookupError, TypeError):
@@ -59,41 +59,32 @@ def _write(container: Any, step: Any, node: _Node, path: Path) -> bool:
     if node.text is not None:
         if not isinstance(value, str | int | float):
             raise unknown(path, "there is no text to replace")
-        if node.text == (value if isinstance(value, str) else number_text(value)):
-            return False
-        container[step] = node.text
-        return True
-    if FILE in node.steps:
+        if node.text != (value if isinstance(value, str) else number_text(value)):
+            container[step] = node.text
+    elif FILE in node.steps:
         read = file_text(value) if isinstance(value, str) else None
         text = node.steps[FILE].text
         if read is None or text is None:
             raise unknown(path, "there is no file to replace")
-        if text == read.text:
-            return False
-        container[step] = read.written(text)
-        return True
-    if JSON in node.steps:
-        text = _json_text(value, node.steps[JSON], (*path, JSON))
-        if text == value:
-            return False
-        container[step] = text
-        return True
-    return _below(value, node, path)
+        if text != read.text:
+            container[step] = read.written(text)
+    elif JSON in node.steps:
+        container[step] = _json_text(value, node.steps[JSON], (*path, JSON))
+    else:
+        _below(value, node, path)
 
 
-def _below(value: Any, node: _Node, path: Path) -> bool:
+def _below(value: Any, node: _Node, path: Path) -> None:
     if not isinstance(value, dict | list):
         raise unknown(path, "there is nothing to replace")
-    changed = False
     renamed: dict[str, str] = {}
     for step, inner in node.steps.items():
         if inner.name is not None and inner.name != step:
             renamed[str(step)] = inner.name
         if inner.text is not None or inner.steps:
-            changed |= _write(value, step, inner, (*path, step))
+            _write(value, step, inner, (*path, step))
     if renamed:
         _rename(value, renamed, path)
-    return changed or bool(renamed)
 
 
 def _rename(value: Any, renamed: Mapping[str, str], path: Path) -> None:
@@ -132,14 +123,15 @@ def _json_text(value: Any, node: _Node, path: Path) -> str:
 
 def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[int, int, str]]) -> int:
     """Add the edits in the value that begins at `at`; return its end. The text is JSON."""
-    first = text[at]
-    if node is not None and node.steps and JSON not in node.steps and first in "{[":
-        return (_edit_object if first == "{" else _edit_array)(text, at, node, path, edits)
+    edit = {"{": _edit_object, "[": _edit_array}.get(text[at])
+    if edit and node is not None and node.steps and JSON not in node.steps:
+        return edit(text, at, node, path, edits)
     value, end = _raw_decode(text, at)
     if node is None:
         return end
     box = [value]
-    if _write(box, 0, node, path):
+    _write(box, 0, node, path)
+    if box[0] != value:
         edits.append((at, end, _string(text[at:end], value, box[0])))
     return end
 

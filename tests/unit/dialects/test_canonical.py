@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def hooked(**more: Any) -> dict[str, Any]:
         "user_api_key_auth": object(),
         "requester_metadata": {"order": "7"},
     }
-    return {**CHAT, **NOTES, "metadata": metadata, **more}
+    return {**copy.deepcopy(CHAT), **NOTES, "metadata": metadata, **more}
 
 
 def test_its_fields_are_what_the_caller_sent() -> None:

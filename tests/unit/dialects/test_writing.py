@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gatehouse.dialects.parts import JSON, KEY, UnknownShape
+from gatehouse.dialects.parts import FILE, JSON, KEY, UnknownShape
 from gatehouse.dialects.writing import write_back
 
-SPACED = '{ "a" : [ 1.50 , "x" , { "b":"y" } ],\t"c":{ } ,\n"d" : "\\u0041\\n\\ud83d\\ude00z" , "e":true}'
+SPACED = '{ "a" : [ 1.50 , "x" , { "b":"y" } ],\t"c":{ } ,\n"d" : "\\u0041\\n\\ud83d\\ude00z" , "\\u00e9 f":true}'
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ SPACED = '{ "a" : [ 1.50 , "x" , { "b":"y" } ],\t"c":{ } ,\n"d" : "\\u0041\\n\\u
         (("d",), "A\n\U0001f600z", SPACED),
         (("a", KEY), "k", SPACED.replace('"a"', '"k"')),
         (("a", 2, "b", KEY), "k", SPACED.replace('"b"', '"k"')),
+        (("\u00e9 f", KEY), "\u00e9 g", SPACED.replace("9 f", "9 g")),
         (("d",), 'say "\\"', SPACED.replace('"\\u0041\\n\\ud83d\\ude00z"', '"say \\"\\\\\\""')),
         (("d",), "\ud800", SPACED.replace('"\\u0041\\n\\ud83d\\ude00z"', '"\\ud800"')),
         (("d",), "\u00e9", SPACED.replace('"\\u0041\\n\\ud83d\\ude00z"', '"\u00e9"')),
@@ -84,6 +85,17 @@ def test_a_path_into_json_that_leads_nowhere_is_refused(value: Any, path: tuple[
     with pytest.raises(UnknownShape, match=says):
         write_back(body, {("arguments", JSON, *path): "b"})
     assert body == {"arguments": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [(7, ()), (None, ()), ("a word", ()), ("data:text/plain;base64,YSB3b3Jk", ("a",)), ("a word", ("a",))],
+)
+def test_a_path_into_a_file_that_leads_nowhere_is_refused(value: Any, path: tuple[Any, ...]) -> None:
+    body = {"file": value}
+    with pytest.raises(UnknownShape, match="there is no file to replace"):
+        write_back(body, {("file", FILE, *path): "b"})
+    assert body == {"file": value}
 
 
 def test_a_refusal_names_the_place() -> None:
