@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from importlib.machinery import ModuleSpec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,10 +162,9 @@ def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
 def _fails(items: Sequence[Any]) -> bool:
     from _pytest.runner import runtestprotocol
 
-    following = [*items[1:], None]  # what both need is set up once
     return any(
         report.failed
-        for item, after in zip(items, following, strict=True)
+        for item, after in zip_longest(items, items[1:])  # what both need is set up once
         for report in runtestprotocol(item, log=False, nextitem=after)
     )
 
