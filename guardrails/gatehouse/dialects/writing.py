@@ -103,6 +103,7 @@ _UNIT: Final = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.ASCII | re.DOTALL
 )
 _raw_decode: Final = json.JSONDecoder().raw_decode
+_raw_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _json_text(value: Any, node: _Node, path: Path) -> str:
@@ -186,7 +187,7 @@ def _string(literal: str, old: Any, new: str) -> str:
 
 
 def _encode(text: str) -> str:
-    written = json.dumps(text, ensure_ascii=False)
+    written = _raw_encode(text)
     # A lone surrogate can only be sent escaped.
     return written if _encodable(written) else json.dumps(text)
 

@@ -40,11 +40,11 @@ def test_json_in_a_string_changes_where_its_text_does_and_nowhere_else(
 
 
 def test_many_places_of_one_json_are_written_at_once() -> None:
-    body = {"arguments": '{"a": {"b": "1", "c": ["2", "3"]}, "d": "4"}'}
+    body = {"arguments": '{"a": {"b": "1", "c": ["2","3"]}, "d": "4"}'}
     at = ("arguments", JSON)
     changes = {(*at, "d"): "IV", (*at, "a", KEY): "A", (*at, "a", "c", 1): "III", (*at, "a", "b"): "I"}
     write_back(body, changes)
-    assert body == {"arguments": '{"A": {"b": "I", "c": ["2", "III"]}, "d": "IV"}'}
+    assert body == {"arguments": '{"A": {"b": "I", "c": ["2","III"]}, "d": "IV"}'}
 
 
 @pytest.mark.parametrize(
