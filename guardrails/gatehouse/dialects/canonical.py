@@ -142,11 +142,7 @@ def canonical_request(
     if call_type.endswith("text_completion") and "prompt" in fields and fields["prompt"] is None:
         raise InvalidRequest("prompt: a text was expected. Correct it and ask again.", param="prompt")
     # Read everything in place, so that it can be written there.
-    read = {
-        name: value
-        for name, value in body.items()
-        if name in fields or name in _SHARED or name == "tags" or not is_note(str(name))
-    }
+    read = {name: value for name, value in body.items() if name in fields or name in _SHARED or not is_note(str(name))}
     # LiteLLM copies a caller's tags into its own notes.
     entries = names.metadata | ({"tags"} if "tags" in names.top else frozenset())
     view = request_view(call_type, read, metadata=entries)

@@ -160,12 +160,53 @@ def test_a_callers_own_words_are_those_before_litellm_adds_to_them(body: dict[st
 def test_a_callers_metadata_is_found_wherever_litellm_has_put_it() -> None:
     names = CallerNames.of({"metadata": {"order": "7", "tags": ["a"]}})
     messages = CHAT["messages"]
-    for place in ("metadata", "litellm_metadata"):
-        body = {"messages": messages, place: {"order": "7", "tags": ["a", "of the key"], "note": 1}}
-        fields = canonical_request("acompletion", body, names, control_fields().obeys).fields
-        assert fields == {"messages": messages, "metadata": {"order": "7", "tags": ["a"]}}
+    notes = {"metadata": {"note": "n"}, "litellm_metadata": {"note": "n"}}
+    for place in notes:
+        for beside in ({}, notes):
+            held = {"order": "7", "tags": ["a", "of the key"], "note": "n"}
+            body = {"messages": messages, **beside, place: held}
+            request = canonical_request("acompletion", body, names, control_fields().obeys)
+            assert request.fields == {"messages": messages, "metadata": {"order": "7", "tags": ["a"]}}
+            texts = {part.text for part in request.texts}
+            assert {"order", "7", "tags", "a"} <= texts
+            assert texts.isdisjoint({"note", "n"})
     nothing = {"messages": messages, "metadata": {"note": 1}, "litellm_metadata": None}
     assert "metadata" not in canonical_request("acompletion", nothing, names, control_fields().obeys).fields
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+def test_a_callers_tags_are_masked_where_litellm_copies_them_too(place: str) -> None:
+    asked = {"messages": CHAT["messages"], "tags": ["ada@example.com"]}
+    body = {**asked, place: {"tags": ["ada@example.com", "of the key"]}}
+    request = canonical_request("acompletion", body, CallerNames.of(asked), control_fields().obeys)
+    masked = request.masked({part.path: "<A>" for part in request.texts if part.text == "ada@example.com"})
+    assert (body["tags"], body[place]) == (["<A>"], {"tags": ["<A>", "of the key"]})
+    assert masked.fields["tags"] == ["<A>"]
+    none = {"messages": CHAT["messages"], place: {"tags": ["of the key"]}}
+    request = canonical_request("acompletion", none, CallerNames(frozenset({"messages"})), control_fields().obeys)
+    assert "of the key" not in {part.text for part in request.texts}
+
+
+@pytest.mark.parametrize("call_type", ["aresponses", "anthropic_messages"])
+def test_metadata_that_an_api_has_is_sent_with_what_a_hook_adds(call_type: str) -> None:
+    asked = {"model": "demo", "metadata": {"user_id": "7"}}
+    assert read(asked, call_type).fields == asked
+    body = {"model": "demo", "metadata": {"user_id": "7", "added": "x"}}
+    assert canonical_request(call_type, body, CallerNames.of(asked), control_fields().obeys).fields == body
+
+
+def test_fields_that_a_hook_adds_for_the_provider_are_read_and_bound() -> None:
+    added = {"extra_body": {"new_field": "next year"}}
+    request = canonical_request("aresponses", {"input": "x", **added}, CallerNames(), control_fields().obeys)
+    assert request.fields == {"input": "x", **added}
+    assert "next year" in [part.text for part in request.texts]
+
+
+def test_what_is_no_text_is_noted() -> None:
+    picture = {"type": "input_image", "image_url": "https://example.com/a.png"}
+    request = read({"input": [{"role": "user", "content": [picture]}], "previous_response_id": "resp_1"}, "aresponses")
+    assert [file.kind for file in request.files] == ["image"]
+    assert [stored.path for stored in request.stored] == [("previous_response_id",)]
 
 
 def test_tools_are_found_wherever_a_request_may_offer_them() -> None:
