@@ -121,27 +121,31 @@ class Trial:
         set_mutant_under_test("stats")
         for item in session.items:
             begin = time.process_time()
-            if _fails([item]):
+            if _failing([item]):
                 pytest.exit(f"{item.nodeid} fails without a mutant", pytest.ExitCode.TESTS_FAILED)
             seconds[item] = time.process_time() - begin
             for function in state()._stats if seconds[item] < MAX_TEST_SECONDS else ():
                 callers.setdefault(function, []).append(item)
             state()._stats.clear()
-        # A test that fails when it runs again, for what the tests leave behind, would seem to kill every mutant.
-        for item in filter(lambda each: seconds[each] < MAX_TEST_SECONDS, session.items):
-            if _fork("", [item], MIN_SECONDS + 3 * seconds[item]):
-                pytest.exit(f"{item.nodeid} fails when it runs a second time", pytest.ExitCode.TESTS_FAILED)
+        for items in callers.values():
+            items.sort(key=seconds.__getitem__)
+
+        def kills(mutant: str, items: Sequence[Any]) -> bool:
+            return _fork(mutant, items, MIN_SECONDS + 3 * sum(map(seconds.__getitem__, items)))
+
+        # A test that fails for what an earlier run of the tests left behind would seem to kill every mutant.
+        if any(kills("", items) for items in callers.values()):
+            pytest.exit("a test fails when it runs again, without a mutant", pytest.ExitCode.TESTS_FAILED)
         for name in self._mutants.names:
             mutant = f"{self._mutants.module}.{name}"
-            items = sorted(callers.get(mutant.rpartition("__mutmut_")[0], ()), key=seconds.__getitem__)
-            if not _fork(mutant, items, MIN_SECONDS + 3 * sum(map(seconds.__getitem__, items))):
+            if not kills(mutant, callers.get(mutant.rpartition("__mutmut_")[0], ())):
                 self.survived.append(name)
                 print(self._mutants.described(name), file=sys.__stderr__, flush=True)
         return True
 
 
 def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
-    """Run the tests with a mutant in a process of its own; return whether one fails."""
+    """Run the tests with a mutant in a process of its own; return whether one fails. Without a mutant, name it."""
     from mutmut.mutation.trampoline import set_mutant_under_test
 
     child = os.fork()
@@ -154,18 +158,26 @@ def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(WAIT_SECONDS * limit)
         set_mutant_under_test(mutant)
-        os._exit(_fails(items))
+        failing = _failing(items)
+        if failing and not mutant:
+            print(f"{failing.nodeid} fails", file=sys.__stderr__, flush=True)
+        os._exit(failing is not None)
     finally:
         os._exit(1)
 
 
-def _fails(items: Sequence[Any]) -> bool:
+def _failing(items: Sequence[Any]) -> Any:
+    """Run the tests one after another; return the first that fails, or None."""
     from _pytest.runner import runtestprotocol
 
-    return any(
-        report.failed
-        for item, after in zip_longest(items, items[1:])  # what both need is set up once
-        for report in runtestprotocol(item, log=False, nextitem=after)
+    return next(
+        (
+            item
+            for item, following in zip_longest(items, items[1:])  # what both need is set up once
+            for report in runtestprotocol(item, log=False, nextitem=following)
+            if report.failed
+        ),
+        None,
     )
 
 
