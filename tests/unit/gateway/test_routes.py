@@ -204,6 +204,18 @@ def test_a_line_of_the_table_is_a_route_for_each_of_its_methods() -> None:
     ]
 
 
+def test_alternatives_in_a_line_of_the_table_are_a_route_each() -> None:
+    assert list(entries("GET [/v1|]/files/{id}[/content|]\nANY /[a|b|c]")) == [
+        ("GET", "/v1/files/{id}/content"),
+        ("GET", "/v1/files/{id}"),
+        ("GET", "/files/{id}/content"),
+        ("GET", "/files/{id}"),
+        ("ANY", "/a"),
+        ("ANY", "/b"),
+        ("ANY", "/c"),
+    ]
+
+
 def test_a_route_without_parameters_is_this_one_path_and_method() -> None:
     table = _Table(SMALL)
     assert table.names("GET", "/things")
