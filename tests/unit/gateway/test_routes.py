@@ -297,6 +297,7 @@ def test_a_path_is_recorded_without_the_names_in_it(path: str, template: str | N
         ("DELETE", "/access_group/a/delete", False),
         ("POST", "/governance/v1/decide", False),
         ("POST", "/config/update", False),
+        ("POST", "/v1/messages/count_tokens", False),
         ("POST", "/v1/chat/completions", False),
     ],
 )
@@ -320,6 +321,8 @@ def test_what_changes_litellms_state_is_known_by_its_method_and_route(method: st
         ("GET", "/key/info//", RouteKind.UNGOVERNED),
         ("POST", "/governance", RouteKind.OPEN),
         ("POST", "/governances", RouteKind.UNGOVERNED),
+        ("POST", "/v1/messages/count_tokens", RouteKind.OPEN),
+        ("GET", "/v1/messages/count_tokens", RouteKind.UNGOVERNED),
     ],
 )
 def test_a_method_opens_no_more_than_it_has_to(method: str, path: str, kind: RouteKind) -> None:
