@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gatehouse.dialects.chat import message, prompt
-from gatehouse.dialects.content import names, one_part, other_free, other_text
+from gatehouse.dialects.content import one_part, other_free, other_text
 from gatehouse.dialects.fields import as_role, blob, each, either, fields, link, present, skip, tagged, text, token
 from gatehouse.dialects.freejson import free, schema, written_result
 from gatehouse.dialects.litellm_fields import Request
@@ -43,7 +43,7 @@ rerank_request = Request(
     {
         "query": as_role("user", text),
         "documents": as_role("user", each(_document)),
-        "rank_fields": as_role("user", names),
+        "rank_fields": as_role("user", each(text)),
         "instruction": as_role("system", text),
     },
     """top_n return_documents max_chunks_per_doc max_tokens_per_doc max_tokens_per_query truncate_prompt_tokens
