@@ -1,4 +1,4 @@
-"""`gatehouse serve` without the seconds of its imports: forked from a process that has imported LiteLLM already.
+"""`gatehouse serve` without the seconds of its imports: forked from a process that has imported all that it serves.
 
 Each test worker has one such parent. It notes which environment variables the imports read. A gateway that has another
 value in one of these, or in one that Python itself reads, is started as a program of its own. So is every gateway with
@@ -7,6 +7,7 @@ GATEHOUSE_TESTS_FORK=0.
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import os
@@ -19,12 +20,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support.process import Server
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_IMPORTED_WHILE_STARTING = (
+    "gatehouse.gateway.http_protocol",
+    "gatehouse.ledger.provisioning",
+    "litellm.proxy.management_endpoints.mcp_management_endpoints",
+    "uvloop",
+)
 
 
 class ForkedServer(Server):
@@ -120,8 +128,7 @@ def _serve(connection: socket.socket) -> NoReturn:
     os.environ.update(always)
     before = dict(os.environ)
     with _noting_reads() as read:
-        import gatehouse.api  # noqa: F401
-        import litellm.proxy.proxy_server  # noqa: F401
+        _import_what_is_served()
     # pytest writes the name of the test that runs into the environment; nothing reads it by that name.
     seen = {name: before.get(name) for name in read if not name.startswith("PYTEST_")}
     python = _of_python(before)
@@ -141,6 +148,28 @@ def _serve(connection: socket.socket) -> NoReturn:
             answer = _fork(question, stream, connection) if alone and same else None
         print(json.dumps(answer), file=stream, flush=True)
     raise SystemExit
+
+
+def _import_what_is_served() -> None:
+    """Import what `gatehouse serve` does, as far as that makes no gateway: what asgi.py imports, but not its app.
+
+    The first call would also read the tables of the tokenizers, and make FastAPI look into each of LiteLLM's routes.
+    """
+    import gatehouse.cli as commands
+    from gatehouse.proxy import tokenizer
+    from litellm.proxy import proxy_server
+
+    for part in commands._PARTS:
+        import_module(f"gatehouse.cli.{part}")
+    for name in _IMPORTED_WHILE_STARTING:
+        import_module(name)
+    asgi = Path(commands.__file__).parents[1] / "asgi.py"
+    imports = [node for node in ast.parse(asgi.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), asgi, "exec"), {})
+    for name in tokenizer._ENCODINGS:
+        tokenizer.get_encoding(name)
+    for route in proxy_server.app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
 
 
 def _of_python(environ: Mapping[str, str]) -> dict[str, str]:
@@ -176,7 +205,10 @@ def _become(question: dict[str, Any]) -> NoReturn:
     sys.argv = question["command"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     from gatehouse.cli import main
+    from gatehouse.gateway import huge_pages
 
+    # The memory is the parent's: in huge pages it would be a copy, of half a gigabyte, for each gateway.
+    huge_pages.use_huge_pages = lambda: 0
     main()
     raise SystemExit(0)
 
