@@ -3,6 +3,9 @@
 Each test worker has one such parent. It notes which environment variables the imports read. A gateway that has another
 value in one of these, or in one that Python itself reads, is started as a program of its own. So is every gateway with
 GATEHOUSE_TESTS_FORK=0.
+
+A test that would wait for what is done each minute gives its gateway `constants`: a shorter minute, which no setting of
+the program offers. A gateway that is not forked does not know them, and its test waits.
 """
 
 from __future__ import annotations
@@ -33,6 +36,14 @@ _IMPORTED_WHILE_STARTING = (
     "litellm.proxy.management_endpoints.mcp_management_endpoints",
     "uvloop",
 )
+
+
+_CONSTANTS = "GATEHOUSE_TESTS_CONSTANTS"
+
+
+def constants(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment of a gateway in which `module:NAME` has another value."""
+    return {_CONSTANTS: json.dumps(values)}
 
 
 class ForkedServer(Server):
@@ -79,8 +90,9 @@ class _Parent:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "tests.support.prefork", str(theirs.fileno())]
+            # Told the environment, for the readline module has put more into the one that processes inherit.
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], cwd=_REPOSITORY, stdin=subprocess.DEVNULL
+                command, pass_fds=[theirs.fileno()], cwd=_REPOSITORY, env=dict(os.environ), stdin=subprocess.DEVNULL
             )
         self._stream = ours.makefile("rw")
         self._lock = threading.Lock()
@@ -209,6 +221,11 @@ def _become(question: dict[str, Any]) -> NoReturn:
 
     # The memory is the parent's: in huge pages it would be a copy, of half a gigabyte, for each gateway.
     huge_pages.use_huge_pages = lambda: 0
+    for place, value in json.loads(os.environ.get(_CONSTANTS, "{}")).items():
+        module, _, name = place.partition(":")
+        if not hasattr(import_module(module), name):
+            raise SystemExit(f"{place}: there is no such constant")
+        setattr(import_module(module), name, value)
     main()
     raise SystemExit(0)
 
