@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.gateway import REPOSITORY, Gateway, config_with_upstream
 from tests.support.postgres import Postgres
+from tests.support.prefork import constants
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
 
@@ -29,8 +30,10 @@ def redis_server() -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def gateway(postgres: Postgres, redis_server: Redis) -> Iterator[Gateway]:
-    """The gateway as shipped, for the tests that break nothing."""
-    server = Gateway(postgres.create_database(), redis_server.port, policy=REPOSITORY / "policy.yaml").start()
+    """The gateway as shipped, for the tests that break nothing; it signs and looks who is still there more often."""
+    often = constants({"gatehouse.ledger.checkpointer:EVERY_S": 2.0, "gatehouse.api.approvals:_HEARTBEAT_S": 1.0})
+    policy = REPOSITORY / "policy.yaml"
+    server = Gateway(postgres.create_database(), redis_server.port, policy=policy, environ=often).start()
     yield server
     server.close()
 

@@ -142,7 +142,7 @@ def test_checkpoint_and_proof_hold_offline(auditor: httpx.Client, call_ids: list
     if answer.status_code == 409:
         assert answer.json()["error"]["code"] == "conflict"
     keyring = keyring_of(auditor, tmp_path)
-    wait_until(lambda: auditor.get(f"{AUDIT}/proofs/{call_ids[0]}").status_code == 200, "a checkpoint covers it", 90)
+    wait_until(lambda: auditor.get(f"{AUDIT}/proofs/{call_ids[0]}").status_code == 200, "a checkpoint covers it")
     note = auditor.get(f"{AUDIT}/checkpoints/latest")
     assert note.headers["content-type"] == "text/plain; charset=utf-8"
     verifier = Verifier(origin_of("calls"), keyring.active.public_key)
