@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,10 +92,18 @@ def assert_two_and_no_third(gateway: Gateway, upstream: Upstream, redis_server: 
     name = f"{{api_key:{key_hash(key)}}}:max_parallel_requests"
     wait_until(lambda: counter.zcard(name) == 0, "no slot is taken")
     upstream.reset()
-    upstream.delay_s = 3.0
+    answered: list[int] = []
+    decided = threading.Event()  # two of the four: those that may not be made
+    upstream.holds = decided
     with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(stream, gateway, key, "/v1/chat/completions", CHAT) for _ in range(4)]
-        assert sorted(call.result()[0] for call in calls) == [200, 200, 429, 429]
+        for _ in range(4):
+            call = pool.submit(stream, gateway, key, "/v1/chat/completions", CHAT)
+            call.add_done_callback(lambda done: answered.append(done.result()[0]))
+        try:
+            wait_until(lambda: len(answered) >= 2, "two calls are refused")
+        finally:
+            decided.set()
+    assert answered == [429, 429, 200, 200]
     upstream.reset()
 
 
@@ -134,18 +143,24 @@ def test_a_text_that_looks_like_the_last_line_gives_no_slot_back(limiting: Gatew
 
 
 def test_clients_that_leave_give_their_slots_back(limiting: Gateway, upstream: Upstream, redis_server: Redis) -> None:
-    key = limiting.new_key(max_parallel_requests=2)
-    for route, body in STREAMS:
-        for delay, chunk_delay, after_bytes, after_s in (
-            (0.6, 0.0, 0, 0.2),  # before the first byte
-            (0.0, 0.2, 0, 0.0),  # before it is decided on
-            (0.0, 0.2, 1, 0.0),  # at the first byte
-            (0.0, 0.2, 200, 0.3),  # in the middle
-        ):
-            upstream.delay_s, upstream.chunk_delay_s = delay, chunk_delay
-            leave(limiting, key, route, body, after_bytes=after_bytes, after_s=after_s)
-            limiting.wait_settled()
-    assert_two_and_no_third(limiting, upstream, redis_server, key)
+    keys = [limiting.new_key(max_parallel_requests=2) for _ in STREAMS]
+    for delay, chunk_delay, after_bytes, after_s in (
+        (0.6, 0.0, 0, 0.2),  # before the first byte
+        (0.0, 0.2, 0, 0.0),  # before it is decided on
+        (0.0, 0.2, 1, 0.0),  # at the first byte
+        (0.0, 0.2, 200, 0.3),  # in the middle
+    ):
+        upstream.delay_s, upstream.chunk_delay_s = delay, chunk_delay
+        with ThreadPoolExecutor(len(STREAMS)) as pool:
+            left = [
+                pool.submit(leave, limiting, key, *asked, after_bytes=after_bytes, after_s=after_s)
+                for key, asked in zip(keys, STREAMS, strict=True)
+            ]
+        for each in left:
+            each.result()
+        limiting.wait_settled()
+    for key in keys:
+        assert_two_and_no_third(limiting, upstream, redis_server, key)
 
 
 def test_calls_that_fail_give_their_slots_back(limiting: Gateway, upstream: Upstream, redis_server: Redis) -> None:

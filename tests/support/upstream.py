@@ -51,6 +51,7 @@ class Upstream:
             it takes when it starts and every five minutes, whatever is called.
         arrivals: the same with all that came with it, in the same order.
         delay_s: wait before the first byte of an answer.
+        holds: wait before it until this is set.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
         tool: name and JSON arguments of a tool that a plain chat answer asks for, and every answer of /responses until
@@ -69,6 +70,7 @@ class Upstream:
         self.requests: list[tuple[str, bytes]] = []
         self.arrivals: list[Arrival] = []
         self.delay_s = 0.0
+        self.holds: threading.Event | None = None
         self.chunk_delay_s = 0.0
         self.status = 200
         self.tool: tuple[str, str] | None = None
@@ -107,6 +109,7 @@ class Upstream:
         self.requests.clear()
         self.arrivals.clear()
         self.delay_s = self.chunk_delay_s = 0.0
+        self.holds = None
         self.status = 200
         self.tool = None
         self.says = None
@@ -134,6 +137,8 @@ class Upstream:
         if self.on_request is not None:
             self.on_request()
         await asyncio.sleep(self.delay_s)
+        if self.holds is not None:
+            await asyncio.to_thread(self.holds.wait)
         status = 500 if self.fails is not None and self.fails(body) else self.status
         if status != 200:
             return JSONResponse(
