@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -96,7 +95,9 @@ def test_a_gateway_waits_for_prisma_to_finish(url: str) -> None:
         prisma.execute("select pg_advisory_lock(%s)", (PRISMA_LOCK,))
         waiting = threading.Thread(target=apply_litellm_migrations, args=(url, None, [GOOD]))
         waiting.start()
-        time.sleep(0.7)
+        asking = """select from pg_stat_activity
+                     where datname = current_database() and query = 'select pg_try_advisory_lock($1)'"""
+        wait_until(lambda: query(url, asking) != [], "the gateway has asked for the lock")
         assert not exists(url, "good")
     waiting.join(10)
     assert exists(url, "good")

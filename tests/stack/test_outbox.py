@@ -111,6 +111,16 @@ def states(database: str) -> Counter[str]:
     return Counter(state for (state,) in rows(database, "state"))
 
 
+def asks(database: str, beginning: str, **columns: str) -> bool:
+    """Whether another session's last statement begins so, and is as the other columns say."""
+    wanted = {"datname": database.rpartition("/")[2], **columns}
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "select row_to_json(a) from pg_stat_activity a where pid <> pg_backend_pid()"
+        ).fetchall()
+    return any(row["query"].strip().startswith(beginning) and wanted.items() <= row.items() for (row,) in found)
+
+
 async def test_what_is_rolled_back_is_nobodys_and_what_is_committed_is_told_once(
     database: str, receiver: Receiver
 ) -> None:
@@ -142,7 +152,7 @@ async def test_two_gateways_that_tell_of_one_event_at_once_tell_it_once(database
         async with one.transaction(force_rollback=not first_commits):
             assert await outbox.enqueue(one, event, names) == 2
             second = asyncio.create_task(outbox.enqueue(two, event, reversed(names)))
-            await asyncio.sleep(0.3)
+            await until(lambda: asks(database, "with new as (", wait_event_type="Lock"))
             assert not second.done(), "whether the first counts is not known yet"
         assert await second == (0 if first_commits else 2)
     assert len(rows(database)) == 2
@@ -154,7 +164,8 @@ async def test_a_commit_wakes_it_at_once(database: str, receiver: Receiver, monk
     async with running(sending):
         await tell(database, sending.names, new_event())
         await until(lambda: len(receiver.accepted) == 1)
-        await asyncio.sleep(0.5)  # it listens by now
+        listens = f"listen {outbox.CHANNEL}"
+        await until(lambda: asks(database, listens, state="idle"))
         await tell(database, sending.names, new_event())
         await until(lambda: len(receiver.accepted) == 2)
 
