@@ -63,8 +63,9 @@ STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 @pytest.fixture
 def gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Iterator[Gateway]:
-    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1", "PROXY_BATCH_WRITE_AT": "1"}
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     config = yaml.safe_load(upstream_config.read_text())
+    config["general_settings"]["proxy_batch_write_at"] = 1
     config["router_settings"]["disable_cooldowns"] = True  # a model that fails is asked again, to fail in another way
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     server = Gateway(
@@ -165,10 +166,10 @@ def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path,
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\npii: {mode: mask}\nscreens: {secrets: block}\naudit: {content: redacted}\n")
     config = yaml.safe_load(upstream_config.read_text())
-    config["general_settings"]["store_prompts_in_spend_logs"] = True
+    config["general_settings"].update({"store_prompts_in_spend_logs": True, "proxy_batch_write_at": 1})
     config["litellm_settings"]["turn_off_message_logging"] = False
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1", "PROXY_BATCH_WRITE_AT": "1"}
+    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     server = Gateway(
         postgres.create_database(), redis_server.port, config=tmp_path / "config.yaml", policy=policy, environ=environ
     ).start(180)
