@@ -12,6 +12,7 @@ from tests.stack.test_egress import ROUTES
 from tests.stack.test_every_ending import send_and_leave
 from tests.support.gateway import Gateway, config_with_upstream
 from tests.support.postgres import Postgres
+from tests.support.prefork import constants
 from tests.support.process import wait_until
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
@@ -44,7 +45,9 @@ def retrying(
         if model["model_name"] == "up-first":
             model["litellm_params"]["max_retries"] = 1
     path.write_text(yaml.safe_dump(config))
-    environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
+    # LiteLLM waits for one to two seconds after each failed attempt, whatever retry_after says.
+    at_once = constants({"litellm.utils:INITIAL_RETRY_DELAY": 0.05, "litellm.utils:JITTER": 0.05})
+    environ = at_once | {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     server = Gateway(postgres.create_database(), redis_server.port, config=path, environ=environ).start()
     yield server
     server.close()
