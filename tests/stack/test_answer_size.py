@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.postgres import Postgres
+from tests.support.prefork import constants
 from tests.support.process import wait_until
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream
@@ -31,7 +32,7 @@ def bounded(
     upstream_config: Path,
 ) -> Iterator[Gateway]:
     """A gateway with each of the transports that LiteLLM's clients may have."""
-    environ = {"DISABLE_AIOHTTP_TRANSPORT": str(request.param == "httpx")}
+    environ = constants({"litellm:disable_aiohttp_transport": request.param == "httpx"})
     server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, environ=environ).start()
     with server.client() as client:  # what the first calls load is not theirs
         for route, body in (("/v1/chat/completions", CHAT), ("/v1/messages", CLAUDE)):
