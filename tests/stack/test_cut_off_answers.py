@@ -49,7 +49,7 @@ def test_a_stream_that_breaks_is_an_error(
     upstream_gateway: Gateway, upstream: Upstream, route: str, body: dict[str, Any], how: str
 ) -> None:
     upstream.breaks = how
-    upstream.chunk_delay_s = 0.1
+    upstream.chunk_delay_s = 0.02
     with upstream_gateway.client() as client:
         answer = client.post(route, json=body | {"stream": True})
     error = error_in(answer.text) if answer.status_code == 200 else answer.json()["error"]
