@@ -50,7 +50,8 @@ def test_settings_that_were_stored_before_are_refused_when_they_would_be_obeyed(
     table = '"LiteLLM_VerificationToken"' if where == "key" else '"LiteLLM_TeamTable"'
     with psycopg.connect(upstream_gateway.database_url) as connection:
         connection.execute(f"update {table} set router_settings = %s where team_id = %s", (json.dumps(SPEAKS), team))
-    # LiteLLM knows a team for a minute before it looks at it again.
+    with upstream_gateway.client() as admin:  # LiteLLM would know the team for a minute before it looks at it again
+        assert admin.post("/team/update", json={"team_id": team, "team_alias": f"old-{where}"}).status_code == 200
     wait_until(lambda: ask(upstream_gateway, key).status_code == 400, "the settings are read")
     upstream.reset()
     upstream.status = 500  # so that LiteLLM would fall back
