@@ -51,7 +51,8 @@ def test_no_provider_sees_what_litellm_would_have_obeyed(
     sample = sorted(fields.obeyed | fields.top)[::40]
     with upstream_gateway.client() as client:
         for name in {*OBEYED, *sample} - names_of(call_type):
-            for value in (CANARY, {"a": CANARY}, [{"model": "up-chat", "messages": [{"content": CANARY}]}]):
+            values = (CANARY, {"a": CANARY}, [{"model": "up-chat", "messages": [{"content": CANARY}]}])
+            for value in values if name in OBEYED else values[:1]:
                 for asked in (body | {name: value}, body | {"extra_body": {name: value}}):
                     answer = client.post(route, json=asked)
                     assert answer.status_code == 400, (name, answer.text)
