@@ -19,7 +19,7 @@ def test_a_virtual_key_gets_an_answer_and_the_host_its_audit_line(stack: Stack) 
     assert answer.status_code == 200, answer.text
     assert "hello from compose" in answer.json()["choices"][0]["message"]["content"]
     call_id = answer.headers["x-gatehouse-call-id"]
-    wait_until(lambda: bool(stack.audit_lines(call_id)), "the audit line is in logs/ of the checkout", 10)
+    wait_until(lambda: bool(stack.audit_lines(call_id)), "the audit line is in logs/ of the checkout")
     (line,) = stack.audit_lines(call_id)
     assert line["event_type"] == "chat_completion_success"
 

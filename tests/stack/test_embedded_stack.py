@@ -95,7 +95,7 @@ def test_down_ends_everything_and_data_survives(project: Project) -> None:
 def test_a_killed_part_comes_back(project: Project, part: str) -> None:
     before = project.pid(part)
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: project.all_running() and project.pid(part) != before, f"{part} is back", 20)
+    wait_until(lambda: project.all_running() and project.pid(part) != before, f"{part} is back")
 
 
 def test_a_part_that_keeps_dying_is_never_given_up(project: Project) -> None:
@@ -108,10 +108,10 @@ def test_a_part_that_keeps_dying_is_never_given_up(project: Project) -> None:
         # supervisord gives up after three tries by default.
         return project_log(project, "gateway").count("broken as asked") >= 4
 
-    wait_until(died_often, "four deaths", 20)
+    wait_until(died_often, "four deaths")
     assert "FATAL" not in seen
     (project.home / "broken").unlink()
-    wait_until(project.all_running, "the gateway is back", 20)
+    wait_until(project.all_running, "the gateway is back")
 
 
 def project_log(project: Project, part: str) -> str:

@@ -157,7 +157,7 @@ def test_a_gateway_killed_during_a_script_leaves_nothing(url: str) -> None:
     )
     child = subprocess.Popen([sys.executable, "-c", program, url])
     running = "select count(*) > 0 from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()"
-    wait_until(lambda: query(url, running)[0][0], "the script runs", 20)
+    wait_until(lambda: query(url, running)[0][0], "the script runs")
     child.kill()
     child.wait()
     # Postgres notices the closed connection when the statement ends; a real script ends by itself.

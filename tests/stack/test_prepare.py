@@ -408,7 +408,7 @@ def test_a_whole_gateway_works_with_that_role_alone(empty: Database, redis_serve
         empty.prepare()
         wait_until(gateway.ready, "the gateway answers", 120)
         # LiteLLM makes its views itself, as the role it has.
-        wait_until(lambda: owned_by(empty) == {"VIEW": 8}, "LiteLLM's views are there", 30)
+        wait_until(lambda: owned_by(empty) == {"VIEW": 8}, "LiteLLM's views are there")
         with gateway.client(gateway.new_key()) as client:
             body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
             answer = client.post("/v1/chat/completions", json=body)

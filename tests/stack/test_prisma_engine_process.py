@@ -68,7 +68,7 @@ class Engine:
         )
 
     def up(self) -> Engine:
-        wait_until(self.answers, "the engine answers", 30)
+        wait_until(self.answers, "the engine answers")
         return self
 
     def answers(self) -> bool:
@@ -285,7 +285,7 @@ def test_it_ends_when_the_process_that_started_it_is_killed(url: str, tmp_path: 
     engine = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    wait_until(lambda: not running(engine), "the engine ended", 10)
+    wait_until(lambda: not running(engine), "the engine ended")
 
 
 def running(pid: int) -> bool:
