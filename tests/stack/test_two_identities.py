@@ -39,6 +39,8 @@ BUDGET, TEAM_BUDGET, END_USER_BUDGET = 1234.567, 7654.321, 2345.678
 # LiteLLM's word to a key that may not use a route at all.
 ADMINS_ONLY = "Only proxy admin can be used"
 ANSWER = f"{CANARY}-answer"
+# Megabytes, made anew for each question by code that sees neither question nor caller.
+SAME_FOR_ALL = ("/openapi.json", "/public/litellm_model_cost_map")
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,12 @@ def stranger(gateway: Gateway, victims: tuple[Victim, ...], request: pytest.Fixt
 
 def shown(text: str, given: str) -> list[str]:
     """What of the victims' stands in an answer, beside what the question itself named."""
+    secrets = (CANARY, str(BUDGET), str(TEAM_BUDGET), str(END_USER_BUDGET))
+    if not any(secret in text for secret in secrets):
+        return []
     for word in sorted(filter(None, re.split(r"[/?&=\s\"\[\],{}:]+", given)), key=len, reverse=True):
         text = text.replace(word, "")
-    return [found for found in (CANARY, str(BUDGET), str(TEAM_BUDGET), str(END_USER_BUDGET)) if found in text]
+    return [found for found in secrets if found in text]
 
 
 def filled(path: str, ids: Victim) -> list[str]:
@@ -200,23 +205,25 @@ def test_no_route_that_can_be_read_shows_anything_of_anothers(
     gateway: Gateway, victims: tuple[Victim, ...], stranger: str
 ) -> None:
     leaks: dict[str, str] = {}
-    asked = 0
+    asked: set[str] = set()
     with gateway.client(stranger, follow_redirects=False) as client:
         for route in open_gets(gateway):
             for ids in victims:
                 for path in filled(route, ids):
                     assert classify("GET", path) in (RouteKind.OPEN, RouteKind.UNGOVERNED)
-                    for query in questions(ids) if "{" not in route else questions(ids)[:2]:
+                    for query in questions(ids)[: 1 if route in SAME_FOR_ALL else 2 if "{" in route else None]:
+                        if (question := json.dumps([path, query])) in asked:
+                            continue
+                        asked.add(question)
                         with client.stream("GET", path, params=query) as answer:
                             if "text/event-stream" in answer.headers.get("content-type", ""):
                                 continue
                             text = answer.read().decode("utf-8", "replace")
-                        asked += 1
                         if ADMINS_ONLY in text:  # said before the question is looked at
                             break
-                        if found := shown(text, json.dumps([path, query])):
+                        if found := shown(text, question):
                             leaks.setdefault(route, f"{answer.status_code} {path} {query} {found}: {text[:300]}")
-    assert asked > 500
+    assert len(asked) > 500
     assert leaks == {}, "\n".join(f"{route}: {what}" for route, what in leaks.items())
 
 
