@@ -93,6 +93,7 @@ step "Prisma's engine" .venv/bin/gatehouse engine install --engine wasm --dev
 case $what in all | lint) lint ;; esac
 if [ ${#tests[@]} -gt 0 ]; then
   echo "${bold}==> pytest ${tests[*]}${plain}"
-  # Two workers, whatever the machine has: each may run three gateways. The slow ones come first.
-  exec .venv/bin/python -m pytest -n 2 --no-loadscope-reorder "${tests[@]}" "$@"
+  # Three workers, whatever the machine has: each may run three gateways, and waits for them a third of its time on two
+  # cores. The slow ones come first.
+  exec .venv/bin/python -m pytest -n 3 --no-loadscope-reorder "${tests[@]}" "$@"
 fi
