@@ -239,11 +239,11 @@ def test_a_cache_that_is_turned_on_in_the_database_stops_the_serving(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, upstream: Upstream, tmp_path: Path
 ) -> None:
     config = yaml.safe_load(upstream_config.read_text())
-    config["general_settings"]["store_model_in_db"] = True
+    often = {"store_model_in_db": True, "proxy_config_reload_interval_seconds": 2}  # LiteLLM's default is 30
+    config["general_settings"].update(often)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    often = {"PROXY_CONFIG_RELOAD_INTERVAL_SECONDS": "2"}  # LiteLLM's default is 30
-    gateway = Gateway(postgres.create_database(), redis_server.port, config=path, environ=often).start()
+    gateway = Gateway(postgres.create_database(), redis_server.port, config=path).start()
 
     def call() -> Any:
         with gateway.client() as client:

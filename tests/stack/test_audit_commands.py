@@ -29,6 +29,7 @@ from gatehouse.ledger.log_comparison import LogReport
 from tests.support.gateway import INSTALLATION_SECRET, REPOSITORY
 from tests.support.ledger import WrittenLedger
 from tests.support.postgres import Postgres
+from tests.support.prefork import run
 from tests.support.process import wait_until
 from tests.unit.capsule.test_seal import _reference_chain, capsule_command
 
@@ -69,10 +70,7 @@ def gatehouse(
     ledger: WrittenLedger | None, *arguments: object, stdin: str = "", code: int = 0, cwd: Path | None = None
 ) -> str:
     """What the command says, on both streams; it must end with that code."""
-    done = subprocess.run(
-        [BIN / "gatehouse", *map(str, arguments)],
-        env=environment(ledger), input=stdin, capture_output=True, text=True, timeout=100, check=False, cwd=cwd,
-    )  # fmt: skip
+    done = run([str(BIN / "gatehouse"), *map(str, arguments)], environment(ledger), stdin, cwd)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -316,7 +314,7 @@ def test_a_killed_verification_leaves_no_process_behind(ledger: WrittenLedger) -
     assert helpers
     process.kill()
     process.wait()
-    wait_until(lambda: not any(helper.is_running() for helper in helpers), "its helpers are gone", 30)
+    wait_until(lambda: not any(helper.is_running() for helper in helpers), "its helpers are gone")
 
 
 # --- export

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.support.process import Server
+from tests.support.process import PATIENCE_S, Server
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _IMPORTED_WHILE_STARTING = (
@@ -52,12 +53,35 @@ class ForkedServer(Server):
     def start(self) -> None:
         env = dict(os.environ) if self.env is None else self.env
         forks = Path(self.command[0]).name == "gatehouse" and os.environ.get("GATEHOUSE_TESTS_FORK") != "0"
+        self.log.touch()  # a forked one opens it a moment later
         parent = _parent() if forks else None
-        pid = parent.fork(self.command, env, self.cwd, self.log) if parent else None
+        pid = parent.fork(self.command, env, self.cwd, Path(os.devnull), self.log, self.log) if parent else None
         if parent is None or pid is None:
             super().start()
         else:
             self.process = _Child(parent, pid, self.command)  # type: ignore[assignment]  # it has what Server uses
+
+
+def run(
+    command: Sequence[str], env: Mapping[str, str], stdin: str = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `gatehouse` with its arguments to its end, as `subprocess.run` would in a second more."""
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_text(stdin)
+        forks = os.environ.get("GATEHOUSE_TESTS_FORK") != "0"
+        pid = _parent().fork(command, env, cwd, *streams) if forks else None
+        if pid is None:
+            return subprocess.run(
+                command, env=env, input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=cwd
+            )
+        child = _Child(_parent(), pid, command)
+        try:
+            code = child.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command, code, *(stream.read_text() for stream in streams[1:]))
 
 
 class _Child:
@@ -98,8 +122,10 @@ class _Parent:
         self._lock = threading.Lock()
         ours.close()
 
-    def fork(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None, log: Path) -> int | None:
-        return self.ask(op="fork", command=list(command), env=dict(env), cwd=str(cwd or Path.cwd()), log=str(log))
+    def fork(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None, *streams: Path) -> int | None:
+        """Fork one with these files as input, output and errors; None where its environment forbids that."""
+        files = [str(stream) for stream in streams]
+        return self.ask(op="fork", command=list(command), env=dict(env), cwd=str(cwd or Path.cwd()), streams=files)
 
     def ask(self, **question: Any) -> int | None:
         with self._lock:
@@ -209,12 +235,14 @@ def _become(question: dict[str, Any]) -> NoReturn:
     os.chdir(question["cwd"])
     os.environ.clear()
     os.environ.update(question["env"])
-    log = os.open(question["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for number, path in enumerate(question["streams"]):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY, 0o644)
+        os.dup2(file, number)
+        os.close(file)
     # What the program's own start would have set.
     sys.argv = question["command"]
+    program = sys.modules["__main__"]
+    program.__spec__, program.__file__ = None, sys.argv[0]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     from gatehouse.cli import main
     from gatehouse.gateway import huge_pages
