@@ -19,6 +19,7 @@ import httpx
 import psycopg
 import pytest
 import schemathesis
+import yaml
 from gatehouse.approvals import store
 from gatehouse.approvals.model import Voter
 from gatehouse.core.clock import new_call_id, now
@@ -66,8 +67,11 @@ def both(
     policy = folder / "policy.yaml"
     policy.write_text(POLICY)
     database, brief = postgres.create_database(), {"GATEHOUSE_REPORT_WITHIN_SECONDS": str(BRIEF_S)}
-    usual = {"config": upstream_config, "policy": policy, "folder": folder}
-    first = Gateway(database, redis_server.port, environ={"PROXY_BATCH_WRITE_AT": "1"}, **usual)  # type: ignore[arg-type]
+    config = yaml.safe_load(upstream_config.read_text())
+    config["general_settings"]["proxy_batch_write_at"] = 1
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    usual = {"config": folder / "config.yaml", "policy": policy, "folder": folder}
+    first = Gateway(database, redis_server.port, **usual)  # type: ignore[arg-type]
     second = Gateway(database, redis_server.port, environ=brief, **usual)  # type: ignore[arg-type]
     try:
         first.server.start()

@@ -226,7 +226,6 @@ def started(
     policy.write_text(_POLICY)
     environ = {
         "GATEHOUSE_SETTLE_GRACE_SECONDS": "1",
-        "PYTHONPATH": str(REPOSITORY),
         "OPENAI_BASE_URL": upstream.url,
         "OPENAI_API_KEY": HOME_KEY,
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": upstream.url,
@@ -234,6 +233,8 @@ def started(
     }
     server = Gateway(postgres.create_database(), redis_server.port, config=path, policy=policy, environ=environ)
     if program:
+        assert server.server.env is not None
+        server.server.env["PYTHONPATH"] = str(REPOSITORY)
         server.server.command = [sys.executable, *program, *server.server.command[1:]]
     return server.start()
 
