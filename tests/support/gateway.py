@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -106,7 +107,9 @@ class Gateway:
             return False
 
     def close(self) -> None:
-        self.server.stop()
+        """End it at once: what it would still write, its folder takes along."""
+        if self.server.process is not None:
+            self.server.stop(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def client(self, key: str | None = MASTER_KEY, **options: Any) -> httpx.Client:
