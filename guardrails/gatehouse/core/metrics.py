@@ -62,6 +62,6 @@ policy_good = Gauge("gatehouse_policy_good", "1 while the newest policy.yaml is 
 approvals = Counter(
     "gatehouse_approvals_total",
     "Approvals by event: requested, required but missing, used, returned because nothing was sent.",
-    ["what"],
+    ["event"],
 )
 held = Gauge("gatehouse_calls_held", "Calls whose connection is held for a pending approval.")
