@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -17,26 +16,13 @@ from fastapi import FastAPI
 from gatehouse.api import approvals
 from gatehouse.approvals.desk import MAX_COMMENT_CHARS, MAX_MODEL_CHARS, Seen
 from gatehouse.approvals.event_stream import ApprovalEvent, Subscriber
-from gatehouse.approvals.model import Approval, Edit, State, Voter
+from gatehouse.approvals.model import Edit, State, Voter
 from gatehouse.core.errors import AccessDenied, Conflict, Gone, GovernanceError, GovernanceUnavailable, NotFound
 from gatehouse.proxy.litellm_api import ProxyException, UserAPIKeyAuth, user_api_key_auth
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ASKED = Approval(
-    id=UUID(int=1),
-    digest="d" * 64,
-    state=State.REQUESTED,
-    requested_by={"key_hash": "k-ada", "user": "ada"},
-    requester_user="ada",
-    route="/v1/chat/completions",
-    model="large",
-    rule_ids=("big",),
-    reason=None,
-    policy_version="v1",
-    approvers={},
-    requested_at=NOW,
-    expires_at=NOW + timedelta(hours=8),
-)
+from tests.support.approvals import NOW, asked
+
+ASKED = asked()
 PATH = f"/governance/v1/approvals/{ASKED.id}"
 
 

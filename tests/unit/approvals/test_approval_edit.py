@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from gatehouse.approvals.binding import edited_digest
 from gatehouse.approvals.lifecycle import NoVote, edited, longest_answer, may_see, may_vote, summary_edited, why_not
-from gatehouse.approvals.model import Approval, Edit, State, Vote, Voter
+from gatehouse.approvals.model import Edit, Vote, Voter
 from gatehouse.core.decision import Obligation
 from gatehouse.core.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.pipeline.obligations import apply_obligations, changed_by, edit
 
+from tests.support.approvals import NOW, asked
 from tests.support.binding import digest
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ASKED = Approval(
-    id=UUID(int=1),
-    digest="d" * 64,
-    state=State.REQUESTED,
-    requested_by={"key_hash": "k-ada", "user": "ada"},
-    requester_user="ada",
-    route="/v1/chat/completions",
-    model="large",
-    rule_ids=("big",),
-    reason=None,
-    policy_version="v1",
-    approvers={},
-    requested_at=NOW,
-    expires_at=NOW + timedelta(minutes=10),
-    summary={"max_tokens": 100, "max_output_tokens": 200, "estimated_usd": 1.0},
-)
+ASKED = asked(summary={"max_tokens": 100, "max_output_tokens": 200, "estimated_usd": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -30,28 +30,14 @@ from gatehouse.core.errors import (
     PolicyDenied,
 )
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+from tests.support.approvals import NOW, asked
+
 LATER = NOW + timedelta(minutes=10)
 ADMIN = Voter("grace", "proxy_admin", frozenset(), "k-grace")
 
 
 def approval(**changes: Any) -> Approval:
-    default = Approval(
-        id=UUID(int=1),
-        digest="d",
-        state=State.REQUESTED,
-        requested_by={"key_hash": "k-ada", "user": "ada"},
-        requester_user="ada",
-        route="/v1/chat/completions",
-        model="demo",
-        rule_ids=("big",),
-        reason=None,
-        policy_version="v1",
-        approvers={},
-        requested_at=NOW,
-        expires_at=LATER,
-    )
-    return replace(default, **changes)
+    return asked(**{"digest": "d", "expires_at": LATER, **changes})
 
 
 def yes(user: str) -> Vote:

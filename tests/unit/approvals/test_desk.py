@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -32,7 +32,9 @@ from gatehouse.core.errors import (
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.storage.connection import Pool
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+from tests.support import approvals
+from tests.support.approvals import NOW
+
 KEYS = InstallationKeys("k" * 32)
 URL = "postgresql://gatehouse:secret@db/g"
 VALUES = {"<EMAIL_ADDRESS_1>": "anna@bank.example"}
@@ -55,24 +57,8 @@ NO_USER = Voter(None, "internal_user", frozenset(), "k-nobody")
 
 
 def asked(**changes: Any) -> Approval:
-    return replace(
-        Approval(
-            id=ID,
-            digest=BOUND.digest,
-            state=State.REQUESTED,
-            requested_by={"key_hash": "k-ada", "user": "ada"},
-            requester_user="ada",
-            route="/v1/chat/completions",
-            model="large",
-            rule_ids=("big",),
-            reason=None,
-            policy_version="v1",
-            approvers={},
-            requested_at=NOW,
-            expires_at=NOW + timedelta(hours=8),
-            summary={"max_tokens": 100, "max_output_tokens": 100},
-        ),
-        **changes,
+    return approvals.asked(
+        **{"digest": BOUND.digest, "summary": {"max_tokens": 100, "max_output_tokens": 100}, **changes}
     )
 
 

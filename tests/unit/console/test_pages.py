@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -14,30 +13,16 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from gatehouse.approvals.desk import Opened, Seen
-from gatehouse.approvals.model import Approval, Edit, Pending, State, Voter
+from gatehouse.approvals.model import Edit, Pending, State, Voter
 from gatehouse.console import access, inbox, records
 from gatehouse.console import queries as db
 from gatehouse.console.access import Visitor
 from gatehouse.console.session import Sealer, new_session
 from gatehouse.core.errors import AccessDenied, Conflict, Gone, GovernanceError
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ASKED = Approval(
-    id=UUID(int=1),
-    digest="d" * 64,
-    state=State.REQUESTED,
-    requested_by={"key_hash": "k-ada", "user": "ada"},
-    requester_user="ada",
-    route="/v1/chat/completions",
-    model="large",
-    rule_ids=("big",),
-    reason=None,
-    policy_version="v1",
-    approvers={},
-    requested_at=NOW,
-    expires_at=NOW + timedelta(hours=8),
-    summary={"prompt": '{"messages": [{"role": "user", "content": "a <b>question</b>"}]}'},
-)
+from tests.support.approvals import NOW, asked
+
+ASKED = asked(summary={"prompt": '{"messages": [{"role": "user", "content": "a <b>question</b>"}]}'})
 PAGE = f"/governance/approvals/{ASKED.id}"
 SEALER = Sealer("sk-master")
 
