@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.embedded import postgres
-from gatehouse.embedded.settings import Settings
+from gatehouse.embedded.settings import StackSettings
 
 from bench.processes import Process, wait_for_port
 from tests.support.process import free_port
@@ -32,7 +32,7 @@ def start_services(
     stack: ExitStack, folder: Path, *, postgres_options: Sequence[str] = (), upstream_options: Sequence[str] = ()
 ) -> Services:
     """Start all three below `folder`; `stack` ends them. The options are added to the commands that start them."""
-    settings = Settings(
+    settings = StackSettings(
         home=folder,
         bind="127.0.0.1",
         gateway_port=0,

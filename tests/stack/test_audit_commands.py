@@ -18,7 +18,7 @@ import pytest
 from gatehouse.capsule import keys
 from gatehouse.capsule.document import Content
 from gatehouse.capsule.export import read_json
-from gatehouse.capsule.verification import Finding
+from gatehouse.capsule.verification import LedgerFinding
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.names import hidden
 from gatehouse.dialects.prompt import commitment, text_of
@@ -75,8 +75,8 @@ def gatehouse(
     return done.stdout + done.stderr
 
 
-def findings(ledger: WrittenLedger) -> list[Finding]:
-    found: list[Finding] = []
+def findings(ledger: WrittenLedger) -> list[LedgerFinding]:
+    found: list[LedgerFinding] = []
     for report in verify_ledger(ledger.url, ledger.folder / "checkpoints", ledger.keys().keyring):
         if isinstance(report, CallsReport | LogReport):
             found += report.findings

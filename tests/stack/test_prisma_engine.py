@@ -24,7 +24,7 @@ Client = Any
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    prisma_engine.install(REPOSITORY, prisma_engine.Kind.WASM, print)
+    prisma_engine.install(REPOSITORY, prisma_engine.EngineKind.WASM, print)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in prisma_engine.engine_environment(REPOSITORY).items():
             patch.setenv(name, value)

@@ -40,7 +40,7 @@ COUNT = "query { result: aggregateThing { _count { _all } } }"
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared() -> None:
-    prisma_engine.install(REPOSITORY, prisma_engine.Kind.WASM, print)
+    prisma_engine.install(REPOSITORY, prisma_engine.EngineKind.WASM, print)
 
 
 @pytest.fixture(scope="module")

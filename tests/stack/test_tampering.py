@@ -26,7 +26,7 @@ from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import Signer
 from gatehouse.capsule.merkle import Frontier
 from gatehouse.capsule.seal import Fault, SealedCapsule, seal
-from gatehouse.capsule.verification import ChainReport, Finding, Problem
+from gatehouse.capsule.verification import ChainReport, LedgerFinding, LedgerProblem
 from gatehouse.core.clock import now
 from gatehouse.ledger.inspection import verify_ledger
 from gatehouse.ledger.store import capsules as db
@@ -84,7 +84,7 @@ def restored(ledger: WrittenLedger) -> Iterator[psycopg.Connection[Any]]:
         connection.close()
 
 
-def found(ledger: WrittenLedger, *, folder: bool = True) -> Finding | None:
+def found(ledger: WrittenLedger, *, folder: bool = True) -> LedgerFinding | None:
     """What the verification says first; calls against capsules are another matter."""
     directory = ledger.folder / ("checkpoints" if folder else "none")
     for report in verify_ledger(ledger.url, directory, read_keyring(ledger.keyring)):
@@ -177,7 +177,7 @@ def test_a_value_taken_away_is_found(ledger: WrittenLedger, column: str, sequenc
             connection.execute(f"update gatehouse.chains set {column} = null".encode())
         finding = found(ledger)
     assert finding is not None
-    assert finding.problem == (Fault.COLUMN_MISMATCH if column == "previous_hash" else Problem.WRONG_HEAD)
+    assert finding.problem == (Fault.COLUMN_MISMATCH if column == "previous_hash" else LedgerProblem.WRONG_HEAD)
 
 
 @quick
@@ -188,7 +188,7 @@ def test_a_removed_record_is_found_and_named(ledger: WrittenLedger, sequence: in
         finding = found(ledger)
     assert finding is not None
     assert finding.sequence == sequence
-    assert finding.problem == (Problem.TAIL_CUT_OFF if sequence == SIZE - 1 else Fault.GAP)
+    assert finding.problem == (LedgerProblem.TAIL_CUT_OFF if sequence == SIZE - 1 else Fault.GAP)
 
 
 @quick
@@ -255,7 +255,7 @@ def test_a_cut_tail_is_found_against_the_last_checkpoint(ledger: WrittenLedger, 
                 connection.execute("delete from gatehouse.chains")
         finding = found(ledger, folder=not table)
     assert finding is not None
-    assert (finding.problem, finding.sequence) == (Problem.TAIL_CUT_OFF, size)
+    assert (finding.problem, finding.sequence) == (LedgerProblem.TAIL_CUT_OFF, size)
 
 
 def reseal(connection: psycopg.Connection[Any], start: int, signer: Signer) -> None:
@@ -302,7 +302,9 @@ def test_a_suffix_sealed_again_with_the_retired_key_is_found(ledger: WrittenLedg
         finding = found(ledger)
     assert finding is not None
     # Before its retirement that key was the right one: there, the first checkpoint after tells, or the next epoch.
-    problems = {Fault.KEY_OUTSIDE_EPOCH} if start >= ROTATED_AT else {Fault.KEY_OUTSIDE_EPOCH, Problem.WRONG_CHECKPOINT}
+    problems = (
+        {Fault.KEY_OUTSIDE_EPOCH} if start >= ROTATED_AT else {Fault.KEY_OUTSIDE_EPOCH, LedgerProblem.WRONG_CHECKPOINT}
+    )
     assert finding.problem in problems
 
 
@@ -316,7 +318,7 @@ def test_a_suffix_sealed_again_with_the_right_key_is_found_against_a_checkpoint(
         reseal(connection, start, keys.load(ledger.key_dir).signer)
         finding = found(ledger)
     assert finding is not None
-    assert finding.problem == Problem.WRONG_CHECKPOINT
+    assert finding.problem == LedgerProblem.WRONG_CHECKPOINT
     covering = min(size for size in CHECKPOINTS if size > start)
     assert f"of {covering} has root" in finding.detail
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from gatehouse.approvals.gate import Asked
+from gatehouse.approvals.gate import ApprovalRequest
 from gatehouse.approvals.model import Approval, Edit, State
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core.call import Caller, CallerGrants, GovernedCall
@@ -78,10 +78,10 @@ class Gate:
     def __init__(self, edit: Edit | None = None, answer: Exception | None = None) -> None:
         self.edit = edit
         self.answer = answer
-        self.asked: list[Asked] = []
+        self.asked: list[ApprovalRequest] = []
         self.returned: list[Approval] = []
 
-    async def admit(self, asked: Asked) -> Approval:
+    async def admit(self, asked: ApprovalRequest) -> Approval:
         self.asked.append(asked)
         if self.answer is not None:
             raise self.answer
@@ -130,8 +130,8 @@ class Case:
         **body: Any,
     ) -> None:
         self.gate, self.scanner, self.prices = gate or Gate(), scanner or Scanner(), Prices()
-        self.kept = Retention(mode, KEYS)
-        self.admission = Admission(self.gate, self.prices, self.kept, KEYS, lambda _: False)  # type: ignore[arg-type]
+        self.retention = Retention(mode, KEYS)
+        self.admission = Admission(self.gate, self.prices, self.retention, KEYS, lambda _: False)  # type: ignore[arg-type]
         self.governance = in_force(folder, policy, self.scanner)
         field = "input" if call_type == "aresponses" else "messages"
         self.body: dict[str, Any] = {"model": "m", field: [{"role": "user", "content": text}], **body}
@@ -147,7 +147,7 @@ class Case:
             self.body["model"],
             stream=False,
             caller=Caller(key_hash="k", team="t", team_id="t"),
-            terms=CallerGrants(headers=headers or {}, may_use=may_use),
+            grants=CallerGrants(headers=headers or {}, may_use=may_use),
         )
         self.scope.call, self.scope.governance = self.call, self.governance
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gatehouse.capsule.document import DEFAULT_CHAIN, Approval, Content, ContentMode, call_capsule
+from gatehouse.capsule.document import DEFAULT_CHAIN, Content, ContentMode, SealedApproval, call_capsule
 from gatehouse.capsule.keyring import Keyring
 from gatehouse.capsule.keys import Signer
 from gatehouse.capsule.seal import GENESIS, Head, SealedCapsule, seal, verify_next
-from gatehouse.core.call import Outcome, Status, ToolCall, Usage
+from gatehouse.core.call import Outcome, Status, ToolCallRecord, Usage
 from gatehouse.core.decision import Decision, Verdict
 from hypothesis import strategies as st
 
@@ -107,8 +107,8 @@ documents = st.fixed_dictionaries(
         "decision": decisions,
         "outcome": outcomes,
         "duration_ms": st.none() | st.floats(0, 1e9),
-        "approvals": st.lists(st.builds(Approval, st.uuids(), text, st.just(AT)), max_size=2),
-        "tool_calls": st.lists(st.builds(ToolCall, text, maybe), max_size=3),
+        "approvals": st.lists(st.builds(SealedApproval, st.uuids(), text, st.just(AT)), max_size=2),
+        "tool_calls": st.lists(st.builds(ToolCallRecord, text, maybe), max_size=3),
         "content": contents,
         "chain": st.just(DEFAULT_CHAIN),
     }

@@ -51,7 +51,7 @@ class _Route(GovernanceRoute):
         return super().refusal(error)
 
 
-class _Events(StreamingResponse):
+class _EventResponse(StreamingResponse):
     """A stream of events that lets its subscriber go when it ends, also where the client left before it began."""
 
     def __init__(self, events: AsyncIterator[bytes], staying: AsyncExitStack) -> None:
@@ -133,7 +133,7 @@ async def events(by: By, desk: AtDesk) -> StreamingResponse:
     # Before the answer begins, so that it can still be a refusal.
     async with AsyncExitStack() as stack:
         waiting, subscriber = await stack.enter_async_context(desk.follow(by))
-        return _Events(_stream(waiting, subscriber), stack.pop_all())
+        return _EventResponse(_stream(waiting, subscriber), stack.pop_all())
 
 
 @router.get("/{approval_id}", summary="One approval, with what its reviewer needs to know")

@@ -9,7 +9,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from fastapi.responses import StreamingResponse
 
 from gatehouse.api.access import GovernanceRoute, auditor
 from gatehouse.capsule.document import DEFAULT_CHAIN
-from gatehouse.capsule.export import export_json, export_line
+from gatehouse.capsule.export import ExportFormat, export_line, exported
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.stored import LAST
@@ -43,13 +42,6 @@ _VERIFYING = asyncio.Lock()
 
 _NAME = {"min_length": 1, "max_length": 1000, "pattern": r"^[^\x00]+$"}
 Chain = Annotated[str, Query(description="The chain; with policy.yaml's chain: team, calls/<team>.", **_NAME)]
-
-
-class Format(StrEnum):
-    """The format of an export."""
-
-    JSON = "json"
-    JSONL = "jsonl"
 
 
 Configured = Annotated[Settings, part("settings")]
@@ -91,18 +83,18 @@ def capsules(
 def export(
     settings: Configured,
     chain: Chain = DEFAULT_CHAIN,
-    form: Annotated[Format, Query(alias="format")] = Format.JSONL,
+    form: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.JSONL,
     first: Annotated[int, Query(alias="from", ge=0, le=LAST)] = 0,
     last: Annotated[int, Query(alias="to", ge=0, le=LAST)] = LAST,
 ) -> StreamingResponse:
     def rows() -> Iterator[bytes]:
         with db.reading(settings.database_url) as connection:
             sealed = (stored.sealed for stored in db.capsules(connection, chain, first, last))
-            yield from export_json(sealed) if form is Format.JSON else (export_line(row) + b"\n" for row in sealed)
+            yield from exported(sealed, form)
 
     with db.reading(settings.database_url) as connection:
         _check_chain(connection, chain)
-    kind = "application/json" if form is Format.JSON else "application/jsonl"
+    kind = "application/json" if form is ExportFormat.JSON else "application/jsonl"
     return StreamingResponse(_pieces(rows()), media_type=kind)
 
 

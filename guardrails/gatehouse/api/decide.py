@@ -39,7 +39,7 @@ from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, SENDER
 from gatehouse.dialects.caller_fields import caller_request
 from gatehouse.ledger.library_report import Report
 from gatehouse.ledger.store.library_calls import LibraryCall
-from gatehouse.pipeline.library_mode import Admitted, Library
+from gatehouse.pipeline.library_mode import AdmittedCall, Library
 from gatehouse.pipeline.recorded_names import RecordedNames, hide_names, hide_other_names, names_in, renamed
 from gatehouse.pipeline.scope import CallScope, Incoming, current_scope, note_names
 from gatehouse.proxy import library_spend
@@ -179,7 +179,7 @@ async def audit(request: Request, deciding: Deciding, names: Names) -> Recorded:
     return Recorded.model_validate({"call_id": said.call_id, "recorded": True, "blocked": taken.blocked})
 
 
-def _may_be_made(scope: CallScope, admitted: Admitted, body: dict[str, Any]) -> JSONResponse:
+def _may_be_made(scope: CallScope, admitted: AdmittedCall, body: dict[str, Any]) -> JSONResponse:
     answer = MayBeMade(
         call_id=scope.call_id,
         verdict="allow",

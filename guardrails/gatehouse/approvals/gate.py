@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApprovalRequest:
     """A call that people must approve.
 
     Attributes:
@@ -113,7 +113,7 @@ class Gate:
             self._overdue.cancel()
         await self._waiting.stop()
 
-    async def admit(self, asked: Asked) -> Approval:
+    async def admit(self, asked: ApprovalRequest) -> Approval:
         """Return once the call is approved, with its body as it was; its approval is used up then.
 
         Raises:
@@ -151,10 +151,10 @@ class Gate:
             log.warning("approval %s stays used although its call was not sent", used.id)
         return returned
 
-    async def _use(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
+    async def _use(self, approval_id: UUID, bound: str, asked: ApprovalRequest) -> Approval | None:
         return await self._database(lambda connection: store.consume(connection, approval_id, bound, asked.caller))
 
-    async def _use_edited(self, approval_id: UUID, bound: str, asked: Asked) -> Approval | None:
+    async def _use_edited(self, approval_id: UUID, bound: str, asked: ApprovalRequest) -> Approval | None:
         """Use the approval that an approver's edit made of this one; None where there is none that is approved."""
         found = await self._database(lambda connection: queries.latest(connection, approval_id))
         approval = found[0] if found else None
@@ -165,13 +165,13 @@ class Gate:
         await asked.edit(approval.edit, approval.rule_ids)
         return await self._use(approval.id, edited_digest(bound, approval.edit), asked)
 
-    async def _why_not(self, approval_id: UUID, bound: str, asked: Asked) -> GovernanceError:
+    async def _why_not(self, approval_id: UUID, bound: str, asked: ApprovalRequest) -> GovernanceError:
         refusal = await self._database(lambda connection: store.why_not(connection, approval_id, bound, asked.caller))
         if isinstance(refusal, ApprovalRequired):
             metrics.approvals.labels("required").inc()
         return refusal
 
-    async def _named_or_new(self, asked: Asked, bound: Bound, who: Mapping[str, Any]) -> UUID:
+    async def _named_or_new(self, asked: ApprovalRequest, bound: Bound, who: Mapping[str, Any]) -> UUID:
         if asked.approval_id is not None:
             try:
                 return UUID(asked.approval_id)
@@ -208,7 +208,7 @@ class Gate:
         self._entries.note(changes)
         return opened
 
-    async def _abandon(self, connection: Connection, approval_id: UUID, bound: str, asked: Asked) -> None:
+    async def _abandon(self, connection: Connection, approval_id: UUID, bound: str, asked: ApprovalRequest) -> None:
         changes: list[Change] = []
         await store.abandon(connection, approval_id, bound, asked.caller, changes)
         self._entries.note(changes)
@@ -218,7 +218,7 @@ class Gate:
         await store.expire_due(connection, changes)
         self._entries.note(changes)
 
-    async def _hold(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> UUID:
+    async def _hold(self, approval_id: UUID, bound: str, asked: ApprovalRequest, hold_s: float) -> UUID:
         """Until it is decided, or the time is over, or the client has left; returns what an edit made of it, if any."""
         if asked.approval_id is not None:  # theirs, and for this request? Nobody waits for what is not
             refusal = await self._database(
@@ -234,7 +234,7 @@ class Gate:
             approval_id = approval.replaced_by
         return approval_id
 
-    async def _decided(self, approval_id: UUID, bound: str, asked: Asked, hold_s: float) -> Approval:
+    async def _decided(self, approval_id: UUID, bound: str, asked: ApprovalRequest, hold_s: float) -> Approval:
         decided = asyncio.create_task(self._waiting.decided(approval_id, hold_s))
         gone = asyncio.create_task(asked.left.wait())
         leaving: asyncio.Task[None] | None = None
@@ -256,7 +256,7 @@ class Gate:
         await asyncio.shield(leaving)
         raise Cancelled("The client left before the request was approved.")
 
-    async def _leave(self, approval_id: UUID, bound: str, asked: Asked) -> None:
+    async def _leave(self, approval_id: UUID, bound: str, asked: ApprovalRequest) -> None:
         """Take back what was asked for, if it is undecided; where that fails its time will end it."""
         with suppress(GovernanceUnavailable):
             await self._database(lambda connection: self._abandon(connection, approval_id, bound, asked))
@@ -275,7 +275,7 @@ class Gate:
             raise GovernanceUnavailable("Approvals cannot be looked up now. Try again soon.") from None
 
 
-def _bound(asked: Asked) -> Bound:
+def _bound(asked: ApprovalRequest) -> Bound:
     """What the call's approval is bound to.
 
     Raises:

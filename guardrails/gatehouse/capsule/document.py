@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.call import Outcome, Status, ToolCallRecord
 from gatehouse.core.decision import Decision, Verdict
 from gatehouse.core.text import clean
 
@@ -58,7 +58,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
+class SealedApproval:
     """One person's yes to this call."""
 
     approval_id: UUID
@@ -77,8 +77,8 @@ def call_capsule(
     decision: Decision | None,
     outcome: Outcome,
     duration_ms: float | None,
-    approvals: Sequence[Approval] = (),
-    tool_calls: Sequence[ToolCall] = (),
+    approvals: Sequence[SealedApproval] = (),
+    tool_calls: Sequence[ToolCallRecord] = (),
     content: Content = NO_CONTENT,
     chain: str = DEFAULT_CHAIN,
 ) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _outcome(outcome: Outcome, content: Content, duration: int | None) -> dict[s
     }
 
 
-def _authority(decision: Decision | None, approvals: Sequence[Approval]) -> dict[str, Any]:
+def _authority(decision: Decision | None, approvals: Sequence[SealedApproval]) -> dict[str, Any]:
     rules = _rules(decision)
     by_rule = bool(rules) or (decision is not None and decision.verdict is not Verdict.ALLOW)
     return {
@@ -208,7 +208,7 @@ def _resources(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tool_call(call: ToolCall, status: Status, mode: ContentMode) -> dict[str, Any]:
+def _tool_call(call: ToolCallRecord, status: Status, mode: ContentMode) -> dict[str, Any]:
     """Asked for, not run: the agent runs it, out of our sight."""
     kept = mode is not ContentMode.HASH and call.arguments is not None
     return {

@@ -9,6 +9,7 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, BinaryIO, Final
 
 from gatehouse.capsule.canonical import NotCanonical, encode
@@ -20,6 +21,18 @@ _SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed
 _CHUNK: Final = 65536
 # A record holds names and numbers, at most one prompt and one answer. More is an attempt to fill the memory.
 _LONGEST_RECORD: Final = 64 * 1024 * 1024
+
+
+class ExportFormat(StrEnum):
+    """Name the formats of an export: one JSON array, or one record a line."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def exported(rows: Iterable[SealedCapsule], form: ExportFormat) -> Iterator[bytes]:
+    """Return sealed capsules in a format, in pieces."""
+    return export_json(rows) if form is ExportFormat.JSON else (export_line(row) + b"\n" for row in rows)
 
 
 def export_json(rows: Iterable[SealedCapsule]) -> Iterator[bytes]:
@@ -81,7 +94,7 @@ def _row(document: Any, number: int) -> SealedCapsule:
 def _objects(file: BinaryIO) -> Iterator[Any]:
     """Each object in the file. A key that is there twice is refused: two readers could see two records in it."""
     decoder = json.JSONDecoder(object_pairs_hook=unique)
-    text, number, is_array, closed = _Text(file), 0, False, False
+    text, number, is_array, closed = _Window(file), 0, False, False
     if text.skip_space() == "[":
         is_array = True
         text.drop(1)
@@ -102,7 +115,7 @@ def _objects(file: BinaryIO) -> Iterator[Any]:
         raise BrokenChain(Fault.MALFORMED, number, None, "the file does not end where its records do")
 
 
-class _Text:
+class _Window:
     """The part of a file's text that is being looked at."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -28,7 +28,7 @@ _SIGNATURE = re.compile(r"[0-9a-f]{128}")
 _KINDS: Final = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
 
 
-class Part(StrEnum):
+class ProofPart(StrEnum):
     """Where in a proof something is wrong."""
 
     FILE = "proof file"
@@ -39,10 +39,10 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProofFinding:
     """What is wrong with a proof: the first thing found. As text it is one sentence."""
 
-    part: Part
+    part: ProofPart
     reason: str
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class CapsuleProof:
             raise InvalidProofFile("it is not JSON in UTF-8") from None
 
 
-def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> Finding | None:
+def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> ProofFinding | None:
     """Whether a proof file proves its capsule to somebody who trusts these keys; None when it does.
 
     Keys of other names count for nothing, so a witness's or another chain's key can be among them. Which key was to
@@ -136,37 +136,41 @@ def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> Finding | None:
     try:
         proof = CapsuleProof.parse(data)
     except InvalidProofFile as error:
-        return Finding(Part.FILE, str(error))
+        return ProofFinding(ProofPart.FILE, str(error))
     if sha3_256(proof.canonical).hexdigest() != proof.hash:
-        return Finding(Part.CAPSULE, "its bytes do not have the hash that stands beside them")
+        return ProofFinding(ProofPart.CAPSULE, "its bytes do not have the hash that stands beside them")
     try:
         document = canonical.parse(proof.canonical)
     except canonical.NotCanonical as error:
-        return Finding(Part.CAPSULE, str(error))
+        return ProofFinding(ProofPart.CAPSULE, str(error))
     if document["sequence"] != proof.index:
-        return Finding(Part.INCLUSION, f"it is for leaf {proof.index}, the capsule has sequence {document['sequence']}")
+        return ProofFinding(
+            ProofPart.INCLUSION, f"it is for leaf {proof.index}, the capsule has sequence {document['sequence']}"
+        )
     origin = origin_of(document["domain"])
     keys = [verifier for verifier in verifiers if verifier.name == origin]
     return _check_signature(proof, origin, keys) or _check_inclusion(proof, origin, keys)
 
 
-def _check_signature(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> Finding | None:
+def _check_signature(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> ProofFinding | None:
     signer = next((key for key in keys if fingerprint(key.public_key) == proof.signed_by), None)
     if signer is None:
-        return Finding(Part.SIGNATURE, f"it is by key {proof.signed_by}, which is not among the given keys of {origin}")
+        return ProofFinding(
+            ProofPart.SIGNATURE, f"it is by key {proof.signed_by}, which is not among the given keys of {origin}"
+        )
     if not is_signature(bytes.fromhex(proof.signature), proof.hash.encode(), signer.public_key):
-        return Finding(Part.SIGNATURE, f"key {proof.signed_by} did not sign this hash")
+        return ProofFinding(ProofPart.SIGNATURE, f"key {proof.signed_by} did not sign this hash")
     return None
 
 
-def _check_inclusion(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> Finding | None:
+def _check_inclusion(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> ProofFinding | None:
     try:
         checkpoint = open_checkpoint(proof.checkpoint, keys)
         verify_inclusion(bytes.fromhex(proof.hash), proof.index, checkpoint.size, proof.path, checkpoint.root)
     except InvalidNote as error:
-        return Finding(Part.CHECKPOINT, str(error))
+        return ProofFinding(ProofPart.CHECKPOINT, str(error))
     except InvalidProof as error:
-        return Finding(Part.INCLUSION, str(error))
+        return ProofFinding(ProofPart.INCLUSION, str(error))
     return None
 
 

@@ -21,7 +21,7 @@ from gatehouse.capsule.stored import ChainEnd, StoredCapsule
 from gatehouse.core.errors import SetupError
 
 
-class Problem(StrEnum):
+class LedgerProblem(StrEnum):
     """What can be wrong with a ledger beyond a single record."""
 
     TAIL_CUT_OFF = "tail cut off"
@@ -37,7 +37,7 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LedgerFinding:
     """What is wrong, and where. As text it is one sentence.
 
     Attributes:
@@ -45,7 +45,7 @@ class Finding:
         capsule_id: what that record calls itself.
     """
 
-    problem: Fault | Problem
+    problem: Fault | LedgerProblem
     detail: str
     sequence: int | None = None
     capsule_id: str | None = None
@@ -59,9 +59,9 @@ class Finding:
 class Broken(Exception):
     """Carries the first finding out of the walk."""
 
-    def __init__(self, problem: Problem, detail: str, sequence: int | None = None, capsule_id: str | None = None):
+    def __init__(self, problem: LedgerProblem, detail: str, sequence: int | None = None, capsule_id: str | None = None):
         super().__init__(detail)
-        self.finding = Finding(problem, detail, sequence, capsule_id)
+        self.finding = LedgerFinding(problem, detail, sequence, capsule_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class ChainReport:
     records: int
     head: Head
     checkpoints: int
-    finding: Finding | None
+    finding: LedgerFinding | None
     root: bytes | None
 
 
@@ -123,7 +123,7 @@ def verify(
         workers: as `segments.verified` takes it.
     """
     walk = Walk(chain, keyring, heapq.merge(*notes, key=lambda note: note.size), start, stored_tree)
-    finding: Finding | None = None
+    finding: LedgerFinding | None = None
     try:
         walk.check_notes()
         for segment in verified(records, keyring, chain, start, workers=workers):
@@ -131,7 +131,7 @@ def verify(
             progress(len(segment.records))
             if segment.broken is not None:
                 broken = segment.broken
-                finding = Finding(broken.fault, broken.detail, broken.sequence, broken.capsule_id)
+                finding = LedgerFinding(broken.fault, broken.detail, broken.sequence, broken.capsule_id)
                 break
         else:
             walk.finish()
@@ -186,7 +186,7 @@ class Walk:
         if self._note is not None and self._has_tree:
             self._open(self._note)
             raise Broken(
-                Problem.TAIL_CUT_OFF,
+                LedgerProblem.TAIL_CUT_OFF,
                 f"{self._note.source} is over {self._note.size} records, {self.frontier.size} are there",
                 self.frontier.size,
             )
@@ -196,8 +196,8 @@ class Walk:
         if end.size != self.records:
             detail = f"the head that its writers noted speaks of {end.size} records, {self.records} are there"
             if end.size > self.records:
-                raise Broken(Problem.TAIL_CUT_OFF, detail, self.records)
-            raise Broken(Problem.WRONG_HEAD, detail, end.size or None)  # 0 where the head is gone
+                raise Broken(LedgerProblem.TAIL_CUT_OFF, detail, self.records)
+            raise Broken(LedgerProblem.WRONG_HEAD, detail, end.size or None)  # 0 where the head is gone
         # A rotation notes its key there before that key signs.
         signer = None if end.signed_by is None else self._keyring.find(end.signed_by)
         for name, right in (
@@ -206,7 +206,7 @@ class Walk:
             ("signed_by", signer.number >= self.head.epoch if signer else end.signed_by is None and not end.size),
         ):
             if not right:
-                raise Broken(Problem.WRONG_HEAD, f"{name} of the noted head is not what the records lead to")
+                raise Broken(LedgerProblem.WRONG_HEAD, f"{name} of the noted head is not what the records lead to")
 
     def _grow(self, part: list[StoredCapsule]) -> None:
         self.frontier, nodes = self.frontier.append(bytes.fromhex(record.sealed.hash) for record in part)
@@ -216,7 +216,7 @@ class Walk:
             sealed = record.sealed
             if record.subtrees != subtrees(sealed.sequence, nodes):
                 raise Broken(
-                    Problem.WRONG_SUBTREES,
+                    LedgerProblem.WRONG_SUBTREES,
                     "the Merkle tree's nodes stored with it are not those over the records up to it",
                     sealed.sequence,
                     sealed.id,
@@ -228,7 +228,7 @@ class Walk:
         size, root = self._open(note)
         if root != self.frontier.root():
             raise Broken(
-                Problem.WRONG_CHECKPOINT,
+                LedgerProblem.WRONG_CHECKPOINT,
                 f"{note.source} has root {root.hex()}; the records there make {self.frontier.root().hex()}: "
                 f"from {max(self._compared_through, 0)} to {size - 1} they are not what they were when it was signed",
             )
@@ -239,10 +239,10 @@ class Walk:
         try:
             checkpoint = open_checkpoint(note.data, self._verifiers)
         except InvalidNote as error:
-            raise Broken(Problem.WRONG_CHECKPOINT, f"{note.source}: {error}") from None
+            raise Broken(LedgerProblem.WRONG_CHECKPOINT, f"{note.source}: {error}") from None
         if checkpoint.size != note.size:
             raise Broken(
-                Problem.WRONG_CHECKPOINT, f"{note.source}: it is over {checkpoint.size} records, not {note.size}"
+                LedgerProblem.WRONG_CHECKPOINT, f"{note.source}: it is over {checkpoint.size} records, not {note.size}"
             )
         return checkpoint.size, checkpoint.root
 

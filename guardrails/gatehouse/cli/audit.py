@@ -18,7 +18,7 @@ from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.keyring import Keyring, read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME, KeyFolder
 from gatehouse.capsule.proof import check_proof
-from gatehouse.capsule.verification import ChainReport, Finding, Note
+from gatehouse.capsule.verification import ChainReport, LedgerFinding, Note
 from gatehouse.cli import app
 from gatehouse.cli.output import exit_2_if_not_checked, write
 from gatehouse.cli.where import gateway_settings
@@ -215,7 +215,7 @@ def progress_bar() -> Iterator[Progress]:
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("verifying", total=None)
 
-        class Bar(Progress):
+        class ProgressBar(Progress):
             def expect(self, records: int) -> None:
                 shown.update(task, total=records)
 
@@ -225,13 +225,13 @@ def progress_bar() -> Iterator[Progress]:
             def advance(self, count: int) -> None:
                 shown.advance(task, count)
 
-        yield Bar()
+        yield ProgressBar()
 
 
 def report_lines(
     ok: bool,
     chains: list[ChainReport],
-    findings: list[Finding],
+    findings: list[LedgerFinding],
     first: int,
     seconds: float,
     log: LogReport | None = None,
@@ -262,11 +262,11 @@ def report_lines(
 
 
 def report_document(
-    ok: bool, chains: list[ChainReport], findings: list[Finding], log: LogReport | None = None
+    ok: bool, chains: list[ChainReport], findings: list[LedgerFinding], log: LogReport | None = None
 ) -> dict[str, Any]:
     """Return the result of a verification for a program."""
 
-    def of(finding: Finding) -> dict[str, Any]:
+    def of(finding: LedgerFinding) -> dict[str, Any]:
         return {
             "problem": finding.problem.value,
             "sequence": finding.sequence,

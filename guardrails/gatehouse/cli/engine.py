@@ -31,7 +31,7 @@ def install(
     dev: Annotated[bool, typer.Option("--dev", help="Also install the tools that check prisma-engine.")] = False,
 ) -> None:
     """Prepare Prisma for LiteLLM on this machine; quick when that is done already."""
-    wanted = None if choice is Choice.AUTO else prisma_engine.Kind(choice.value)
+    wanted = None if choice is Choice.AUTO else prisma_engine.EngineKind(choice.value)
     prisma_engine.install(find_home(os.environ, Path.cwd()), wanted, typer.echo, dev=dev)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ import typer
 
 from gatehouse.capsule.canonical import NotCanonical, parse
 from gatehouse.capsule.document import DEFAULT_CHAIN
-from gatehouse.capsule.export import export_json, export_line
+from gatehouse.capsule.export import ExportFormat, export_line, exported
 from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import BrokenChain, Head, SealedCapsule, verify_next
@@ -33,17 +32,12 @@ from gatehouse.ledger.store import salts
 _POLL_S = 0.5
 
 
-class Format(StrEnum):
-    """Name the formats of an export."""
-
-    JSON = "json"
-    JSONL = "jsonl"
-
-
 @audit.command()
 def export(
     chain: ChainOption = DEFAULT_CHAIN,
-    form: Annotated[Format, typer.Option("--format", help="One JSON array, or one record a line.")] = Format.JSON,
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="One JSON array, or one record a line.")
+    ] = ExportFormat.JSON,
     first: Annotated[int, typer.Option("--from", min=0, help="First sequence.")] = 0,
     last: Annotated[int, typer.Option("--to", min=0, help="Last sequence.")] = LAST,
     output: OutputOption = None,
@@ -52,7 +46,7 @@ def export(
     with db.reading(gateway_settings().database_url) as connection:
         _check_chain(connection, chain)
         rows = (stored.sealed for stored in db.capsules(connection, chain, first, last))
-        write(export_json(rows) if form is Format.JSON else (export_line(row) + b"\n" for row in rows), output)
+        write(exported(rows, form), output)
 
 
 @audit.command()

@@ -29,7 +29,7 @@ _REDIS_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class SignInAttempt:
     """A key that is being tried: where it was counted, and as whose."""
 
     counted: FixedWindowRateLimiter
@@ -54,7 +54,7 @@ class Attempts:
             redis = RedisStorage("async+redis://", wrap_exceptions=True, implementation="redispy", **options)
             self._counters.insert(0, FixedWindowRateLimiter(redis))
 
-    async def begin(self, address: str) -> Attempt | None:
+    async def begin(self, address: str) -> SignInAttempt | None:
         """Let this address try a key, which counts as refused until it opens something; None where it has to wait."""
         network = self._key.mac(_network_of(address)).hex()
         for counter in self._counters:
@@ -64,10 +64,10 @@ class Attempts:
                     return None
                 if not (await counter.hit(_OF_ONE, network) and await counter.hit(_OF_ALL)):
                     return None
-                return Attempt(counter, network)
+                return SignInAttempt(counter, network)
         return None
 
-    async def forget(self, attempt: Attempt) -> None:
+    async def forget(self, attempt: SignInAttempt) -> None:
         """Take it back: the key was right, or nobody could look."""
         with suppress(StorageError):  # it is over in five minutes
             await attempt.counted.hit(_OF_ONE, attempt.network, cost=-1)

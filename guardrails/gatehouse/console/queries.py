@@ -41,7 +41,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class CallRow:
+class StoredCall:
     """A row of `gatehouse.calls`."""
 
     call_id: UUID
@@ -65,7 +65,7 @@ class CallFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class SpendTotal:
     """What one team, one model or one day cost."""
 
     name: str
@@ -78,8 +78,8 @@ class Spend:
     """What a span of time cost; teams and models are the `_MAX_ROWS` dearest."""
 
     by_day: list[tuple[date, int, Decimal]]
-    by_team: list[Spent]
-    by_model: list[Spent]
+    by_team: list[SpendTotal]
+    by_model: list[SpendTotal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def person(connection: Connection, key_hash: str) -> Person | None:
     return Person(row[0], row[1], frozenset(row[2]), key_hash) if row else None
 
 
-def calls(connection: Connection, wanted: CallFilter, since: datetime, before: UUID | None) -> list[CallRow]:
+def calls(connection: Connection, wanted: CallFilter, since: datetime, before: UUID | None) -> list[StoredCall]:
     """Return calls, newest first, one more than a page where there are more.
 
     Args:
@@ -157,17 +157,17 @@ def calls(connection: Connection, wanted: CallFilter, since: datetime, before: U
             "limit": PAGE + 1,
         },
     )
-    return [CallRow(*row) for row in rows]
+    return [StoredCall(*row) for row in rows]
 
 
-def call(connection: Connection, call_id: UUID) -> CallRow | None:
+def call(connection: Connection, call_id: UUID) -> StoredCall | None:
     """Return one call."""
     row = connection.execute(
         """select call_id, started_at, request, coalesce(nullif(decision, 'null'), '{}'), coalesce(record->'data', '{}')
              from gatehouse.calls where call_id = %s""",
         (call_id,),
     ).fetchone()
-    return CallRow(*row) if row else None
+    return StoredCall(*row) if row else None
 
 
 def spend(connection: Connection, since: datetime) -> Spend:
@@ -183,8 +183,8 @@ def spend(connection: Connection, since: datetime) -> Spend:
     ).fetchall()
     return Spend(
         [(day, count, usd) for day, _, _, count, usd in rows if day is not None],
-        [Spent(team, count, usd) for _, team, _, count, usd in rows if team is not None][:_MAX_ROWS],
-        [Spent(model, count, usd) for _, _, model, count, usd in rows if model is not None][:_MAX_ROWS],
+        [SpendTotal(team, count, usd) for _, team, _, count, usd in rows if team is not None][:_MAX_ROWS],
+        [SpendTotal(model, count, usd) for _, _, model, count, usd in rows if model is not None][:_MAX_ROWS],
     )
 
 

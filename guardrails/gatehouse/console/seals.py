@@ -12,7 +12,7 @@ from uuid import UUID
 
 from gatehouse.capsule.keyring import Keyring, read_keyring
 from gatehouse.capsule.seal import BrokenChain, Head, verify_next
-from gatehouse.console.queries import CallRow
+from gatehouse.console.queries import StoredCall
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.prover import prove
 from gatehouse.ledger.store import capsules as db
@@ -34,13 +34,13 @@ class Badge:
 _OPEN = Badge("open", "The call is under way. It is sealed when it has ended.")
 
 
-def badges(connection: db.Connection, keyring_path: Path, calls: Sequence[CallRow]) -> dict[UUID, Badge]:
+def badges(connection: db.Connection, keyring_path: Path, calls: Sequence[StoredCall]) -> dict[UUID, Badge]:
     """Return a badge for each call: its capsule's hash, signature and key hold, and it says what the page shows."""
     keyring = read_keyring(keyring_path)
     return {call.call_id: _badge(connection, keyring, call, linked=False) for call in calls}
 
 
-def badge(connection: db.Connection, keyring_path: Path, call: CallRow) -> Badge:
+def badge(connection: db.Connection, keyring_path: Path, call: StoredCall) -> Badge:
     """Return the badge of one call, for which the capsule before it and the signed checkpoint over it hold too."""
     keyring = read_keyring(keyring_path)
     found = _badge(connection, keyring, call, linked=True)
@@ -55,7 +55,7 @@ def badge(connection: db.Connection, keyring_path: Path, call: CallRow) -> Badge
     return Badge("verified", f"{found.said} A signed checkpoint covers it.")
 
 
-def _badge(connection: db.Connection, keyring: Keyring, call: CallRow, *, linked: bool) -> Badge:
+def _badge(connection: db.Connection, keyring: Keyring, call: StoredCall, *, linked: bool) -> Badge:
     stored = db.capsule_of(connection, call.call_id)
     if stored is None:
         return _OPEN if not call.record else Badge("broken", "The call has ended and is not in the ledger.")
@@ -74,7 +74,7 @@ def _badge(connection: db.Connection, keyring: Keyring, call: CallRow, *, linked
     return Badge("verified", f"Record {sealed.sequence} of chain {stored.chain}: hash, signature and key are right.")
 
 
-def _differs(capsule: dict[str, Any], call: CallRow) -> str | None:
+def _differs(capsule: dict[str, Any], call: StoredCall) -> str | None:
     """Return what of the row is not what was sealed; None when all of it is."""
     caller, agent = call.request.get("caller") or {}, call.request.get("agent") or {}
     context, resources = capsule["context"], capsule["execution"]["resources_used"]

@@ -34,7 +34,7 @@ _UNSEEN: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class RequestSection:
     """A piece of a request under its heading."""
 
     heading: str
@@ -51,13 +51,13 @@ class Section:
         return self.text[:_BEGINNING_CHARS]
 
 
-def sections(request: Mapping[str, Any]) -> list[Section]:
+def sections(request: Mapping[str, Any]) -> list[RequestSection]:
     """Return all of a request.
 
     Args:
         request: as it is bound: caller, route, body, policy_version.
     """
-    return [Section(visible(heading), visible(text)) for heading, text in _sections(request)]
+    return [RequestSection(visible(heading), visible(text)) for heading, text in _sections(request)]
 
 
 def shown_values(values: Mapping[str, str]) -> dict[str, str]:

@@ -90,7 +90,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCallRecord:
     """Record a tool call of the model. `arguments` is the JSON text that the model wrote, so it is content."""
 
     tool: str
@@ -115,7 +115,7 @@ class GovernedCall:
     caller: Caller
     agent: Agent = Agent()
     prompt: Prompt = Prompt()
-    terms: CallerGrants = CallerGrants()
+    grants: CallerGrants = CallerGrants()
     library: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -161,7 +161,7 @@ class Outcome:
     cache_hit: bool | None = None
     error: str | None = None
     client_gone: bool = False
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCallRecord, ...] = ()
     answer: str | None = field(default=None, repr=False)
 
 

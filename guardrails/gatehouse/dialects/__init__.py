@@ -15,7 +15,7 @@ from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.litellm_fields import Request, callers_metadata
 from gatehouse.dialects.messages_events import messages_carrier, messages_event
-from gatehouse.dialects.parts import UnknownShape, View, plain, unknown
+from gatehouse.dialects.parts import BodyView, UnknownShape, plain, unknown
 from gatehouse.dialects.responses_events import responses_carrier, responses_event
 
 # By LiteLLM's names: the hook receives the asynchronous one for most calls, and the other for some older routes.
@@ -63,7 +63,7 @@ def names_of(call_type: str) -> frozenset[str]:
     return reader.names if isinstance(reader, Request) else frozenset()
 
 
-def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[str] = ()) -> View:
+def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[str] = ()) -> BodyView:
     """Return everything in a request that a model will read: its texts and its files.
 
     Args:
@@ -80,7 +80,7 @@ def request_view(call_type: str, body: Mapping[str, Any], *, metadata: Iterable[
     return view
 
 
-def answer_view(call_type: str, answer: Mapping[str, Any]) -> View:
+def answer_view(call_type: str, answer: Mapping[str, Any]) -> BodyView:
     """Return every text and file of a whole answer. Unknown fields are read as free JSON.
 
     Raises:
@@ -96,11 +96,11 @@ def _readers(call_type: str) -> tuple[Reader, Reader]:
     return readers
 
 
-def _view(call_type: str, body: Mapping[str, Any], side: int) -> View:
+def _view(call_type: str, body: Mapping[str, Any], side: int) -> BodyView:
     readers = _readers(call_type)
     if not isinstance(body, Mapping):
         raise unknown((), "an object was expected")
-    view = View()
+    view = BodyView()
     try:
         readers[side](view, body if isinstance(body, dict) else dict(body), (), "user")
     except RecursionError:

@@ -20,7 +20,7 @@ class Admitted:
         tools: the offered tools as canonical JSON.
         requested: how long and how many the answers may be.
         beside: LiteLLM's own steering values beside the request at admission.
-        said: caller-given names that no API has, and that callers may not set.
+        forbidden: caller-given names that no API has, and that callers may not set.
     """
 
     dialect: str
@@ -29,4 +29,4 @@ class Admitted:
     tools: frozenset[str] = field(repr=False)
     requested: Requested
     beside: Mapping[str, Any] = field(repr=False)
-    said: frozenset[str] = field(repr=False)
+    forbidden: frozenset[str] = field(repr=False)

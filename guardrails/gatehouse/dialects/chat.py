@@ -36,7 +36,7 @@ from gatehouse.dialects.fields import (
 )
 from gatehouse.dialects.freejson import free
 from gatehouse.dialects.litellm_fields import Request
-from gatehouse.dialects.parts import Path, View, unknown
+from gatehouse.dialects.parts import BodyView, Path, unknown
 from gatehouse.dialects.stored import RECORDING, settings, stored
 
 _TOOL_CALL: dict[str, Reader] = {
@@ -61,7 +61,7 @@ _reasoning_item = fields(
 )
 
 
-def _audio(view: View, value: Any, path: Path, role: str) -> None:
+def _audio(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a recording of an earlier answer, or the name of one that the provider holds."""
     audio_data(view, value, path, role)
     if not value.get("data"):
@@ -99,7 +99,7 @@ _ROLES: dict[str, tuple[str, Reader]] = {
 }
 
 
-def message(view: View, value: Any, path: Path, role: str) -> None:
+def message(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read one message; its role tells whose text it is."""
     said_by = value.get("role") if isinstance(value, dict) else None
     known = _ROLES.get(said_by) if isinstance(said_by, str) else None
@@ -182,7 +182,7 @@ chat_answer = as_role(
 _prompts = either(string=text, items=text)
 
 
-def _prompt(view: View, value: Any, path: Path, role: str) -> None:
+def _prompt(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a text or several; an array of tokens cannot be read."""
     if isinstance(value, list) and any(isinstance(inner, int | list) for inner in value):
         raise unknown(path, "an array of tokens cannot be read; send the text")

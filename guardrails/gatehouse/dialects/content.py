@@ -25,7 +25,7 @@ from gatehouse.dialects.fields import (
     tokens,
 )
 from gatehouse.dialects.freejson import free, json_text, schema, written_result
-from gatehouse.dialects.parts import Path, View, unknown
+from gatehouse.dialects.parts import BodyView, Path, unknown
 from gatehouse.dialects.stored import FILE, settings, stored
 
 other_text = as_role("other", text)
@@ -82,11 +82,11 @@ _citation = fields(
 citations = either(items=_citation, mapping=fields({"enabled": token}))
 
 
-def _nested(view: View, value: Any, path: Path, role: str) -> None:
+def _nested(view: BodyView, value: Any, path: Path, role: str) -> None:
     content(view, value, path, role)
 
 
-def _result(view: View, value: Any, path: Path, role: str) -> None:
+def _result(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a tool's result; JSON in it is read decoded."""
     result_content(view, value, path, "tool")
 
@@ -95,7 +95,7 @@ caller = fields({"type": token, "tool_id": token, "caller_id": token})
 _server_tool_result = part(tool_use_id=token, content=as_role("tool", free), is_error=token, caller=caller)
 
 
-def _perhaps_encrypted(view: View, value: Any, path: Path, role: str) -> None:
+def _perhaps_encrypted(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read data that OpenAI has encrypted, a Fernet token. Codex puts plain text there if a model encrypts nothing."""
     (opaque if isinstance(value, str) and value.startswith("gAAAAA") else text)(view, value, path, role)
 
@@ -204,7 +204,7 @@ json_schema = as_role(
 grammar = fields({"definition": text, "syntax": token, "type": token})
 
 
-def tool_object(view: View, value: Any, path: Path, role: str) -> None:
+def tool_object(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read any tool: a function by its fields, a provider's own tool in full."""
     if not isinstance(value, dict):
         raise unknown(path, "a tool is an object")

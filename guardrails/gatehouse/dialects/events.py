@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import DeltaPart, Path, TextPart, View, unknown
+from gatehouse.dialects.parts import BodyView, DeltaPart, Path, TextPart, unknown
 
 Source: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal["text", "json"]
@@ -39,7 +39,7 @@ class EventView:
 
     def whole(self, reader: Reader, value: Any, path: Path, role: str = "assistant") -> None:
         """Add the whole texts that a reader finds."""
-        view = View()
+        view = BodyView()
         reader(view, value, path, role)
         self.texts += view.texts
 

@@ -12,17 +12,17 @@ from typing import Any, TypeAlias
 
 from gatehouse.dialects.file_text import file_text
 from gatehouse.dialects.freejson import number
-from gatehouse.dialects.parts import FILE, KEY, MAX_DEPTH, Path, View, plain, unknown
+from gatehouse.dialects.parts import FILE, KEY, MAX_DEPTH, BodyView, Path, plain, unknown
 from gatehouse.dialects.sealed import is_written
 
-Reader: TypeAlias = Callable[[View, Any, Path, str], None]
+Reader: TypeAlias = Callable[[BodyView, Any, Path, str], None]
 
 
-def skip(view: View, value: Any, path: Path, role: str) -> None:
+def skip(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read nothing, for values without any text."""
 
 
-def text(view: View, value: Any, path: Path, role: str) -> None:
+def text(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a text."""
     if not isinstance(value, str):
         raise unknown(path, "a text was expected")
@@ -50,7 +50,7 @@ def is_api_word(value: str) -> bool:
     return len(value) < _MIN_VALUE_CHARS or value in _WORDS
 
 
-def token(view: View, value: Any, path: Path, role: str) -> None:
+def token(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a number, a switch, an identifier or a word of the API; any other string is read as text."""
     if isinstance(value, str):
         if is_api_word(value):
@@ -74,7 +74,7 @@ def is_base64(value: str) -> bool:
     return value.isascii() and not value.encode().translate(None, _BASE64)
 
 
-def opaque(view: View, value: Any, path: Path, role: str) -> None:
+def opaque(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read bytes that only the provider can read: a signature, an encrypted state. Other values are read as text."""
     if not isinstance(value, str):
         raise unknown(path, "base64 was expected")
@@ -84,7 +84,7 @@ def opaque(view: View, value: Any, path: Path, role: str) -> None:
         view.value(path, value, sealed=True)
 
 
-def text_of_file(view: View, value: str, path: Path, role: str) -> bool:
+def text_of_file(view: BodyView, value: str, path: Path, role: str) -> bool:
     """Read a file of text as its text, and tell whether it is one."""
     read = file_text(value)
     if read is not None:
@@ -98,7 +98,7 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;charset=[\w-]+)?;base64", 
 def link(kind: str) -> Reader:
     """Make a reader of a file as a data URL, bare base64 or an address. An address is text, and so is a text file."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, str):
             raise unknown(path, "an address was expected")
         if value[:5].lower() == "data:":
@@ -121,7 +121,7 @@ def link(kind: str) -> Reader:
 def blob(kind: str) -> Reader:
     """Make a reader of a file's base64 content; text in it is read."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if isinstance(value, str) and value[:5].lower() == "data:":
             as_link(view, value, path, role)
             return
@@ -138,14 +138,14 @@ def blob(kind: str) -> Reader:
 def present(kind: str, reader: Reader) -> Reader:
     """Make a reader of a file that `reader` describes, such as an uploaded file's identifier."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         view.file(path, kind)
         reader(view, value, path, role)
 
     return read
 
 
-def refuse(view: View, value: Any, path: Path, role: str) -> None:
+def refuse(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Refuse an unknown field, unless it holds only its name and a number. It scans a long number."""
     if not (value is None or isinstance(value, bool | int | float) or value in ("", [], {})):
         raise unknown(path, "this field is not known")
@@ -162,7 +162,7 @@ def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bo
     """
     names = names and otherwise not in (refuse, skip)
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, dict):
             raise unknown(path, "an object was expected")
         if len(path) > MAX_DEPTH:
@@ -186,7 +186,7 @@ def fields(table: Mapping[str, Reader], otherwise: Reader = refuse, *, names: bo
 def as_role(role: str, reader: Reader) -> Reader:
     """Make `reader` attribute what it finds to `role`."""
 
-    def read(view: View, value: Any, path: Path, _role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, _role: str) -> None:
         reader(view, value, path, role)
 
     return read
@@ -195,7 +195,7 @@ def as_role(role: str, reader: Reader) -> Reader:
 def tagged(table: Mapping[str, Reader], otherwise: Reader | None = None, field: str = "type") -> Reader:
     """Make a reader of objects of several kinds, which their field `type` names."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, dict):
             raise unknown(path, "an object was expected")
         kind = value.get(field)
@@ -213,7 +213,7 @@ def tagged(table: Mapping[str, Reader], otherwise: Reader | None = None, field: 
 def each(reader: Reader) -> Reader:
     """Make a reader of lists whose items `reader` reads."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if not isinstance(value, list):
             raise unknown(path, "a list was expected")
         if len(path) > MAX_DEPTH:
@@ -229,7 +229,7 @@ def either(*, string: Reader | None = None, items: Reader | None = None, mapping
     """Make a reader of several types: a string, a list of what `items` reads, an object."""
     listed = each(items) if items else None
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         if isinstance(value, str):
             reader = string
         elif isinstance(value, list):
@@ -247,7 +247,7 @@ _token_list = each(token)
 texts = either(string=text, items=text)
 
 
-def tokens(view: View, value: Any, path: Path, role: str) -> None:
+def tokens(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a plain value, or a list of them."""
     (_token_list if isinstance(value, list) else token)(view, value, path, role)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatehouse.core.strict_json import RepeatedName, decode
 from gatehouse.dialects.file_text import file_text
-from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, Path, View, unknown
+from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, BodyView, Path, unknown
 
 # Numbers with seven digits or more can be a telephone, card or account number.
 _LONG_NUMBER = 1_000_000
@@ -32,7 +32,7 @@ _SCHEMA_NAMES = frozenset(
 _SCHEMA_TYPES = frozenset("string number integer boolean object array null STRING NUMBER INTEGER OBJECT ARRAY".split())
 
 
-def free(view: View, value: Any, path: Path, role: str) -> None:
+def free(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read any JSON value."""
     if isinstance(value, str):
         _string(view, value, path, role)
@@ -54,7 +54,7 @@ def free(view: View, value: Any, path: Path, role: str) -> None:
         _plain_value(view, value, path, role)
 
 
-def schema(view: View, value: Any, path: Path, role: str) -> None:
+def schema(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a JSON Schema: free JSON without JSON Schema's own words."""
     if isinstance(value, str):
         view.text(path, value, role)
@@ -76,7 +76,7 @@ def schema(view: View, value: Any, path: Path, role: str) -> None:
         _plain_value(view, value, path, role)
 
 
-def json_text(view: View, value: Any, path: Path, role: str) -> None:
+def json_text(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read JSON inside a string, as in tool arguments; invalid JSON (a model's mistake) is read as text."""
     if not isinstance(value, str):
         free(view, value, path, role)
@@ -84,7 +84,7 @@ def json_text(view: View, value: Any, path: Path, role: str) -> None:
         _decoded_or_raw(view, value, path, role)
 
 
-def written_result(view: View, value: Any, path: Path, role: str) -> None:
+def written_result(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a text that is often JSON, such as a tool's result."""
     if not isinstance(value, str):
         raise unknown(path, "a text was expected")
@@ -101,7 +101,7 @@ def number_text(value: float) -> str | None:
     return repr(int(value) if isinstance(value, float) and abs(value) < _IN_DIGITS and value.is_integer() else value)
 
 
-def number(view: View, value: float, path: Path) -> None:
+def number(view: BodyView, value: float, path: Path) -> None:
     """Note a number, outside free JSON, if it is long enough to identify a person."""
     if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
         raise unknown(path, "a number that is too long")
@@ -113,7 +113,7 @@ _FILE = re.compile(r"data:([\w.+-]+)/[\w.+-]+;base64,[A-Za-z0-9+/]{512,}={0,2}",
 _FILE_KINDS = frozenset({"image", "audio", "video"})
 
 
-def _string(view: View, value: str, path: Path, role: str) -> None:
+def _string(view: BodyView, value: str, path: Path, role: str) -> None:
     if value.startswith("data:") and (file := _FILE.fullmatch(value)):
         view.file(path, file[1] if file[1] in _FILE_KINDS else "file", value[5 : value.index(";")])
         if (read := file_text(value)) is not None:
@@ -126,7 +126,7 @@ def _string(view: View, value: str, path: Path, role: str) -> None:
         view.text(path, value, role)
 
 
-def _decoded_or_raw(view: View, value: str, path: Path, role: str) -> None:
+def _decoded_or_raw(view: BodyView, value: str, path: Path, role: str) -> None:
     try:
         decoded = decode(value)
     except RepeatedName:
@@ -139,7 +139,7 @@ def _decoded_or_raw(view: View, value: str, path: Path, role: str) -> None:
     free(view, decoded, (*path, JSON), role)
 
 
-def _plain_value(view: View, value: Any, path: Path, role: str) -> None:
+def _plain_value(view: BodyView, value: Any, path: Path, role: str) -> None:
     if not isinstance(value, int | float):
         raise unknown(path, f"a value of type {type(value).__name__} is no JSON")
     if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gatehouse.dialects.fields import Reader, as_role, fields, kind_only, refuse, skip, text, token, tokens
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import KEY, Path, View
+from gatehouse.dialects.parts import KEY, BodyView, Path
 from gatehouse.dialects.stored import settings
 
 other_text = as_role("other", text)
@@ -67,23 +67,23 @@ class Request:
         internal: dict[str, Reader] = dict.fromkeys(_APART, skip)
         self._read = fields({**internal, **known, "extra_body": below}, otherwise=_number, names=False)
 
-    def __call__(self, view: View, value: Any, path: Path, role: str) -> None:
+    def __call__(self, view: BodyView, value: Any, path: Path, role: str) -> None:
         """Read a request that the edge has admitted, without LiteLLM's notes."""
         self._read(view, value, path, role)
 
 
-def _unknown(view: View, value: Any, path: Path, role: str) -> None:
+def _unknown(view: BodyView, value: Any, path: Path, role: str) -> None:
     view.text((*path, KEY), str(path[-1]), "other")
     settings(view, value, path, "other")
 
 
-def _number(view: View, value: Any, path: Path, role: str) -> None:
+def _number(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a number or a switch that no API has at the top; all else is in `extra_body`. LiteLLM chose its name."""
-    refuse(View(), value, path, role)
+    refuse(BodyView(), value, path, role)
     other_free(view, value, path, role)
 
 
-def callers_metadata(view: View, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:
+def callers_metadata(view: BodyView, body: Mapping[str, Any], names: frozenset[str], read: frozenset[str]) -> None:
     """Read the caller's entries of metadata, and tags, wherever LiteLLM has put them.
 
     Args:

@@ -10,11 +10,11 @@ from gatehouse.dialects.content import one_part, other_free, other_text
 from gatehouse.dialects.fields import as_role, blob, each, either, fields, link, present, skip, tagged, text, token
 from gatehouse.dialects.freejson import free, schema, written_result
 from gatehouse.dialects.litellm_fields import Request
-from gatehouse.dialects.parts import Path, View, unknown
+from gatehouse.dialects.parts import BodyView, Path, unknown
 from gatehouse.dialects.stored import FILE, is_reference, stored
 
 
-def _embedded(view: View, value: Any, path: Path, role: str) -> None:
+def _embedded(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read a text or several. Some providers accept the name of a file in the place of a text."""
     prompt(view, value, path, role)
     listed = enumerate(value) if isinstance(value, list) else [(None, value)]
@@ -28,7 +28,7 @@ _file = stored(FILE, skip)
 embeddings_request = Request({"input": _embedded}, "dimensions encoding_format input_type".split())
 
 
-def _moderated(view: View, value: Any, path: Path, role: str) -> None:
+def _moderated(view: BodyView, value: Any, path: Path, role: str) -> None:
     if isinstance(value, list) and any(isinstance(inner, int | list) for inner in value):
         raise unknown(path, "an array of tokens cannot be read; send the text")
     _moderated_input(view, value, path, "user")
@@ -67,7 +67,7 @@ speech_request = Request(
 )
 
 
-def _file_name(view: View, value: Any, path: Path, role: str) -> None:
+def _file_name(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Note the file name of a form, which providers receive too. It names the audio format, so it is not masked."""
     name = value[0] if isinstance(value, tuple) and value else getattr(value, "name", None)
     if isinstance(name, str):

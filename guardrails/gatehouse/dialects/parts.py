@@ -105,7 +105,7 @@ class UnknownShape(Exception):
     """Report a body or an answer of an unknown shape, in which text could be hidden; the message names the path."""
 
 
-class View:
+class BodyView:
     """Collect what was found in one body, in the order of the body.
 
     Attributes:

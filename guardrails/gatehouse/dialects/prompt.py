@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha3_256
 from typing import Any
 
-from gatehouse.core.call import Prompt, ToolCall
+from gatehouse.core.call import Prompt, ToolCallRecord
 from gatehouse.dialects.canonical import offered_tools
 
 
@@ -47,12 +47,12 @@ def answer_of(response: Any) -> str | None:
     return None if answer is None else _json(answer)
 
 
-def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) -> tuple[ToolCall, ...]:
+def tool_calls_of(response: Any, offered: frozenset[str], *, keep_text: bool) -> tuple[ToolCallRecord, ...]:
     """Return the model's tool calls, of the tools that the request offered."""
     if not offered:
         return ()
     return tuple(
-        ToolCall(name, arguments if keep_text else None)
+        ToolCallRecord(name, arguments if keep_text else None)
         for name, arguments in _called_tools(_body(response))
         if name in offered
     )

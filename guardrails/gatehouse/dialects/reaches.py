@@ -27,7 +27,7 @@ _OPERATORS_OWN: Final = "litellm_proxy"
 MAX_FACTS: Final = 1_000
 # The facts' names for stored data; the kinds that are also a fact without their id; and the kind that callers receive
 # in their own answers, so that it is not refused.
-_KEPT: Final[Mapping[str, str]] = {
+_FACT_OF: Final[Mapping[str, str]] = {
     FILE: "file",
     VECTOR_STORE: "vector_store",
     PROMPT: "prompt",
@@ -48,8 +48,8 @@ def reaches(request: CanonicalRequest) -> tuple[str, ...]:
         TooLarge: there is more than rules can be asked about.
     """
     body = request.fields
-    found = {fact for _, _, fact in kept(request)}
-    found.update(_KEPT[part.what] for part in request.stored if part.what in _WITHOUT_ID)
+    found = {fact for _, _, fact in stored_data(request)}
+    found.update(_FACT_OF[part.what] for part in request.stored if part.what in _WITHOUT_ID)
     found.update(_named(address) for _, address in _servers(body))
     for file in request.files:
         found.update(f"link:{_host(link)}" for link in _links(value_at(body, file.path)))
@@ -73,28 +73,28 @@ def reaches(request: CanonicalRequest) -> tuple[str, ...]:
 
 def without_ids(facts: Iterable[str]) -> tuple[str, ...]:
     """Return the facts of a request that was not scanned for personal data yet, without ids, which may hold some."""
-    kinds = _KEPT.values()
+    kinds = _FACT_OF.values()
     return tuple(sorted({kind if (kind := fact.partition(":")[0]) in kinds else fact for fact in facts}))
 
 
-def kept(request: CanonicalRequest) -> Iterator[tuple[Path, str, str]]:
+def stored_data(request: CanonicalRequest) -> Iterator[tuple[Path, str, str]]:
     """Yield the stored data that the request refers to: the place of its id, what it is, and the fact.
 
     It does not include references that a client only repeats from earlier answers, such as a citation.
     """
     body = request.fields
     for part in request.stored:
-        if part.what in _KEPT:
+        if part.what in _FACT_OF:
             for path, name in _ids(value_at(body, part.path), part.path):
                 if part.what != FILE or not _is_link(name):
-                    yield path, part.what, f"{_KEPT[part.what]}:{_plain_id(name)}"
+                    yield path, part.what, f"{_FACT_OF[part.what]}:{_plain_id(name)}"
     for file in request.files:
         for link in _links(value_at(body, file.path)):
             if in_account(link):
-                yield file.path, FILE, f"{_KEPT[FILE]}:{_plain_id(link)}"
+                yield file.path, FILE, f"{_FACT_OF[FILE]}:{_plain_id(link)}"
 
 
-def check_kept(request: CanonicalRequest, allowed: Collection[str]) -> None:
+def check_stored_data(request: CanonicalRequest, allowed: Collection[str]) -> None:
     """Refuse data that a provider stores, except what policy.yaml names.
 
     Args:
@@ -104,14 +104,15 @@ def check_kept(request: CanonicalRequest, allowed: Collection[str]) -> None:
         PolicyDenied: it names the field.
     """
     beginnings = tuple(entry[:-1] for entry in allowed if entry.endswith("*"))
-    for path, what, fact in kept(request):
+    for path, what, fact in stored_data(request):
         if what in _FROM_ANSWERS or _is_listed(fact, allowed, beginnings):
             continue
         where = shown(path)
         raise PolicyDenied(
             f"{where}: this names {what} that the provider stores in an account that all teams share, and policy.yaml "
             "does not list it. Send its content in the request instead. Or have an administrator add its id as "
-            f'"{_KEPT[what]}:ID" to provider_data.allow in policy.yaml, or for your team alone to provider_data.teams.',
+            f'"{_FACT_OF[what]}:ID" to provider_data.allow in policy.yaml, or for your team alone to '
+            "provider_data.teams.",
             policies=PROVIDER_DATA,
             param=where,
         )

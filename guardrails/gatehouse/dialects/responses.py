@@ -35,7 +35,7 @@ from gatehouse.dialects.fields import (
 )
 from gatehouse.dialects.freejson import free, json_text, schema, written_result
 from gatehouse.dialects.litellm_fields import Request
-from gatehouse.dialects.parts import KEY, Path, View, unknown
+from gatehouse.dialects.parts import KEY, BodyView, Path, unknown
 from gatehouse.dialects.stored import CONTAINER, CONVERSATION, IMAGE, PROMPT, settings, stored
 
 _caller = fields({"type": token, "caller_id": token})
@@ -76,7 +76,7 @@ _reasoning_settings = fields(dict.fromkeys("context effort generate_summary mode
 def _picture(reader: Reader) -> Reader:
     """Make a reader of a picture that the model made: the picture, or its name at the provider."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         reader(view, value, path, role)
         if not value.get("result"):
             _made(view, value.get("id"), (*path, "id"), role)
@@ -163,7 +163,7 @@ _said = fields(_message)
 _ROLES = frozenset({"system", "developer", "user", "assistant"})
 
 
-def input_item(view: View, value: Any, path: Path, role: str) -> None:
+def input_item(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read one item of the input: a message, with or without its type, a bare part, or an item of another type."""
     kind = value.get("type") if isinstance(value, dict) else None
     if kind is None or kind == "message":
@@ -181,7 +181,7 @@ def input_item(view: View, value: Any, path: Path, role: str) -> None:
 _other_item = tagged(_KNOWN)
 
 
-def _variables(view: View, value: Any, path: Path, role: str) -> None:
+def _variables(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read the values for a template that the provider stores: texts, images and files by name."""
     if not isinstance(value, dict):
         raise unknown(path, "an object was expected")

@@ -25,7 +25,7 @@ class EventTooLarge(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerSentEvent:
     """Hold one event: `raw` is all of it with its end, `data` the content of its data lines (None without any)."""
 
     raw: bytes
@@ -37,7 +37,7 @@ class Event:
         return b"\n".join([*other_lines, b"data: " + data]) + b"\n\n"
 
 
-class EventStream:
+class SSEDecoder:
     """Assemble the chunks of a stream into events."""
 
     __slots__ = ("_buffer", "_looked")
@@ -46,7 +46,7 @@ class EventStream:
         self._buffer = bytearray()  # grows in place, because an event may come in very many chunks
         self._looked = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def decode(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Yield the events that this chunk completes.
 
         Raises:
@@ -62,16 +62,16 @@ class EventStream:
             raise EventTooLarge
         self._looked = max(0, len(self._buffer) - 3)
 
-    def rest(self) -> Iterator[Event]:
+    def rest(self) -> Iterator[ServerSentEvent]:
         """Yield what came after the last end, when the stream is over."""
         rest, self._buffer = bytes(self._buffer), bytearray()
         if rest:
             yield _event(rest)
 
 
-def _event(raw: bytes) -> Event:
+def _event(raw: bytes) -> ServerSentEvent:
     data = [text for line in raw.splitlines() for text in _data_of(line)]
-    return Event(raw, b"\n".join(data) if data else None)
+    return ServerSentEvent(raw, b"\n".join(data) if data else None)
 
 
 def _data_of(line: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import Path, View
+from gatehouse.dialects.parts import BodyView, Path
 
 FILE: Final = "a file"
 VECTOR_STORE: Final = "a vector store"
@@ -52,7 +52,7 @@ _MAX_ADDRESS_CHARS: Final = 2_048
 def stored(what: str, reader: Reader) -> Reader:
     """Make a reader of the name of something that the provider holds, which `reader` reads."""
 
-    def read(view: View, value: Any, path: Path, role: str) -> None:
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
         _note(view, value, path, what)
         reader(view, value, path, role)
 
@@ -70,13 +70,13 @@ def is_reference(text: str) -> bool:
     return len(address) <= _MAX_ADDRESS_CHARS and _IN_ACCOUNT.match(address) is not None and len(address.split()) == 1
 
 
-def settings(view: View, value: Any, path: Path, role: str) -> None:
+def settings(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read free JSON that a provider acts on: the settings of its own tools, and fields that no API has."""
     free(view, value, path, role)
     _look(view, value, path)
 
 
-def _look(view: View, value: Any, path: Path) -> None:
+def _look(view: BodyView, value: Any, path: Path) -> None:
     name = path[-1] if path else None
     what = _NAMES.get(name) if isinstance(name, str) else None
     if isinstance(value, dict):
@@ -97,6 +97,6 @@ def _look(view: View, value: Any, path: Path) -> None:
         _note(view, value, path, VECTOR_STORE)
 
 
-def _note(view: View, value: Any, path: Path, what: str) -> None:
+def _note(view: BodyView, value: Any, path: Path, what: str) -> None:
     if value not in (None, "", [], {}):
         view.name_stored(path, what)

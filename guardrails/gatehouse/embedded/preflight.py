@@ -13,7 +13,7 @@ from pathlib import Path
 from gatehouse.core.errors import SetupError
 from gatehouse.embedded.parts import Part
 from gatehouse.embedded.ports import check_port
-from gatehouse.embedded.settings import LOCAL, Settings
+from gatehouse.embedded.settings import LOCAL, StackSettings
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_MB = 500  # a new cluster is 45 MB, and Postgres keeps up to 512 MB of write-ahead log
@@ -67,7 +67,7 @@ def make_state(state: Path) -> None:
         ) from error
 
 
-def check_ports(parts: Sequence[Part], settings: Settings) -> None:
+def check_ports(parts: Sequence[Part], settings: StackSettings) -> None:
     """Raise `SetupError` for the first port that is not free, with the setting in `.env` that changes it."""
     for part in parts:
         host = settings.bind if part.name == "gateway" else LOCAL

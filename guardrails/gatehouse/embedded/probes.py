@@ -6,7 +6,7 @@ import http.client
 import urllib.error
 import urllib.request
 
-from gatehouse.embedded.settings import LOCAL, Settings
+from gatehouse.embedded.settings import LOCAL, StackSettings
 
 # The environment's proxies are for other hosts, never for this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -20,7 +20,7 @@ def _http(url: str, timeout: float) -> bool:
         return False
 
 
-def _postgres(settings: Settings, timeout: float) -> bool:
+def _postgres(settings: StackSettings, timeout: float) -> bool:
     import psycopg
 
     try:
@@ -30,7 +30,7 @@ def _postgres(settings: Settings, timeout: float) -> bool:
     return True
 
 
-def _redis(settings: Settings, timeout: float) -> bool:
+def _redis(settings: StackSettings, timeout: float) -> bool:
     import redis
 
     client = redis.Redis(
@@ -48,7 +48,7 @@ def _redis(settings: Settings, timeout: float) -> bool:
         client.close()
 
 
-def answers(part: str, settings: Settings, timeout: float = 2.0) -> bool:
+def answers(part: str, settings: StackSettings, timeout: float = 2.0) -> bool:
     """Tell whether that part answers within `timeout` seconds. The gateway's answer includes its database."""
     if part == "postgres":
         return _postgres(settings, timeout)

@@ -20,7 +20,7 @@ NOT_FOR_THE_GATEWAY = ("POSTGRES_PASSWORD", "GATEHOUSE_OWNER_DATABASE_URL")
 
 
 @dataclass(frozen=True)
-class Settings:
+class StackSettings:
     """Hold the address and the secrets of each part. Everything but the gateway listens on 127.0.0.1."""
 
     home: Path
@@ -76,7 +76,7 @@ class Settings:
         return f"postgresql://{role}:{quote(password, safe='')}@{LOCAL}:{self.postgres_port}/gatehouse"
 
 
-def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
+def read_settings(home: Path, env: Mapping[str, str]) -> StackSettings:
     """Check the values of `.env`. Raise `SetupError` for a missing secret, a bad port, or one port used twice."""
 
     def secret(name: str) -> str:
@@ -93,7 +93,7 @@ def read_settings(home: Path, env: Mapping[str, str]) -> Settings:
             raise SetupError(f"{name}: port {text} is also {ports[int(text)]}. Give each its own in {home / '.env'}.")
         ports[int(text)] = name
     port = {name: number for number, name in ports.items()}
-    return Settings(
+    return StackSettings(
         home=home,
         bind=env.get("GATEHOUSE_BIND") or LOCAL,
         gateway_port=port["GATEHOUSE_PORT"],

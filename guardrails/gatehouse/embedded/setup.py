@@ -20,13 +20,13 @@ from gatehouse.core.home import find_home
 from gatehouse.embedded import secret
 from gatehouse.embedded.envfile import ensure, load
 from gatehouse.embedded.ports import check_port
-from gatehouse.embedded.settings import LOCAL, Settings, read_settings
+from gatehouse.embedded.settings import LOCAL, StackSettings, read_settings
 
 PATIENCE = 60.0
 QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "Hello, Gatehouse"}]}
 
 
-def first_call(settings: Settings, patience: float = PATIENCE) -> str:
+def first_call(settings: StackSettings, patience: float = PATIENCE) -> str:
     """Ask the model `demo` and return its answer. Raise `SetupError` when there is no answer in `patience` s."""
     request = urllib.request.Request(  # noqa: S310
         f"{settings.gateway_url}/v1/chat/completions",
@@ -50,7 +50,7 @@ def first_call(settings: Settings, patience: float = PATIENCE) -> str:
         time.sleep(1)
 
 
-def welcome(settings: Settings, *, addresses: bool) -> str:
+def welcome(settings: StackSettings, *, addresses: bool) -> str:
     """Make the first call, and return what a person needs to continue."""
     lines = [f"The model `demo` has answered a first call: {first_call(settings)}"]
     if addresses:

@@ -23,7 +23,7 @@ from gatehouse.embedded.logs import tail
 from gatehouse.embedded.parts import Part, all_parts, prometheus_yml, redis_conf, supervisord_conf, write_private
 from gatehouse.embedded.postgres import find_place, prepare_cluster
 from gatehouse.embedded.probes import answers
-from gatehouse.embedded.settings import Settings, read_settings
+from gatehouse.embedded.settings import StackSettings, read_settings
 from gatehouse.embedded.supervisor import CONF, Process, Supervisor
 
 # A cold first start on a slow machine imports LiteLLM (half a minute) and applies all of its migrations.
@@ -47,7 +47,7 @@ class Row:
     uptime: int
 
 
-def default_gateway_command(settings: Settings) -> list[str]:
+def default_gateway_command(settings: StackSettings) -> list[str]:
     script = Path(sys.executable).with_name("gatehouse")
     address = ["--host", settings.bind, "--port", str(settings.gateway_port)]
     return [sys.executable, str(script), "serve", *address, "--wait", f"{PATIENCE:.0f}"]
@@ -61,7 +61,7 @@ class Stack:
         self.state = home / ".gatehouse"
         self._gateway_command = gateway_command
 
-    def settings(self) -> Settings:
+    def settings(self) -> StackSettings:
         return read_settings(self.home, load(self.home))
 
     def up(self, report: Report, *, attached: bool = False) -> bool:
@@ -90,7 +90,7 @@ class Stack:
                 raise
             return True
 
-    def _start(self, settings: Settings, supervisor: Supervisor, report: Report, *, attached: bool) -> None:
+    def _start(self, settings: StackSettings, supervisor: Supervisor, report: Report, *, attached: bool) -> None:
         preflight.check_disk(self.state)
         if supervisor.survivors():
             report("waiting for processes of an earlier run to end")
@@ -111,7 +111,7 @@ class Stack:
                 raise SetupError(f"supervisor: it did not start. {self._last_words('supervisor')}")
             time.sleep(0.05)
 
-    def _configure(self, settings: Settings, supervisor: Supervisor, parts: Sequence[Part]) -> None:
+    def _configure(self, settings: StackSettings, supervisor: Supervisor, parts: Sequence[Part]) -> None:
         write_private(self.state / "redis.conf", redis_conf(settings))
         write_private(self.state / "metrics_token", settings.metrics_token)
         write_private(self.state / "prometheus.yml", prometheus_yml(settings))
@@ -120,7 +120,7 @@ class Stack:
             part.launch.write(self.state / f"run/{part.name}.json")
 
     def _wait(
-        self, settings: Settings, supervisor: Supervisor, report: Report, tries: Mapping[str, int] | None
+        self, settings: StackSettings, supervisor: Supervisor, report: Report, tries: Mapping[str, int] | None
     ) -> None:
         """Wait until every part answers. Prepare Postgres as soon as it does, because the gateway waits for that.
 
@@ -163,7 +163,7 @@ class Stack:
                 report(f"still waiting for {', '.join(missing)} ({now - begun:.0f} s)")
             time.sleep(0.2)
 
-    def _prepare(self, settings: Settings, report: Report) -> None:
+    def _prepare(self, settings: StackSettings, report: Report) -> None:
         from gatehouse.ledger.provisioning import prepare
         from gatehouse.storage.litellm_schema import build_request_log_indexes
 
@@ -230,7 +230,7 @@ class Stack:
             os.close(descriptor)
 
 
-def _state(process: Process, settings: Settings) -> str:
+def _state(process: Process, settings: StackSettings) -> str:
     if process.state in ("BACKOFF", "EXITED", "FATAL"):
         return "restarting"
     if process.state not in ("RUNNING", "STARTING"):

@@ -152,7 +152,7 @@ class Connection:
     async def _piece(self, answers: Answers, message: Message) -> None:
         more = bool(message.get("more_body"))
         try:
-            body = answers.feed(message.get("body", b""))
+            body = answers.push(message.get("body", b""))
             if not more:
                 body += answers.end()
         except GovernanceError as error:

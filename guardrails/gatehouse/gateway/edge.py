@@ -54,7 +54,7 @@ NO_SUCH_MODEL: Final = "model: this gateway has none of that name. GET /v1/model
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """Hold an accepted request.
 
     Attributes:
@@ -97,7 +97,7 @@ class Edge:
         self._made_up = made_up
         self._text_of = text_of
 
-    async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Taken:
+    async def take(self, call: CallScope, scope: Scope, receive: Receive, share: Share | None = None) -> Accepted:
         """Read a request. A forbidden field or header becomes the call's fault, which the caller is told once
         LiteLLM has authenticated them; `scope` then has the headers that go with the body.
 
@@ -133,13 +133,13 @@ class Edge:
         ]
         # LiteLLM also reads a version and a model there; no governed API uses it.
         scope["query_string"] = b""
-        return Taken(body, asked)
+        return Accepted(body, asked)
 
     async def _read(self, call: CallScope, call_type: str, body: bytes) -> tuple[bytes, Mapping[str, Any]]:
         def read() -> tuple[bool, dict[str, Any]]:
             given = json_object(body)
-            said = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
-            call.incoming = replace(call.incoming, said=said)
+            top_level = {name: value is None or isinstance(value, int | float) for name, value in given.items()}
+            call.incoming = replace(call.incoming, top_level=top_level)
             texts: Mapping[str, Any] = given
             if call_type == EMBEDDING:
                 model = model_in(call.route) or str(given.get("model"))
@@ -170,8 +170,8 @@ class Edge:
         try:
             async with _opened(headers, body) as form:
                 items = form.multi_items()
-                said = {name.removesuffix("[]"): False for name, _ in items}
-                call.incoming = replace(call.incoming, said=said)
+                top_level = {name.removesuffix("[]"): False for name, _ in items}
+                call.incoming = replace(call.incoming, top_level=top_level)
                 _check_form(items)
                 hidden = await hide_names(self._names, call, names_in_form(items))
                 kind, written = await written_form(items, hidden)

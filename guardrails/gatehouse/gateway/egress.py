@@ -20,7 +20,7 @@ from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.fields import is_api_word
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import KEY, TextPart, UnknownShape, View, shown
+from gatehouse.dialects.parts import KEY, BodyView, TextPart, UnknownShape, shown
 from gatehouse.dialects.requested import requested
 
 # With these LiteLLM chooses where a request goes, with which credential, or what of it is sent.
@@ -79,7 +79,7 @@ class Difference:
 def admitted(
     request: CanonicalRequest,
     body: Mapping[str, Any],
-    said: Mapping[str, bool],
+    top_level: Mapping[str, bool],
     numbers: frozenset[str] = frozenset(),
 ) -> Admitted:
     """Record what was admitted.
@@ -87,14 +87,14 @@ def admitted(
     Args:
         request: the request as it may go upstream.
         body: LiteLLM's body, with its additions.
-        said: the names at the top of the original request, and whether each holds only a number or a switch.
+        top_level: the names at the top of the original request, and whether each holds only a number or a switch.
         numbers: names for which callers may send a number or a switch.
     """
     dialect = _dialect(request.call_type)
     known = names_of(dialect)
-    foreign = {
+    forbidden = {
         name
-        for name, is_plain in said.items()
+        for name, is_plain in top_level.items()
         if name not in known and name not in _EVERYWHERE and not (is_plain and name in numbers)
     }
     texts = tuple(part.text for part in request.texts)
@@ -105,7 +105,7 @@ def admitted(
         frozenset(_tools(request.fields)),
         request.requested,
         {name: body[name] for name in STEERING if body.get(name) is not None},
-        frozenset(foreign),
+        frozenset(forbidden),
     )
 
 
@@ -143,12 +143,12 @@ def _dialect(call_type: str) -> str:
     return call_type if call_type == "anthropic_messages" else call_type.removeprefix("a")
 
 
-def _view(dialect: str, body: Mapping[str, Any]) -> View:
+def _view(dialect: str, body: Mapping[str, Any]) -> BodyView:
     """Return the texts of a request, with other APIs' fields and without LiteLLM's own notes."""
     known = names_of(dialect) | _READ
     view = request_view(dialect, {name: value for name, value in body.items() if name in known})
     # Where an API has no metadata of its own, LiteLLM keeps its notes there and sends none of them.
-    others = View()
+    others = BodyView()
     for name in (ALL_NAMES - known - {"metadata"}) & body.keys():
         if isinstance(body[name], str | list | dict):
             free(others, body[name], (name,), "other")
@@ -182,7 +182,7 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
 
 def _controls(admitted: Admitted, kwargs: Mapping[str, Any]) -> Difference | None:
     """Find names that the caller may not send to LiteLLM, and that LiteLLM still has."""
-    name = next((name for name in sorted(admitted.said) if kwargs.get(name) is not None), None)
+    name = next((name for name in sorted(admitted.forbidden) if kwargs.get(name) is not None), None)
     return None if name is None else Difference("controls", shown((name,)))
 
 
@@ -277,7 +277,7 @@ class _Texts:
         """Accept JSON that one API reads decoded and the other as a text, if all of its content was admitted."""
         if text.lstrip()[:1] not in ("{", "["):
             return False
-        view = View()
+        view = BodyView()
         try:
             free(view, decode(text), (), "other")
         except (UnknownShape, ValueError, RecursionError):

@@ -113,7 +113,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
                 _forget(data, replaced)
             request, incoming = scope.considered.request, scope.incoming
             assert request is not None
-            admitted = partial(egress.admitted, request, data, incoming.said, control_fields().numbers)
+            admitted = partial(egress.admitted, request, data, incoming.top_level, control_fields().numbers)
             scope.sending.admitted = await OFFLOAD.run(incoming.effort, scope.turns, admitted)
         except GovernanceError as error:
             self._withhold(scope, data)
@@ -133,7 +133,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
     def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
         """Remove a refused call's content from what LiteLLM may log, because none of it was masked."""
         if self.names is None or self.names.masking:
-            _withhold(data, scope.incoming.said, scope.incoming.names.metadata)
+            _withhold(data, scope.incoming.top_level, scope.incoming.names.metadata)
 
     async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
         """Narrow LiteLLM's lists of models to those that the caller may use."""
@@ -267,14 +267,14 @@ _COUNTED = frozenset(("model", "stream", "user", "tags", "metadata"))
 _COUNTED_IN_METADATA = frozenset(("tags", "user_id", "user"))
 
 
-def _withhold(data: dict[str, Any], said: Iterable[str], metadata: Iterable[str]) -> None:
+def _withhold(data: dict[str, Any], top_level: Iterable[str], metadata: Iterable[str]) -> None:
     """Remove a caller's content from a request that is not sent, and from LiteLLM's copies of it.
 
     Args:
-        said: names at the top of the body.
+        top_level: names at the top of the body.
         metadata: names in its metadata.
     """
-    names = {*said, "extra_body"} - _COUNTED
+    names = {*top_level, "extra_body"} - _COUNTED
     request = data.get("proxy_server_request")
     copies = (data, request.get("body") if isinstance(request, dict) else None)
     for copy in copies:

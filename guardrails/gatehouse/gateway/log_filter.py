@@ -17,7 +17,7 @@ from gatehouse.pipeline.scope import current_scope
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
-class ContentFilter(logging.Filter):
+class LogFilter(logging.Filter):
     """Replace a record's text while a governed call is being served."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -36,8 +36,8 @@ def keep_content_out() -> None:
         return
     for name in LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(found, ContentFilter) for found in logger.filters):
-            logger.addFilter(ContentFilter())
+        if not any(isinstance(found, LogFilter) for found in logger.filters):
+            logger.addFilter(LogFilter())
 
 
 def _what(record: logging.LogRecord) -> str:

@@ -19,7 +19,7 @@ from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
 from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.errors import AnswerTooLarge, EgressMismatch, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
-from gatehouse.dialects.sse import EventStream, EventTooLarge
+from gatehouse.dialects.sse import EventTooLarge, SSEDecoder
 from gatehouse.gateway.destinations import check_destination, check_redirect, checked
 from gatehouse.pipeline.scope import CallScope, current_scope
 
@@ -274,7 +274,7 @@ class _Events:
 
     def __init__(self) -> None:
         self.readable = False
-        self._stream = EventStream()
+        self._stream = SSEDecoder()
         self._over = False
         self._begun: set[object] = set()  # of choices, as there may be several
         self._finished: set[object] = set()
@@ -284,7 +284,7 @@ class _Events:
         return self._over or (bool(self._finished) and self._begun <= self._finished)
 
     def push(self, chunk: bytes) -> None:
-        for event in self._stream.feed(chunk):
+        for event in self._stream.decode(chunk):
             self._see(event.data)
 
     def close(self) -> None:

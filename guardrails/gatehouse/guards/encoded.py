@@ -71,7 +71,7 @@ def decoded_runs(text: str, deadline: Deadline) -> Iterator[tuple[int, int, str]
         return
     for match in _RUN.finditer(text):
         deadline.left()
-        run = Joined.of(text, *match.span())
+        run = JoinedWords.of(text, *match.span())
         if len(run.value) < _MIN_CHARS:
             continue
         value = run.value.translate(_TO_STANDARD)
@@ -100,7 +100,7 @@ def hex_runs(text: str, deadline: Deadline) -> Iterator[tuple[int, int, str]]:
     for match in _HEX.finditer(text):
         if match.end() - match.start() >= _MIN_HEX_CHARS:
             deadline.left()
-            run = Joined.of(text, *match.span())
+            run = JoinedWords.of(text, *match.span())
             for first, last, plain in readable(bytes.fromhex(run.value)):
                 yield *run.span(2 * first, 2 * last), plain
 
@@ -196,7 +196,7 @@ def _plain(escape: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedWords:
     """Hold a run of words without the line ends between them.
 
     Attributes:
@@ -208,7 +208,7 @@ class Joined:
     words: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def of(cls, text: str, start: int, end: int) -> Joined:
+    def of(cls, text: str, start: int, end: int) -> JoinedWords:
         """Join the words of `text[start:end]`."""
         words: list[tuple[int, int, int]] = []
         values: list[str] = []

@@ -51,7 +51,7 @@ def _lookalikes() -> dict[int, str]:
     return {int(code, 16): letter for letter, *codes in map(str.split, lines) if letter != "#" for code in codes}
 
 
-class _Table(dict[int, str]):
+class _Translation(dict[int, str]):
     """A translation table that fills itself: `str.translate` asks for what is missing.
 
     Args:
@@ -69,8 +69,8 @@ class _Table(dict[int, str]):
         return folded
 
 
-_PLAIN = _Table({})
-_LATIN = _Table(_lookalikes())
+_PLAIN = _Translation({})
+_LATIN = _Translation(_lookalikes())
 
 
 @dataclass(frozen=True, slots=True)

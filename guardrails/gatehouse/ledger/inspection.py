@@ -22,9 +22,9 @@ from gatehouse.capsule.seal import GENESIS, BrokenChain, Head, SealedCapsule
 from gatehouse.capsule.stored import FIRST, LAST, ChainEnd, StoredCapsule
 from gatehouse.capsule.verification import (
     ChainReport,
-    Finding,
+    LedgerFinding,
+    LedgerProblem,
     Note,
-    Problem,
     chain_of,
     chains_to_verify,
     notes_by_chain,
@@ -58,7 +58,7 @@ QUIET = Progress()
 class CallsReport:
     """The two tables against each other: findings, none when each call has its capsule and each capsule its call."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[LedgerFinding, ...]
 
 
 def verify_ledger(
@@ -242,10 +242,10 @@ class _Reader:
     def report(self, report: ChainReport) -> ChainReport:
         """What the walk found, unless the file could not be read before."""
         broken, found = self._broken, report.finding
-        if broken is None or (found is not None and found.problem is not Problem.TAIL_CUT_OFF):
+        if broken is None or (found is not None and found.problem is not LedgerProblem.TAIL_CUT_OFF):
             return report
         return replace(
-            report, finding=Finding(broken.fault, broken.detail, report.head.sequence + 1, broken.capsule_id)
+            report, finding=LedgerFinding(broken.fault, broken.detail, report.head.sequence + 1, broken.capsule_id)
         )
 
     def _read(self) -> SealedCapsule | None:
@@ -290,10 +290,11 @@ def _stored_notes(connection: db.Connection, chain: str) -> Iterator[Note]:
 
 def _calls(connection: db.Connection) -> CallsReport:
     findings = []
-    for problem, (count, first), what in (
-        (Problem.CALL_WITHOUT_CAPSULE, db.calls_without_capsule(connection), "settled calls are not in the ledger"),
-        (Problem.CAPSULE_WITHOUT_CALL, db.capsules_without_call(connection), "capsules are of no settled call"),
+    for problem, count_of, what in (
+        (LedgerProblem.CALL_WITHOUT_CAPSULE, db.calls_without_capsule, "settled calls are not in the ledger"),
+        (LedgerProblem.CAPSULE_WITHOUT_CALL, db.capsules_without_call, "capsules are of no settled call"),
     ):
+        count, first = count_of(connection)
         if count:
-            findings.append(Finding(problem, f"{count} {what}, the first is {first}", None, str(first)))
+            findings.append(LedgerFinding(problem, f"{count} {what}, the first is {first}", None, str(first)))
     return CallsReport(tuple(findings))

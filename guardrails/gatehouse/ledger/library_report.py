@@ -1,6 +1,6 @@
 """How a call of library mode ended, from its row: as its caller reported, or that nobody did. Pure.
 
-`kept` makes what the row keeps of a report, `ending` makes the settlement of it, on whichever gateway that is.
+`report_row` makes what the row keeps of a report, `ending` makes the settlement of it, on whichever gateway that is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gatehouse.capsule.document import NO_CONTENT, Content, ContentMode
-from gatehouse.core.call import Outcome, Status, ToolCall, Usage
+from gatehouse.core.call import Outcome, Status, ToolCallRecord, Usage
 from gatehouse.core.errors import GovernanceError
 from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
@@ -41,7 +41,7 @@ class Report:
     tools: Sequence[str] = ()
 
 
-def kept(report: Report, call: LibraryCall, answer: str | None, blocked: GovernanceError | None) -> ReportRow:
+def report_row(report: Report, call: LibraryCall, answer: str | None, blocked: GovernanceError | None) -> ReportRow:
     """What the call's row keeps of a report.
 
     Args:
@@ -83,7 +83,7 @@ def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlemen
         by_team=by_team,
         content=_content(call),
         salt=bytes.fromhex((call.prompt and call.prompt.get("salt")) or "") or None,
-        tool_calls=[ToolCall(name) for name in (said and said.get("tools")) or ()],
+        tool_calls=[ToolCallRecord(name) for name in (said and said.get("tools")) or ()],
     )
 
 

@@ -24,10 +24,10 @@ from typing import Any, Final, TypeGuard
 from uuid import UUID
 
 from gatehouse.capsule.stored import LAST
-from gatehouse.capsule.verification import Finding, Problem
+from gatehouse.capsule.verification import LedgerFinding, LedgerProblem
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.audit_log import FILE_NAME
-from gatehouse.ledger.store.capsules import Recorded
+from gatehouse.ledger.store.capsules import RecordedCall
 
 # Names in a line are bounded, so that whole lines have a few kilobytes.
 MAX_LINE: Final = 1 << 20
@@ -68,7 +68,7 @@ class LogReport:
 
     lines: int
     elsewhere: int = 0
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[LedgerFinding, ...] = ()
     not_compared: str | None = None
 
 
@@ -82,8 +82,8 @@ class Records:
             that order (the first not included, the last not either).
     """
 
-    find: Callable[[str, Sequence[int]], Iterable[Recorded]]
-    settled: Callable[[str, int, int], Iterator[Recorded]]
+    find: Callable[[str, Sequence[int]], Iterable[RecordedCall]]
+    settled: Callable[[str, int, int], Iterator[RecordedCall]]
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _LogLine:
     """What a line says of its record."""
 
     call_id: str
@@ -173,14 +173,14 @@ class _Wrong:
         elif len(self.runs) <= _MAX_RUNS:
             self.runs.append((chain, sequence, sequence))
 
-    def finding(self, problem: Problem, what: str) -> Finding:
+    def finding(self, problem: LedgerProblem, what: str) -> LedgerFinding:
         shown = [
             f"{chain} {first}" if first == last else f"{chain} {first}-{last}"
             for chain, first, last in self.runs[:_MAX_RUNS]
         ]
         more = ", and more" if len(self.runs) > _MAX_RUNS else ""
         sequence, call_id, detail = self.first
-        return Finding(problem, f"{self.count} {what}: {', '.join(shown)}{more}; {detail}", sequence, call_id)
+        return LedgerFinding(problem, f"{self.count} {what}: {', '.join(shown)}{more}; {detail}", sequence, call_id)
 
 
 class _Comparison:
@@ -199,7 +199,7 @@ class _Comparison:
         self._places: dict[str, array[int]] = {}
         self._ranges: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def pointers(self, file: LogFile, progress: Callable[[int], None]) -> Iterator[_Line]:
+    def pointers(self, file: LogFile, progress: Callable[[int], None]) -> Iterator[_LogLine]:
         """The lines of a file that name a record; those that cannot be read are counted."""
         read = 0
         for number, line in enumerate(_lines(file), 1):
@@ -216,9 +216,9 @@ class _Comparison:
                 yield found
         progress(file.file.tell() - read)
 
-    def take(self, lines: Sequence[_Line], file: LogFile) -> None:
+    def take(self, lines: Sequence[_LogLine], file: LogFile) -> None:
         """Compare these lines of a file with their records."""
-        there: dict[tuple[str, int], Recorded] = {}
+        there: dict[tuple[str, int], RecordedCall] = {}
         wanted: dict[str, set[int]] = {}
         for line in lines:
             wanted.setdefault(line.chain, set()).add(line.sequence)
@@ -227,7 +227,7 @@ class _Comparison:
         for line in lines:
             self._compare(line, there.get((line.chain, line.sequence)), file)
 
-    def _compare(self, line: _Line, record: Recorded | None, file: LogFile) -> None:
+    def _compare(self, line: _LogLine, record: RecordedCall | None, file: LogFile) -> None:
         is_right = record is not None and (record.hash, record.id) == (line.hash, line.call_id)
         if not is_right and line.signed_by not in self._keys and file.source not in self._begun:
             # Of an older ledger, whose lines come before those of this one; older lines name no key.
@@ -243,7 +243,7 @@ class _Comparison:
             self._begun.add(file.source)
             self._note(record, line, file.group)
 
-    def _note(self, record: Recorded, line: _Line, group: int) -> None:
+    def _note(self, record: RecordedCall, line: _LogLine, group: int) -> None:
         if record.gateway is None or record.settled is None:
             return
         self._places.setdefault(record.gateway, array("q")).append(record.settled)
@@ -268,18 +268,18 @@ class _Comparison:
                     self._unlogged.add(record.chain, record.sequence, record.id, detail)
         return LogReport(self._lines, self._elsewhere, tuple(self._findings()))
 
-    def _findings(self) -> Iterator[Finding]:
+    def _findings(self) -> Iterator[LedgerFinding]:
         for problem, wrong, what in (
-            (Problem.LINE_WITHOUT_RECORD, self._missing, "in the audit log and not in the ledger"),
-            (Problem.LINE_OF_ANOTHER_RECORD, self._other, "not what the audit log says"),
-            (Problem.RECORD_WITHOUT_LINE, self._unlogged, "not in the audit log"),
+            (LedgerProblem.LINE_WITHOUT_RECORD, self._missing, "in the audit log and not in the ledger"),
+            (LedgerProblem.LINE_OF_ANOTHER_RECORD, self._other, "not what the audit log says"),
+            (LedgerProblem.RECORD_WITHOUT_LINE, self._unlogged, "not in the audit log"),
         ):
             if wrong.count:
                 yield wrong.finding(problem, f"{'record is' if wrong.count == 1 else 'records are'} {what}")
         if self._malformed:
             lines = "line is no line" if self._malformed == 1 else "lines are no lines"
             detail = f"{self._malformed} {lines} of an audit log; the first is {self._first_malformed}"
-            yield Finding(Problem.MALFORMED_LINE, detail)
+            yield LedgerFinding(LedgerProblem.MALFORMED_LINE, detail)
 
 
 def _files_of(path: Path) -> Iterator[tuple[int, Path]]:
@@ -328,7 +328,7 @@ def _lines(file: LogFile) -> Iterator[bytes]:
         raise SetupError(_unreadable(file.path, error)) from None
 
 
-def _pointer(line: bytes, where: str) -> _Line | None:
+def _pointer(line: bytes, where: str) -> _LogLine | None:
     """What the line says of a record; None where it is about none: an approval, a call while there was no ledger.
 
     Raises:
@@ -352,7 +352,7 @@ def _pointer(line: bytes, where: str) -> _Line | None:
     if not (_is_text(chain) and _is_text(digest) and type(sequence) is int and 0 <= sequence <= LAST):
         raise ValueError(where)
     gateway = None if data.get("gateway") is None else _uuid(data["gateway"])
-    return _Line(_uuid(data.get("call_id")), chain, sequence, digest, signed_by, gateway, where)
+    return _LogLine(_uuid(data.get("call_id")), chain, sequence, digest, signed_by, gateway, where)
 
 
 def _is_text(value: Any) -> TypeGuard[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from gatehouse.capsule.document import DEFAULT_CHAIN, NO_CONTENT, Approval, Content, call_capsule
-from gatehouse.core.call import AuditLine, Outcome, Status, ToolCall
+from gatehouse.capsule.document import DEFAULT_CHAIN, NO_CONTENT, Content, SealedApproval, call_capsule
+from gatehouse.core.call import AuditLine, Outcome, Status, ToolCallRecord
 from gatehouse.core.decision import Decision, Obligation, Verdict
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line
@@ -83,10 +83,10 @@ def settlement(
     duration_ms: float | None,
     by_team: bool,
     facts: Facts | None = None,
-    approvals: Sequence[Approval] = (),
+    approvals: Sequence[SealedApproval] = (),
     content: Content = NO_CONTENT,
     salt: bytes | None = None,
-    tool_calls: Sequence[ToolCall] = (),
+    tool_calls: Sequence[ToolCallRecord] = (),
 ) -> Settlement:
     """Everything that is written of a call that ended.
 
@@ -130,16 +130,16 @@ def chain_of(request: RequestRow, *, by_team: bool) -> str:
     return f"{DEFAULT_CHAIN}/{team}"
 
 
-def approvals_of(row: DecisionRow | None) -> tuple[Approval, ...]:
+def approvals_of(row: DecisionRow | None) -> tuple[SealedApproval, ...]:
     """Those that `decision_row` kept."""
     return tuple(
-        Approval(UUID(each["approval_id"]), each["approver"], datetime.fromisoformat(each["decided_at"]))
+        SealedApproval(UUID(each["approval_id"]), each["approver"], datetime.fromisoformat(each["decided_at"]))
         for each in (row and row.get("approvals")) or ()
     )
 
 
 def decision_row(
-    decision: Decision | None, facts: Facts | None = None, approvals: Sequence[Approval] = ()
+    decision: Decision | None, facts: Facts | None = None, approvals: Sequence[SealedApproval] = ()
 ) -> DecisionRow | None:
     """A decision as the intent's row keeps it, with the facts it was made on, so that another policy can be tried."""
     if decision is None:

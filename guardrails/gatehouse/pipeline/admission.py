@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatehouse.approvals.caller_options import BY_CALLER, CallerOptions, caller_options
-from gatehouse.approvals.gate import Asked, Gate
+from gatehouse.approvals.gate import ApprovalRequest, Gate
 from gatehouse.approvals.model import Approval, Edit
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
@@ -21,7 +21,7 @@ from gatehouse.core.text import clean
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.prompt import prompt_of
-from gatehouse.dialects.reaches import PROVIDER_DATA, check_kept, check_servers
+from gatehouse.dialects.reaches import PROVIDER_DATA, check_servers, check_stored_data
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
@@ -57,7 +57,7 @@ class Admission:
 
     gate: Gate
     prices: Prices
-    kept: Retention
+    retention: Retention
     keys: InstallationKeys
     is_note: Callable[[str], bool]
 
@@ -132,7 +132,7 @@ class _Stages:
         Raises:
             GovernanceError: it is refused.
         """
-        wanted = caller_options(self._call.terms.headers)
+        wanted = caller_options(self._call.grants.headers)
         with metrics.stage_seconds.labels("read").time():
             request = await self._read(body)
         with metrics.stage_seconds.labels("limits").time():
@@ -143,13 +143,14 @@ class _Stages:
         with metrics.stage_seconds.labels("policy").time():
             ruling, decision = self._rule(wanted, estimate)
         with metrics.stage_seconds.labels("mask").time():
-            full = self._parts.kept.mode is ContentMode.FULL
+            full = self._parts.retention.mode is ContentMode.FULL
             prompt = prompt_of(request.fields, keep_text=True, salt=self._scope.salt) if full else None
             request = await self._redact(request, decision, scans)
             self._note(request=request)
-        if self._parts.kept.mode is ContentMode.REDACTED:
+        if self._parts.retention.mode is ContentMode.REDACTED:
             prompt = prompt_of(request.fields, keep_text=True, salt=self._scope.salt)
-            prompt = replace(prompt, text=await self._parts.kept.redacted(self._governance, self._call, prompt.text))
+            text = await self._parts.retention.redacted(self._governance, self._call, prompt.text)
+            prompt = replace(prompt, text=text)
         if prompt is not None:
             self._scope.call = replace(self._call, prompt=prompt)
         if decision.verdict is Verdict.REQUIRE_APPROVAL:
@@ -186,7 +187,7 @@ class _Stages:
         request = await self._work(reading)
         self._note(request=request)
         check_servers(request.fields, policy.hosted_mcp.allow)
-        await self._work(partial(check_kept, request, policy.provider_data.allowed_to(call.caller.team)))
+        await self._work(partial(check_stored_data, request, policy.provider_data.allowed_to(call.caller.team)))
         return request
 
     async def _limit(self, request: CanonicalRequest) -> Estimate:
@@ -224,7 +225,7 @@ class _Stages:
     async def _redact(self, request: CanonicalRequest, decision: Decision, scans: Sequence[Scan]) -> CanonicalRequest:
         """Mask the request and do to it what the rules ask for."""
         call, governance = self._call, self._governance
-        placeholders = self._parts.kept.placeholders(governance, call)
+        placeholders = self._parts.retention.placeholders(governance, call)
         masked = await self._work(partial(mask, governance, decision, request, scans, placeholders))
         if masked is not None:
             kept_by_provider(request.fields)
@@ -243,7 +244,7 @@ class _Stages:
         call, policy = self._call, self._governance.policy
         request, decision = self._scope.considered.request, self._scope.considered.decision
         assert request is not None and decision is not None  # noqa: PT018
-        if edit.model is not None and not await call.terms.may_use(edit.model):
+        if edit.model is not None and not await call.grants.may_use(edit.model):
             raise PolicyDenied("An approver chose a model that your key may not use. Ask for another approval.")
         # What it would cost as it is now: a placeholder is longer than what it stands for.
         before = (await self._estimated(call, request)).estimated_usd
@@ -298,12 +299,12 @@ class _Stages:
         decision: Decision,
         scans: Sequence[Scan],
         wanted: CallerOptions,
-    ) -> Asked:
+    ) -> ApprovalRequest:
         """What people are asked about: the call as it would go upstream now."""
         call, facts, mask = self._call, self._scope.considered.facts, self._scope.mask
         assert facts is not None
         wanting = [rule.policy for rule in ruling.matched if rule.policy.verdict is Verdict.REQUIRE_APPROVAL]
-        return Asked(
+        return ApprovalRequest(
             caller=audit_line.caller_facts(call),
             # So that who approved a call through the gateway did not approve one that it does not see.
             route=f"{call.route} (library mode)" if call.library else call.route,
@@ -312,12 +313,12 @@ class _Stages:
             rules=tuple(rule.id for rule in wanting) if wanting else (BY_CALLER,),
             reason=decision.reason,
             approvers=[rule.approvers for rule in wanting],
-            body=self._parts.kept.repeatable(call, mask, request.fields),
+            body=self._parts.retention.repeatable(call, mask, request.fields),
             summary=call_facts.summary(call, request, facts),
             keys=self._parts.keys,
             most_open=self._governance.policy.approvals.max_open_per_key,
             values=mask.originals if mask is not None else {},
-            approval_id=call.terms.approval_id,
+            approval_id=call.grants.approval_id,
             wishes=wanted,
             left=self._scope.left,
             edit=partial(self._edit, scans),
@@ -387,7 +388,7 @@ def ruled(facts: Facts, governance: PolicyInForce) -> Ruling:
 
 def ceiling(call: GovernedCall, policy: Policy) -> Ceiling:
     """The strictest of what policy, key, team and caller allow one request."""
-    terms = call.terms
+    grants = call.grants
     return limits.ceiling(
-        policy.limits, terms.key_metadata, terms.team_metadata, terms.headers, key_name=call.caller.key_alias
+        policy.limits, grants.key_metadata, grants.team_metadata, grants.headers, key_name=call.caller.key_alias
     )

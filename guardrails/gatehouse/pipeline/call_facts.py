@@ -18,7 +18,7 @@ from gatehouse.core.text import clean
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import StoredPart, shown
 from gatehouse.dialects.prompt import text_of
-from gatehouse.dialects.reaches import kept, reaches, without_ids
+from gatehouse.dialects.reaches import reaches, stored_data, without_ids
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import Scan
 from gatehouse.policy.facts import (
@@ -46,7 +46,7 @@ def facts_of(
     Args:
         scans: of its texts; None where they have not been scanned, so that no rule is asked.
     """
-    caller, terms = call.caller, call.terms
+    caller, grants = call.caller, call.grants
     reached = reaches(request)
     found: Counter[str] = Counter()
     hits: dict[str, None] = {}
@@ -75,13 +75,13 @@ def facts_of(
             caller.org or "",
             caller.role or "",
             _said(call, caller.end_user),
-            terms.tags,
+            grants.tags,
         ),
         AgentFacts(_said(call, call.agent.id), _said(call, call.agent.session)),
         CostFacts(estimate.estimated_usd or 0.0, estimate.input_tokens, estimate.max_output_tokens),
         found,
         ScreensFacts(tuple(hits)),
-        SpendFacts(terms.spend_usd, terms.budget_usd),
+        SpendFacts(grants.spend_usd, grants.budget_usd),
         NowFacts.at(at),
     )
 
@@ -90,7 +90,7 @@ def hidden_ids(
     request: CanonicalRequest, scans: Sequence[Scan], config: PiiConfig | None, key: DerivedKey
 ) -> dict[str, str]:
     """What stands in records for the facts of ids in which personal data or a secret was found, with those facts."""
-    if not (named := [(path, fact) for path, _, fact in kept(request)]):
+    if not (named := [(path, fact) for path, _, fact in stored_data(request)]):
         return {}
     found = {part.path for part, scan in zip(request.scanned, scans, strict=True) if _is_hidden(scan, config)}
     facts = {fact for path, fact in named if path in found}

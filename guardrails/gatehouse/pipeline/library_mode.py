@@ -39,7 +39,7 @@ _OVER = "The time to report this call is over; it is recorded as partial. Report
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedCall:
     """A call that its caller may make.
 
     Attributes:
@@ -59,7 +59,7 @@ def _turns(call: LibraryCall) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedReport:
     """A report that is kept.
 
     Attributes:
@@ -80,7 +80,7 @@ class Library:
         self._recorder = recorder
         self._pool = pool
 
-    async def decide(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Admitted:
+    async def decide(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> AdmittedCall:
         """Let a call through, with `body` as it may be sent, or raise.
 
         Raises:
@@ -89,13 +89,13 @@ class Library:
         await self._pipeline.admit(scope, call, body)
         decision, expires_at = scope.considered.decision, now() + timedelta(seconds=self._pipeline.report_within_s)
         assert decision is not None
-        return Admitted(decision.policies, expires_at, scope.mask.originals if scope.mask is not None else {})
+        return AdmittedCall(decision.policies, expires_at, scope.mask.originals if scope.mask is not None else {})
 
     def refused(self, scope: CallScope) -> None:
         """Write down that a call was refused; `scope` says why."""
         self._pipeline.conclude(scope)
 
-    async def report(self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool], report: Report) -> Taken:
+    async def report(self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool], report: Report) -> AcceptedReport:
         """Keep what a caller says of their call; the first report counts. The call is sealed soon after.
 
         Raises:
@@ -106,14 +106,14 @@ class Library:
         call = await self._find(call_id, is_theirs)
         if call.open:
             answer, blocked = await self._pipeline.heard(report.answer, call.masking_scope, _turns(call))
-            said = library_report.kept(report, call, answer, blocked)
-            if await self._database(lambda connection: library_calls.report(connection, call_id, said)):
+            row = library_report.report_row(report, call, answer, blocked)
+            if await self._database(lambda connection: library_calls.report(connection, call_id, row)):
                 self._recorder.seal_reported()
-                return Taken(call, said["blocked"], first=True)
+                return AcceptedReport(call, row["blocked"], first=True)
             call = await self._find(call_id, is_theirs)  # another report came first, or the time ran out
         if call.reported is None:
             raise Gone(_OVER)
-        return Taken(call, call.reported.get("blocked"), first=False)
+        return AcceptedReport(call, call.reported.get("blocked"), first=False)
 
     async def _find(self, call_id: UUID, is_theirs: Callable[[LibraryCall], bool]) -> LibraryCall:
         call = await self._database(lambda connection: library_calls.find(connection, call_id))

@@ -63,10 +63,10 @@ class Pipeline:
         self._governance = governance
         self._gate = gate
         audit = governance().policy.audit
-        self._kept = Retention(ContentMode(audit.content), keys)
-        self.keeps_text = self._kept.keeps_text
-        self._deciding = Admission(gate, prices, self._kept, keys, is_note)
-        endings = CallSettlement(recorder, self._kept, by_team=audit.chain == "team")
+        self._retention = Retention(ContentMode(audit.content), keys)
+        self.keeps_text = self._retention.keeps_text
+        self._deciding = Admission(gate, prices, self._retention, keys, is_note)
+        endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
         self.reconsider = self._deciding.reconsider
         self.ended, self.conclude = endings.ended, endings.conclude
 
@@ -129,10 +129,10 @@ class Pipeline:
 
     def _reported_prompt(self, call: GovernedCall, governance: PolicyInForce, salt: bytes) -> PromptRow:
         """What is kept of a call that its caller makes, for whichever gateway hears how it ended."""
-        prompt, mode = call.prompt, self._kept.mode
+        prompt, mode = call.prompt, self._retention.mode
         kept: PromptRow = {"hash": prompt.hash, "text": prompt.text, "mode": mode.value, "salt": salt.hex()}
         if mode is ContentMode.REDACTED:
-            kept["scope"] = self._kept.scope(governance, call)
+            kept["scope"] = self._retention.scope(governance, call)
         return kept
 
     def answers(self, scope: CallScope) -> Answers | None:
@@ -166,9 +166,9 @@ class Pipeline:
         except GovernanceError as blocked:
             metrics.blocks.labels(blocked.code).inc()
             return None, blocked
-        if self._kept.mode is ContentMode.REDACTED:
-            return await self._kept.redacted_in(governance, scope, answer, caller), None
-        return (answer if self._kept.keeps_text else None), None
+        if self._retention.mode is ContentMode.REDACTED:
+            return await self._retention.redacted_in(governance, scope, answer, caller), None
+        return (answer if self._retention.keeps_text else None), None
 
 
 async def _note_prompt_meanwhile(scope: CallScope) -> None:

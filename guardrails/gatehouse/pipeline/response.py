@@ -17,7 +17,7 @@ from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.parts import DeltaPart, Path, UnknownShape
-from gatehouse.dialects.sse import EventStream, EventTooLarge, event
+from gatehouse.dialects.sse import EventTooLarge, SSEDecoder, event
 from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.masking import Mask, Unmasker
 from gatehouse.guards.screens.unfinished import context, unfinished
@@ -53,7 +53,7 @@ class Answers:
         self._call_type = call_type
         self._mask = mask
         self._screen = screen
-        self._events = EventStream()
+        self._events = SSEDecoder()
         self._running: dict[Source, _Running] = {}
 
     def whole(self, body: bytes) -> bytes:
@@ -85,14 +85,14 @@ class Answers:
             raise self._unreadable(error) from None
         return changes[()].encode("utf-8", "surrogatepass") if changes else body
 
-    def feed(self, chunk: bytes) -> bytes:
+    def push(self, chunk: bytes) -> bytes:
         """What of a stream can be passed on after this piece.
 
         Raises:
             GovernanceError: no more may be passed on.
         """
         try:
-            return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.feed(chunk))
+            return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.decode(chunk))
         except EventTooLarge as error:
             raise self._unreadable(error) from None
 
@@ -132,7 +132,7 @@ class Answers:
             if running is None:
                 running = self._running[part.source] = _Running(self._mask, self._screen, part)
             running.like = said
-            more = running.feed(part.text)
+            more = running.push(part.text)
             if any(_begins(part.source, closed) for closed in view.closes):
                 more += self._running.pop(part.source).flush()
             if more != part.text:
@@ -176,7 +176,7 @@ class _Running:
         self._unmasker: Unmasker | None = mask.unmasker(inside_json=self._json) if mask is not None else None
         self._passed = self._held = ""
 
-    def feed(self, text: str) -> str:
+    def push(self, text: str) -> str:
         """What can be passed on after this piece."""
         return self._unmask(self._screened(text) if self._screen is not None else text)
 
@@ -189,7 +189,7 @@ class _Running:
         return text + self._unmasker.flush() if self._unmasker is not None else text
 
     def _unmask(self, text: str) -> str:
-        return self._unmasker.feed(text) if self._unmasker is not None else text
+        return self._unmasker.push(text) if self._unmasker is not None else text
 
     def _screened(self, text: str) -> str:
         self._held += text

@@ -33,14 +33,14 @@ class Incoming:
     Attributes:
         effort: how much there is to be read in the body (`guards.offload`).
         fault: what is wrong with it; its caller is told once LiteLLM knows them.
-        said: the names at the top of the body as it came, and whether each is but a number or a switch.
+        top_level: the names at the top of the body as it came, and whether each is but a number or a switch.
         names: those that are the caller's own, where LiteLLM keeps notes beside them.
         new_fields: those that no API has.
     """
 
     effort: int = 0
     fault: GovernanceError | None = None
-    said: Mapping[str, bool] = field(default_factory=dict)
+    top_level: Mapping[str, bool] = field(default_factory=dict)
     names: CallerNames = field(default_factory=CallerNames)
     new_fields: tuple[str, ...] = ()
 

@@ -75,7 +75,7 @@ class _Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedParts:
     """Pieces of parts that are read together.
 
     Attributes:
@@ -96,12 +96,12 @@ class Joined:
         return found if len(found) > 1 or len(self.pieces) == 1 else []
 
 
-def joined(parts: Sequence[TextPart]) -> list[Joined]:
+def joined(parts: Sequence[TextPart]) -> list[JoinedParts]:
     """What is to be read together of these parts."""
     return [*_borders(parts), *_names(parts)]
 
 
-def _borders(parts: Sequence[TextPart]) -> Iterator[Joined]:
+def _borders(parts: Sequence[TextPart]) -> Iterator[JoinedParts]:
     run: list[int] = []
     for index, part in enumerate(parts):
         if not _is_said(part.path):
@@ -120,7 +120,7 @@ def _is_said(path: Path) -> bool:
     return last in _TEXTS and not any(isinstance(step, Step) for step in path)
 
 
-def _of_run(parts: Sequence[TextPart], run: list[int]) -> Iterator[Joined]:
+def _of_run(parts: Sequence[TextPart], run: list[int]) -> Iterator[JoinedParts]:
     """The borders of neighbouring parts, also with the blank that a cut between two words may have taken away."""
     for pieces in _pieces(parts, run):
         yield _together(parts, pieces, "")
@@ -176,16 +176,16 @@ def _again(pieces: list[_Piece]) -> list[_Piece]:
     return [replace(each, at=each.at - pieces[first].at) for each in pieces[first:]]
 
 
-def _together(parts: Sequence[TextPart], pieces: Sequence[_Piece], between: str) -> Joined:
+def _together(parts: Sequence[TextPart], pieces: Sequence[_Piece], between: str) -> JoinedParts:
     """Join pieces, with one character or none between them."""
     text = between.join(parts[each.part].text[each.start : each.end] for each in pieces)
     if not between:
-        return Joined(text, tuple(pieces))
+        return JoinedParts(text, tuple(pieces))
     apart = (_Piece(each.part, each.start, each.end, each.at + nth) for nth, each in enumerate(pieces))
-    return Joined(text, tuple(apart))
+    return JoinedParts(text, tuple(apart))
 
 
-def _names(parts: Sequence[TextPart]) -> Iterator[Joined]:
+def _names(parts: Sequence[TextPart]) -> Iterator[JoinedParts]:
     """Names in JSON, with their values: as what they say of a number, and as what may be the first half of a value."""
     name = 0
     place: Path | None = None
@@ -197,7 +197,7 @@ def _names(parts: Sequence[TextPart]) -> Iterator[Joined]:
             yield from _of_run(parts, [name, index])
         if (label := _label(part)) is not None:
             before = f"{label}: "
-            yield Joined(before + part.text, (_Piece(index, 0, len(part.text), len(before)),))
+            yield JoinedParts(before + part.text, (_Piece(index, 0, len(part.text), len(before)),))
 
 
 def _may_go_on(name: str, value: str) -> bool:
@@ -224,7 +224,7 @@ def _words(path: Path) -> list[str]:
 def with_joined(
     parts: Sequence[TextPart],
     scans: Iterable[Scan],
-    together: Sequence[Joined],
+    together: Sequence[JoinedParts],
     found: Iterable[Scan],
     config: PiiConfig | None,
 ) -> list[Scan]:

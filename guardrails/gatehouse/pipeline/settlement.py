@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from gatehouse.approvals.model import Approval as UsedApproval
-from gatehouse.capsule.document import Approval, ContentMode
+from gatehouse.capsule.document import ContentMode, SealedApproval
 from gatehouse.core import metrics
-from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.call import Outcome, Status, ToolCallRecord
 from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger.audit_line import caller_facts
@@ -24,25 +24,23 @@ class CallSettlement:
 
     Args:
         recorder: writes them down.
-        kept: what is written down of answers.
+        retention: what is written down of answers.
         by_team: whether each team has a chain of its own.
     """
 
-    def __init__(self, recorder: Recorder, kept: Retention, *, by_team: bool) -> None:
+    def __init__(self, recorder: Recorder, retention: Retention, *, by_team: bool) -> None:
         self._recorder = recorder
-        self._kept = kept
+        self._retention = retention
         self._by_team = by_team
 
     async def ended(self, scope: CallScope, outcome: Outcome) -> None:
         """Note how the model's part ended; the call is settled once its connection is over too."""
-        if self._kept.mode is ContentMode.REDACTED and scope.governance is not None:
+        if self._retention.mode is ContentMode.REDACTED and scope.governance is not None:
             # Placeholders are still in it; what the model brought of its own is masked here.
-            answer = (
-                None if scope.call is None else await self._kept.redacted(scope.governance, scope.call, outcome.answer)
-            )
-            outcome = replace(
-                outcome, answer=answer, tool_calls=tuple(ToolCall(each.tool) for each in outcome.tool_calls)
-            )
+            redacted, call = self._retention.redacted, scope.call
+            answer = None if call is None else await redacted(scope.governance, call, outcome.answer)
+            tool_calls = tuple(ToolCallRecord(each.tool) for each in outcome.tool_calls)
+            outcome = replace(outcome, answer=answer, tool_calls=tool_calls)
         if scope.ending.outcome is None:
             scope.ending.outcome = outcome
         if scope.ending.closed:
@@ -84,7 +82,7 @@ class CallSettlement:
             ended_at=now(),
             duration_ms=seconds * 1000,
             by_team=self._by_team,
-            content=self._kept.of(scope, outcome),
+            content=self._retention.of(scope, outcome),
             salt=scope.salt,
             tool_calls=outcome.tool_calls,
         )
@@ -124,11 +122,11 @@ def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
     return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)
 
 
-def approved_by(approval: UsedApproval | None) -> tuple[Approval, ...]:
+def approved_by(approval: UsedApproval | None) -> tuple[SealedApproval, ...]:
     """Each person's yes to a call, as its capsule names them."""
     if approval is None:
         return ()
-    return tuple(Approval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
+    return tuple(SealedApproval(approval.id, vote.user_id, vote.at) for vote in approval.votes if vote.approve)
 
 
 def recorded_facts(scope: CallScope) -> Facts | None:

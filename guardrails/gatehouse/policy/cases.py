@@ -51,7 +51,7 @@ class Cases(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FailedExpectation:
     """Hold a case's expectation and the different result."""
 
     what: str
@@ -67,7 +67,7 @@ class Tried:
     facts: Facts
     line: int
 
-    def differences(self, rules: RuleSet) -> list[Difference]:
+    def differences(self, rules: RuleSet) -> list[FailedExpectation]:
         """Return where the rules decide otherwise than expected; empty when the case passes."""
         return list(_differences(self.case.expect, rules.evaluate(self.facts)))
 
@@ -119,19 +119,19 @@ def read_cases(path: Path) -> CaseFile:
     return CaseFile(document, document.validated(Cases))
 
 
-def _differences(expected: Expected, ruling: Ruling) -> Iterator[Difference]:
+def _differences(expected: Expected, ruling: Ruling) -> Iterator[FailedExpectation]:
     got = tuple(rule.id for rule in ruling.matched)
     if expected.verdict != ruling.verdict.value:
-        yield Difference("verdict", expected.verdict, ruling.verdict.value)
+        yield FailedExpectation("verdict", expected.verdict, ruling.verdict.value)
     if expected.rules is not None and expected.rules != got:
-        yield Difference("rules", list(expected.rules), list(got))
+        yield FailedExpectation("rules", list(expected.rules), list(got))
     if expected.observed is not None and expected.observed != ruling.observed:
-        yield Difference("observed", list(expected.observed), list(ruling.observed))
+        yield FailedExpectation("observed", list(expected.observed), list(ruling.observed))
     if expected.reason is not None and expected.reason != ruling.reason:
-        yield Difference("reason", expected.reason, ruling.reason)
+        yield FailedExpectation("reason", expected.reason, ruling.reason)
     if expected.obligations is not None:
         for name, value in expected.obligations:
             if value != getattr(ruling.obligation, name):
-                yield Difference(f"obligations.{name}", value, getattr(ruling.obligation, name))
+                yield FailedExpectation(f"obligations.{name}", value, getattr(ruling.obligation, name))
     for rule, error in ruling.errors:
-        yield Difference(f"rule {rule}", "true or false", error)
+        yield FailedExpectation(f"rule {rule}", "true or false", error)

@@ -15,7 +15,7 @@ _EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedDecision:
     """Hold a past decision and the facts that it was made on."""
 
     call_id: str
@@ -25,7 +25,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VerdictChange:
     """Count calls that went from one verdict to another; `examples` are ids of the first few."""
 
     before: Verdict
@@ -46,7 +46,7 @@ class Replay:
     """
 
     calls: int
-    changes: tuple[Change, ...]
+    changes: tuple[VerdictChange, ...]
     gained: Mapping[str, int]
     lost: Mapping[str, int]
     errors: Mapping[str, int]
@@ -57,7 +57,7 @@ class Replay:
         return sum(change.calls for change in self.changes)
 
 
-def replay(records: Iterable[Recorded], rules: RuleSet) -> Replay:
+def replay(records: Iterable[RecordedDecision], rules: RuleSet) -> Replay:
     """Decide again on each recorded call.
 
     Facts that an earlier version recorded and this one does not know are dropped; facts it did not record are neutral.
@@ -84,5 +84,5 @@ def replay(records: Iterable[Recorded], rules: RuleSet) -> Replay:
             examples = moved.setdefault(move, [])
             if len(examples) < _EXAMPLES:
                 examples.append(record.call_id)
-    changes = tuple(Change(*move, number, tuple(moved[move])) for move, number in counts.most_common())
+    changes = tuple(VerdictChange(*move, number, tuple(moved[move])) for move, number in counts.most_common())
     return Replay(calls, changes, dict(gained), dict(lost), dict(errors))

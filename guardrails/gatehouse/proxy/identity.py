@@ -16,7 +16,7 @@ from gatehouse.core.text import clean
 from gatehouse.proxy.model_access import may_use
 
 
-class Opened(Protocol):
+class UnidentifiedCall(Protocol):
     """Describe what is known of a call before its caller is."""
 
     @property
@@ -32,7 +32,7 @@ class Opened(Protocol):
     def hidden(self) -> Mapping[str, str]: ...
 
 
-def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
+def governed_call(scope: UnidentifiedCall, key: Any, data: dict[str, Any], call_type: str) -> GovernedCall:
     """Return the call that LiteLLM is about to make. The pipeline adds the prompt.
 
     Args:
@@ -66,7 +66,7 @@ def governed_call(scope: Opened, key: Any, data: dict[str, Any], call_type: str)
             id=clean(getattr(key, "agent_id", None)) or recorded(headers.get("x-gatehouse-agent")),
             session=recorded(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        terms=_grants(key, headers),
+        grants=_grants(key, headers),
         hidden=scope.hidden,
     )
 

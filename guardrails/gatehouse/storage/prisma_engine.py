@@ -48,7 +48,7 @@ def __getattr__(name):
 Say = Callable[[str], None]
 
 
-class Kind(StrEnum):
+class EngineKind(StrEnum):
     """Name the two engines: Prisma's binary, and its WASM build under Node."""
 
     NATIVE = "native"
@@ -67,7 +67,7 @@ class Prepared:
     packages_sha256: str
 
 
-def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> Prepared:
+def install(home: Path, wanted: EngineKind | None, say: Say, *, dev: bool = False) -> Prepared:
     """Prepare the wanted engine; with None, the native one if it can be downloaded, else the WASM one.
 
     Args:
@@ -84,7 +84,7 @@ def install(home: Path, wanted: Kind | None, say: Say, *, dev: bool = False) -> 
             "openssl: not found on PATH, and Prisma's Python client asks it for its version. Install openssl."
         )
     with _alone(home):
-        if wanted is Kind.NATIVE:
+        if wanted is EngineKind.NATIVE:
             return _install_native(home, say)
         if wanted is None:
             ready = _current(home)
@@ -150,7 +150,7 @@ def _install_wasm(home: Path, say: Say, why: str, *, dev: bool) -> Prepared:
         say("prisma engine: installing its npm packages (some seconds) ...")
         npm_ci(node, folder, dev=dev)
         stamp.write_text(needed)
-    target = _wanted(home, Kind.WASM, folder / "query-engine", node)
+    target = _wanted(home, EngineKind.WASM, folder / "query-engine", node)
     if _current(home) == target:
         say(f"prisma engine: wasm, already prepared ({target.engine})")
         return target
@@ -177,7 +177,7 @@ def _install_native(home: Path, say: Say) -> Prepared:
     _generate(node, {"PRISMA_BINARY_CACHE_DIR": str(folder)}, NATIVE_SECONDS)
     for candidate in sorted((folder / "node_modules").glob("**/query-engine-*")):
         if candidate.suffix in ("", ".x") and os.access(candidate, os.X_OK):
-            target = _wanted(home, Kind.NATIVE, candidate, None)
+            target = _wanted(home, EngineKind.NATIVE, candidate, None)
             engine_version(target)
             _record(target)
             say("prisma engine: native (downloaded for this machine)")
@@ -228,8 +228,8 @@ def _current(home: Path) -> Prepared | None:
     except (OSError, ValueError, TypeError):
         return None
     node = Path(ready.node) if ready.node else None
-    engine = _folder(home) / "query-engine" if ready.kind == Kind.WASM else Path(ready.engine)
-    target = _wanted(home, Kind(ready.kind), engine, Node(node, None) if node else None)
+    engine = _folder(home) / "query-engine" if ready.kind == EngineKind.WASM else Path(ready.engine)
+    target = _wanted(home, EngineKind(ready.kind), engine, Node(node, None) if node else None)
     there = (
         os.access(engine, os.X_OK)
         and (node is None or node.is_file())
@@ -239,7 +239,7 @@ def _current(home: Path) -> Prepared | None:
     return ready if there and ready == target else None
 
 
-def _wanted(home: Path, kind: Kind, engine: Path, node: Node | None) -> Prepared:
+def _wanted(home: Path, kind: EngineKind, engine: Path, node: Node | None) -> Prepared:
     folder = _folder(home)
     return Prepared(
         kind=kind.value,
@@ -247,7 +247,7 @@ def _wanted(home: Path, kind: Kind, engine: Path, node: Node | None) -> Prepared
         node=str(node.executable) if node else None,
         client=version("prisma"),
         schema_sha256=hashlib.sha256(_litellm_schema().read_bytes()).hexdigest(),
-        packages_sha256=_packages_sha256(folder if kind is Kind.WASM else folder / "native"),
+        packages_sha256=_packages_sha256(folder if kind is EngineKind.WASM else folder / "native"),
     )
 
 

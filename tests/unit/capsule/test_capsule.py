@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 import qp_capsule
 from gatehouse.capsule.canonical import NotCanonical, canonical, check, parse
-from gatehouse.capsule.document import Approval, Content, ContentMode
+from gatehouse.capsule.document import Content, ContentMode, SealedApproval
 from gatehouse.capsule.seal import sha3_256
-from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.call import Outcome, Status, ToolCallRecord
 from gatehouse.core.decision import Decision, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -187,7 +187,8 @@ def test_capsules_of_the_reference_have_the_same_hash_here(
 
 def test_a_capsule_tells_the_whole_story() -> None:
     document = capsule(
-        approvals=[Approval(uuid4(), "alice", AT), Approval(uuid4(), "bob", AT)], tool_calls=[ToolCall("get_weather")]
+        approvals=[SealedApproval(uuid4(), "alice", AT), SealedApproval(uuid4(), "bob", AT)],
+        tool_calls=[ToolCallRecord("get_weather")],
     )
     assert document["trigger"]["source"] == "billing agent"
     assert document["trigger"]["user_id"] == "u-17"
@@ -262,7 +263,7 @@ def test_mode_hash_takes_no_text() -> None:
 def test_mode_hash_quotes_nobody() -> None:
     document = capsule(
         outcome=Outcome(Status.FAILURE, 400, error="Invalid message: 'my canary is yellow'"),
-        tool_calls=[ToolCall("say the canary", '{"to":"canary"}'), ToolCall("mail", '{"to":"canary"}')],
+        tool_calls=[ToolCallRecord("say the canary", '{"to":"canary"}'), ToolCallRecord("mail", '{"to":"canary"}')],
         content=Content(prompt_hash="c" * 64),
     )
     assert b"canary" not in canonical(document)
@@ -272,7 +273,7 @@ def test_mode_hash_quotes_nobody() -> None:
 
 @pytest.mark.parametrize("mode", [ContentMode.REDACTED, ContentMode.FULL])
 def test_other_modes_keep_the_text_they_are_given_and_say_so(mode: ContentMode) -> None:
-    document = capsule(content=Content(mode, "who is <PERSON>?", "nobody"), tool_calls=[ToolCall("mail", "{}")])
+    document = capsule(content=Content(mode, "who is <PERSON>?", "nobody"), tool_calls=[ToolCallRecord("mail", "{}")])
     assert document["context"]["environment"]["content"] == mode.value
     assert document["trigger"]["request"] == "who is <PERSON>?"
     assert document["outcome"]["result"] == "nobody"

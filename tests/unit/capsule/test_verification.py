@@ -18,7 +18,7 @@ from gatehouse.capsule.merkle import Frontier, subtrees
 from gatehouse.capsule.seal import GENESIS, Fault, Head
 from gatehouse.capsule.segments import verified
 from gatehouse.capsule.stored import ChainEnd, StoredCapsule
-from gatehouse.capsule.verification import ChainReport, Note, Problem, verify
+from gatehouse.capsule.verification import ChainReport, LedgerProblem, Note, verify
 from gatehouse.core.errors import SetupError
 
 from tests.support.capsules import AT, capsule, chain
@@ -52,7 +52,7 @@ def check(held: keys.Keys, rows: list[StoredCapsule], *notes: Note, **options: A
     return verify(rows, held.keyring, chain=DEFAULT_CHAIN, notes=[notes], **options)
 
 
-def finds(report: ChainReport, problem: Fault | Problem, sequence: int | None) -> None:
+def finds(report: ChainReport, problem: Fault | LedgerProblem, sequence: int | None) -> None:
     assert report.finding is not None
     assert (report.finding.problem, report.finding.sequence) == (problem, sequence), str(report.finding)
 
@@ -74,7 +74,7 @@ def test_a_chain_with_its_tree_checkpoints_and_head_verifies(held: keys.Keys, ro
 
 def test_a_cut_off_tail_is_found_by_any_checkpoint_over_it(held: keys.Keys, rows: list[StoredCapsule]) -> None:
     for size in range(1, LENGTH + 1):
-        finds(check(held, rows[: size - 1], note(held, rows, size)), Problem.TAIL_CUT_OFF, size - 1)
+        finds(check(held, rows[: size - 1], note(held, rows, size)), LedgerProblem.TAIL_CUT_OFF, size - 1)
 
 
 @pytest.mark.parametrize("at", range(LENGTH))
@@ -82,14 +82,14 @@ def test_a_changed_node_of_the_tree_is_found_at_its_record(held: keys.Keys, rows
     for wrong in {rows[at].subtrees + bytes(32), rows[at].subtrees[:-1], rows[at].subtrees[:-1] + b"\0"}:
         if wrong != rows[at].subtrees:
             changed = [*rows[:at], replace(rows[at], subtrees=wrong), *rows[at + 1 :]]
-            finds(check(held, changed), Problem.WRONG_SUBTREES, at)
+            finds(check(held, changed), LedgerProblem.WRONG_SUBTREES, at)
 
 
 def test_records_sealed_again_do_not_match_the_checkpoint_of_before(held: keys.Keys, rows: list[StoredCapsule]) -> None:
     kept = [note(held, rows, 4), note(held, rows, 9)]
     rewritten = stored(held, 5) + [StoredCapsule(DEFAULT_CHAIN, row, b"") for row in _other_suffix(held, rows, 5)]
     report = check(held, rewritten, *kept, stored_tree=False)
-    finds(report, Problem.WRONG_CHECKPOINT, None)
+    finds(report, LedgerProblem.WRONG_CHECKPOINT, None)
     assert report.finding is not None
     assert "note 9" in report.finding.detail
     assert "from 4 to 8" in report.finding.detail
@@ -116,16 +116,16 @@ def test_a_checkpoint_that_is_not_the_ledgers_is_found(
         note(thief, rows, 4),
         note(held, rows, 4, origin_of("calls/other")),
     ):
-        finds(check(held, rows, wrong), Problem.WRONG_CHECKPOINT, None)
+        finds(check(held, rows, wrong), LedgerProblem.WRONG_CHECKPOINT, None)
 
 
 def test_the_first_wrong_thing_is_named(held: keys.Keys, rows: list[StoredCapsule]) -> None:
     tree = replace(rows[3], subtrees=bytes(64))
     record = replace(rows[5], sealed=replace(rows[5].sealed, hash="0" * 64))
     late = Note(6, "late", b"")
-    finds(check(held, [*rows[:3], tree, *rows[4:5], record, *rows[6:]], late), Problem.WRONG_SUBTREES, 3)
+    finds(check(held, [*rows[:3], tree, *rows[4:5], record, *rows[6:]], late), LedgerProblem.WRONG_SUBTREES, 3)
     finds(check(held, [*rows[:5], record, *rows[6:]], late), Fault.HASH_MISMATCH, 5)
-    finds(check(held, [*rows[:5], record, *rows[6:]], Note(5, "early", b"")), Problem.WRONG_CHECKPOINT, None)
+    finds(check(held, [*rows[:5], record, *rows[6:]], Note(5, "early", b"")), LedgerProblem.WRONG_CHECKPOINT, None)
     finds(check(held, [*rows[:3], *rows[4:]]), Fault.GAP, 3)
 
 
@@ -148,19 +148,19 @@ def test_a_changed_head_is_found(
 ) -> None:
     report = check(held, rows, end=change(head_of(rows)))
     assert report.finding is not None
-    assert report.finding.problem is Problem.WRONG_HEAD
+    assert report.finding.problem is LedgerProblem.WRONG_HEAD
 
 
 def test_a_head_that_speaks_of_fewer_names_the_first_record_that_it_leaves_out(
     held: keys.Keys, rows: list[StoredCapsule]
 ) -> None:
-    finds(check(held, rows, end=replace(head_of(rows), size=LENGTH - 1)), Problem.WRONG_HEAD, LENGTH - 1)
-    finds(check(held, rows, end=ChainEnd(DEFAULT_CHAIN)), Problem.WRONG_HEAD, None)
+    finds(check(held, rows, end=replace(head_of(rows), size=LENGTH - 1)), LedgerProblem.WRONG_HEAD, LENGTH - 1)
+    finds(check(held, rows, end=ChainEnd(DEFAULT_CHAIN)), LedgerProblem.WRONG_HEAD, None)
 
 
 def test_a_head_that_speaks_of_more_is_a_cut_off_tail(held: keys.Keys, rows: list[StoredCapsule]) -> None:
-    finds(check(held, rows[:-2], end=head_of(rows)), Problem.TAIL_CUT_OFF, LENGTH - 2)
-    finds(check(held, [], end=head_of(rows)), Problem.TAIL_CUT_OFF, 0)
+    finds(check(held, rows[:-2], end=head_of(rows)), LedgerProblem.TAIL_CUT_OFF, LENGTH - 2)
+    finds(check(held, [], end=head_of(rows)), LedgerProblem.TAIL_CUT_OFF, 0)
 
 
 def test_an_empty_chain_verifies(held: keys.Keys) -> None:

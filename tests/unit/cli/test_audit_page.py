@@ -6,7 +6,7 @@ import re
 
 import typer.main
 from gatehouse.capsule.seal import Fault
-from gatehouse.capsule.verification import Problem
+from gatehouse.capsule.verification import LedgerProblem
 from gatehouse.cli import audit, keys, records  # noqa: F401 - registers its commands
 
 from tests.support.gateway import REPOSITORY
@@ -27,4 +27,4 @@ def test_its_commands_and_options_exist() -> None:
 def test_its_table_has_every_finding() -> None:
     table = PAGE.partition("## What a finding means")[2].partition("\n## ")[0]
     named = {word for row in re.findall(r"^\| (`.*?`) \|", table, re.M) for word in re.findall(r"`(.*?)`", row)}
-    assert named == {problem.value for kinds in (Fault, Problem) for problem in kinds}
+    assert named == {problem.value for kinds in (Fault, LedgerProblem) for problem in kinds}

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from gatehouse.console.whole_request import FOLDED_CHARS, Section, sections, shown_values, visible
+from gatehouse.console.whole_request import FOLDED_CHARS, RequestSection, sections, shown_values, visible
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,9 +75,9 @@ def test_turns_tools_and_settings_are_told_apart() -> None:
 def test_long_texts_are_folded_and_whole() -> None:
     text = "word " * FOLDED_CHARS + "the end"
     (first, *_) = sections(bound({"prompt": text}))
-    assert first == Section("prompt", text)
+    assert first == RequestSection("prompt", text)
     assert first.folded
-    assert not Section("prompt", "short").folded
+    assert not RequestSection("prompt", "short").folded
     found = {each.heading: each.text for each in sections(bound({"litellm_system_prompt": text}))}
     assert found["litellm_system_prompt"] == text
 

@@ -8,7 +8,7 @@ from hashlib import sha3_256
 from typing import Any
 
 import pytest
-from gatehouse.core.call import Prompt, ToolCall
+from gatehouse.core.call import Prompt, ToolCallRecord
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.dialects.canonical import offered_tools
 from gatehouse.dialects.prompt import answer_of, commitment, prompt_of, text_of, tool_calls_of
@@ -75,8 +75,8 @@ ANSWERS = [
 def test_tool_calls_are_found_in_every_shape_and_arguments_kept_only_when_asked_for(answer: dict[str, Any]) -> None:
     offered = frozenset(offered_tools({"tools": TOOLS}))
     assert offered == {"mail", "search"}
-    assert tool_calls_of(answer, offered, keep_text=False) == (ToolCall("mail"),)
-    assert tool_calls_of(answer, offered, keep_text=True) == (ToolCall("mail", '{"to":"a"}'),)
+    assert tool_calls_of(answer, offered, keep_text=False) == (ToolCallRecord("mail"),)
+    assert tool_calls_of(answer, offered, keep_text=True) == (ToolCallRecord("mail", '{"to":"a"}'),)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from gatehouse.core.errors import PolicyDenied, TooLarge
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
-from gatehouse.dialects.reaches import MAX_FACTS, check_kept, check_servers, reaches, without_ids
+from gatehouse.dialects.reaches import MAX_FACTS, check_servers, check_stored_data, reaches, without_ids
 
 SERVER = {"type": "mcp", "server_label": "tickets", "server_url": "https://mcp.example.com/sse"}
 MAIL = {"type": "mcp", "server_label": "mail", "connector_id": "connector_gmail"}
@@ -364,17 +364,17 @@ def test_what_a_provider_keeps_is_a_fact_and_refused_but_where_the_policy_lists_
     every = [
         each for each in facts if each.startswith(("file:", "vector_store:", "prompt:", "cached_prompt:", "skill:"))
     ]
-    check_kept(request, every)
+    check_stored_data(request, every)
     with pytest.raises(PolicyDenied) as refused:
-        check_kept(request, [each for each in every if each != fact])
+        check_stored_data(request, [each for each in every if each != fact])
     assert (refused.value.param, refused.value.policies) == (field, ("provider_data",))
     assert f'"{fact.partition(":")[0]}:ID" to provider_data.allow in policy.yaml' in refused.value.message
     assert "provider_data.teams" in refused.value.message
     assert fact not in refused.value.message  # the place, never the value
     beginnings = {f"{each.partition(':')[0]}:*" for each in every}
-    check_kept(request, beginnings)
+    check_stored_data(request, beginnings)
     with pytest.raises(PolicyDenied):
-        check_kept(request, beginnings - {f"{fact.partition(':')[0]}:*"})
+        check_stored_data(request, beginnings - {f"{fact.partition(':')[0]}:*"})
 
 
 CITED = {"type": "file_citation", "file_id": "file-1", "filename": "a.pdf", "index": 3}
@@ -474,7 +474,7 @@ IN_CONTAINER = {"type": "container_file_citation", "container_id": "cntr_1", "fi
 )
 def test_what_is_only_repeated_or_a_functions_own_is_no_reference(call_type: str, body: dict[str, Any]) -> None:
     request = request_of(call_type, body)
-    check_kept(request, ())
+    check_stored_data(request, ())
     assert reaches(request) == ()
 
 
@@ -509,7 +509,7 @@ def test_what_callers_get_from_their_own_answers_is_not_refused(
     call_type: str, body: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     request = request_of(call_type, body)
-    check_kept(request, ())
+    check_stored_data(request, ())
     assert reaches(request) == facts
 
 
@@ -521,7 +521,7 @@ def test_an_id_that_is_none_is_unknown_and_refused(name: str) -> None:
     assert reaches(request) == (("file:unknown",) if name else ())
     if name:
         with pytest.raises(PolicyDenied):
-            check_kept(request, [f"file:{name}", "file:a*"])
+            check_stored_data(request, [f"file:{name}", "file:a*"])
 
 
 @pytest.mark.parametrize(
@@ -542,10 +542,10 @@ def test_an_id_that_is_none_is_unknown_and_refused(name: str) -> None:
 def test_a_file_is_allowed_by_its_id_or_by_how_it_begins(allowed: str, name: str, passes: bool) -> None:
     request = request_of("acompletion", chat({"type": "file", "file": {"file_id": name}}))
     if passes:
-        check_kept(request, ["prompt:x", allowed])
+        check_stored_data(request, ["prompt:x", allowed])
     else:
         with pytest.raises(PolicyDenied):
-            check_kept(request, ["prompt:x", allowed])
+            check_stored_data(request, ["prompt:x", allowed])
 
 
 def test_nothing_hides_behind_others_however_many_there_are() -> None:

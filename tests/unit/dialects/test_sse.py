@@ -7,10 +7,10 @@ import time
 
 import pytest
 from gatehouse.dialects import sse
-from gatehouse.dialects.sse import EventStream, EventTooLarge, event
+from gatehouse.dialects.sse import EventTooLarge, SSEDecoder, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai._streaming import SSEDecoder
+from openai._streaming import SSEDecoder as OpenAIDecoder
 
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINES = st.sampled_from(
@@ -58,7 +58,7 @@ def by_the_standard(stream: bytes) -> list[str]:
 def by_openai(stream: bytes) -> list[str]:
     """As OpenAI's client reads, and Anthropic's, which is made by the same generator."""
     data = (b"\n".join(line for line in stream.splitlines())).decode("utf-8", "replace").encode()
-    return [each.data for each in SSEDecoder().iter_bytes(iter([data + b"\n"]))]
+    return [each.data for each in OpenAIDecoder().iter_bytes(iter([data + b"\n"]))]
 
 
 def by_lines(stream: bytes) -> list[str]:
@@ -75,8 +75,8 @@ def by_bytes(stream: bytes) -> list[str]:
 
 def _read(stream: bytes) -> str:
     """All that is screened of a stream."""
-    events = EventStream()
-    found = [*events.feed(stream), *events.rest()]
+    events = SSEDecoder()
+    found = [*events.decode(stream), *events.rest()]
     assert b"".join(each.raw for each in found) == stream
     return "\n\n".join(each.data.decode("utf-8", "replace") for each in found if each.data is not None)
 
@@ -96,67 +96,67 @@ def test_what_any_reader_takes_for_data_is_screened(stream: bytes) -> None:
 def test_events_are_those_of_the_standard(lines: list[tuple[bytes, bytes]]) -> None:
     for mark in (b"", BOM):
         stream = mark + b"".join(line + end for line, end in lines)
-        found = [each.data.decode() for each in EventStream().feed(stream) if each.data is not None]
+        found = [each.data.decode() for each in SSEDecoder().decode(stream) if each.data is not None]
         assert found == by_the_standard(stream)
 
 
 @settings(max_examples=300)
 @given(STREAMS, st.data())
 def test_events_are_the_same_however_the_stream_is_cut(stream: bytes, data: st.DataObject) -> None:
-    whole = EventStream()
-    expected = [each.data for each in [*whole.feed(stream), *whole.rest()] if each.data is not None]
+    whole = SSEDecoder()
+    expected = [each.data for each in [*whole.decode(stream), *whole.rest()] if each.data is not None]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    cut = EventStream()
+    cut = SSEDecoder()
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    found = [*(each for piece in pieces for each in cut.feed(piece)), *cut.rest()]
+    found = [*(each for piece in pieces for each in cut.decode(piece)), *cut.rest()]
     assert [each.data for each in found if each.data is not None] == expected
     assert b"".join(each.raw for each in found) == stream
 
 
 @pytest.mark.parametrize("end", [b"\n\r\n", b"\r\n\n", b"\r\r", b"\n\r", b"\r\n\r", b"\n\n", b"\r\n\r\n"])
 def test_an_event_ends_at_once_at_an_empty_line_however_lines_end(end: bytes) -> None:
-    stream = EventStream()
-    assert [each.data for each in stream.feed(b"data: 1" + end)] == [b"1"]
-    assert [each.data for each in stream.feed(b"data: 2\r\ndata: 3" + end)] == [b"2\n3"]
+    stream = SSEDecoder()
+    assert [each.data for each in stream.decode(b"data: 1" + end)] == [b"1"]
+    assert [each.data for each in stream.decode(b"data: 2\r\ndata: 3" + end)] == [b"2\n3"]
 
 
 def test_a_stream_may_begin_with_an_empty_line_cut_anywhere() -> None:
-    assert [each.raw for each in EventStream().feed(b"\n\n")] == [b"\n\n"]
-    stream = EventStream()
-    assert list(stream.feed(b"\n")) == []
-    assert [each.raw for each in stream.feed(b"\n")] == [b"\n\n"]
+    assert [each.raw for each in SSEDecoder().decode(b"\n\n")] == [b"\n\n"]
+    stream = SSEDecoder()
+    assert list(stream.decode(b"\n")) == []
+    assert [each.raw for each in stream.decode(b"\n")] == [b"\n\n"]
 
 
 def test_data_that_is_not_utf_8_stays_as_it_is_behind_a_blank_too() -> None:
-    (found,) = EventStream().feed(b" data: \xff\n\n")
+    (found,) = SSEDecoder().decode(b" data: \xff\n\n")
     assert found.data == b"\xff"
 
 
 def test_a_name_that_only_begins_with_data_is_another_field() -> None:
-    (found,) = EventStream().feed(BOM + b"database: 1\r\ndata: one\r\n data: two\r\ndata\r\ndatas\r\n\r\n")
+    (found,) = SSEDecoder().decode(BOM + b"database: 1\r\ndata: one\r\n data: two\r\ndata\r\ndatas\r\n\r\n")
     assert found.data == b"one\ntwo\n"
     assert found.with_data(b"{}") == b"database: 1\ndatas\ndata: {}\n\n"
 
 
 def test_data_lines_are_one_text() -> None:
-    (found,) = EventStream().feed(b"event: a\ndata: one\ndata:two\n: ping\n\n")
+    (found,) = SSEDecoder().decode(b"event: a\ndata: one\ndata:two\n: ping\n\n")
     assert found.data == b"one\ntwo"
     assert found.with_data(b"{}") == b"event: a\n: ping\ndata: {}\n\n"
-    (ping,) = EventStream().feed(b": ping\n\n")
+    (ping,) = SSEDecoder().decode(b": ping\n\n")
     assert ping.data is None
 
 
 def test_the_end_without_an_empty_line_is_an_event_too() -> None:
-    stream = EventStream()
-    assert list(stream.feed(b"data: 1\n")) == []
+    stream = SSEDecoder()
+    assert list(stream.decode(b"data: 1\n")) == []
     assert [each.data for each in stream.rest()] == [b"1"]
 
 
 def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT", 100)
-    assert not list(EventStream().feed(b"x" * 100))
+    assert not list(SSEDecoder().decode(b"x" * 100))
     with pytest.raises(EventTooLarge):
-        list(EventStream().feed(b"data: " + b"x" * 200))
+        list(SSEDecoder().decode(b"data: " + b"x" * 200))
 
 
 def test_an_event_is_written_with_its_name() -> None:
@@ -166,9 +166,9 @@ def test_an_event_is_written_with_its_name() -> None:
 
 def test_an_event_in_many_pieces_takes_work_in_proportion_to_its_length() -> None:
     def cpu_s(pieces: int) -> float:
-        stream, begun = EventStream(), time.thread_time()
+        stream, begun = SSEDecoder(), time.thread_time()
         for _ in range(pieces):
-            assert not list(stream.feed(b"x" * 64))
+            assert not list(stream.decode(b"x" * 64))
         return time.thread_time() - begun
 
     # Four times as many; if each piece copied what came before, it would be sixteen times as much work.

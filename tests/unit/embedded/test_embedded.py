@@ -16,7 +16,7 @@ from gatehouse.embedded.logs import follow, tail
 from gatehouse.embedded.parts import all_parts, prometheus_part, prometheus_yml, redis_conf, supervisord_conf
 from gatehouse.embedded.pids import living
 from gatehouse.embedded.ports import check_port
-from gatehouse.embedded.postgres import Place
+from gatehouse.embedded.postgres import LocalPostgres
 from gatehouse.embedded.settings import gateway_environment, read_settings
 
 from tests.support.process import free_port
@@ -83,7 +83,7 @@ def test_the_gateway_is_not_told_what_opens_the_database_as_its_owner(
 
 def test_the_supervisors_configuration_holds_no_secret_and_no_path() -> None:
     settings = read_settings(HOME, SECRETS)
-    parts = [*all_parts(settings, Place(Path("/bin"), Path("/data"), None), ["gateway"])]
+    parts = [*all_parts(settings, LocalPostgres(Path("/bin"), Path("/data"), None), ["gateway"])]
     text = supervisord_conf(parts, "supervisor.sock")
     assert "secret" not in text
     assert str(HOME) not in text

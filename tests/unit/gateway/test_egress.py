@@ -28,8 +28,10 @@ CHAT: dict[str, Any] = {
 }
 
 
-def of(body: dict[str, Any] = CHAT, call_type: str = "acompletion", said: dict[str, bool] | None = None) -> Admitted:
-    return admitted(read(body, call_type), body, said or {})
+def of(
+    body: dict[str, Any] = CHAT, call_type: str = "acompletion", top_level: dict[str, bool] | None = None
+) -> Admitted:
+    return admitted(read(body, call_type), body, top_level or {})
 
 
 def read(body: dict[str, Any], call_type: str = "acompletion") -> CanonicalRequest:
@@ -115,9 +117,9 @@ def test_a_call_without_a_bound_may_get_the_operators() -> None:
 
 
 def test_no_name_that_the_caller_said_and_no_api_has_is_left() -> None:
-    said = {"messages": False, "user": False, "drop_params": True, "num_predict": True, "seed": False}
-    known = admitted(read(CHAT), CHAT, said, frozenset({"num_predict"}))
-    assert known.said == {"drop_params"}
+    top_level = {"messages": False, "user": False, "drop_params": True, "num_predict": True, "seed": False}
+    known = admitted(read(CHAT), CHAT, top_level, frozenset({"num_predict"}))
+    assert known.forbidden == {"drop_params"}
     assert check(known, "acompletion", CHAT | {"drop_params": True}, DEPLOYMENT) == Difference(
         "controls", "drop_params"
     )
@@ -143,7 +145,7 @@ def test_what_litellm_had_put_there_before_the_call_was_admitted_may_leave() -> 
     known = of(CHAT | headers)
     assert differs(CHAT | headers, known=known) is None
     assert place(CHAT | {"provider_specific_header": {"extra_headers": {}}}, known=known) == "deployment"
-    assert place(CHAT | headers, known=of(CHAT | headers, said={"provider_specific_header": False})) == "controls"
+    assert place(CHAT | headers, known=of(CHAT | headers, top_level={"provider_specific_header": False})) == "controls"
 
 
 @pytest.mark.parametrize(

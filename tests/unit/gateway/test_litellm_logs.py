@@ -7,7 +7,7 @@ import logging
 import litellm  # noqa: F401  # makes its loggers
 import pytest
 from gatehouse.core.clock import monotonic, new_call_id, now
-from gatehouse.gateway.log_filter import LOGGERS, ContentFilter, keep_content_out
+from gatehouse.gateway.log_filter import LOGGERS, LogFilter, keep_content_out
 from gatehouse.pipeline.scope import CallScope, current_scope
 
 
@@ -20,7 +20,7 @@ def filters() -> None:
     keep_content_out()
     keep_content_out()
     assert all(
-        len([found for found in logging.getLogger(name).filters if isinstance(found, ContentFilter)]) == 1
+        len([found for found in logging.getLogger(name).filters if isinstance(found, LogFilter)]) == 1
         for name in LOGGERS
     )
 

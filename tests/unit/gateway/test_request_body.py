@@ -382,7 +382,7 @@ async def test_the_names_of_a_form_are_noted_too() -> None:
     fields = ("file", "model", "timestamp_granularities[]", "api_base")
     body = b"".join(f'--x\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n1\r\n'.encode() for name in fields)
     await edge().take(call, {"headers": list(FORM), "query_string": b""}, Sender([body + b"--x--\r\n"]))
-    assert call.incoming.said == dict.fromkeys(("file", "model", "timestamp_granularities", "api_base"), False)
+    assert call.incoming.top_level == dict.fromkeys(("file", "model", "timestamp_granularities", "api_base"), False)
 
 
 PLAIN = b'{"model": "m", "messages": []}'

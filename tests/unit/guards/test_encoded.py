@@ -14,7 +14,7 @@ from time import monotonic, thread_time
 
 import pytest
 from gatehouse.guards.deadline import Deadline
-from gatehouse.guards.encoded import Joined, decoded_runs
+from gatehouse.guards.encoded import JoinedWords, decoded_runs
 from gatehouse.guards.pii.config import KNOWN_ENTITIES, PiiConfig
 from gatehouse.guards.pii.engine import Engine
 from gatehouse.guards.screens.config import ScreenConfig
@@ -247,7 +247,7 @@ def test_what_is_decoded_is_four_times_the_text_at_most(monkeypatch: pytest.Monk
 
 def test_words_that_line_ends_join_know_where_they_stand() -> None:
     text = "..AAAA==\n  BBBB\\n> CC=."
-    joined = Joined.of(text, 2, len(text) - 1)
+    joined = JoinedWords.of(text, 2, len(text) - 1)
     assert joined.value == "AAAABBBBCC"
     assert text[slice(*joined.span(0, 2))] == "AAAA"
     assert text[slice(*joined.span(3, 5))] == "AAAA==\n  BBBB"

@@ -76,7 +76,7 @@ def marked(draw: st.DrawFn) -> tuple[str, list[Finding]]:
 def fed(mask: Mask, text: str, cuts: list[int], *, inside_json: bool = False) -> str:
     unmasker = mask.unmasker(inside_json=inside_json)
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    return "".join(unmasker.feed(text[a:b]) for a, b in pairwise(edges)) + unmasker.flush()
+    return "".join(unmasker.push(text[a:b]) for a, b in pairwise(edges)) + unmasker.flush()
 
 
 @given(st.lists(marked(), max_size=4), st.lists(st.integers(0, 200), max_size=30))
@@ -445,20 +445,20 @@ def test_a_stream_is_held_back_only_while_a_placeholder_of_the_call_is_possible(
     mask = new_mask()
     mask_one(mask, MAIL, find(MAIL, MAIL), CONFIG)
     unmasker = mask.unmasker()
-    assert unmasker.feed("if a <") == "if a "
-    assert unmasker.feed(" b: <EMAIL") == "< b: "
-    assert unmasker.feed(f"_ADDRESS_{TOKEN}") == ""
-    assert unmasker.feed("> <" + "A" * 200) == f"{MAIL} <" + "A" * 200
-    assert unmasker.feed(" <PHONE_NUMBER") == " <PHONE_NUMBER"
-    assert unmasker.feed(f" <EMAIL_ADDRESS_{TOKEN[:4]}") == " "
-    assert unmasker.feed("x").lower() == f"<email_address_{TOKEN[:4]}x".lower()
-    assert unmasker.feed("th") == "th"
-    assert unmasker.feed("e") == ""
+    assert unmasker.push("if a <") == "if a "
+    assert unmasker.push(" b: <EMAIL") == "< b: "
+    assert unmasker.push(f"_ADDRESS_{TOKEN}") == ""
+    assert unmasker.push("> <" + "A" * 200) == f"{MAIL} <" + "A" * 200
+    assert unmasker.push(" <PHONE_NUMBER") == " <PHONE_NUMBER"
+    assert unmasker.push(f" <EMAIL_ADDRESS_{TOKEN[:4]}") == " "
+    assert unmasker.push("x").lower() == f"<email_address_{TOKEN[:4]}x".lower()
+    assert unmasker.push("th") == "th"
+    assert unmasker.push("e") == ""
     assert unmasker.flush() == "e"
 
 
 def test_a_mask_without_values_holds_nothing_back() -> None:
-    assert new_mask().unmasker().feed("<EMAIL") == "<EMAIL"
+    assert new_mask().unmasker().push("<EMAIL") == "<EMAIL"
 
 
 def test_the_map_is_in_nothing_that_is_printed_or_stored() -> None:

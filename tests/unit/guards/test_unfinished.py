@@ -46,7 +46,7 @@ class Stream:
         call = {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
         delta = call if self._arguments else {"content": piece}
         event = {"choices": [{"index": 0, "delta": delta}]}
-        self._hear(self._answers.feed(b"data: " + json.dumps(event).encode() + b"\n\n"))
+        self._hear(self._answers.push(b"data: " + json.dumps(event).encode() + b"\n\n"))
 
     def end(self) -> None:
         self._hear(self._answers.end())

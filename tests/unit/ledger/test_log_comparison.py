@@ -11,23 +11,23 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from gatehouse.capsule.verification import Finding, Problem
+from gatehouse.capsule.verification import LedgerFinding, LedgerProblem
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.audit_line import with_capsule
 from gatehouse.ledger.audit_log import FILE_NAME, AuditLog, encode
 from gatehouse.ledger.log_comparison import MAX_LINE, LogReport, Records, compare, opened
-from gatehouse.ledger.store.capsules import Recorded
+from gatehouse.ledger.store.capsules import RecordedCall
 
 ANNA, BERT = UUID(int=1), UUID(int=2)
 KEY = "a" * 64
 
 
-def record(number: int, gateway: UUID = ANNA, chain: str = "calls") -> Recorded:
+def record(number: int, gateway: UUID = ANNA, chain: str = "calls") -> RecordedCall:
     """The record with that sequence, which its gateway settled in this order."""
-    return Recorded(chain, number, str(UUID(int=1000 + number)), f"{number:064x}", str(gateway), 10 * number)
+    return RecordedCall(chain, number, str(UUID(int=1000 + number)), f"{number:064x}", str(gateway), 10 * number)
 
 
-def line(of: Recorded, writer: UUID | None = ANNA, key: str = KEY) -> dict[str, Any]:
+def line(of: RecordedCall, writer: UUID | None = ANNA, key: str = KEY) -> dict[str, Any]:
     """The line about that record; older lines name neither their gateway nor a key."""
     data = {"call_id": of.id, "status": "success"}
     told = {"timestamp": "2026-01-01T00:00:00+00:00", "event_type": "chat_completion_success", "data": data}
@@ -40,7 +40,7 @@ def line(of: Recorded, writer: UUID | None = ANNA, key: str = KEY) -> dict[str, 
 class Ledger:
     """Records in memory, and how many of them were asked for."""
 
-    def __init__(self, records: Iterable[Recorded]) -> None:
+    def __init__(self, records: Iterable[RecordedCall]) -> None:
         self._records = {(each.chain, each.sequence): each for each in records}
         self.looked_up = 0
         self.walked = 0
@@ -49,11 +49,11 @@ class Ledger:
     def records(self) -> Records:
         return Records(self._find, self._settled)
 
-    def _find(self, chain: str, sequences: Sequence[int]) -> list[Recorded]:
+    def _find(self, chain: str, sequences: Sequence[int]) -> list[RecordedCall]:
         self.looked_up += len(sequences)
         return [self._records[chain, each] for each in sequences if (chain, each) in self._records]
 
-    def _settled(self, gateway: str, after: int, before: int) -> Iterator[Recorded]:
+    def _settled(self, gateway: str, after: int, before: int) -> Iterator[RecordedCall]:
         own = (each for each in self._records.values() if each.gateway == gateway and each.settled is not None)
         for each in sorted(own, key=lambda each: each.settled or 0):
             if after < (each.settled or 0) < before:
@@ -67,35 +67,39 @@ def write(folder: Path, lines: Iterable[dict[str, Any]], name: str = FILE_NAME) 
     return folder / name
 
 
-def compared(ledger: Iterable[Recorded], *paths: Path, chain: str | None = None) -> LogReport:
+def compared(ledger: Iterable[RecordedCall], *paths: Path, chain: str | None = None) -> LogReport:
     with opened(paths) as files:
         return compare(files, Ledger(ledger).records, {KEY}, chain=chain)
 
 
-def problems(report: LogReport) -> list[tuple[Problem, int | None]]:
-    assert all(isinstance(each.problem, Problem) for each in report.findings)
-    return [(Problem(each.problem), each.sequence) for each in report.findings]
+def problems(report: LogReport) -> list[tuple[LedgerProblem, int | None]]:
+    assert all(isinstance(each.problem, LedgerProblem) for each in report.findings)
+    return [(LedgerProblem(each.problem), each.sequence) for each in report.findings]
 
 
-def only(report: LogReport) -> Finding:
+def only(report: LogReport) -> LedgerFinding:
     (finding,) = report.findings
     return finding
 
 
 @pytest.fixture
-def ledger() -> list[Recorded]:
+def ledger() -> list[RecordedCall]:
     return [record(number) for number in range(12)]
 
 
-def test_a_log_whose_lines_are_all_of_records_agrees(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_a_log_whose_lines_are_all_of_records_agrees(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     path = write(tmp_path, map(line, ledger))
     assert compared(ledger, path) == compared(ledger, tmp_path) == LogReport(12)
 
 
-def test_the_newest_records_that_were_erased_are_named(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_the_newest_records_that_were_erased_are_named(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     write(tmp_path, map(line, ledger))
     finding = only(compared(ledger[:9], tmp_path))
-    assert (finding.problem, finding.sequence, finding.capsule_id) == (Problem.LINE_WITHOUT_RECORD, 9, ledger[9].id)
+    assert (finding.problem, finding.sequence, finding.capsule_id) == (
+        LedgerProblem.LINE_WITHOUT_RECORD,
+        9,
+        ledger[9].id,
+    )
     assert "3 records" in finding.detail
     assert "calls 9-11" in finding.detail
     assert f"{FILE_NAME}, line 10" in finding.detail
@@ -103,20 +107,20 @@ def test_the_newest_records_that_were_erased_are_named(tmp_path: Path, ledger: l
 
 @pytest.mark.parametrize("changes", [{"hash": "f" * 64}, {"id": str(UUID(int=5))}], ids=["hash", "call"])
 def test_a_record_in_the_place_of_another_is_named(
-    tmp_path: Path, ledger: list[Recorded], changes: dict[str, str]
+    tmp_path: Path, ledger: list[RecordedCall], changes: dict[str, str]
 ) -> None:
     write(tmp_path, map(line, ledger))
     ledger[11] = replace(ledger[11], **changes)  # type: ignore[arg-type]
-    assert problems(compared(ledger, tmp_path)) == [(Problem.LINE_OF_ANOTHER_RECORD, 11)]
+    assert problems(compared(ledger, tmp_path)) == [(LedgerProblem.LINE_OF_ANOTHER_RECORD, 11)]
 
 
 def test_lines_that_were_taken_out_are_named_between_others_of_their_gateway(
-    tmp_path: Path, ledger: list[Recorded]
+    tmp_path: Path, ledger: list[RecordedCall]
 ) -> None:
     lines = [line(each) for each in ledger]
     write(tmp_path, [*lines[:4], *lines[6:]])
     report = compared(ledger, tmp_path)
-    assert problems(report) == [(Problem.RECORD_WITHOUT_LINE, 4)]
+    assert problems(report) == [(LedgerProblem.RECORD_WITHOUT_LINE, 4)]
     assert "2 records" in only(report).detail
     # What is before the first may have been in a file that is gone, what is after the last may be under way.
     write(tmp_path, lines[3:9])
@@ -130,7 +134,7 @@ def test_what_another_gateway_recorded_has_its_line_elsewhere(tmp_path: Path) ->
     for folders in (["anna"], ["bert"], ["anna", "bert"]):
         assert compared(ledger, *(tmp_path / each for each in folders)).findings == ()
     write(tmp_path / "anna", [line(each) for each in ledger if each.gateway == str(ANNA) and each.sequence != 4])
-    assert problems(compared(ledger, tmp_path / "anna")) == [(Problem.RECORD_WITHOUT_LINE, 4)]
+    assert problems(compared(ledger, tmp_path / "anna")) == [(LedgerProblem.RECORD_WITHOUT_LINE, 4)]
 
 
 def test_lines_of_a_dead_gateway_that_another_is_about_to_write_are_under_way(tmp_path: Path) -> None:
@@ -145,14 +149,14 @@ def test_lines_of_a_dead_gateway_that_another_is_about_to_write_are_under_way(tm
 
 
 def test_lines_of_before_they_named_their_gateway_are_compared_and_prove_no_gap(
-    tmp_path: Path, ledger: list[Recorded]
+    tmp_path: Path, ledger: list[RecordedCall]
 ) -> None:
     write(tmp_path, [line(each, None) for each in ledger if each.sequence != 5])
     assert compared(ledger, tmp_path) == LogReport(11)
-    assert problems(compared(ledger[:11], tmp_path)) == [(Problem.LINE_WITHOUT_RECORD, 11)]
+    assert problems(compared(ledger[:11], tmp_path)) == [(LedgerProblem.LINE_WITHOUT_RECORD, 11)]
 
 
-def test_lines_that_are_about_no_record_are_passed_over(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_lines_that_are_about_no_record_are_passed_over(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     """Of approvals, of calls while the ledger could not be written, of before there was a ledger."""
     bare = line(ledger[0])
     del bare["data"]["capsule"]
@@ -161,7 +165,7 @@ def test_lines_that_are_about_no_record_are_passed_over(tmp_path: Path, ledger: 
     assert compared(ledger, tmp_path) == LogReport(12)
 
 
-def test_a_call_in_flight_is_no_finding(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_a_call_in_flight_is_no_finding(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     """Its record is committed and its line is not written; or all of it came after the log was opened."""
     log = AuditLog(tmp_path, max_bytes=2_000)
     log.append(map(line, ledger[:4]))
@@ -175,7 +179,7 @@ def test_a_call_in_flight_is_no_finding(tmp_path: Path, ledger: list[Recorded]) 
 
 
 @pytest.mark.parametrize("cut", [1, 40, 150])
-def test_a_last_line_that_is_not_whole_is_passed_over(tmp_path: Path, ledger: list[Recorded], cut: int) -> None:
+def test_a_last_line_that_is_not_whole_is_passed_over(tmp_path: Path, ledger: list[RecordedCall], cut: int) -> None:
     path = write(tmp_path, map(line, ledger))
     path.write_bytes(path.read_bytes()[:-cut])
     assert compared(ledger[:11], tmp_path) == LogReport(11)
@@ -187,7 +191,7 @@ def test_a_last_line_that_is_not_whole_is_passed_over(tmp_path: Path, ledger: li
         assert compare(files, Ledger(ledger[:11]).records, {KEY}) == LogReport(11)
 
 
-def test_files_that_moved_aside_are_read_too_also_compressed_ones(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_files_that_moved_aside_are_read_too_also_compressed_ones(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     lines = [line(each) for each in ledger]
     write(tmp_path, lines[9:])
     write(tmp_path, lines[6:9], f"{FILE_NAME}.1")
@@ -198,31 +202,31 @@ def test_files_that_moved_aside_are_read_too_also_compressed_ones(tmp_path: Path
     erased = [each for each in ledger if each.sequence not in (1, 4, 7, 11)]
     finding = only(compared(erased, tmp_path))
     assert "calls 1, calls 4, calls 7, calls 11" in finding.detail
-    assert problems(compared(erased, tmp_path / f"{FILE_NAME}.2.gz")) == [(Problem.LINE_WITHOUT_RECORD, 4)]
+    assert problems(compared(erased, tmp_path / f"{FILE_NAME}.2.gz")) == [(LedgerProblem.LINE_WITHOUT_RECORD, 4)]
     # The same file twice is one.
     assert compared(ledger, tmp_path, tmp_path / FILE_NAME) == LogReport(12)
 
 
 def test_a_line_is_missed_across_two_files_that_follow_each_other_and_not_across_a_gap(
-    tmp_path: Path, ledger: list[Recorded]
+    tmp_path: Path, ledger: list[RecordedCall]
 ) -> None:
     lines = [line(each) for each in ledger]
     write(tmp_path, lines[7:])
     write(tmp_path, lines[:6], f"{FILE_NAME}.1")
-    assert problems(compared(ledger, tmp_path)) == [(Problem.RECORD_WITHOUT_LINE, 6)]
+    assert problems(compared(ledger, tmp_path)) == [(LedgerProblem.RECORD_WITHOUT_LINE, 6)]
     assert compared(ledger, tmp_path / FILE_NAME, tmp_path / f"{FILE_NAME}.1").findings == ()
     (tmp_path / f"{FILE_NAME}.1").rename(tmp_path / f"{FILE_NAME}.2")  # somebody took a file away
     assert compared(ledger, tmp_path).findings == ()
 
 
-def test_one_chain_alone_is_compared_when_it_is_named(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_one_chain_alone_is_compared_when_it_is_named(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     other = [replace(record(number, chain="calls/research"), settled=10 * number + 5) for number in range(6)]
     lines = [line(each) for each in [*ledger, *other]]
     write(tmp_path, lines)
     assert compared([*ledger, *other], tmp_path) == LogReport(18)
     assert compared([*ledger, *other], tmp_path, chain="calls/research") == LogReport(6)
     assert compared(ledger, tmp_path, chain="calls") == LogReport(12)
-    assert problems(compared(ledger, tmp_path)) == [(Problem.LINE_WITHOUT_RECORD, 0)]
+    assert problems(compared(ledger, tmp_path)) == [(LedgerProblem.LINE_WITHOUT_RECORD, 0)]
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -261,14 +265,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_no_line_is_named_and_the_others_are_compared(
-    tmp_path: Path, ledger: list[Recorded], hostile: bytes
+    tmp_path: Path, ledger: list[RecordedCall], hostile: bytes
 ) -> None:
     lines = [encode(line(each)) for each in ledger]
     (tmp_path / FILE_NAME).write_bytes(b"".join([*lines[:5], hostile, *lines[5:]]))
     report = compared(ledger, tmp_path)
     assert report.lines == 12
     finding = only(report)
-    assert finding.problem == Problem.MALFORMED_LINE
+    assert finding.problem == LedgerProblem.MALFORMED_LINE
     assert f"{FILE_NAME}, line 6" in finding.detail
     assert "1 line is" in finding.detail
 
@@ -282,7 +286,7 @@ def test_a_finding_stays_short_however_much_is_wrong(tmp_path: Path) -> None:
     assert "and more" in only(report).detail
 
 
-def test_lines_of_an_older_ledger_in_the_same_file_are_no_finding(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_lines_of_an_older_ledger_in_the_same_file_are_no_finding(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     """Somebody started from nothing, with keys of its own, and the log folder stayed."""
     older = [replace(each, hash="e" * 64) for each in [*ledger, record(12)]]
     write(tmp_path, [*(line(each, BERT, "b" * 64) for each in older), *map(line, ledger)])
@@ -290,11 +294,11 @@ def test_lines_of_an_older_ledger_in_the_same_file_are_no_finding(tmp_path: Path
     # Older lines name no key: those before the first that is right are of another ledger, those after it are not.
     write(tmp_path, [*(line(each, None) for each in older), *(line(each, None) for each in ledger)])
     assert compared(ledger, tmp_path) == LogReport(12, elsewhere=13)
-    assert problems(compared(ledger[:11], tmp_path)) == [(Problem.LINE_WITHOUT_RECORD, 11)]
+    assert problems(compared(ledger[:11], tmp_path)) == [(LedgerProblem.LINE_WITHOUT_RECORD, 11)]
     # A key that is not known is another ledger's there alone: after lines of this one, records of a newer key are gone.
     later = [record(12), record(13)]
     write(tmp_path, [*map(line, ledger), *(line(each, key="b" * 64) for each in later)])
-    assert problems(compared(ledger, tmp_path)) == [(Problem.LINE_WITHOUT_RECORD, 12)]
+    assert problems(compared(ledger, tmp_path)) == [(LedgerProblem.LINE_WITHOUT_RECORD, 12)]
     # Each log that is named has a beginning of its own.
     write(tmp_path / "other", [line(each, BERT, "b" * 64) for each in older])
     write(tmp_path, map(line, ledger))
@@ -302,12 +306,12 @@ def test_lines_of_an_older_ledger_in_the_same_file_are_no_finding(tmp_path: Path
     # Where the keys are the same it is this ledger, of which nothing is left.
     write(tmp_path, map(line, older))
     assert [problem for problem, _ in problems(compared(ledger, tmp_path))] == [
-        Problem.LINE_WITHOUT_RECORD,
-        Problem.LINE_OF_ANOTHER_RECORD,
+        LedgerProblem.LINE_WITHOUT_RECORD,
+        LedgerProblem.LINE_OF_ANOTHER_RECORD,
     ]
 
 
-def test_a_file_that_is_not_there_or_not_whole_is_an_error(tmp_path: Path, ledger: list[Recorded]) -> None:
+def test_a_file_that_is_not_there_or_not_whole_is_an_error(tmp_path: Path, ledger: list[RecordedCall]) -> None:
     with pytest.raises(SetupError, match=r"nothing\.jsonl: No such file"), opened([tmp_path / "nothing.jsonl"]):
         pass
     with pytest.raises(SetupError, match="no audit log is there"), opened([tmp_path]):

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from gatehouse.core.call import Status, Usage
 from gatehouse.core.errors import ContentBlocked
-from gatehouse.ledger.library_report import Report, ending, kept
+from gatehouse.ledger.library_report import Report, ending, report_row
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.proxy.library_spend import counted_usd
 
@@ -40,7 +40,7 @@ REPORT = Report(
 
 def said(report: Report = REPORT, answer: str | None = None, blocked: ContentBlocked | None = None) -> LibraryCall:
     """The call with its report, as the database gives it back."""
-    return replace(CALL, reported=json.loads(json.dumps(kept(report, CALL, answer, blocked))))
+    return replace(CALL, reported=json.loads(json.dumps(report_row(report, CALL, answer, blocked))))
 
 
 def test_it_is_sealed_with_what_was_reported_and_what_was_decided() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatehouse.approvals.gate import Asked
+from gatehouse.approvals.gate import ApprovalRequest
 from gatehouse.approvals.model import Approval, Edit
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core.call import Attempt
@@ -277,7 +277,7 @@ async def test_what_is_known_of_a_held_call_is_known_while_it_is_held(tmp_path: 
     held: list[tuple[Any, ...]] = []
 
     class Holds(Gate):
-        async def admit(self, asked: Asked) -> Approval:
+        async def admit(self, asked: ApprovalRequest) -> Approval:
             considered, mask = case.scope.considered, case.scope.mask
             held.append((considered.decision and considered.decision.verdict, considered.facts, mask))
             return await super().admit(asked)

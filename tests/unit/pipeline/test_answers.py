@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from gatehouse.core.errors import ContentBlocked
-from gatehouse.dialects.sse import EventStream
+from gatehouse.dialects.sse import SSEDecoder
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.masking import Mask
 from gatehouse.pipeline.response import Answers, error_event
@@ -117,7 +117,7 @@ def written(events: list[dict[str, Any]]) -> bytes:
 
 
 def read(stream: bytes) -> list[dict[str, Any]]:
-    return [json.loads(each.data) for each in EventStream().feed(stream) if each.data and each.data != b"[DONE]"]
+    return [json.loads(each.data) for each in SSEDecoder().decode(stream) if each.data and each.data != b"[DONE]"]
 
 
 @pytest.mark.parametrize("call_type", STREAMS)
@@ -127,7 +127,7 @@ def test_a_stream_says_what_the_model_said_with_the_callers_own_data_in_it(
 ) -> None:
     stream = written(STREAMS[call_type](cut(SAID, cuts), cut(ARGUMENTS, more_cuts))) + b"data: [DONE]\n\n"
     answers = Answers(call_type, mask(), no_fruit)
-    out = b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
+    out = b"".join(answers.push(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
     text, arguments = heard(call_type, read(out))
     assert text == HEARD
     assert json.loads(arguments) == {"to": MAIL, "cc": [f"x{MAIL}"]}
@@ -143,7 +143,7 @@ def test_a_stream_is_over_with_the_event_that_says_so(call_type: str) -> None:
     answers = Answers(call_type, mask(), no_fruit)
     seen = []
     for event in events:
-        answers.feed(event)
+        answers.push(event)
         seen.append(answers.over)
     assert seen == [False] * (len(events) - 1) + [True]
 
@@ -157,7 +157,7 @@ def test_a_blocked_phrase_is_never_passed_on_whole_wherever_it_is_cut(call_type:
     passed: list[bytes] = []
 
     def pass_on() -> None:
-        passed.extend(answers.feed(written([event])) for event in events)
+        passed.extend(answers.push(written([event])) for event in events)
 
     with pytest.raises(ContentBlocked):
         pass_on()
@@ -168,7 +168,7 @@ def test_a_blocked_phrase_is_never_passed_on_whole_wherever_it_is_cut(call_type:
 
 def test_what_is_held_back_comes_before_the_end_of_its_text() -> None:
     answers = Answers("acompletion", mask(), no_fruit)
-    out = answers.feed(written([chunk({"content": "wait <EMAIL"}), chunk({}, "stop")]) + b"data: [DONE]\n\n")
+    out = answers.push(written([chunk({"content": "wait <EMAIL"}), chunk({}, "stop")]) + b"data: [DONE]\n\n")
     events = read(out)
     assert heard("acompletion", events)[0] == "wait <EMAIL"
     assert events[-1]["choices"][0]["finish_reason"] == "stop"
@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_not_passed_on(body: bytes) -> None:
     with pytest.raises(ContentBlocked, match="could not be read"):
         Answers("acompletion", mask(), None).whole(body)
     with pytest.raises(ContentBlocked, match="could not be read"):
-        Answers("acompletion", mask(), None).feed(b"data: " + body + b"\n\n")
+        Answers("acompletion", mask(), None).push(b"data: " + body + b"\n\n")
 
 
 def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> None:
@@ -231,7 +231,7 @@ def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> 
 
 def passed_on(call_type: str, stream: bytes, size: int = 7) -> bytes:
     answers = Answers(call_type, mask(), no_fruit)
-    return b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
+    return b"".join(answers.push(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
 
 
 def test_held_text_comes_before_the_end_mark_and_text_behind_the_mark_is_screened() -> None:
@@ -325,7 +325,7 @@ def test_a_text_is_screened_to_its_end() -> None:
 def test_an_event_that_is_cut_off_at_the_end_is_read_as_one_and_parts_from_what_was_held() -> None:
     def ended(*events: bytes) -> bytes:
         answers = Answers("acompletion", mask(), no_fruit)
-        return b"".join(answers.feed(each) for each in events) + answers.end()
+        return b"".join(answers.push(each) for each in events) + answers.end()
 
     half = written([chunk({"content": "wait <EMAIL"})])
     out = ended(half, b": cut off")
@@ -343,7 +343,7 @@ def test_every_text_that_was_held_back_is_passed_on_at_the_end_to_whom_it_belong
 
     for end in (b"", b"data: [DONE]\n\n"):
         answers = Answers("acompletion", mask(), no_fruit)
-        out = answers.feed(of(0, "one <EMAIL") + of(1, "two <EMAIL") + end) + answers.end()
+        out = answers.push(of(0, "one <EMAIL") + of(1, "two <EMAIL") + end) + answers.end()
         said = {0: "", 1: ""}
         for each in read(out):
             for choice in each["choices"]:
@@ -356,7 +356,7 @@ def test_every_text_that_was_held_back_is_passed_on_at_the_end_to_whom_it_belong
 def test_every_text_that_one_event_ends_comes_before_it() -> None:
     call = {"tool_calls": [{"index": 0, "function": {"arguments": '{"to": "<EMAIL'}}]}
     answers = Answers("acompletion", mask(), no_fruit)
-    out = answers.feed(written([chunk({"content": "wait <EMAIL"}), chunk(call), chunk({}, "stop")]))
+    out = answers.push(written([chunk({"content": "wait <EMAIL"}), chunk(call), chunk({}, "stop")]))
     events = read(out)
     assert heard("acompletion", events) == ("wait <EMAIL", '{"to": "<EMAIL')
     assert [each["choices"][0]["finish_reason"] for each in events].index("stop") == len(events) - 1
@@ -405,5 +405,5 @@ def test_a_stream_that_is_not_changed_is_passed_on_byte_for_byte(call_type: str,
     )
     answers = Answers(call_type, mask(), None)
     assert (
-        b"".join(answers.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end() == stream
+        b"".join(answers.push(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end() == stream
     )

@@ -12,7 +12,7 @@ import pytest
 from gatehouse.approvals.model import Vote
 from gatehouse.capsule import canonical
 from gatehouse.capsule.document import ContentMode
-from gatehouse.core.call import Outcome, Status, ToolCall
+from gatehouse.core.call import Outcome, Status, ToolCallRecord
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.decision import Decision, Verdict
 from gatehouse.core.errors import ContentBlocked, GovernanceUnavailable, PolicyDenied, UpstreamCutOff
@@ -162,7 +162,7 @@ async def test_what_is_kept_of_an_answer_is_what_audit_content_says(
     assert call.mask is not None
     (placeholder,) = call.mask.originals
     said = ANSWERED if mode is ContentMode.REDACTED else replace(ANSWERED, answer=f"I wrote to {placeholder}")
-    called = ToolCall("mail", f'{{"to":"{MAIL}"}}')
+    called = ToolCallRecord("mail", f'{{"to":"{MAIL}"}}')
     await ends(written, mode).ended(call, replace(said, tool_calls=(called,)))
     capsule = written.settlements[0].capsule
     kept = capsule["outcome"]["result"]

@@ -15,7 +15,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.storage import node as node_module
 from gatehouse.storage import prisma_engine
 from gatehouse.storage.node import Node, find_node, npm_ci
-from gatehouse.storage.prisma_engine import Kind, engine_environment, engine_version, install
+from gatehouse.storage.prisma_engine import EngineKind, engine_environment, engine_version, install
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENGINE = REPOSITORY / "prisma-engine"
@@ -87,10 +87,10 @@ def test_packages_are_locked_by_hash_and_bound_to_no_host(folder: Path) -> None:
 
 def test_wasm_is_prepared_once(home: Path, made: list[str]) -> None:
     said: list[str] = []
-    first = install(home, Kind.WASM, said.append)
+    first = install(home, EngineKind.WASM, said.append)
     assert made == ["npm ci prisma-engine", "generate"]
     assert said[-1] == "prisma engine: wasm (asked for)"
-    assert install(home, Kind.WASM, said.append) == first
+    assert install(home, EngineKind.WASM, said.append) == first
     assert made == ["npm ci prisma-engine", "generate"]
     assert "already prepared" in said[-1]
     environment = engine_environment(home)
@@ -100,7 +100,7 @@ def test_wasm_is_prepared_once(home: Path, made: list[str]) -> None:
 
 def test_auto_takes_wasm_where_native_cannot_be_had_and_says_why(home: Path, made: list[str]) -> None:
     said: list[str] = []
-    assert install(home, None, said.append).kind == Kind.WASM
+    assert install(home, None, said.append).kind == EngineKind.WASM
     assert said[-1] == "prisma engine: wasm (the native one cannot be had: prisma generate: no network)"
     assert not (home / "prisma-engine" / "native" / "node_modules").exists()
     install(home, None, said.append)
@@ -121,13 +121,13 @@ def test_auto_takes_native_where_it_can_be_had(home: Path, site: Path, monkeypat
     monkeypatch.setattr(prisma_engine, "npm_ci", ci)
     monkeypatch.setattr(prisma_engine, "_generate", generate)
     said: list[str] = []
-    assert install(home, None, said.append).kind == Kind.NATIVE
+    assert install(home, None, said.append).kind == EngineKind.NATIVE
     assert said[-1] == "prisma engine: native (downloaded for this machine)"
     assert engine_environment(home) == {"PRISMA_QUERY_ENGINE_BINARY": str(binary)}
 
 
 def test_what_it_depends_on_makes_it_prepared_again(home: Path, site: Path, made: list[str], tmp_path: Path) -> None:
-    install(home, Kind.WASM, print)
+    install(home, EngineKind.WASM, print)
     moved = tmp_path / "elsewhere"
     shutil.copytree(home / "prisma-engine", moved / "prisma-engine")
     with pytest.raises(SetupError, match="no engine is prepared for this checkout"):
@@ -136,7 +136,7 @@ def test_what_it_depends_on_makes_it_prepared_again(home: Path, site: Path, made
     with pytest.raises(SetupError, match="Run `gatehouse engine install`"):
         engine_environment(home)
     made.clear()
-    install(home, Kind.WASM, print)
+    install(home, EngineKind.WASM, print)
     assert made == ["generate"]
     (site / "prisma" / "client.py").unlink()
     with pytest.raises(SetupError):
@@ -144,13 +144,13 @@ def test_what_it_depends_on_makes_it_prepared_again(home: Path, site: Path, made
     lock = home / "prisma-engine" / "package-lock.json"
     lock.write_text(lock.read_text() + "\n")
     made.clear()
-    install(home, Kind.WASM, print)
+    install(home, EngineKind.WASM, print)
     assert made == ["npm ci prisma-engine", "generate"]
 
 
 def test_the_tools_for_checking_the_engine_are_installed_when_asked_for(home: Path, made: list[str]) -> None:
-    install(home, Kind.WASM, print)
-    install(home, Kind.WASM, print, dev=True)
+    install(home, EngineKind.WASM, print)
+    install(home, EngineKind.WASM, print, dev=True)
     assert made == ["npm ci prisma-engine", "generate", "npm ci prisma-engine dev"]
 
 
@@ -169,14 +169,14 @@ print(hasattr(prisma.types, "NoSuchTable"), hasattr(prisma.types, "__path__"))
 
 
 def test_a_torn_record_counts_as_none(home: Path, made: list[str]) -> None:
-    install(home, Kind.WASM, print)
+    install(home, EngineKind.WASM, print)
     prisma_engine._stamp().write_text('{"kind": "wa')
     with pytest.raises(SetupError):
         engine_environment(home)
 
 
 def test_an_engine_that_does_not_answer_is_told(home: Path, made: list[str], tmp_path: Path) -> None:
-    ready = install(home, Kind.WASM, print)
+    ready = install(home, EngineKind.WASM, print)
     with pytest.raises(SetupError, match=r"Node\.js is not at '/no/node'"):
         engine_version(replace(ready, node="/no/node"))
     with pytest.raises(SetupError, match="does not start"):

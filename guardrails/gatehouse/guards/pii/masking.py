@@ -348,7 +348,7 @@ class Unmasker:
         self._json = inside_json
         self._held = ""
 
-    def feed(self, chunk: str) -> str:
+    def push(self, chunk: str) -> str:
         """Return the text that can be passed on after this piece."""
         if not self._names:
             return chunk

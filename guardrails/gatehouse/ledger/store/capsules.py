@@ -33,7 +33,7 @@ _COLUMNS = """chain, id::text, sequence, previous_hash, canonical, hash, signatu
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedCall:
     """A record, and whose call it is of; nothing of it is verified.
 
     Attributes:
@@ -162,7 +162,7 @@ def tree_nodes(connection: Connection, chain: str, nodes: Iterable[NodeId]) -> d
     return found
 
 
-def recorded(connection: Connection, chain: str, sequences: Sequence[int]) -> list[Recorded]:
+def recorded(connection: Connection, chain: str, sequences: Sequence[int]) -> list[RecordedCall]:
     """The records of a chain at these sequences, as far as they are there."""
     rows = connection.execute(
         # A look into the index for each, whatever the planner thinks of the tables' size: `limit` keeps it from a join.
@@ -173,10 +173,10 @@ def recorded(connection: Connection, chain: str, sequences: Sequence[int]) -> li
              left join lateral (select * from gatehouse.calls where call_id = s.id limit 1) c on true""",
         (list(sequences), chain),
     )
-    return [Recorded(*row) for row in rows]
+    return [RecordedCall(*row) for row in rows]
 
 
-def recorded_by(connection: Connection, gateway: str, after: int, before: int) -> Iterator[Recorded]:
+def recorded_by(connection: Connection, gateway: str, after: int, before: int) -> Iterator[RecordedCall]:
     """The records of a gateway's calls between two places of the order in which it settled them, in that order."""
     while True:
         rows = connection.execute(
@@ -186,7 +186,7 @@ def recorded_by(connection: Connection, gateway: str, after: int, before: int) -
                 order by c.settle_seq limit 1000""",
             (gateway, after, before),
         ).fetchall()
-        yield from (Recorded(*row) for row in rows)
+        yield from (RecordedCall(*row) for row in rows)
         if not rows:
             return
         after = rows[-1][-1]

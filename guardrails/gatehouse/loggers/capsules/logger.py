@@ -31,7 +31,7 @@ from gatehouse.core.text import clean
 from gatehouse.loggers.capsules import litellm_queue
 from gatehouse.loggers.capsules.opening import open_store
 from gatehouse.loggers.capsules.record import (
-    Asked,
+    StartedCall,
     answer_hash,
     asked,
     document,
@@ -64,7 +64,7 @@ _Key = tuple[str, datetime | None]
 class _Begun:
     """A call under way: what was asked, and the answer on its way to the caller, when LiteLLM showed it."""
 
-    asked: Asked
+    asked: StartedCall
     answer: tuple[Any, datetime] | None = None
 
 

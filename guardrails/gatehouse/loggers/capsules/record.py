@@ -14,7 +14,7 @@ from hashlib import sha3_256
 from typing import Any, Final
 
 from gatehouse.capsule.document import Content, call_capsule
-from gatehouse.core.call import Outcome, Status, ToolCall, Usage
+from gatehouse.core.call import Outcome, Status, ToolCallRecord, Usage
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.core.text import clean
 from gatehouse.dialects.canonical import offered_tools
@@ -27,7 +27,7 @@ _INSTRUCTIONS: Final = ("system", "instructions")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StartedCall:
     """What is known of a call once it has begun.
 
     Attributes:
@@ -55,16 +55,16 @@ class Ended:
     outcome: Outcome
     duration_ms: float | None
     answer_hash: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCallRecord, ...] = ()
 
 
-def asked(details: Mapping[str, Any], prompt_hash: str | None) -> Asked:
+def asked(details: Mapping[str, Any], prompt_hash: str | None) -> StartedCall:
     """A call as LiteLLM describes it in `kwargs`."""
     options = _mapping(details.get("optional_params"))
     parameters = _mapping(details.get("litellm_params"))
     metadata = {**_mapping(parameters.get("litellm_metadata")), **_mapping(parameters.get("metadata"))}
     started = details.get("start_time")
-    return Asked(
+    return StartedCall(
         call_id=clean(details.get("litellm_call_id")) or "",
         trace_id=clean(details.get("litellm_trace_id")),
         call_type=clean(getattr(details.get("call_type"), "value", details.get("call_type"))) or "",
@@ -80,7 +80,7 @@ def asked(details: Mapping[str, Any], prompt_hash: str | None) -> Asked:
     )
 
 
-def succeeded(call: Asked, details: Mapping[str, Any], response: Any, end_time: datetime | None) -> Ended:
+def succeeded(call: StartedCall, details: Mapping[str, Any], response: Any, end_time: datetime | None) -> Ended:
     """A call that was answered.
 
     Args:
@@ -101,7 +101,7 @@ def succeeded(call: Asked, details: Mapping[str, Any], response: Any, end_time: 
     )
 
 
-def failed(call: Asked, details: Mapping[str, Any], end_time: datetime | None) -> Ended:
+def failed(call: StartedCall, details: Mapping[str, Any], end_time: datetime | None) -> Ended:
     """A call that LiteLLM reports as failed: the error's name and status, for its text may quote the prompt."""
     error = details.get("exception")
     status = getattr(error, "status_code", None)
@@ -114,12 +114,12 @@ def failed(call: Asked, details: Mapping[str, Any], end_time: datetime | None) -
     return Ended(outcome, _duration(call, end_time))
 
 
-def unreported(call: Asked, why: str, end_time: datetime) -> Ended:
+def unreported(call: StartedCall, why: str, end_time: datetime) -> Ended:
     """A call of whose end nobody was told anything."""
     return Ended(Outcome(Status.PARTIAL, provider=call.provider, error=why), _duration(call, end_time))
 
 
-def document(call: Asked, ended: Ended, *, agent_id: str, domain: str, capsule_type: str) -> dict[str, Any]:
+def document(call: StartedCall, ended: Ended, *, agent_id: str, domain: str, capsule_type: str) -> dict[str, Any]:
     """The capsule, ready to be sealed. Its id is new: two calls under one id of the caller's are two capsules."""
     capsule = call_capsule(
         call_id=new_call_id(),
@@ -217,7 +217,7 @@ def _usage(told: Mapping[str, Any]) -> Usage | None:
     return Usage(asked_for, said, total if type(total) is int else asked_for + said)
 
 
-def _duration(call: Asked, end_time: datetime | None) -> float | None:
+def _duration(call: StartedCall, end_time: datetime | None) -> float | None:
     end = end_time.astimezone(UTC) if isinstance(end_time, datetime) else now()
     return max(0.0, (end - call.started_at).total_seconds() * 1000)
 
