@@ -26,7 +26,7 @@ from gatehouse.api.approvals_shown import (
     VoteRequest,
     shown,
 )
-from gatehouse.approvals.desk import MAX_PAGE, Desk, Seen
+from gatehouse.approvals.desk import MAX_PAGE, Desk, KeyHolder, Seen
 from gatehouse.approvals.event_stream import ApprovalEvent, Subscriber
 from gatehouse.approvals.model import State, Voter
 from gatehouse.core.clock import monotonic
@@ -98,13 +98,13 @@ async def _body(request: Request) -> bytes:
 AtDesk = Annotated[Desk, part("desk")]
 
 
-async def _voter(caller: Caller, desk: AtDesk) -> Voter:
+async def _key_holder(caller: Caller) -> KeyHolder:
     """Return who asks; the key by the hash that requests are written down with."""
     role = None if caller.user_role is None else str(getattr(caller.user_role, "value", caller.user_role))
-    return await desk.voter(caller.user_id, role, caller.team_id, key_hash(caller.api_key))
+    return KeyHolder(caller.user_id, role, caller.team_id, key_hash(caller.api_key))
 
 
-By = Annotated[Voter, Depends(_voter)]
+By = Annotated[KeyHolder, Depends(_key_holder)]
 
 router = APIRouter(prefix="/governance/v1/approvals", tags=["governance"], route_class=_Route, responses=ERRORS)
 

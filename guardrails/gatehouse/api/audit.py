@@ -1,6 +1,7 @@
 """/governance/v1/audit: the ledger over HTTP, for administrators and auditors. What it answers can be verified offline.
 
-Reading blocks a worker thread with a connection of its own, never the event loop that carries the calls.
+Reading blocks a worker thread with a connection of its own, never the event loop that carries the calls. A shared
+one would not do: an export holds its own for as long as its reader takes, and the approvals of calls wait for those.
 """
 
 from __future__ import annotations

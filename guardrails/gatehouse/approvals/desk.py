@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -39,6 +39,28 @@ MAX_MODEL_CHARS: Final = 256
 # The desk reads so many approvals for one page of a person who may see few of them.
 _MAX_READ: Final = 2_000
 _MAX_PENDING: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The user of a key. The desk reads their teams on the connection on which it does what they want.
+
+    Attributes:
+        team_id: the team of the key, if it belongs to one.
+    """
+
+    user_id: str | None
+    role: str | None
+    team_id: str | None
+    key_hash: str | None
+
+    async def voter(self, connection: Connection) -> Voter:
+        """Return this person with the teams that LiteLLM's tables name."""
+        teams = await people.teams_of(connection, self.user_id, self.team_id)
+        return Voter(self.user_id, self.role, teams, self.key_hash)
+
+
+Who: TypeAlias = Voter | KeyHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,50 +114,45 @@ class Desk:
         self._may_use = may_use
         self._events = EventStream(database_url, pool)
 
-    async def voter(self, user_id: str | None, role: str | None, team_id: str | None, key_hash: str | None) -> Voter:
-        """Return the person who holds a key, with the teams that LiteLLM's tables name."""
-        async with self._database() as connection:
-            return Voter(user_id, role, await people.teams_of(connection, user_id, team_id), key_hash)
-
-    async def see(self, approval_id: UUID, by: Voter) -> Seen:
+    async def see(self, approval_id: UUID, by: Who) -> Seen:
         """Return one approval.
 
         Raises:
             NotFound: there is none by that id that they may see. The other functions raise it too.
         """
-        async with self._database() as connection:
-            return await _see(connection, approval_id, by)
+        async with self._database(by) as (connection, voter):
+            return await _see(connection, approval_id, voter)
 
-    async def see_all(self, approval_ids: Sequence[UUID], by: Voter) -> list[Seen]:
+    async def see_all(self, approval_ids: Sequence[UUID], by: Who) -> list[Seen]:
         """Return those of these approvals that they may see, in this order."""
-        async with self._database() as connection:
-            return await _see_all(connection, approval_ids, by)
+        async with self._database(by) as (connection, voter):
+            return await _see_all(connection, approval_ids, voter)
 
     async def page(
-        self, by: Voter, state: State | None, limit: int, before: UUID | None
+        self, by: Who, state: State | None, limit: int, before: UUID | None
     ) -> tuple[list[Seen], UUID | None]:
         """Return what they may see, newest first, and where the next page begins; a page may be short."""
-        async with self._database() as connection:
-            found, following = await _page(connection, by, state, limit, before)
+        async with self._database(by) as (connection, voter):
+            found, following = await _page(connection, voter, state, limit, before)
             at = await people.now(connection)
-            return [Seen(each, by, at) for each in found], following
+            return [Seen(each, voter, at) for each in found], following
 
-    async def history(self, approval_id: UUID, by: Voter) -> tuple[Seen, list[Happening]]:
+    async def history(self, approval_id: UUID, by: Who) -> tuple[Seen, list[Happening]]:
         """Return one approval and what happened to it, in order."""
-        async with self._database() as connection:
-            return await _see(connection, approval_id, by), await queries.history(connection, approval_id)
+        async with self._database(by) as (connection, voter):
+            return await _see(connection, approval_id, voter), await queries.history(connection, approval_id)
 
-    async def open(self, approval_id: UUID, by: Voter, *, values: bool = False) -> Opened:
+    async def open(self, approval_id: UUID, by: Who, *, values: bool = False) -> Opened:
         """Open the whole request, with what its placeholders stand for where `values` are asked for.
 
         Raises:
             AccessDenied: they may not.
             Gone: the approval is over, or there is no copy of its request.
         """
-        async with self._database() as connection:
-            seen = await _see(connection, approval_id, by)
+        async with self._database(by) as (connection, voter):
+            seen = await _see(connection, approval_id, voter)
             approval = seen.approval
-            if (refused := may_open(approval, by, seen.at, values=values)) is not None:
+            if (refused := may_open(approval, voter, seen.at, values=values)) is not None:
                 raise refused
             kept = await queries.copy_of(connection, approval_id)
         if kept is None:
@@ -144,11 +161,11 @@ class Desk:
         if not values:
             return Opened(approval, request)
         found = open_values(self._keys, kept, approval.asked)
-        self._entries.opened(approval, by)
+        self._entries.opened(approval, voter)
         return Opened(approval, request, found)
 
     async def vote(
-        self, approval_id: UUID, by: Voter, *, approve: bool, comment: str | None = None, edit: Edit | None = None
+        self, approval_id: UUID, by: Who, *, approve: bool, comment: str | None = None, edit: Edit | None = None
     ) -> Seen:
         """Count a person's vote, as `store.vote` does; return the approval after it.
 
@@ -157,31 +174,34 @@ class Desk:
         """
         if not clean(by.user_id):
             raise NoVote.NOBODY.error
-        async with self._database() as connection:
-            seen = await _see(connection, approval_id, by)
+        async with self._database(by) as (connection, voter):
+            seen = await _see(connection, approval_id, voter)
             if seen.refusal is not None:  # the store asks again once the approval is locked
                 raise seen.refusal.error
             if edit is not None:
                 await self._check_model(seen.approval, edit.model)
             with self._written() as changes:
                 voted = await store.vote(
-                    connection, approval_id, by, approve=approve, comment=comment, edit=edit, changes=changes
+                    connection, approval_id, voter, approve=approve, comment=comment, edit=edit, changes=changes
                 )
-            return Seen(voted, by, await people.now(connection))
+            return Seen(voted, voter, await people.now(connection))
 
-    async def cancel(self, approval_id: UUID, by: Voter) -> Seen:
+    async def cancel(self, approval_id: UUID, by: Who) -> Seen:
         """Take an open approval back, as `store.cancel` does; return the approval after it."""
-        async with self._database() as connection:
-            await _see(connection, approval_id, by)
+        async with self._database(by) as (connection, voter):
+            await _see(connection, approval_id, voter)
             with self._written() as changes:
-                over = await store.cancel(connection, approval_id, by, changes)
-            return Seen(over, by, await people.now(connection))
+                over = await store.cancel(connection, approval_id, voter, changes)
+            return Seen(over, voter, await people.now(connection))
 
     @asynccontextmanager
-    async def follow(self, by: Voter) -> AsyncIterator[tuple[list[ApprovalEvent], Subscriber]]:
+    async def follow(self, by: Who) -> AsyncIterator[tuple[list[ApprovalEvent], Subscriber]]:
         """Tell a person of what waits for a decision, oldest first, and of everything that happens from now on."""
-        async with self._events.subscribe(by) as subscriber:
-            async with self._database() as connection:
+        # Those who wait for the event stream hold no connection: the stream needs one to begin.
+        async with self._database(by) as (_, voter):
+            pass
+        async with self._events.subscribe(voter) as subscriber:
+            async with self._database(voter) as (connection, _):
                 pending = await queries.list_(connection, State.REQUESTED, _MAX_PENDING)
             waiting = [ApprovalEvent(each, State.REQUESTED, each.requested_at) for each in reversed(pending)]
             yield [each for each in waiting if subscriber.is_told(each)], subscriber
@@ -205,10 +225,10 @@ class Desk:
             self._entries.note(changes)
 
     @asynccontextmanager
-    async def _database(self) -> AsyncIterator[Connection]:
+    async def _database(self, by: Who) -> AsyncIterator[tuple[Connection, Voter]]:
         try:
             async with self._pool.connection() as connection:
-                yield connection
+                yield connection, by if isinstance(by, Voter) else await by.voter(connection)
         except (psycopg.Error, OSError):
             raise GovernanceUnavailable("The database does not answer. Try again soon.") from None
 

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
@@ -24,7 +23,7 @@ from fastapi.routing import APIRoute
 from gatehouse.approvals.model import Voter
 from gatehouse.console import sign_outs
 from gatehouse.console.attempts import Attempts
-from gatehouse.console.queries import Person, looking, person
+from gatehouse.console.queries import Person, person
 from gatehouse.console.rendering import HEADERS, page
 from gatehouse.console.session import LIFETIME_S, MASTER, Sealer, Session, new_session
 from gatehouse.core.errors import AccessDenied, GovernanceError, GovernanceUnavailable, InvalidRequest, SetupError
@@ -74,7 +73,6 @@ class SessionAuthenticator:
     """Signs people in and out, and says at each request who asks."""
 
     def __init__(self, settings: Settings, pool: Pool) -> None:
-        self._url = settings.database_url
         self._pool = pool
         self._attempts = Attempts(settings)
 
@@ -90,7 +88,7 @@ class SessionAuthenticator:
         session = sealer.open(request.cookies.get(COOKIE, ""), time.time())
         if session is None:
             raise SignInNeeded
-        found = await run_in_threadpool(self._person, session.key_hash, session.nonce)
+        found = await self._person(session.key_hash, session.nonce)
         if found is None:
             raise SignInNeeded
         return Visitor(found, session, sealer.csrf_token(session))
@@ -108,9 +106,9 @@ class SessionAuthenticator:
         key = fields.get("key", "").strip()
         key_hash = await _authenticated(request, key)
         try:
-            if key_hash is None or await run_in_threadpool(self._person, key_hash) is None:
+            if key_hash is None or await self._person(key_hash) is None:
                 return None
-        except (SetupError, psycopg.Error, OSError):
+        except (psycopg.Error, OSError):
             await self._attempts.forget(attempt)  # the database is away: it says nothing about the key
             raise
         await self._attempts.forget(attempt)
@@ -121,16 +119,16 @@ class SessionAuthenticator:
         async with self._pool.connection() as connection:
             await sign_outs.end(connection, visitor.session.nonce, visitor.session.expires_at)
 
-    def _person(self, key_hash: str, nonce: str | None = None) -> Person | None:
+    async def _person(self, key_hash: str, nonce: str | None = None) -> Person | None:
         """Return whose key it is; None where the key has no user with a role, and where the session was ended."""
-        with looking(self._url) as connection:
-            if nonce is not None and sign_outs.ended(connection, nonce):
+        async with self._pool.connection() as connection:
+            if nonce is not None and await sign_outs.ended(connection, nonce):
                 return None
             if key_hash == MASTER:
                 return Person(
                     proxy_server.litellm_proxy_admin_name, "proxy_admin", frozenset(), LITELLM_PROXY_MASTER_KEY_ALIAS
                 )
-            found = person(connection, key_hash)
+            found = await person(connection, key_hash)
         return found if found is not None and found.user_id and found.role else None
 
 

@@ -20,6 +20,7 @@ from psycopg import errors
 from gatehouse.approvals.model import Pending
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.ledger.store.capsules import Connection, reading
+from gatehouse.storage.connection import Connection as SharedConnection
 
 Text = Annotated[str, Query(max_length=256, pattern=r"^[^\x00]*$")]
 Days = Annotated[int, Query(ge=1, le=90)]
@@ -94,7 +95,7 @@ class Past:
 
 @contextmanager
 def looking(database_url: str) -> Iterator[Connection]:
-    """Open a connection for one page.
+    """Open a connection for one page: its questions take longer than approvals should wait for a shared one.
 
     Raises:
         SetupError: as `reading`.
@@ -108,9 +109,9 @@ def looking(database_url: str) -> Iterator[Connection]:
         raise GovernanceUnavailable("The question takes too long to answer. Ask about fewer days.") from None
 
 
-def person(connection: Connection, key_hash: str) -> Person | None:
+async def person(connection: SharedConnection, key_hash: str) -> Person | None:
     """Return who holds this key; None when it is deleted, blocked or expired, or its team is blocked."""
-    row = connection.execute(
+    cursor = await connection.execute(
         """select k.user_id, u.user_role,
                   array(select t.team_id from "LiteLLM_TeamTable" t
                          where t.team_id = k.team_id or t.team_id = any(u.teams)
@@ -123,7 +124,8 @@ def person(connection: Connection, key_hash: str) -> Person | None:
             where k.token = %s and k.blocked is not true and own.blocked is not true
               and (k.expires is null or k.expires > (now() at time zone 'utc'))""",
         (key_hash,),
-    ).fetchone()
+    )
+    row = await cursor.fetchone()
     return Person(row[0], row[1], frozenset(row[2]), key_hash) if row else None
 
 

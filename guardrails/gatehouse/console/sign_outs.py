@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gatehouse.ledger.store import capsules
 from gatehouse.storage.connection import Connection
 
 
@@ -20,7 +19,7 @@ async def end(connection: Connection, nonce: str, expires_at_s: int) -> None:
     )
 
 
-def ended(connection: capsules.Connection, nonce: str) -> bool:
+async def ended(connection: Connection, nonce: str) -> bool:
     """Say whether a session was ended."""
-    row = connection.execute("select 1 from gatehouse.console_sign_outs where nonce = %s", (nonce,)).fetchone()
-    return row is not None
+    cursor = await connection.execute("select 1 from gatehouse.console_sign_outs where nonce = %s", (nonce,))
+    return await cursor.fetchone() is not None

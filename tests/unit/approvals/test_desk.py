@@ -15,7 +15,7 @@ import pytest
 from gatehouse.approvals import desk, lifecycle
 from gatehouse.approvals.audit_entries import AuditEntries, Change
 from gatehouse.approvals.binding import bind
-from gatehouse.approvals.desk import MAX_MODEL_CHARS, MAX_PAGE, Desk, Seen
+from gatehouse.approvals.desk import MAX_MODEL_CHARS, MAX_PAGE, Desk, KeyHolder, Seen
 from gatehouse.approvals.event_stream import ApprovalEvent, Subscriber
 from gatehouse.approvals.lifecycle import Event, NoVote
 from gatehouse.approvals.model import Approval, Edit, ReviewCopy, State, Vote, Voter
@@ -73,6 +73,7 @@ class Counter:
         self.allowed = {"small", "smaller"}
         self.lines: list[dict[str, Any]] = []
         self.breaks: str | None = None
+        self.connections = 0
         for module, name in (
             (desk.queries, "get_many"),
             (desk.queries, "list_"),
@@ -95,6 +96,7 @@ class Counter:
     async def connection(self) -> AsyncIterator[None]:
         if self.breaks == "connect":
             raise psycopg.OperationalError(f"no route to {URL}")
+        self.connections += 1
         yield
 
     async def now(self, connection: object) -> datetime:
@@ -225,9 +227,25 @@ async def test_who_may_see_it_sees_it_as_themselves_at_the_databases_time(counte
 
 async def test_a_voter_is_in_the_teams_that_the_tables_say(counter_of: Any) -> None:
     counter = counter_of(asked(approvers={"teams": ["sales"]}))
-    by = await counter.desk.voter("bob", "internal_user", "t-sales", "k-bob")
-    assert by == Voter("bob", "internal_user", frozenset({"sales"}), "k-bob")
-    assert (await counter.desk.vote(ID, by, approve=True)).approval.state is State.APPROVED
+    voted = await counter.desk.vote(ID, KeyHolder("bob", "internal_user", "t-sales", "k-bob"), approve=True)
+    assert voted.by == Voter("bob", "internal_user", frozenset({"sales"}), "k-bob")
+    assert voted.approval.state is State.APPROVED
+
+
+async def test_the_teams_and_the_work_take_one_connection(counter: Counter) -> None:
+    by = KeyHolder("grace", "proxy_admin", None, "k-grace")
+    for work in (
+        counter.desk.see(ID, by),
+        counter.desk.see_all([ID], by),
+        counter.desk.page(by, None, 50, None),
+        counter.desk.history(ID, by),
+        counter.desk.open(ID, by, values=True),
+        counter.desk.vote(ID, by, approve=True),
+        counter.desk.cancel(ID, by),
+    ):
+        counter.connections = 0
+        await work
+        assert counter.connections == 1
 
 
 MAKER = Voter("mary", "proxy_admin", frozenset(), "k-mary")
@@ -412,7 +430,7 @@ async def test_what_is_committed_is_written_down_also_where_the_database_goes_aw
 async def test_without_the_database_everything_is_unavailable_and_its_address_is_not_told(counter: Counter) -> None:
     counter.breaks = "connect"
     for work in (
-        counter.desk.voter("ada", None, None, None),
+        counter.desk.see(ID, KeyHolder("ada", None, None, None)),
         counter.desk.see(ID, GRACE),
         counter.desk.see_all([ID], GRACE),
         counter.desk.page(GRACE, None, 50, None),
