@@ -23,7 +23,7 @@ from gatehouse.approvals.model import Edit, Pending, State
 from gatehouse.console import queries as db
 from gatehouse.console.access import HOME, Form, SignedIn, pages
 from gatehouse.console.rendering import page
-from gatehouse.console.whole_request import sections, shown_values
+from gatehouse.console.whole_request import prompt_sections, sections, shown_values
 from gatehouse.core.clock import now
 from gatehouse.core.errors import AccessDenied, Gone, InvalidRequest
 from gatehouse.core.settings import Settings
@@ -50,7 +50,7 @@ class Card(Seen):
         """Return what is asked, as headings and texts; only the first `chars` characters unless that is None."""
         pieces: list[tuple[str, str]] = []
         room = chars
-        for heading, text in _pieces(str(self.approval.summary.get("prompt") or "")):
+        for heading, text in prompt_sections(str(self.approval.summary.get("prompt") or "")):
             if room is not None and len(text) > room:
                 return [*pieces, (heading, f"{text[:room]} … (open the request to read on)")]
             pieces.append((heading, text))
@@ -197,26 +197,6 @@ async def _whole_page(visit: Visit, approval_id: UUID, opened: Opened | None, wh
             excerpt=None,
         )
     )
-
-
-def _pieces(prompt: str) -> list[tuple[str, str]]:
-    """Split a prompt into its messages, so that no message can look like two; the rest stays as it is."""
-    try:
-        asked = json.loads(prompt)
-        messages = asked.pop("messages")
-        pieces = []
-        for message in messages:
-            rest = {name: value for name, value in message.items() if name not in ("role", "content")}
-            content = message.get("content")
-            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False)
-            pieces.append((str(message.get("role"))[:64], text))
-            if rest:
-                pieces.append(("of the same message", json.dumps(rest, indent=2, ensure_ascii=False)))
-        if asked:
-            pieces.append(("besides", json.dumps(asked, indent=2, ensure_ascii=False)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return [("as it is kept", prompt)]
-    return pieces
 
 
 def _edit(fields: Mapping[str, str]) -> Edit | None:

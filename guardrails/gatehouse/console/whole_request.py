@@ -60,6 +60,16 @@ def sections(request: Mapping[str, Any]) -> list[RequestSection]:
     return [RequestSection(visible(heading), visible(text)) for heading, text in _sections(request)]
 
 
+def prompt_sections(prompt: str) -> Iterator[tuple[str, str]]:
+    """Yield headings and texts of a summary's prompt, turn by turn; yield a prompt without messages as it stands."""
+    try:
+        asked = json.loads(prompt)
+        found = [*_turns("messages", asked.pop("messages")), *([("besides", _pretty(asked))] if asked else [])]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = [("as it is kept", prompt)]
+    return ((visible(heading), visible(text)) for heading, text in found)
+
+
 def shown_values(values: Mapping[str, str]) -> dict[str, str]:
     """Return what placeholders stand for, with what cannot be seen written out."""
     return {visible(placeholder): visible(value) for placeholder, value in values.items()}

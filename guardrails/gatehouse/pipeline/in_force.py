@@ -74,6 +74,7 @@ class PolicyInForceHolder:
         self._scan_config = ScanConfig()
         self._refused: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: set[Scanner] = set()
 
     @property
     def error(self) -> str | None:
@@ -95,8 +96,9 @@ class PolicyInForceHolder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self.current.scanner is not None:
-            await self.current.scanner.close()
+        for scanner in (*self._retiring, self.current.scanner):
+            if scanner is not None:
+                await scanner.close()
 
     async def _watch(self) -> None:
         while True:
@@ -129,6 +131,7 @@ class PolicyInForceHolder:
 
     async def _enforce(self, loaded: LoadedPolicy) -> None:
         pii, screens = _configs(loaded.policy)
+        engine = None if screens is None else ScreenEngine(screens)  # before a process runs that would have to end
         scan_config = ScanConfig(pii, screens)
         scanner, old = self.current.scanner, None
         if scan_config != self._scan_config:
@@ -143,11 +146,19 @@ class PolicyInForceHolder:
             pii and _masked(pii, Mode.OBSERVE),
             pii and _masked(pii, Mode.OBSERVE, Mode.BLOCK),
             scanner,
-            None if screens is None else ScreenEngine(screens),
+            engine,
         )
         metrics.policy_good.set(1)
         if old is not None:
-            self._spawn(_retire(old))
+            self._retiring.add(old)
+            self._spawn(self._retire(old))
+
+    async def _retire(self, scanner: Scanner) -> None:
+        """End a scanner when the calls that began under it are over; `stop` ends it sooner."""
+        await asyncio.sleep(_RETIRE_AFTER_S)
+        with contextlib.suppress(Exception):
+            await scanner.close()
+        self._retiring.discard(scanner)
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
@@ -165,11 +176,3 @@ def _masked(pii: PiiConfig, *modes: Mode) -> PiiConfig:
     """The configuration with these modes made `mask`."""
     entities = {name: Mode.MASK if (mode := pii.mode_of(name)) in modes else mode for name in pii.wanted}
     return replace(pii, entities=entities)
-
-
-async def _retire(scanner: Scanner) -> None:
-    try:
-        await asyncio.sleep(_RETIRE_AFTER_S)
-    finally:
-        with contextlib.suppress(Exception):
-            await scanner.close()

@@ -145,8 +145,7 @@ class Answers:
             running = self._running.pop(source)
             if more := running.flush():
                 extra = carrier(self._call_type, running.like, source, more)
-                kind = extra.get("type")
-                yield event(_json(extra), str(getattr(kind, "value", kind)) if kind else None)
+                yield event(_json(extra), extra.get("type"))
 
     def _unreadable(self, error: Exception) -> ContentBlocked:
         # Not where in it: a field's name may be a word of the answer.

@@ -6,7 +6,6 @@ Pure. A caller may lower a limit, never raise it; an unreadable limit refuses th
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -186,9 +185,9 @@ def _of_metadata(metadata: Mapping[str, Any], source: str, key_name: str | None)
     if not isinstance(section, Mapping):
         raise _unreadable(METADATA_SECTION, "an object", source, key_name)
     tokens, cost = section.get(_TOKENS_KEY), section.get(_COST_KEY)
-    if tokens is not None and not (_is_number(tokens, int) and 1 <= tokens < _MAX_TOKENS):
+    if tokens is not None and not (type(tokens) is int and 1 <= tokens < _MAX_TOKENS):
         raise _unreadable(f"{METADATA_SECTION}.{_TOKENS_KEY}", _A_COUNT, source, key_name)
-    if cost is not None and not (_is_number(cost, int | float) and 0 <= cost <= _MAX_USD):
+    if cost is not None and not (type(cost) in (int, float) and 0 <= cost <= _MAX_USD):
         raise _unreadable(f"{METADATA_SECTION}.{_COST_KEY}", _AN_AMOUNT, source, key_name)
     # A misspelt limit must not look as if it were in force.
     if any(
@@ -196,10 +195,6 @@ def _of_metadata(metadata: Mapping[str, Any], source: str, key_name: str | None)
     ):
         raise _unreadable(f"{METADATA_SECTION}.max*", f"{_TOKENS_KEY} or {_COST_KEY}", source, key_name)
     return tokens, None if cost is None else float(cost)
-
-
-def _is_number(value: object, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and (isinstance(value, int) or math.isfinite(value))
 
 
 def _unreadable(where: str, expected: str, source: str, key_name: str | None) -> GovernanceUnavailable:

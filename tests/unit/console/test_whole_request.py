@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import Any
 
 import pytest
-from gatehouse.console.whole_request import FOLDED_CHARS, RequestSection, sections, shown_values, visible
+from gatehouse.console.whole_request import (
+    FOLDED_CHARS,
+    RequestSection,
+    prompt_sections,
+    sections,
+    shown_values,
+    visible,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +78,16 @@ def test_turns_tools_and_settings_are_told_apart() -> None:
     assert "Pays." in found["tool pay"]
     assert found["settings"] == 'model: "m"\ntemperature: 0.5'
     assert "json_object" in found["response_format"]
+
+
+def test_a_summarys_prompt_is_read_like_the_request_itself() -> None:
+    asked = {"messages": [{"role": "user", "content": "Pay\u202enow"}], "tools": ["t"]}
+    assert list(prompt_sections(json.dumps(asked))) == [
+        ("1. user", "Pay[U+202E]now"),
+        ("besides", '{\n  "tools": [\n    "t"\n  ]\n}'),
+    ]
+    for cut in ('{"messages": [{"role": "us…', "[]", '{"input": "Pay"}', "plain\u202e"):
+        assert list(prompt_sections(cut)) == [("as it is kept", visible(cut))]
 
 
 def test_long_texts_are_folded_and_whole() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -128,7 +127,6 @@ async def test_a_scanner_that_is_replaced_ends_with_those_calls_that_began_under
 ) -> None:
     await file.change(PII)
     await file.change("pii: {mode: block}\n")
-    await asyncio.sleep(0)  # what ends it one day has begun to wait
     assert [each.closed for each in scanners] == [False, False]
     await file.holder.stop()
     assert [each.closed for each in scanners] == [True, True]
