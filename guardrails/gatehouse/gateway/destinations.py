@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -200,24 +200,27 @@ def misdirected(request: httpx.Request, known: Mapping[str, Destination], chosen
         known: all destinations, by the deployment's id.
         chosen: the id of the deployment of this attempt; None where LiteLLM chose none.
     """
-    origin = origin_of(request.url)
-    for key in set(_carried(request)):
-        owners = [each for each in known.values() if key in each.keys]
-        if owners and all(each.origin is not None and each.origin != origin for each in owners):
-            return "credential"
-    is_call = looks_like_call(request)
-    own = known.get(chosen or "")
-    if own is None:  # LiteLLM has none, or makes one up, for an address or a key of the caller's
-        return "host" if is_call else None
-    if own.origin is None:
-        return None
-    if own.origin != origin:
-        return "host" if is_call else None
-    here = [each for each in known.values() if each.origin == origin]
-    keys = {key for each in here for key in each.keys}
-    if all(each.complete for each in here) and any(key not in keys for key in _authorizing(request)):
+    origin, own = origin_of(request.url), known.get(chosen or "")
+    if _has_key_of_others(request, known.values(), origin):
         return "credential"
-    return None
+    # Where LiteLLM has no deployment, or makes one up, the caller chose the address or the key.
+    if own is None or own.origin not in (None, origin):
+        return "host" if looks_like_call(request) else None
+    return "credential" if own.origin is not None and _has_unknown_key(request, known.values(), origin) else None
+
+
+def _has_key_of_others(request: httpx.Request, known: Collection[Destination], origin: str | None) -> bool:
+    """Tell whether a request carries a key that belongs to other origins only."""
+    carried = set(_carried(request))
+    owners = [[each.origin for each in known if key in each.keys] for key in carried]
+    return any(each and all(owner not in (None, origin) for owner in each) for each in owners)
+
+
+def _has_unknown_key(request: httpx.Request, known: Collection[Destination], origin: str | None) -> bool:
+    """Tell whether a request authorizes itself by a key that no deployment of this origin has, where all are known."""
+    here = [each for each in known if each.origin == origin]
+    keys = {key for each in here for key in each.keys}
+    return all(each.complete for each in here) and any(key not in keys for key in _authorizing(request))
 
 
 def looks_like_call(request: httpx.Request) -> bool:

@@ -106,15 +106,12 @@ def ruling(results: Iterable[Result]) -> Ruling:
         rule = result.rule
         if result.error is not None:
             errors.append((rule.id, result.error))
-        if not rule.enforced:
-            if result.matched:
-                observed.append(rule.id)
-            continue
-        if not result.matched and result.error is None:
+        if not rule.enforced and result.matched:
+            observed.append(rule.id)
+        if not rule.enforced or not (result.matched or result.error is not None):
             continue
         matched.append(rule)
-        consequence = rule.policy.verdict if result.error is None else Verdict.DENY
-        because = rule.policy.reason if result.error is None else f"Rule {rule.id} could not be evaluated."
+        consequence, because = _consequence(result)
         if consequence.strictness > verdict.strictness:
             verdict, reason = consequence, because
         elif consequence is verdict and reason is None:
@@ -129,6 +126,13 @@ def ruling(results: Iterable[Result]) -> Ruling:
         reason,
         tuple(errors),
     )
+
+
+def _consequence(result: Result) -> tuple[Verdict, str | None]:
+    """Return what an enforced rule demands and why; one that could not be evaluated denies."""
+    if result.error is not None:
+        return Verdict.DENY, f"Rule {result.rule.id} could not be evaluated."
+    return result.rule.policy.verdict, result.rule.policy.reason
 
 
 def _result(rule: Rule, context: cel.Context) -> Result:

@@ -118,20 +118,8 @@ def _longest(run: _Run, first: int, rules: list[Rule]) -> tuple[int, int, int, f
         return None
     if not plus and _NO_NUMBER.match(text, start):
         return None
-    digits = ""
-    lengths: list[int] = []
-    candidates: list[tuple[int, str, tuple[int, ...]]] = []
-    for last in range(first, min(first + _MAX_GROUPS, len(run.groups))):
-        low, high = run.groups[last]
-        if high - low > _MAX_DIGITS or len(digits) + high - low > _MAX_DIGITS:
-            break
-        digits += text[low:high]
-        lengths.append(high - low)
-        # Allow few single digits, and none at the end, where it would belong to the next number.
-        if len(digits) >= _MIN_DIGITS and lengths.count(1) < 3 and lengths[-1] > 1 and run.may_end(last):
-            candidates.append((last, digits, tuple(lengths)))
     best: tuple[int, int, int, float] | None = None
-    for last, digits, groups in reversed(candidates):
+    for last, digits, groups in reversed(list(_candidates(run, first))):
         end = run.groups[last][1]
         score = _score(text[begin:end], _ascii(digits), groups, plus, rules)
         if score is not None and (best is None or score > best[3]):
@@ -139,6 +127,21 @@ def _longest(run: _Run, first: int, rules: list[Rule]) -> tuple[int, int, int, f
             if score == _LIKELY:
                 break
     return best
+
+
+def _candidates(run: _Run, first: int) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+    """Yield the groups that may be one number from `first` on, fewest first: the last of them, digits, and lengths."""
+    digits = ""
+    lengths: list[int] = []
+    for last in range(first, min(first + _MAX_GROUPS, len(run.groups))):
+        low, high = run.groups[last]
+        if len(digits) + high - low > _MAX_DIGITS:
+            return
+        digits += run.text[low:high]
+        lengths.append(high - low)
+        # Allow few single digits, and none at the end, where it would belong to the next number.
+        if len(digits) >= _MIN_DIGITS and lengths.count(1) < 3 and lengths[-1] > 1 and run.may_end(last):
+            yield last, digits, tuple(lengths)
 
 
 def _with_extension(text: str, end: int) -> int:
