@@ -1,6 +1,6 @@
-# The gateway's image: built with uv from uv.lock, with hashes, and run by a user who can write nothing in it.
-# Built and started by docker-compose.yml; GATEHOUSE_HOME is /app, where compose mounts config.yaml, policy.yaml, logs/ and
-# ledger/.
+# Builds the gateway's image with uv from uv.lock, with hashes. Its user can write nothing in it.
+# docker-compose.yml builds and starts it. GATEHOUSE_HOME is /app; compose mounts config.yaml, policy.yaml, logs/ and
+# ledger/ there.
 
 FROM python:3.11-slim-bookworm AS build
 ENV UV_PYTHON_DOWNLOADS=never \
@@ -19,8 +19,8 @@ COPY guardrails/pyproject.toml guardrails/README.md guardrails/
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-editable --package gatehouse --extra wasm --no-install-workspace
 
-# LiteLLM's database client is generated here, for Prisma's native query engine where its host can be reached, else for the
-# WASM engine. The build's output says which one it took; what only the other one and the installation need goes.
+# This step generates LiteLLM's database client: for Prisma's native query engine when its host can be reached, else for
+# the WASM engine. The build's output names the engine. The step then deletes what this engine does not need.
 COPY prisma-engine prisma-engine
 COPY guardrails guardrails
 ENV PATH=/app/.venv/bin:$PATH GATEHOUSE_HOME=/app
@@ -54,7 +54,7 @@ WORKDIR /app
 USER gatehouse
 EXPOSE 4000
 STOPSIGNAL SIGTERM
-# Liveliness only: a database that is away is no reason to kill the gateway. Compose asks for more.
+# Ask for liveliness only: a database that is away is no reason to kill the gateway. Compose asks for more.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 CMD ["python", "-I", "-S", "-c", \
     "import http.client as h; c = h.HTTPConnection('127.0.0.1', 4000, timeout=4); c.request('GET', '/health/liveliness'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["gatehouse", "serve", "--host", "0.0.0.0", "--port", "4000"]

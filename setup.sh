@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# One command for Gatehouse: makes .env with new secrets, brings the stack up and waits until it answers a call.
-# With a Docker engine and Compose it uses docker-compose.yml, else (or with --local) plain processes of this machine.
-# Needs Python from 3.11 to 3.13 and no root; writes nowhere but into this folder. Running it again changes nothing.
+# Sets Gatehouse up with one command: it makes .env with new secrets, starts the stack and waits until it answers a call.
+# It uses docker-compose.yml when a Docker engine with Compose answers, else (or with --local) plain processes.
+# It needs Python from 3.11 to 3.13 and no root, and writes only into this folder. A second run changes nothing.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 usage: ./setup.sh [up] [--local]       bring Gatehouse up: in Docker when there is an engine, else on this machine
-       ./setup.sh down                 stop all of it; data is kept
-       ./setup.sh status               show its parts; exit code 0 when all run, 3 when not
+       ./setup.sh down                 stop all parts; the data stays
+       ./setup.sh status               show the parts; exit code 0 when all run, else 3
        ./setup.sh logs [PART] [-f] [-n N]
                                        show the last lines; PART is gateway, postgres, redis or prometheus
        ./setup.sh secret show|rotate|forget EPOCH --yes
@@ -31,12 +31,12 @@ fail() {
   exit 1
 }
 
-# The part of the setup that is written in Python and needs nothing installed.
+# Runs the part of the setup that is written in Python and needs no packages.
 setup_py() {
   PYTHONPATH=$ROOT/guardrails PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -P -m gatehouse.embedded.setup "$@"
 }
 
-# The mode in which the stack runs; empty when it does not.
+# Prints the mode in which the stack runs; prints nothing when it does not run.
 current_mode() {
   if [[ -s $MODE_FILE ]]; then
     cat "$MODE_FILE"
@@ -51,7 +51,7 @@ make_state() {
   fi
 }
 
-# Whether Docker can be used. An engine that only refuses this user is an error: taking another way would surprise.
+# Tells whether Docker can be used. An engine that refuses only this user is an error: another mode would be a surprise.
 docker_usable() {
   local said
   command -v docker >/dev/null || return 1
@@ -83,7 +83,7 @@ choose_mode() {
 
 # ---- Docker ---------------------------------------------------------------------------------------------------------
 
-# A variable of the shell would win over the same one in .env; .env is what is documented.
+# Compose prefers a variable of the shell to the same one in .env, but the documentation names .env.
 clear_shell() {
   local name value
   while IFS='=' read -r name value; do
@@ -91,10 +91,10 @@ clear_shell() {
   done <.env
 }
 
-# Turns what Docker said into one sentence; $1 is the step that failed.
+# Turns Docker's output into one sentence; $1 is the step that failed.
 explain_docker() {
   local said port variable
-  # The first line of it that matches, if any.
+  # Prints the first line that matches.
   said() { grep -iE -m 1 "$1" "$STATE/docker.log"; }
   if said=$(said 'port is already allocated|address already in use'); then
     port=$(grep -oE ':[0-9]+' <<<"$said" | head -n 1 | tr -d :)
@@ -107,14 +107,14 @@ explain_docker() {
   elif said=$(said 'no such host|failed to resolve|dial tcp|i/o timeout|TLS handshake|failed to fetch|connection refused'); then
     fail "network: Docker could not fetch what it needs (${said:0:200}). Check the network, or run ./setup.sh --local."
   fi
-  fail "Docker: $1 failed. See $STATE/docker.log, or run ./setup.sh --local for the way without Docker."
+  fail "Docker: $1 failed. See $STATE/docker.log, or run ./setup.sh --local to do without Docker."
 }
 
 logged() {
   "$@" 2>&1 | tee "$STATE/docker.log"
 }
 
-# Runs on every way out of an `up` that did not reach its end, Ctrl-C too.
+# Runs when `up` ends early, also after Ctrl-C.
 undo_docker() {
   echo "stopping the parts that were started" >&2
   docker compose logs --tail 15 2>/dev/null >&2 || true
@@ -155,14 +155,14 @@ install_packages() {
     ((free >= 3000)) || fail "disk: $free MB are free in $ROOT and the packages need 3000 MB. Free some, then run this again."
     options+=(--python "$PYTHON")
   elif [[ -e $unfinished ]]; then
-    # An installation that was broken off can leave a package that looks whole.
+    # An interrupted installation can leave a package that looks complete.
     options+=(--reinstall)
   fi
   touch "$unfinished"
-  # --inexact: what a developer installed beside stays. Without uv's list of every package, which would push the new
-  # master key off the screen.
+  # --inexact keeps what a developer installed. grep drops uv's list of packages, which would push the new master key off
+  # the screen.
   "$UV" sync --frozen --no-dev --inexact "${options[@]+"${options[@]}"}" 2> >(grep -v '^ [-+~] ' >&2) ||
-    fail "packages: uv could not install them. Check the network and the disk (its words are above), then run this again."
+    fail "packages: uv could not install them. Check the network and the disk (uv's output is above), then run this again."
   rm -f "$unfinished"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every check of the project, on a bare machine with Python 3.11 to 3.13: installs what it needs into the checkout with uv,
-# then lint, types, and one pytest run. See ./test.sh --help.
+# Runs every check of the project on a bare machine with Python 3.11 to 3.13: it installs what it needs into the checkout
+# with uv, then runs lint, types, and pytest once. See ./test.sh --help.
 set -euo pipefail
 cd "$(dirname "$0")"
 . scripts/find-uv.sh
@@ -10,21 +10,21 @@ usage() {
 usage: ./test.sh [all|lint|unit|stack|console|compose|long] [pytest options]
        ./test.sh mutation [module...]
 
-  all      everything below but `long` and `mutation` (the default); compose where a Docker engine answers
+  all      everything below except `long` and `mutation` (the default); compose only when a Docker engine answers
   lint     ruff, mypy, import-linter, shellcheck, and prisma-engine's types and tests
   unit     tests/unit: no servers
   stack    tests/stack: real Postgres, Redis and proxy, from wheels
-  console  tests/console: the same, and a real browser where `chromium` is installed
-  compose  tests/compose: docker-compose.yml, built and run
-  long     what tries many thousand cases, for about an hour: not part of CI
-  mutation changes the code of the modules that decide, one place at a time, and sees that a unit test fails: not part of CI
+  console  tests/console: the same, and a real browser when `chromium` is installed
+  compose  tests/compose: builds and runs docker-compose.yml
+  long     tests with many thousand cases, for about an hour; CI does not run them
+  mutation changes the modules that decide, one place at a time, and checks that a unit test fails; CI does not run it
 TEXT
 }
 
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 
-# step TITLE COMMAND...: a heading, the command's own output, and the seconds it took; the first failure ends the run.
+# step TITLE COMMAND... prints a heading, the command's output, and the seconds it took. The first failure ends the run.
 step() {
   local title=$1 begin=$SECONDS
   shift
@@ -36,9 +36,9 @@ step() {
 have_docker() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
 install() {
-  # The tests start a hundred gateways: each would compile LiteLLM again, for seconds, where this is set.
+  # The tests start a hundred gateways. With this variable each would compile LiteLLM again, which takes seconds.
   unset PYTHONDONTWRITEBYTECODE
-  # A .venv that is there keeps its interpreter.
+  # An existing .venv keeps its interpreter.
   [ -x .venv/bin/python ] || export UV_PYTHON=$PYTHON
   UV_PYTHON_DOWNLOADS=never "$UV" sync --frozen
 }
@@ -46,7 +46,7 @@ install() {
 lint_shell() { .venv/bin/shellcheck -x setup.sh test.sh .ci/run scripts/*.sh prisma-engine/query-engine; }
 
 check_engine() (
-  # The Node that the gateway would use; `node --run` stands for npm, whose script in the wheel does not start.
+  # This is the Node that the gateway uses. `node --run` replaces npm, because npm's script in the wheel does not start.
   node=$(.venv/bin/python -c 'from gatehouse.storage.node import find_node; print(find_node().executable)') || exit
   PATH=$(dirname "$node"):$PATH
   cd prisma-engine && node --run typecheck && node --run test
@@ -66,7 +66,7 @@ what=${1:-all}
 case $what in
   all)
     tests=(tests/stack tests/console tests/unit)
-    if have_docker; then tests=(tests/compose "${tests[@]}"); else echo "No Docker engine with Compose answers here: tests/compose is left out."; fi
+    if have_docker; then tests=(tests/compose "${tests[@]}"); else echo "No Docker engine with Compose answers here: the run leaves tests/compose out."; fi
     ;;
   lint) tests=() ;;
   unit | stack | console) tests=("tests/$what") ;;
@@ -93,7 +93,7 @@ step "Prisma's engine" .venv/bin/gatehouse engine install --engine wasm --dev
 case $what in all | lint) lint ;; esac
 if [ ${#tests[@]} -gt 0 ]; then
   echo "${bold}==> pytest ${tests[*]}${plain}"
-  # Three workers, whatever the machine has: each may run three gateways, and waits for them a third of its time on two
-  # cores. The slow ones come first.
+  # Three workers on every machine, because each may run three gateways, and waits for them a third of its time on two
+  # cores. The slow tests come first.
   exec .venv/bin/python -m pytest -n 3 --no-loadscope-reorder "${tests[@]}" "$@"
 fi

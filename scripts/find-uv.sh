@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # Sourced by setup.sh and test.sh: find_uv sets PYTHON (an interpreter from 3.11 to 3.13) and UV (an executable), and
-# installs uv by pip into .gatehouse/uv when the machine has none. Asks for no root and writes nowhere else.
+# installs uv by pip into .gatehouse/uv when the machine has none. It needs no root and writes nowhere else.
 # On failure it prints one sentence and returns 1. Call it with the project's folder: find_uv DIR.
 
 find_python() {
   local candidate
   for candidate in python3.11 python3.12 python3.13 python3 python; do
-    # Its own word for where it is: what stands on the PATH may be a version manager's shim.
+    # Python itself says where it is, because the program on the PATH may be a version manager's shim.
     if PYTHON=$("$candidate" -c 'import sys; print(sys.executable); sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null); then
       return 0
     fi

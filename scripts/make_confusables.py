@@ -2,9 +2,9 @@
 
     uv run --no-project --with confusable-homoglyphs==3.3.1 scripts/make_confusables.py
 
-That package holds Unicode's confusables.txt as JSON. Taken are letters alone: digits, signs and vowel marks mean
-something of their own in ordinary text. What decomposes to such a letter, or to a Latin one, is left out:
-`unicode_fold` decomposes first.
+That package holds Unicode's confusables.txt as JSON. The script takes letters only, because digits, signs and vowel
+marks have their own meaning in ordinary text. It leaves out characters that decompose to such a letter or to a Latin
+one, because `unicode_fold` decomposes first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 TABLE = Path(__file__).parent.parent / "guardrails" / "gatehouse" / "guards" / "confusables.txt"
 
-# Drawn like the Latin letter in most fonts, although Unicode finds another letter nearer.
+# Most fonts draw these like the Latin letter, although Unicode names another letter as the nearest.
 BESIDE = {"\u044c": "b", "\u051a": "Q", "\u03c4": "t", "\u03ba": "k"}
 
 HEAD = """\
@@ -28,14 +28,14 @@ HEAD = """\
 
 
 def latin(letter: str, like: list[str]) -> str | None:
-    """The Latin letter that a letter looks like, if it is one of those that are taken."""
+    """Return the Latin letter that a letter looks like; None when the script does not take it."""
     if len(letter) != 1 or letter.isascii() or not unicodedata.category(letter).startswith("L"):
         return None
     if unicodedata.normalize("NFKD", letter) != letter:
         return None
     for each in like:
         if len(each) == 1 and each in string.ascii_letters:
-            # Unicode has one sign for I and l; a capital is the capital.
+            # Unicode maps I and l to one sign: take a capital letter for I.
             return "I" if each == "l" and letter.isupper() else each
     return None
 

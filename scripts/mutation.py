@@ -1,4 +1,4 @@
-"""Mutation testing: change a module in one place at a time, and see that one of its unit tests fails.
+"""Runs mutation tests: it changes a module in one place at a time, and checks that one of its unit tests fails.
 
 mutmut makes the mutants. They are tried here, because starting pytest for each would take longer than its tests: pytest
 collects the tests once, and each mutant runs them in a fork of that process. Run it as ./test.sh mutation [MODULE...].
@@ -50,8 +50,8 @@ JUDGES: Final[dict[str, str]] = {
     "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
 }
 
-# The words of an error and of a line in a log are for people, and no test repeats them: what stands behind `raise` and
-# `log` is not mutated, nor are errors that are returned; the conditions before them are.
+# The texts of errors and log lines are for people, and no test repeats them. So the script mutates nothing behind
+# `raise` and `log`, and no error that is returned. It mutates the conditions before them.
 SETTINGS: Final = r"""
 [tool.mutmut]
 source_paths = ["."]
@@ -69,7 +69,7 @@ MAX_MEMORY: Final = 8 << 30
 
 
 class Mutants:
-    """The mutants of one module, in the place of it.
+    """Hold the mutants of one module, and stand in its place.
 
     Attributes:
         names: each by the name of its function, with a number.

@@ -1,8 +1,8 @@
-"""What is served: LiteLLM's app with our routers, inside our middleware.
+"""Puts the gateway together: LiteLLM's app with our routers, inside our middleware.
 
-Start-up order: the audit log, the ledger's writer, then LiteLLM with its configuration, then the check that LiteLLM
-really runs our plugin; if it does not, nothing is served. Shutdown runs the other way round and leaves no call
-without an ending.
+The gateway starts the audit log and the ledger's writer first, then LiteLLM with its configuration. Then it checks
+whether LiteLLM runs our plugin; if not, the gateway serves nothing. Shutdown runs in the opposite order and settles
+every call.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ from gatehouse.proxy.parallel_slots import CallSlots
 from gatehouse.proxy.tokenizer import Detokenizer, TokenCounter
 from gatehouse.storage.connection import shared
 
-# LiteLLM's app at rest holds about a million objects that never die: take them out of the collector's sight, and let
-# it run less often (docs/performance.md has what this is worth).
+# LiteLLM's app at rest holds about a million objects that are never freed: the garbage collector skips them and runs
+# less often (docs/performance.md says what this saves).
 _GC_THRESHOLDS = (50_000, 20, 50)
 
 _NOT_LOADED = (
@@ -80,36 +80,36 @@ _NOT_LOADED = (
 )
 
 _OTHER_RELEASE = (
-    "litellm: {} is installed, but this release of Gatehouse knows what callers may say to {}. "
-    "Install that one, as uv.lock and the image have it."
+    "litellm: {} is installed, but this release of Gatehouse knows the request fields of {}. "
+    "Install that release; uv.lock and the image name it."
 )
 
 _TOO_LATE = (
-    "config.yaml: {} may change a request after it has been decided on. "
+    "config.yaml: {} may change a request after Gatehouse has decided on it. "
     "Name it before `gatehouse.plugin.governance` under litellm_settings.callbacks."
 )
 
 _HIDDEN = (
     "policy.yaml: audit.content keeps answers, but config.yaml's turn_off_message_logging hides them from callbacks. "
-    "Set it to false there, which shows prompts and answers to LiteLLM's other callbacks too, or keep content: hash."
+    "Set it to false there (LiteLLM's other callbacks then see prompts and answers too), or set content: hash."
 )
 
 _NO_PROXY = (
-    "config.yaml: general_settings.use_x_forwarded_for has LiteLLM believe X-Forwarded-For, and no proxy is named that "
-    "may send it. Name your reverse proxies in FORWARDED_ALLOW_IPS in .env, or take the setting out."
+    "config.yaml: general_settings.use_x_forwarded_for makes LiteLLM believe X-Forwarded-For from anyone. "
+    "Name your reverse proxies in FORWARDED_ALLOW_IPS in .env, or remove the setting."
 )
 
 _POLLED = (
-    "config.yaml: litellm_settings.responses.background_mode.polling_via_cache keeps requests and answers in Redis as "
-    "they are. Take it out."
+    "config.yaml: litellm_settings.responses.background_mode.polling_via_cache keeps unmasked requests and answers in "
+    "Redis. Remove it."
 )
 
 
 class Gateway:
-    """The ASGI application.
+    """Serve HTTP as an ASGI application.
 
     Attributes:
-        start_error: why it did not start, in one sentence.
+        start_error: one sentence that says why the gateway did not start.
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class Gateway:
         guard_contexts()
         listings.close_to_keys()
         enterprise.stand_in()
-        # The routes take these by name: see `proxy/parts.py`.
+        # The routes take these parts by name (`proxy/parts.py`).
         self._parts = litellm_app.state.gatehouse = SimpleNamespace(
             settings=self._settings,
             governed=self._governance,
@@ -194,7 +194,7 @@ class Gateway:
         return self._governance.current
 
     async def _start(self) -> None:
-        # Before LiteLLM reads config.yaml, whose models may be an installed provider's.
+        # Providers come before LiteLLM reads config.yaml, because its models may name an installed provider.
         initialize_plugins(strict=True)
         settings, audit = self._settings, self._governance.current.policy.audit
         log = AuditLog(settings.log_dir, max_bytes=settings.log_max_bytes, keep=settings.log_keep)
@@ -211,7 +211,7 @@ class Gateway:
         await self._recorder.start()
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
         self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
-        # The scanner's processes get warm while LiteLLM starts.
+        # The scanner's processes warm up while LiteLLM starts.
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         await self._dispatcher.start()
         await self._pool.open()
@@ -242,7 +242,7 @@ class Gateway:
         await self._governance.stop()
 
     def _checked(self, send: Send) -> Send:
-        """LiteLLM only logs a callback that it could not load: look before saying that the gateway is up."""
+        """Check LiteLLM before the server hears that start-up is complete: LiteLLM only logs a failed callback."""
 
         async def checked(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -258,7 +258,7 @@ class Gateway:
         return checked
 
     async def _warm(self) -> str | None:
-        """Wait for the scanner; what keeps it from starting, if anything does."""
+        """Wait for the scanner; return why it cannot start, or None."""
         assert self._warming is not None
         try:
             await self._warming
@@ -267,7 +267,7 @@ class Gateway:
         return None
 
     def _mistake(self) -> str | None:
-        """What LiteLLM made of its configuration that Gatehouse cannot work with."""
+        """Return the first thing in LiteLLM's configuration that Gatehouse cannot work with, or None."""
         if (release := other_release()) is not None:
             return _OTHER_RELEASE.format(release, control_fields().release)
         if not governance.armed:
@@ -278,7 +278,7 @@ class Gateway:
             return _POLLED
         if believes_forwarded_addresses() and not self._settings.trusted_proxies.networks:
             return _NO_PROXY
-        try:  # again, for LiteLLM has put config.yaml's providers in the place of all
+        try:  # a second time, because LiteLLM replaces all providers with those of config.yaml
             initialize_plugins(strict=True)
         except PluginError as error:
             return str(error)

@@ -1,7 +1,7 @@
-"""How often a key may be tried at the console's sign-in: counted in Redis for all gateways, else in this process.
+"""Limits how often people may try keys at the console's sign-in. Redis counts for all gateways, else this process does.
 
-Promises: a network has ten refused keys in five minutes, and all networks together have a hundred, for addresses can be
-changed. Redis learns no address. While Redis is away each gateway counts for itself.
+Promises: one network may try ten wrong keys in five minutes, and all networks together a hundred, because an attacker
+can change addresses. Redis learns no address. While Redis is away each gateway counts by itself.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from gatehouse.core.keys import Purpose
 from gatehouse.core.settings import Settings
 
 _OF_ONE: Final = RateLimitItemPerMinute(10, 5, "gatehouse-sign-in")
-# Of all addresses together. A machine that is guessing may close the door for others, never open it.
+# The limit of all addresses together. An attacker who guesses may lock others out, but never gets in.
 _OF_ALL: Final = RateLimitItemPerMinute(100, 5, "gatehouse-sign-in")
-# Seconds that a Redis which hangs may cost somebody who signs in.
+# A Redis that hangs delays a sign-in by so many seconds.
 _REDIS_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SignInAttempt:
-    """A key that is being tried: where it was counted, and as whose."""
+    """Name the counter that counted a try of a key, and the network that it counted for."""
 
     counted: FixedWindowRateLimiter
     network: str
 
 
 class Attempts:
-    """Keys that were refused lately."""
+    """Count the keys that were refused lately."""
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.keys.key(Purpose.SIGN_IN)
@@ -55,11 +55,11 @@ class Attempts:
             self._counters.insert(0, FixedWindowRateLimiter(redis))
 
     async def begin(self, address: str) -> SignInAttempt | None:
-        """Let this address try a key, which counts as refused until it opens something; None where it has to wait."""
+        """Count a try of a key as refused, until `forget`. Return None when the address must wait."""
         network = self._key.mac(_network_of(address)).hex()
         for counter in self._counters:
             with suppress(StorageError):  # the next one counts
-                # What has to wait is not counted, but by those who came at the same moment.
+                # A try that must wait is not counted, except when several come at the same moment.
                 if not (await counter.test(_OF_ONE, network) and await counter.test(_OF_ALL)):
                     return None
                 if not (await counter.hit(_OF_ONE, network) and await counter.hit(_OF_ALL)):
@@ -68,14 +68,14 @@ class Attempts:
         return None
 
     async def forget(self, attempt: SignInAttempt) -> None:
-        """Take it back: the key was right, or nobody could look."""
-        with suppress(StorageError):  # it is over in five minutes
+        """Take the count back: the key was right, or the database was away."""
+        with suppress(StorageError):  # the count ends in five minutes anyway
             await attempt.counted.hit(_OF_ONE, attempt.network, cost=-1)
             await attempt.counted.hit(_OF_ALL, cost=-1)
 
 
 def _network_of(address: str) -> str:
-    """What one party has: an IPv4 address, or the 64 bits that an IPv6 network gives to each of its customers."""
+    """Return what one customer of a network has: an IPv4 address, or the first 64 bits of an IPv6 address."""
     try:
         parsed = ip_address(address)
     except ValueError:

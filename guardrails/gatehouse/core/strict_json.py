@@ -1,4 +1,4 @@
-"""JSON that everybody reads alike: of two entries of one name, which of them counts depends on who reads it."""
+"""Reads only JSON that all readers read alike: readers differ in which of two entries with one name they take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RepeatedName(ValueError):
-    """A JSON object with two entries of one name."""
+    """Report a JSON object with two entries of one name."""
 
     def __init__(self) -> None:
         super().__init__("a key is there twice")
@@ -26,7 +26,7 @@ def decode(value: str | bytes | bytearray) -> Any:
 
 
 def decode_answer(value: str | bytes) -> Any:
-    """Read a provider's JSON, which may say Infinity. Of two entries of one name, others may read the other one.
+    """Read a provider's JSON, which may hold Infinity, and two equal plain entries of one name.
 
     Raises:
         RepeatedName: an object has two entries of one name that are not the same plain value.
@@ -60,7 +60,7 @@ def _alike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """A number that can be calculated with; readers disagree on what 1e999 is."""
+    """Return a finite number; readers disagree about 1e999."""
     value = float(text)
     if math.isinf(value):
         raise ValueError("a number out of range")

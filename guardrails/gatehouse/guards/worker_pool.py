@@ -40,7 +40,7 @@ _BATCH_TEXTS = 32
 _START_S = 60.0
 # Seconds beyond the worker's own limit, after which the process counts as stuck.
 _GRACE_S = 2.0
-# How many seconds a call waits without any of its texts being scanned, before the caller is told to come back.
+# A call waits so many seconds while none of its texts is being scanned; then the gateway tells its caller to retry.
 _WAIT_S = 10.0
 # A longer text can take more than a tenth of a second.
 _MAX_SHORT_CHARS = 32_768

@@ -1,4 +1,4 @@
-"""Two ways to the gateway's database: a connection of a part's own, and the few connections that parts share."""
+"""Opens connections to the gateway's database: one for a single part, or a pool of a few that parts share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
-# A dead peer is noticed by keep-alives within half a minute, a paused one by the statement's own time-out.
+# Keep-alives find a dead peer within 30 seconds. The statement's own time-out finds one that is paused.
 OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -21,10 +21,10 @@ OPTIONS: Final[dict[str, Any]] = {
     "application_name": "gatehouse",
 }
 
-# Of one gateway, beside those of its writers and listeners and LiteLLM's ten: several share a Postgres that takes 60.
+# One gateway also has connections for its writers and listeners, and ten of LiteLLM's. Several share a Postgres of 60.
 POOL_CONNECTIONS: Final = 4
-# For a connection, and for Postgres to say that one still works. While it is away it is tried for so long, and again
-# when somebody asks.
+# Seconds to wait for a free connection, and for Postgres to prove that one works. While Postgres is away the pool tries
+# for as long, and again at the next request.
 _PATIENCE_S: Final = 5.0
 _CHECK_S: Final = 2.0
 
@@ -39,10 +39,10 @@ async def connect(database_url: str) -> Connection:
 
 
 def shared(database_url: str) -> Pool:
-    """Make the pool of a gateway, which its `open` begins to fill and its `close` ends.
+    """Make the pool of a gateway. Its `open` begins to fill it, and its `close` ends it.
 
-    Its connections are like those of `connect`, and a broken one is replaced before anybody gets it. Whoever asks while
-    all are in use waits; who gets none in time has psycopg.OperationalError raised.
+    Its connections are like those of `connect`. The pool replaces a broken one before it hands it out. A caller waits
+    while all are in use, and gets psycopg.OperationalError when none becomes free in time.
     """
     return AsyncConnectionPool(
         database_url,

@@ -1,4 +1,4 @@
-"""A task that works on a database connection of its own, and gets another one when that is lost."""
+"""Runs a task on a database connection of its own, and replaces the connection when it is lost."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ RETRY_S = 0.5
 
 
 class Reconnecting:
-    """Runs `work` until it returns, whatever the database does.
+    """Run `work` until it returns, also when the database restarts meanwhile.
 
     Args:
-        work: does everything on the connection it is given; says `working()` once it could.
-        lost: called, and awaited, after a failure that another connection, tried at once, did not mend.
-        what: waits while the database is away, and goes on after: in the plural, for the log.
-        stage: under which failures are counted that are not the database's.
+        work: does its work on the connection that it is given, and calls `working()` each time the database answered.
+        lost: is awaited after a failure that a second connection, tried at once, did not repair.
+        what: names the work in the log, in the plural ("{what} wait", "{what} go on").
+        stage: the label under which a metric counts failures that are not the database's.
 
     Attributes:
-        up: whether the last thing known is that it works.
+        up: tells whether the newest attempt worked.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Reconnecting:
         self._said = ""
 
     async def run(self) -> None:
-        """Work, and begin again after `RETRY_S` when it failed."""
+        """Run the work, and begin again after `RETRY_S` when it fails."""
         while True:
             try:
                 async with await connect(self._url) as connection:
@@ -58,20 +58,20 @@ class Reconnecting:
                 was_up, self.up = self.up, False
                 self._say(error)
                 if was_up and isinstance(error, psycopg.OperationalError):
-                    continue  # a restart breaks connections, and may be over: who waits need not hear of it
+                    continue  # a restart breaks connections and may be over already: `lost` is not called for it
                 if self._lost is not None:
                     await self._lost(error)
             await asyncio.sleep(RETRY_S)
 
     def working(self) -> None:
-        """Say that it works."""
+        """Note that the database answered."""
         self.up = True
         if self._said:
             self._log.info("%s go on", self._what)
             self._said = ""
 
     def _say(self, error: Exception) -> None:
-        """Once for each kind of failure, not twice a second."""
+        """Log a failure once for each kind, not twice a second."""
         expected = isinstance(error, SetupError | psycopg.OperationalError | OSError)
         if isinstance(error, SetupError):
             said = str(error)
