@@ -1,4 +1,4 @@
-"""One compose stack for all tests of this folder: built, brought up, and taken away whatever happens."""
+"""Builds and starts one compose stack for all tests of this folder, and removes it in any case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped docker-compose.yml, run from a copy of the checkout with secrets, ports and volumes of its own."""
+"""Runs the shipped docker-compose.yml from a copy of the checkout, with secrets, ports and volumes of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRETS = (
 
 
 def copy_checkout(folder: Path) -> None:
-    """What git knows or would take, which is what a clone of the next commit has."""
+    """Copy the files that git knows or would add, as a clone of the next commit would have them."""
     listing = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
@@ -48,7 +48,7 @@ def copy_checkout(folder: Path) -> None:
 
 
 class Stack:
-    """One compose project."""
+    """Runs one compose project."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,12 +97,12 @@ class Stack:
                 docker("compose", "-p", project, "down", "--volumes", "--remove-orphans")
 
     def container(self, service: str) -> dict[str, Any]:
-        """What `docker inspect` says of the service's container."""
+        """Return what `docker inspect` says of the service's container."""
         answer: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.project}-{service}-1"))
         return answer[0]
 
     def state(self, service: str) -> tuple[int, str]:
-        """Pid on the host, and health."""
+        """Return the container's pid on the host, and its health."""
         state = self.container(service)["State"]
         return state["Pid"], state["Health"]["Status"]
 
@@ -113,12 +113,12 @@ class Stack:
         )
 
     def kill(self, pid: int) -> None:
-        """kill -9 of a process by its pid on the engine's host, which need not be this one."""
+        """Kill a process with SIGKILL by its pid on the engine's host, which may be another machine."""
         kill = f"import os; os.kill({pid}, 9)"
         docker("run", "--rm", "--pid=host", "--user=0:0", "--entrypoint=python", IMAGE, "-c", kill)
 
     def wait_healthy(self, service: str, other_than: int, seconds: float = PATIENCE_S) -> None:
-        """Until the service is healthy again in a process other than the one that was killed."""
+        """Wait until the service is healthy again, in another process than the killed one."""
 
         def again() -> bool:
             time.sleep(1)  # each look starts a process, on the cores that the service needs to start

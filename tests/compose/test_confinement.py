@@ -1,4 +1,4 @@
-"""What a container of the stack may do if somebody takes it over: as little as possible."""
+"""A container of the stack may do as little as possible, also if an attacker takes it over."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_ledgers_key_lies_in_the_checkout_for_one_user_alone(stack: Stack) -
 
 
 def test_a_ledger_of_another_user_is_handed_over(stack: Stack, tmp_path: Path) -> None:
-    """As after a restored backup, or a change of GATEHOUSE_UID."""
+    """A restored backup or a change of GATEHOUSE_UID leaves such a ledger."""
     key = tmp_path / "ledger/keys/epoch-0.key"
     key.parent.mkdir(parents=True, mode=0o700)
     key.touch(0o600)

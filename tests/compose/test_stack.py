@@ -1,4 +1,4 @@
-"""The stack does what it is for, and comes back by itself."""
+"""The stack serves calls, and restarts its parts by itself."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_killed_server_comes_back_and_calls_are_answered(stack: Stack, service
 
 
 def test_the_gateway_process_under_its_init_comes_back(stack: Stack) -> None:
-    """Killed from inside, as the kernel does when memory runs out: the init process must not outlive it."""
+    """The kernel kills it from inside when memory runs out: the init process must not outlive it."""
     init, _ = stack.state("gateway")
     kill = (
         "import os, pathlib\n"

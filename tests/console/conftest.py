@@ -1,4 +1,4 @@
-"""A gateway with rules that want people, and a real browser: Debian's Chromium, driven by Playwright."""
+"""Starts a gateway with rules that ask people, and a real browser: Debian's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def rita(gateway: Gateway) -> str:
-    """The key of somebody whom the rules name, and who is no administrator."""
+    """Return the key of a person whom the rules name and who is no administrator."""
     return user_key(gateway, "rita", "internal_user")
 
 
 @pytest.fixture(scope="session")
 def agent(gateway: Gateway) -> str:
-    """The key of somebody who asks."""
+    """Return the key of an agent that asks."""
     return user_key(gateway, "agnes", "internal_user")
 
 
 def user_key(gateway: Gateway, user: str, role: str) -> str:
-    """A key of a new user."""
+    """Return a key of a new user."""
     with gateway.client() as client:
         answer = client.post("/user/new", json={"user_id": user, "user_role": role, "auto_create_key": False})
         answer.raise_for_status()
@@ -80,7 +80,7 @@ def user_key(gateway: Gateway, user: str, role: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not the session's: while Playwright runs, its loop is this thread's, and no other test could run one."""
+    """Start a browser, not for the session: while Playwright runs, no other test can run a loop in this thread."""
     if not CHROMIUM:
         pytest.skip("no Chromium is on the PATH: apt install chromium, or name one in GATEHOUSE_CHROMIUM")
     with sync_playwright() as playwright:
@@ -99,7 +99,7 @@ def context(browser: Browser, gateway: Gateway) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails its test when a script breaks or the security policy is violated."""
+    """Yield a page that fails its test when a script breaks or violates the security policy."""
     complaints: list[str] = []
     opened = context.new_page()
     opened.on("pageerror", lambda error: complaints.append(str(error)))
@@ -109,7 +109,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 
 def sign_in(page: Page, key: str = MASTER_KEY) -> None:
-    """Through the form, as a person does."""
+    """Sign in through the form, as a person does."""
     page.context.clear_cookies()
     page.goto("/governance/sign-in")
     page.get_by_label("Key").fill(key)
@@ -118,6 +118,6 @@ def sign_in(page: Page, key: str = MASTER_KEY) -> None:
 
 
 def docs_picture(name: str) -> Path | None:
-    """Where a picture for the documentation goes; nowhere unless GATEHOUSE_DOCS_PICTURES names a folder."""
+    """Return where a picture for the documentation goes; None unless GATEHOUSE_DOCS_PICTURES names a folder."""
     folder = os.environ.get("GATEHOUSE_DOCS_PICTURES")
     return Path(folder) / name if folder else None

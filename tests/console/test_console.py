@@ -21,7 +21,7 @@ HOSTILE = """<script>document.title = "taken"</script><img src=x onerror="docume
 
 @contextmanager
 def held(gateway: Gateway, key: str, text: str, **headers: str) -> Iterator[Future[httpx.Response]]:
-    """A call that waits for a person."""
+    """Send a call that waits for a person."""
 
     def ask() -> httpx.Response:
         with gateway.client(key) as client:

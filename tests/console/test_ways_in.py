@@ -1,4 +1,4 @@
-"""Ways into the console that must not be: each is tried as somebody would who wants in. No browser needed."""
+"""The console lets no attacker in: each test tries one way, without a browser."""
 
 from __future__ import annotations
 

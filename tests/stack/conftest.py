@@ -1,4 +1,4 @@
-"""Real servers for the tests of what touches them."""
+"""Starts real servers for the tests that need them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def recording_upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def upstream(recording_upstream: Upstream) -> Iterator[Upstream]:
-    """The recording provider, well-behaved and empty at the start of each test, and well-behaved after it."""
+    """Yield the recording provider, which behaves well and is empty when each test starts."""
     recording_upstream.reset()
     yield recording_upstream
     recording_upstream.reset()
@@ -60,7 +60,7 @@ def upstream_config(recording_upstream: Upstream, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def upstream_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path) -> Iterator[Gateway]:
-    """A gateway whose `up-*` models are the recording provider's."""
+    """Start a gateway whose `up-*` models are the recording provider's."""
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, environ=environ).start()
     yield server
@@ -95,7 +95,7 @@ rules:
 def governed(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """A gateway with every stage on, whose `up-*` models are the recording provider's."""
+    """Start a gateway with every stage on, whose `up-*` models are the recording provider's."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(_POLICY)
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}

@@ -1,4 +1,4 @@
-"""The adapter against the real gateway: approvals, money, and limits of one's own."""
+"""The adapter works against the real gateway: approvals, money, and an agent's own limits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def vote(gateway: Gateway, key: str, approval_id: str, decision: str = "ap
 
 
 async def pending(gateway: Gateway) -> str:
-    """The one approval that waits, once there is one."""
+    """Wait until one approval is pending; return it."""
     headers = {"authorization": f"Bearer {MASTER_KEY}"}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=PATIENCE_S) as client:
         until = time.monotonic() + PATIENCE_S

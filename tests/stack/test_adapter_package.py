@@ -1,4 +1,4 @@
-"""gatehouse-adapter as an agent's author installs it: few packages, typed for its user, and quick to import."""
+"""An agent's author installs gatehouse-adapter with few packages; it is typed, and quick to import."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ asyncio.run(agent())
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a new environment with nothing but the adapter."""
+    """Return the interpreter of a new environment that holds only the adapter."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     uv = _uv()
     for command in (

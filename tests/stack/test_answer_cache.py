@@ -30,7 +30,7 @@ def store(server: Redis) -> redis.Redis:
 
 
 def kept(server: Redis) -> dict[str, str]:
-    """What Redis holds: each key with its value as text."""
+    """Return what Redis holds: each key with its value as text."""
     client = store(server)
     reads: dict[str, Callable[[str], object]] = {
         "string": client.get,
@@ -51,7 +51,7 @@ def shared() -> Iterator[Redis]:
 
 @pytest.fixture(scope="module")
 def pair(postgres: Postgres, shared: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways, with the configuration as shipped, on one database and one Redis."""
+    """Start two gateways with the configuration as shipped, on one database and one Redis."""
     url = postgres.create_database()
     first = Gateway(url, shared.port, config=upstream_config).start()
     second = Gateway(url, shared.port, config=upstream_config, folder=first.folder).start()
@@ -134,12 +134,12 @@ def test_no_name_that_a_caller_chooses_is_a_counter(
             return client.post("/v1/chat/completions", json=chat("x", **fields), headers=headers).status_code
 
     def counted() -> float | None:
-        """The team's spend in Redis, which forgets it after a minute and asks the database."""
+        """Return the team's spend in Redis, which forgets it after a minute; LiteLLM then asks the database."""
         held = kept(shared).get(counter(team))
         return None if held is None else float(held)
 
     def settled() -> bool:
-        """LiteLLM first counts what a call may cost, and what it did cost a moment after its answer."""
+        """Wait for the real cost: LiteLLM first counts what a call may cost, then the real cost after the answer."""
         first = counted()
         time.sleep(2)
         return first is not None and counted() == first

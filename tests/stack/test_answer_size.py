@@ -43,7 +43,7 @@ def bounded(
 
 
 class Watched:
-    """The most memory that a process had more than at the beginning."""
+    """Measures the most memory that a process gains."""
 
     def __init__(self, gateway: Gateway) -> None:
         assert gateway.server.process is not None

@@ -1,4 +1,4 @@
-"""Approvals over HTTP on the real gateway: a vote is the vote of the key's user, and nobody sees what is not theirs."""
+"""Approvals over HTTP on the real gateway: a vote is the vote of the key's user, and each user sees only their own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ APPROVALS = "/governance/v1/approvals"
 
 @dataclass(frozen=True)
 class Person:
-    """A LiteLLM user with a key."""
+    """Holds a LiteLLM user with a key."""
 
     user_id: str
     key: str
@@ -55,7 +55,7 @@ class Person:
 
 @dataclass(frozen=True)
 class People:
-    """Who there is: `ada` asks, the others may or may not decide."""
+    """Holds the users: `ada` asks, the others may or may not decide."""
 
     ada: Person
     grace: Person
@@ -97,7 +97,7 @@ def people(gateway: Gateway) -> People:
 
 
 def asked(gateway: Gateway, by: Person, **changes: Any) -> Approval:
-    """A request for approval that is in the database."""
+    """Write a request for approval into the database; return it."""
     default: dict[str, Any] = {
         "digest": hashlib.sha256(uuid4().bytes).hexdigest(),
         "requested_by": {"key_hash": by.key_hash, "user": by.user_id},
@@ -344,7 +344,7 @@ def test_parameters_that_are_none_are_refused(gateway: Gateway, people: People) 
 
 @contextmanager
 def following(gateway: Gateway, key: str) -> Iterator[Queue[tuple[str, dict[str, Any]]]]:
-    """The events that this key sees, from `ready` on; what came before is first in the queue."""
+    """Follow the events that this key sees, from `ready` on; earlier events come first in the queue."""
     events: Queue[tuple[str, dict[str, Any]]] = Queue()
     ready = threading.Event()
     client = gateway.client(key)
@@ -452,7 +452,7 @@ def test_a_stream_ends_when_its_listener_is_lost_and_begins_again(gateway: Gatew
 
 @pytest.fixture(scope="module")
 def description(gateway: Gateway) -> dict[str, Any]:
-    """The OpenAPI description of these routes."""
+    """Return the OpenAPI description of these routes."""
     with gateway.client() as client:
         whole: dict[str, Any] = client.get("/openapi.json").json()
     whole["paths"] = {path: each for path, each in whole["paths"].items() if path.startswith(APPROVALS)}

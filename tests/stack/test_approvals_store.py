@@ -1,4 +1,4 @@
-"""Approvals on a real Postgres: one open approval for a request, used once, and nobody waits a moment too long."""
+"""Approvals on a real Postgres: a request has one open approval, which is used once, and no call waits too long."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def new(digest: str = DIGEST, **changes: Any) -> NewApproval:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[Postgres]:
-    """A server that is stopped on the way, so not the one that everybody shares."""
+    """Start a Postgres of this module's own, because the tests stop it."""
     server = Postgres()
     yield server
     server.close()
@@ -79,7 +79,7 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def gateways(url: str, count: int = 1) -> AsyncIterator[list[Waiting]]:
-    """So many gateways that wait, and hear of votes."""
+    """Start so many gateways' waiting rooms, which hear of votes."""
     async with AsyncExitStack() as stack:
         all_of = [Waiting(url, await stack.enter_async_context(shared(url))) for _ in range(count)]
         for each in all_of:
@@ -162,7 +162,7 @@ async def test_an_approval_that_ends_while_its_request_comes_again_is_not_the_an
 
 
 async def test_opening_using_and_ending_at_once_never_leaves_two_open(url: str) -> None:
-    """Every gateway asks, decides and uses the same request again and again."""
+    """Every gateway asks for, decides on and uses the same request many times."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(await connect(url)) for _ in range(8)]
         used: list[UUID] = []
@@ -440,7 +440,7 @@ def test_the_gateways_role_adds_votes_and_history_and_changes_none(own_postgres:
 
 
 async def test_a_vote_through_any_gateway_releases_each_call_once(url: str) -> None:
-    """500 calls held by 3 gateways, decided in random order."""
+    """Three gateways hold 500 calls, which are decided on in random order."""
     released: dict[UUID, list[Approval]] = {}
     woken: dict[UUID, float] = {}
     committed: dict[UUID, float] = {}
@@ -532,7 +532,7 @@ async def test_a_waiter_that_leaves_leaves_nothing_and_takes_nobody_along(connec
 
 @pytest.fixture
 def never_just_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is told is looked at."""
+    """Switch off the periodic look, so that only notifications count."""
     monkeypatch.setattr(waiting_module, "LOOK_EVERY_S", 60)
     monkeypatch.setattr(waiting_module, "LOOK_ANYWAY_S", 60)
 

@@ -1,4 +1,4 @@
-"""The ledger over HTTP: what it answers can be verified without it, and only those who may read it are answered."""
+"""The ledger over HTTP: readers can verify its answers without the gateway, and only readers with the right get any."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def call_ids(gateway: Gateway) -> list[str]:
-    """Of three calls that are in the ledger."""
+    """Return the ids of three calls that are in the ledger."""
     found = []
     with gateway.client() as client:
         for number in range(3):
@@ -46,7 +46,7 @@ def call_ids(gateway: Gateway) -> list[str]:
 
 @pytest.fixture(scope="module")
 def auditor(gateway: Gateway) -> Iterator[httpx.Client]:
-    """With the key of a user who may only look."""
+    """Return a client with the key of a user who may only read."""
     with gateway.client() as client:
         user = client.post("/user/new", json={"user_role": "proxy_admin_viewer", "auto_create_key": False})
         user.raise_for_status()

@@ -1,4 +1,4 @@
-"""`gatehouse audit` and `gatehouse keys` on a real ledger: what an auditor types, and what the exit code says."""
+"""`gatehouse audit` and `gatehouse keys` work on a real ledger, and their exit codes say the result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ledger(postgres: Postgres, tmp_path: Path) -> WrittenLedger:
 
 @pytest.fixture(scope="module")
 def sound(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> WrittenLedger:
-    """A ledger that nobody changes: two chains, a rotation in the middle, checkpoints."""
+    """Write a ledger that no test changes: two chains, a rotation in the middle, checkpoints."""
     ledger = WrittenLedger(postgres.create_database(), tmp_path_factory.mktemp("sound"))
     ledger.write(130)
     ledger.checkpoint()
@@ -253,7 +253,7 @@ def test_the_embedded_stack_is_found_by_its_env_file(sound: WrittenLedger, tmp_p
 
 
 def on_a_terminal(ledger: WrittenLedger, *arguments: str, **environ: str) -> str:
-    """What the command writes to its error stream when that is a terminal."""
+    """Return what the command writes to its error stream when that is a terminal."""
     mine, theirs = pty.openpty()
     process = subprocess.Popen(
         [BIN / "gatehouse", *arguments],

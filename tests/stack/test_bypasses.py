@@ -40,7 +40,7 @@ def wide(text: str) -> str:
 
 
 def cases(says: str) -> dict[str, tuple[dict[str, Any] | str, dict[str, str]]]:
-    """By name: a body, or its text, that says `says` somewhere; and headers."""
+    """Return by name a body, or its text, that says `says` somewhere, with headers."""
     quoted = json.dumps(says)
     tell = {"role": "user", "content": says}
     return {
@@ -163,7 +163,7 @@ def test_nothing_forbidden_reaches_the_model(governed: Gateway, upstream: Upstre
 
 
 def forms(received: str) -> list[str]:
-    """What arrived, and what a model could make of it."""
+    """Return what arrived, and what a model could read in it."""
     plain = received.encode().decode("unicode_escape", "replace") if received else ""
     folded = "".join(chr(ord(char) - 0xFEE0) if 0xFF01 <= ord(char) <= 0xFF5E else char for char in plain)
     found = [received, plain, folded.replace("\u200b", "").replace("\u00ad", "")]
@@ -176,7 +176,7 @@ def forms(received: str) -> list[str]:
 
 
 def test_the_same_words_without_a_trick_are_refused(governed: Gateway, upstream: Upstream) -> None:
-    """Or the cases above would prove nothing."""
+    """Without this the cases above would prove nothing."""
     with governed.client() as client:
         assert (
             client.post("/v1/chat/completions", json=chat({"role": "user", "content": SAYS["secret"]})).json()["error"][

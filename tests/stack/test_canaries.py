@@ -76,7 +76,7 @@ def gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_
 
 
 def texts(database_url: str) -> Iterator[tuple[str, str]]:
-    """Every value of every column of every table, as text."""
+    """Return every value of every column of every table, as text."""
     with psycopg.connect(database_url) as connection:
         tables = connection.execute(
             """select table_schema, table_name, column_name, data_type from information_schema.columns
@@ -147,7 +147,7 @@ def test_no_word_of_prompt_or_answer_is_kept_anywhere(gateway: Gateway, upstream
 
 
 def spend_logs(gateway: Gateway) -> set[str]:
-    """The models in it."""
+    """Return the models in LiteLLM's spend logs."""
     with psycopg.connect(gateway.database_url) as connection:
         rows = connection.execute('select model_group from "LiteLLM_SpendLogs"').fetchall()
     return {model for (model,) in rows}
@@ -162,7 +162,7 @@ MASKED = {
 
 @pytest.fixture
 def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose operator has LiteLLM keep prompts and answers with the spend."""
+    """Start a gateway whose operator has LiteLLM keep prompts and answers with the spend."""
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\npii: {mode: mask}\nscreens: {secrets: block}\naudit: {content: redacted}\n")
     config = yaml.safe_load(upstream_config.read_text())
@@ -207,7 +207,7 @@ def test_personal_data_that_is_masked_is_kept_nowhere(prompts_kept: Gateway, ups
 
 
 class Canaries:
-    """Personal data and secrets, another for each place, and the texts that must not be found."""
+    """Makes personal data and secrets, another for each place, and notes the texts that must not be found."""
 
     def __init__(self) -> None:
         self.placed: dict[str, str] = {}
@@ -230,19 +230,19 @@ class Canaries:
         return made
 
     def found(self, kept: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Where which is."""
+        """Say which canary stands where."""
         return {(where, place) for where, text in kept for place, made in self.placed.items() if made in text}
 
 
 def _card(number: int) -> str:
-    """A number as cards have it: the last digit checks the others (Luhn)."""
+    """Return a card number: its last digit checks the others (Luhn)."""
     digits = f"453201{number:09d}"
     odd = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[::2])
     return f"{digits}{-(odd + sum(map(int, digits[1::2]))) % 10}"
 
 
 def in_redis(port: int) -> Iterator[tuple[str, str]]:
-    """Every key of Redis, and what it holds."""
+    """Return every key of Redis with what it holds."""
     with redis.Redis(port=port, password=PASSWORD) as client:
         for key in client.scan_iter():
             kind = client.type(key)
@@ -265,7 +265,7 @@ def test_what_callers_say_beside_the_prompt_is_kept_nowhere(
     sent: list[str] = []
 
     def said(where: str) -> dict[str, Any]:
-        """What any request may say beside its prompt."""
+        """Return fields that any request may have beside its prompt."""
         return {
             "user": canaries.email(f"user {where}"),
             "metadata": {"note": canaries.email(f"metadata {where}"), "user_id": canaries.secret(f"user_id {where}")},

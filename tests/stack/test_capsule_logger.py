@@ -1,4 +1,4 @@
-"""`CapsuleLogger` with Postgres: several writers of one chain, sessions that end, and whoever changes a record."""
+"""`CapsuleLogger` works with Postgres: several writers share a chain, sessions end, and a changed record is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a capsule of a real call says: who asked, what was decided, what answered; and in mode `full`, what was said."""
+"""A capsule of a real call says who asked, what was decided and what answered; mode `full` also holds the texts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_capsule_says_who_asked_what_answered_and_what_it_cost(upstream_gatewa
 
 
 def hash_of(gateway: Gateway, capsule: dict[str, Any]) -> str:
-    """What a capsule of CHAT should have, by the salt beside it."""
+    """Return the hash that a capsule of CHAT should have, by the salt beside it."""
     with psycopg.connect(gateway.database_url) as connection:
         salt = salt_of(connection, UUID(capsule["id"]))
     assert salt is not None

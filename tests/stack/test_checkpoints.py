@@ -1,4 +1,4 @@
-"""Checkpoints on a real Postgres: signed once for each size, followed by a witness, never over a rewritten ledger."""
+"""Checkpoints on a real Postgres: one for each size, followed by a witness, and none over a rewritten ledger."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.postgres import Postgres
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server that is stopped on the way, so not the one that everybody shares."""
+    """Start a Postgres of this module's own, because the tests stop it."""
     server = Postgres()
     yield server
     server.close()
@@ -69,7 +69,7 @@ def stored(ledger: WrittenLedger) -> list[tuple[str, int, bytes]]:
 
 
 def opened(note: bytes, directory: Path, chain: str = "calls") -> Checkpoint:
-    """As a witness opens it: with nothing but the folder."""
+    """Open a checkpoint as a witness does, with the folder alone."""
     (folder,) = (path.parent for path in directory.glob("*/verifier-keys") if origin_of(chain) in path.read_text())
     verifiers = [Verifier.parse(line) for line in (folder / "verifier-keys").read_text().splitlines()]
     return open_checkpoint(note, verifiers)
@@ -238,7 +238,7 @@ def test_a_ledger_that_was_rolled_back_or_rewritten_is_not_signed_for(
 
 @pytest.fixture
 def head_of_eight(ledger: WrittenLedger, checkpointer: Checkpointer) -> tuple[str, ...]:
-    """A checkpoint of 8 and one of 12; the statements that take the database back to where it was at the first."""
+    """Sign checkpoints of 8 and 12 records; return the statements that take the database back to the first."""
     ledger.write(8)
     checkpointer.tick()
     ((head, signer, frontier),) = ledger.query("select head_hash, signed_by, frontier from gatehouse.chains")
@@ -254,7 +254,7 @@ def head_of_eight(ledger: WrittenLedger, checkpointer: Checkpointer) -> tuple[st
 
 @pytest.fixture
 def errors() -> Callable[[], float]:
-    """How many were counted since."""
+    """Return how many errors were counted since."""
     before = metrics.checkpoint_errors._value.get()
     return lambda: metrics.checkpoint_errors._value.get() - before
 
@@ -280,7 +280,7 @@ def test_what_only_the_folder_remembers_is_not_outvoted_by_the_table(
     errors: Callable[[], float],
     tmp_path: Path,
 ) -> None:
-    """A gateway that has lost its folder signs for another history; one that has not does not go along with it."""
+    """A gateway that lost its folder signs another history; a gateway with its folder refuses that."""
     damage(ledger, *head_of_eight)
     ledger.write(5)
     Checkpointer(ledger.url, KeyFolder(ledger.key_dir), tmp_path / "elsewhere").tick()
@@ -312,7 +312,7 @@ def test_a_gateway_that_was_overtaken_raises_no_alarm(
     monkeypatch: pytest.MonkeyPatch,
     rotated: bool,
 ) -> None:
-    """Between its look at the chains and its signature another one signed for more, and with a new key."""
+    """While it was about to sign, another gateway signed for more records, with a new key."""
     other = Checkpointer(ledger.url, KeyFolder(ledger.key_dir), directory)
     look = Checkpointer._look
 
@@ -333,7 +333,7 @@ def test_a_gateway_that_was_overtaken_raises_no_alarm(
 
 
 def test_gateways_that_write_the_same_file_do_not_get_in_each_others_way(directory: Path) -> None:
-    """In containers they share the folder, and each is process 1."""
+    """Gateways in containers share the folder, and each is process 1."""
     sizes = range(1, 61)
 
     def write(_: int) -> None:

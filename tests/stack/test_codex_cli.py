@@ -1,4 +1,4 @@
-"""OpenAI's Codex CLI, as npm has it, behind the gateway as shipped, and configured as docs/agents.md says.
+"""OpenAI's Codex CLI from npm works behind the gateway as shipped, configured as docs/agents.md says.
 
 A provider of the tests' own stands for OpenAI. `tests/support/codex.py` installs Codex; where it cannot be had these
 tests fail.
@@ -31,7 +31,7 @@ PLACEHOLDER = re.compile(r"<(?:EMAIL_ADDRESS|SECRET)_\w+>")
 def shipped(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """The policy as shipped with one forbidden phrase more, and `up-chat` beside the models as shipped."""
+    """Start a gateway with the policy as shipped and one forbidden phrase, and with `up-chat` beside the shipped models."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     text = (REPOSITORY / "policy.yaml").read_text()
     example = "# blocked_content: {weapons: [a word, a whole phrase]}"
@@ -44,7 +44,7 @@ def shipped(
 
 @pytest.fixture
 def codex(shipped: Gateway, upstream: Upstream, tmp_path: Path) -> Codex:
-    """Configured as docs/agents.md says, with an ordinary key."""
+    """Make a Codex that is configured as docs/agents.md says, with an ordinary key."""
     [shown] = [block.code for block in blocks(REPOSITORY, "docs/agents.md") if block.language == "toml"]
     assert "http://127.0.0.1:4000/v1" in shown
     return Codex.create(tmp_path, shown.replace("http://127.0.0.1:4000", shipped.url), shipped.new_key())
@@ -52,7 +52,7 @@ def codex(shipped: Gateway, upstream: Upstream, tmp_path: Path) -> Codex:
 
 @pytest.fixture
 def sealed(shipped: Gateway) -> Callable[[], list[dict[str, Any]]]:
-    """What the ledger says of the calls since the test began, once all of them are sealed."""
+    """Return the ledger's records of the calls since the test began, once all are sealed."""
     known = set(shipped.calls())
 
     def records() -> list[dict[str, Any]]:

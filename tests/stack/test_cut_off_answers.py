@@ -1,4 +1,4 @@
-"""What a provider did not finish is an error to the caller and in the record, on every route that answers in texts."""
+"""An answer that a provider did not finish is an error to the caller and in the record, on every route with texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record_of(gateway: Gateway, call_id: str) -> dict[str, Any]:
 
 
 def error_in(stream: str) -> dict[str, Any]:
-    """The error that a stream ends with, and nothing else of what would make it look whole."""
+    """Return the error that ends a stream; nothing else may make the stream look whole."""
     *_, last = [line for line in stream.splitlines() if line.startswith("data:") and "[DONE]" not in line]
     said = json.loads(last.removeprefix("data:"))
     assert '"finish_reason":"stop"' not in stream
@@ -100,7 +100,7 @@ def test_a_whole_answer_is_no_error(
 def test_a_call_goes_on_with_another_model_where_one_breaks(
     upstream_gateway: Gateway, upstream: Upstream, how: str, stream: bool
 ) -> None:
-    """The failure of an attempt is not the call's. LiteLLM makes none once a stream has said something."""
+    """The failure of one attempt is not the call's. LiteLLM makes no other attempt once a stream has begun."""
 
     def whole_from_the_second_on() -> None:
         if len(upstream.requests) > 1:

@@ -1,4 +1,4 @@
-"""Library mode over HTTP: decided as a call through the gateway is, made by its caller, and sealed once, as reported.
+"""Library mode over HTTP: the gateway decides as on its own calls, the caller calls, and the report is sealed once.
 
 Two gateways on one database: what one decided, the other hears of.
 """
@@ -62,7 +62,7 @@ def chat(text: str = "hello", **more: Any) -> dict[str, Any]:
 def both(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one database and one folder; what the second decides must be reported within seconds."""
+    """Start two gateways on one database and one folder; calls of the second must be reported within seconds."""
     folder = tmp_path_factory.mktemp("library")
     policy = folder / "policy.yaml"
     policy.write_text(POLICY)

@@ -1,4 +1,4 @@
-"""Whatever README.md, adapter/README.md and docs/ show works, in the order in which a page shows it.
+"""Every block of README.md, adapter/README.md and docs/ works, in the order in which its page shows it.
 
 Every fenced block is run against one real gateway; `tests/support/documentation.py` runs them.
 
@@ -57,7 +57,7 @@ rules:
 
 @pytest.fixture(scope="module")
 def documented(postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The gateway as shipped, a forbidden phrase, and a rule for those who ask first. Pages rotate its keys."""
+    """Start a gateway as shipped, with a forbidden phrase and one more rule, for this module: pages rotate its keys."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     text = (REPOSITORY / "policy.yaml").read_text() + RULE
     assert PHRASES in text
@@ -71,7 +71,7 @@ def documented(postgres: Postgres, redis_server: Redis, tmp_path_factory: pytest
 def surroundings_of(
     documented: Gateway, recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Surroundings]:
-    """Prepares a page when its first block comes."""
+    """Return a function that prepares a page when its first block comes."""
     environ = {
         **(documented.server.env or {}),
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -93,7 +93,7 @@ def surroundings_of(
 
 
 def approvals(gateway: Gateway, folder: Path) -> dict[str, str]:
-    """A request that waits, and a reviewer with a key of their own."""
+    """Make a pending request, and a reviewer with a key of their own."""
     error = ask(gateway, gateway.new_key(key_alias="asks first")).json()["error"]
     assert error["code"] == "approval_required", error
     return {"URL": gateway.url, "KEY": reviewer(gateway, "grace"), "ID": error["gatehouse"]["approval"]["id"]}
@@ -105,7 +105,7 @@ def reviewer(gateway: Gateway, user: str) -> str:
 
 
 def agents(gateway: Gateway, folder: Path) -> dict[str, str]:
-    """Somebody who approves whatever an agent asks a person for; not what a rule does, which waits for its page."""
+    """Approve what agents ask people for, except requests of a rule, which wait for their page."""
     key = reviewer(gateway, "ada")
 
     def approve_all() -> None:
@@ -123,7 +123,7 @@ def agents(gateway: Gateway, folder: Path) -> dict[str, str]:
 
 
 def audit(gateway: Gateway, folder: Path) -> dict[str, str]:
-    """Two sealed calls, and what an auditor holds: the keyring, and a checkpoint of an earlier day."""
+    """Make two sealed calls, and what an auditor holds: the keyring, and an earlier checkpoint."""
     key = gateway.new_key(key_alias="billing agent")
     ask(gateway, key)
     call_id = ask(gateway, key).headers["x-gatehouse-call-id"]
@@ -168,7 +168,7 @@ def test_every_block_does_what_its_page_says(block: Block, surroundings_of: Call
 
 
 def continued(block: Block) -> str:
-    """The Python programs that `block` goes on from."""
+    """Return the Python programs that `block` continues."""
     if "continued" not in block.remarks:
         return ""
     programs = [each for each in BLOCKS if (each.page, each.language) == (block.page, "python")]

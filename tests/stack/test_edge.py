@@ -1,4 +1,4 @@
-"""What the edge takes in: within bounds, before anybody is authenticated, and nothing that LiteLLM would obey."""
+"""The edge takes in bodies within bounds, before LiteLLM authenticates, and nothing that LiteLLM would obey."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_nobody_is_told_what_is_wrong_before_they_are_known(upstream_gateway: Ga
 
 
 def peak_growth(gateway: Gateway, work: Any) -> int:
-    """By how many bytes the gateway's memory grew, at most, while `work` was done."""
+    """Return the most bytes by which the gateway's memory grew during `work`."""
     assert gateway.server.process is not None
     process = psutil.Process(gateway.server.process.pid)
     before = peak = process.memory_info().rss

@@ -1,4 +1,4 @@
-"""The second look before bytes leave: ordinary traffic of every route and bridge passes, all else does not."""
+"""The check before bytes leave passes ordinary traffic of every route and bridge, and stops all else."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def started(
 def guarded(
     postgres: Postgres, redis_server: Redis, recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """A gateway whose models LiteLLM reaches in every API's words."""
+    """Start a gateway whose models LiteLLM reaches through every API."""
     server = started(postgres, redis_server, recording_upstream, tmp_path_factory.mktemp("guarded"))
     yield server
     server.close()
@@ -251,7 +251,7 @@ def guarded(
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Upstream]:
-    """A provider that no deployment is of."""
+    """Start a provider that no deployment names."""
     server = Upstream()
     yield server
     server.close()
@@ -265,7 +265,7 @@ def unguarded(
     elsewhere: Upstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    """The same, without what the edge refuses."""
+    """Start the same gateway without the edge's refusals."""
     folder = tmp_path_factory.mktemp("unguarded")
     program = ("-m", "tests.support.unguarded_gateway")
     environ = {"DEEPSEEK_API_BASE": elsewhere.url, "GATEHOUSE_TEST_BLIND": str(folder / "blind")}
@@ -275,7 +275,7 @@ def unguarded(
 
 
 def stops(gateway: Gateway) -> list[str]:
-    """What the log says of the last calls that were stopped."""
+    """Return what the log says of the last calls that were stopped."""
     return [
         line.split("was stopped", 1)[1] for line in gateway.output.read_text().splitlines() if "was stopped" in line
     ][-2:]
@@ -329,7 +329,7 @@ def test_a_fallback_that_the_operator_configured_passes(
 
 
 def test_the_command_line_of_the_unguarded_gateway_is_the_same(unguarded: Gateway, upstream: Upstream) -> None:
-    """Or what it stops would prove nothing."""
+    """Without this its stops would prove nothing."""
     with unguarded.client() as client:
         assert client.post("/v1/chat/completions", json=chat(model="up-chat")).status_code == 200
     assert len(upstream.requests) == 1
@@ -342,7 +342,7 @@ EXTRA_TOOL = {"type": "function", "function": {"name": "wire_money", "parameters
 
 
 def falls_back(**fields: Any) -> dict[str, Any]:
-    """Has LiteLLM call another model with fields of its own; the first one fails."""
+    """Return a request whose first model fails, so that LiteLLM calls another one with fields of the caller's."""
     return {"router_settings_override": {"fallbacks": [{"up-first": [{"model": "up-chat", **fields}]}]}}
 
 
@@ -407,7 +407,7 @@ def test_a_form_says_no_more_than_was_admitted(unguarded: Gateway, upstream: Ups
 
 @pytest.fixture
 def blind(unguarded: Gateway) -> Iterator[Gateway]:
-    """Without the look in LiteLLM's hook either: what is left is the HTTP transport's."""
+    """Switch off the check in LiteLLM's hook too, so that only the HTTP transport checks."""
     marker = Path(unguarded.server.env["GATEHOUSE_TEST_BLIND"])
     marker.touch()
     yield unguarded

@@ -1,4 +1,4 @@
-"""The embedded stack with real Postgres and Redis: it comes up, comes back, goes down whole, and keeps its data."""
+"""The embedded stack with real Postgres and Redis starts, recovers, stops completely, and keeps its data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ run_up(Stack(home, [sys.executable, str(home / "stand_in.py")]), foreground=True
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Reachable for the user as whom root's Postgres runs, unlike pytest's own temporary folders."""
+    """Make a folder that the user of root's Postgres can reach, unlike pytest's temporary folders."""
     path = Path(tempfile.mkdtemp(prefix="gatehouse-embedded-"))
     path.chmod(0o755)
     yield path
@@ -56,7 +56,7 @@ def shared(folder: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def project(shared: Project) -> Project:
-    """The shared stack, running."""
+    """Return the shared stack, running."""
     (shared.home / "broken").unlink(missing_ok=True)
     shared.up()
     return shared
@@ -341,7 +341,7 @@ def test_root_can_run_it_from_a_folder_closed_to_others(folder: Path) -> None:
 
 @pytest.mark.timeout(400)  # two cold starts of the proxy, on a machine that may be busy
 def test_the_real_gateway_runs_in_it(folder: Path) -> None:
-    """The whole of it once: `gatehouse up`, a call, a kill, a call, `gatehouse down`."""
+    """This runs the whole once: `gatehouse up`, a call, a kill, a call, `gatehouse down`."""
     project = Project(folder / "real")
     serve = default_gateway_command(project.stack.settings())
     # The query engine is prepared for the repository, not for this folder.

@@ -1,4 +1,4 @@
-"""What a request would cost, asked of the real gateway: by any key, about its own limits, and without a call."""
+"""The real gateway tells any key what a request would cost by its own limits, without a call."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CHAT = {"model": "up-chat", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def only_line(gateway: Gateway, call_id: str) -> dict[str, Any]:
-    """The call's line; a refused call has no intent, so its row and line may come after the answer."""
+    """Wait for the call's line; a refused call has no intent, so its row and line may come after the answer."""
     wait_until(lambda: gateway.lines_of(call_id) != [], "the call's line")
     gateway.wait_settled()
     (line,) = gateway.lines_of(call_id)
@@ -84,7 +84,7 @@ def test_a_key_over_its_budget_is_refused_and_recorded(upstream_gateway: Gateway
 
 
 def test_a_stranger_leaves_no_record_but_a_count(upstream_gateway: Gateway, upstream: Upstream) -> None:
-    """Whoever has no key must not be able to fill the ledger."""
+    """Callers without a key must not be able to fill the ledger."""
     before = len(upstream_gateway.calls())
     with upstream_gateway.client("sk-not-a-key") as client:
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 401
@@ -150,7 +150,7 @@ def test_our_own_header_does_not_hide_a_call(upstream_gateway: Gateway) -> None:
 
 
 def test_hostile_names_are_recorded_and_break_nothing(upstream_gateway: Gateway, upstream: Upstream) -> None:
-    """NUL and lone surrogates are refused by Postgres; a huge name would bloat the ledger."""
+    """Postgres refuses NUL and lone surrogates; a huge name would bloat the ledger."""
     for name in ("up-chat\u0000", "up-chat\ud800", "m" * 100_000, "\u202eup-chat", "'; drop table gatehouse.calls; --"):
         body = json.dumps(CHAT | {"model": name, "user": name}).encode()
         with upstream_gateway.client() as client:

@@ -64,7 +64,7 @@ def test_intent_is_committed_before_anything_goes_upstream(
 def test_a_provider_that_fails_is_asked_as_often_as_is_configured(
     upstream_gateway: Gateway, upstream: Upstream, route: str, request_: dict[str, Any]
 ) -> None:
-    """Which is once: OpenAI's client would try twice more by itself."""
+    """One attempt is configured: OpenAI's client would try twice more by itself."""
     upstream.status = 500
     with upstream_gateway.client() as client:
         answer = client.post(route, **request_)
@@ -111,7 +111,7 @@ def test_a_route_nobody_vouches_for_is_refused(
 def test_management_routes_that_would_call_a_model_are_stopped_at_the_last_look(
     upstream_gateway: Gateway, upstream: Upstream
 ) -> None:
-    """A key's logging test sends a completion; it is closed. Were it open, the deployment hook would stop it."""
+    """A key's logging test sends a completion. The route is closed; the deployment hook would stop it too."""
     with upstream_gateway.client() as client:
         assert client.post("/key/health", json={}).status_code == 403
     assert upstream.requests == []
@@ -120,7 +120,7 @@ def test_management_routes_that_would_call_a_model_are_stopped_at_the_last_look(
 def test_a_response_in_the_background_is_answered_as_the_provider_answers(
     upstream_gateway: Gateway, upstream: Upstream
 ) -> None:
-    """LiteLLM wants a class of its proprietary package there, once the provider has begun."""
+    """LiteLLM needs a class of its proprietary package there, once the provider has begun."""
     with upstream_gateway.client() as client:
         answer = client.post("/v1/responses", json={"model": "up-chat", "input": "hello", "background": True})
     assert (answer.status_code, answer.json()["status"]) == (200, "queued"), answer.text

@@ -1,4 +1,4 @@
-"""Whatever dies amid many calls: every intent ends as exactly one line, and nothing is answered without one."""
+"""Whichever part dies during many calls, every intent ends as exactly one line, and no call is answered without one."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def own_redis() -> Iterator[Redis]:
 
 @pytest.fixture(autouse=True)
 def servers(own_postgres: Postgres, own_redis: Redis) -> None:
-    """Both run at the start of each test, wherever the test before it stopped."""
+    """Start both servers before each test, because the test before may have stopped them."""
     own_postgres.start()
     own_redis.start()
 
 
 @pytest.fixture(scope="module")
 def gateways(own_postgres: Postgres, own_redis: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one database and one audit file."""
+    """Start two gateways on one database and one audit file."""
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     url = own_postgres.create_database()
     first = Gateway(url, own_redis.port, config=upstream_config, environ=environ)
@@ -66,7 +66,7 @@ def gateways(own_postgres: Postgres, own_redis: Redis, upstream_config: Path) ->
 
 @pytest.fixture
 def pair(servers: None, gateways: tuple[Gateway, Gateway]) -> tuple[Gateway, Gateway]:
-    """Both gateways, running and answering."""
+    """Return both gateways, running and answering."""
     for gateway in gateways:
         gateway.start()
         wait_until(partial(answers, gateway), "calls are answered")
@@ -74,7 +74,7 @@ def pair(servers: None, gateways: tuple[Gateway, Gateway]) -> tuple[Gateway, Gat
 
 
 def in_the_middle(gateway: Gateway) -> None:
-    """Wait until a good part of a test's calls have been taken down, and some of them are not over."""
+    """Wait until a good part of a test's calls are recorded, and some of them are not over."""
     before = len(gateway.calls())
     wait_until(lambda: len(gateway.calls()) >= before + CALLS // 5, "calls are under way")
 
@@ -203,7 +203,7 @@ def ask(gateway: Gateway, key: str, text: str) -> httpx.Response:
 
 
 def ask_until_refused(gateway: Gateway) -> httpx.Response:
-    """What a killed Postgres had in work it may still finish; then calls are refused."""
+    """Call until a call is refused: a killed Postgres may still finish its running work first."""
     while (answer := ask(gateway, MASTER_KEY, "Is Postgres gone?")).status_code == 200:
         pass
     return answer

@@ -1,4 +1,4 @@
-"""What a newcomer does on the first day, with the gateway as shipped: clients, keys, budgets, UI."""
+"""A newcomer's first day works with the gateway as shipped: clients, keys, budgets, UI."""
 
 from __future__ import annotations
 

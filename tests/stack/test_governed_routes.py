@@ -84,7 +84,7 @@ each_route = pytest.mark.parametrize(
 
 
 def said(body: str) -> str:
-    """Everything that an answer says, the pieces of a stream put together."""
+    """Return all texts of an answer; the pieces of a stream are joined."""
     if not body.startswith(("data:", "event:", ":")):
         return " ".join(strings(json.loads(body)))
     pieces = ""
@@ -114,7 +114,7 @@ def strings(value: Any) -> list[str]:
 
 
 def repeated(body: str) -> str:
-    """What a model says that repeats the placeholders it was given."""
+    """Return an answer that repeats the placeholders that the model was given."""
     found = PLACEHOLDER.findall(body)
     return f"I write to {found[0]} at once, {found[0]}." if found else "There is nobody to write to."
 
@@ -207,7 +207,7 @@ def test_a_model_that_says_what_is_forbidden_is_not_passed_on(
 
 
 def test_a_conversation_keeps_its_placeholders(governed: Gateway, upstream: Upstream) -> None:
-    """An agent sends all of it again, with the answers as it heard them; the model sees the same names each time."""
+    """An agent sends the conversation again, with the answers that it got; the model sees the same names each time."""
     upstream.says = lambda body: f"Noted: {' '.join(dict.fromkeys(PLACEHOLDER.findall(body)))}"
     messages = []
     with governed.client() as client:

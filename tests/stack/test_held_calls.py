@@ -93,7 +93,7 @@ def asking(
 
 @pytest.fixture(scope="module")
 def reviewers(asking: Gateway) -> dict[str, str]:
-    """Keys of those whom the rules name; grace is an administrator too."""
+    """Make keys of the people whom the rules name; grace is an administrator too."""
     with asking.client() as client:
         for user, role in (("grace", "proxy_admin"), ("alan", "internal_user")):
             client.post(

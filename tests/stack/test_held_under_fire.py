@@ -1,4 +1,4 @@
-"""Many held calls on three gateways: one is killed while it holds 50, and decisions come in random order.
+"""Three gateways hold many calls: one is killed while it holds 50, and decisions come in random order.
 
 Each call that was approved arrives at the provider once, and nothing that was rejected, or came too late, ever does. 60
 calls are decided on in random order; GATEHOUSE_HELD_CALLS says another number, GATEHOUSE_HELD_SEED repeats a run.
@@ -53,7 +53,7 @@ rules:
 
 @dataclass(frozen=True)
 class Three:
-    """Three gateways on one database and one audit file, with a caller's key and the reviewers'."""
+    """Holds three gateways on one database and one audit file, with a caller's key and the reviewers'."""
 
     gateways: tuple[Gateway, ...]
     key: str
@@ -66,7 +66,7 @@ class Three:
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is None where the connection broke; `code` is that of a refusal, and `said` shows why a test failed."""
+    """Holds an answer: `status` is None where the connection broke, `code` is a refusal's, `said` is for people."""
 
     status: int | None
     code: str | None = None
@@ -102,7 +102,7 @@ def three(
 
 @asynccontextmanager
 async def clients(three: Three, key: str) -> AsyncIterator[tuple[httpx.AsyncClient, ...]]:
-    """A client of each gateway."""
+    """Open a client of each gateway."""
     async with AsyncExitStack() as stack:
         yield tuple(
             [
@@ -142,7 +142,7 @@ async def ask(
 
 
 async def insist(client: httpx.AsyncClient, name: str, **options: Any) -> Answer:
-    """The same; a slow machine's gateway that says to try again soon is asked again."""
+    """Ask as `ask` does, and again when a gateway on a slow machine says to try again soon."""
     for _ in range(20):
         answer = await ask(client, name, **options)
         if answer.code != "governance_unavailable":
@@ -176,7 +176,7 @@ async def until(ready: Callable[[], bool], what: str) -> None:
 
 
 def approvals(url: str, trial: str) -> dict[str, list[tuple[str, str]]]:
-    """Ids and states of the approvals of a trial, by the request's name."""
+    """Return ids and states of a trial's approvals, by the request's name."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             """select summary ->> 'session', id::text, state from gatehouse.approvals
@@ -190,12 +190,12 @@ def approvals(url: str, trial: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def held(gateways: Iterable[Gateway]) -> int:
-    """How many calls these gateways say that they hold."""
+    """Return how many calls these gateways say that they hold."""
     return counted(gateways, "gatehouse_calls_held")
 
 
 def counted(gateways: Iterable[Gateway], gauge: str) -> int:
-    """The sum of what these gateways say."""
+    """Return the sum of these gateways' metric."""
     total = 0
     for gateway in gateways:
         with gateway.client(METRICS_TOKEN) as prometheus:
@@ -205,12 +205,12 @@ def counted(gateways: Iterable[Gateway], gauge: str) -> int:
 
 
 def arrived(upstream: Upstream) -> Counter[str]:
-    """How often each request reached the provider."""
+    """Return how often each request reached the provider."""
     return Counter(re.findall(r"request ([a-z0-9-]+)\.", upstream.received))
 
 
 def check_ledger(three: Three, through: int) -> None:
-    """Every intent is exactly one capsule and one line, and so many say that a person let the call through."""
+    """Check that every intent is one capsule and one line, and that so many say that a person approved the call."""
     # A refused call has no row before it is settled: of those only their gateway knows.
     wait_until(lambda: counted(three.gateways, "gatehouse_calls_unsettled") == 0, "all endings are written")
     three.gateways[0].wait_settled()
@@ -248,7 +248,7 @@ async def test_calls_held_by_a_gateway_that_dies_go_through_with_the_approvals_g
         assert upstream.requests == []
 
         async def come_back(name: str) -> Answer:
-            """Every other one knows the id; half go elsewhere, half to the gateway that is back."""
+            """Ask again: every other caller knows the id; half ask another gateway, half the one that is back."""
             number = names.index(name)
             client = to_victim if number < len(names) // 2 else to_survivors[number % len(survivors)]
             return await insist(client, name, stream=streamed[name], approval=ids[name] if number % 2 else None)
@@ -288,7 +288,7 @@ async def test_an_approval_is_not_used_up_by_a_call_that_the_ledger_did_not_take
 
 @dataclass(frozen=True)
 class Case:
-    """A request, where it waits, and what becomes of it.
+    """Holds a request, where it waits, and how it ends.
 
     Attributes:
         gateways: which of the three hold it; two where its caller asks twice.
@@ -306,7 +306,7 @@ class Case:
 
 
 def cases(dice: random.Random) -> list[Case]:
-    """Half approved, the others rejected, expired, or approved and used too late; one in five is asked for twice."""
+    """Make cases: half are approved, the others rejected, expired, or used too late; one in five is asked for twice."""
     fates = ("approved", "approved", "approved", "rejected", "expired", "late")
     return [
         Case(
@@ -320,7 +320,7 @@ def cases(dice: random.Random) -> list[Case]:
 
 
 def end_time(url: str, approval: str) -> None:
-    """The time of an approval is over, as its gateways notice by their own clock eight hours later."""
+    """End an approval's time, as its gateways notice by their own clock eight hours later."""
     with psycopg.connect(url) as connection:
         connection.execute("update gatehouse.approvals set expires_at = clock_timestamp() where id = %s", (approval,))
         connection.execute("select pg_notify('gatehouse_approvals', %s)", (approval,))
@@ -335,7 +335,7 @@ REFUSED_AFTER = {
 
 
 def expected(case: Case) -> Counter[Answer]:
-    """What those who asked are answered, in whatever order."""
+    """Return the answers that the callers get, in any order."""
     if case.fate == "late":
         return Counter([Answer(403, "approval_required")])
     answers = [REFUSED_AFTER[case.fate]] * len(case.gateways)
@@ -383,7 +383,7 @@ async def test_of_many_calls_decided_in_random_order_each_approved_one_goes_thro
         assert arrived(upstream) == Counter(approved)
 
         async def come_back(case: Case) -> Answer:
-            """With the approval's id, to any of the three."""
+            """Ask again with the approval's id, on any of the three."""
             client, approval = dice.choice(to), ids[case.name]
             return await ask(client, case.name, agent=case.agent, stream=case.stream, approval=approval)
 

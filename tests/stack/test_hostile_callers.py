@@ -26,7 +26,7 @@ def chat(*texts: str) -> dict[str, Any]:
 
 
 def long_texts(seed: int) -> list[str]:
-    """Texts that nobody has sent before, each nearly as long as one may be."""
+    """Return new texts, each nearly as long as one may be."""
     draw = random.Random(seed)
     return [" ".join(draw.choices(WORDS, k=44_000))[:190_000] for _ in range(5)]
 
@@ -73,7 +73,7 @@ def test_a_key_that_sends_more_than_can_be_scanned_is_refused_and_others_are_ans
 
 
 def test_bodies_of_one_key_leave_room_for_others(governed: Gateway, upstream: Upstream) -> None:
-    """Of eight bodies of 24 MB that one key begins to send, five fit in half of what may be held."""
+    """One key begins to send eight bodies of 24 MB; five fit in half of what the gateway may hold."""
     hostile, other = governed.new_key(), governed.new_key()
     with governed.client(hostile) as client:
         assert client.post("/v1/chat/completions", json=chat("hello")).status_code == 200
@@ -86,7 +86,7 @@ def test_bodies_of_one_key_leave_room_for_others(governed: Gateway, upstream: Up
     ).encode()
 
     def hold(_: int) -> int:
-        """Send all but the end of a body, and the end when it is time; the status of the answer."""
+        """Send all but the end of a body, and the end when it is time; return the answer's status."""
         with socket.create_connection(("127.0.0.1", governed.port), timeout=120) as connection:
             try:
                 connection.sendall(head + blanks)

@@ -1,4 +1,4 @@
-"""Library mode against the real gateway: LiteLLM's calls are decided on there, made here, and sealed there."""
+"""Library mode works against the real gateway: it decides, LiteLLM calls the model here, and the gateway seals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def to(upstream: Upstream, text: str = "Hello", **options: Any) -> dict[str, Any
 
 
 def capsules(gateway: Gateway, alias: str, count: int) -> list[dict[str, Any]]:
-    """Of the calls in library mode with a key of this name, once there are so many."""
+    """Return the capsules of library mode's calls with a key of this name, once there are so many."""
     found: list[str] = []
 
     def are_there() -> bool:

@@ -1,4 +1,4 @@
-"""LiteLLM's migrations against a real Postgres: once, as Prisma would record them, and nothing half done."""
+"""LiteLLM's migrations run on a real Postgres once, as Prisma would record them, and never half."""
 
 from __future__ import annotations
 

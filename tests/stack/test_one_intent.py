@@ -1,4 +1,4 @@
-"""All that one call may cause: as many attempts as are configured, and each that left and was not answered is paid."""
+"""One call causes as many attempts as are configured, and each that left without an answer counts as paid."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_leaving_before_the_first_byte_costs_the_input_and_the_key_has_spent_it(
 
 
 def test_a_limit_holds_for_all_attempts_that_may_be_billed(retrying: Gateway, upstream: Upstream) -> None:
-    """One attempt may cost 0.1 cents, and a call 0.15."""
+    """One attempt may cost 0.1 cents, and one call 0.15 cents."""
     upstream.delay_s = 2.5
     body = CHAT | {"max_tokens": 500, "timeout": 1}
     key = retrying.new_key(metadata={"gatehouse": {"max_cost_per_request_usd": 0.0015}})

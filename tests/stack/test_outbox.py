@@ -1,4 +1,4 @@
-"""The outbox on a real Postgres with real receivers: each address gets each event, once, whoever dies when."""
+"""The outbox on a real Postgres sends each event to each address once, also when a gateway dies at any time."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def other() -> Iterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same behaviour at a quicker pace."""
+    """Shorten the intervals; the behaviour stays."""
     monkeypatch.setattr(dispatcher, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(dispatcher, "POLL_S", 0.1)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""Notifications by e-mail, to a real mail server: encrypted where they should be, and with no header of a caller's."""
+"""Notifications go to a real mail server, encrypted where they must be, and callers write no header."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trusted(pem: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The certificate, which the gateway trusts in this test."""
+    """Return the certificate, which the gateway trusts in this test."""
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     return pem
 

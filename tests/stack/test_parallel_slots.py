@@ -46,7 +46,7 @@ def limiting(
     recording_upstream: Upstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    """A gateway whose calls are counted in Redis, and one that counts them itself."""
+    """Start a gateway that counts calls in Redis, and one that counts them itself."""
     folder = tmp_path_factory.mktemp("slots")
     config = config_with_upstream(recording_upstream.url, folder)
     policy = folder / "policy.yaml"
@@ -71,7 +71,7 @@ def stream(gateway: Gateway, key: str, route: str, body: dict[str, Any]) -> tupl
 
 
 def leave(gateway: Gateway, key: str, route: str, body: dict[str, Any], *, after_bytes: int, after_s: float) -> None:
-    """Ask for a stream and go away once so many bytes of it came, and so much time went by."""
+    """Ask for a stream, and leave once so many bytes came and so much time has passed."""
     payload = json.dumps(body | {"stream": True}).encode()
     head = (
         f"POST {route} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
@@ -86,7 +86,7 @@ def leave(gateway: Gateway, key: str, route: str, body: dict[str, Any], *, after
 
 
 def assert_two_and_no_third(gateway: Gateway, upstream: Upstream, redis_server: Redis, key: str) -> None:
-    """All slots of the key are free, and there are no more than it was given."""
+    """Check that all slots of the key are free, and that there are no more than it was given."""
     gateway.wait_settled()
     counter = redis.Redis(port=redis_server.port, password=PASSWORD)
     name = f"{{api_key:{key_hash(key)}}}:max_parallel_requests"
@@ -118,7 +118,7 @@ def test_streams_one_after_another_are_never_refused(
 
 
 def test_a_stream_gives_its_slot_back_before_its_last_line(limiting: Gateway, upstream: Upstream) -> None:
-    """A client that has read it may leave and ask again at once."""
+    """A client that read the last line may leave and ask again at once."""
     key = limiting.new_key(max_parallel_requests=1)
     for route, body in STREAMS * 5:
         with limiting.client(key) as client, client.stream("POST", route, json=body | {"stream": True}) as answer:

@@ -15,7 +15,7 @@ MAIL = "ada.lovelace@example.com"
 
 
 def placeholder(gateway: Gateway, key: str, upstream: Upstream) -> str:
-    """What the provider gets in the place of the address, which comes back to the caller."""
+    """Return what the provider gets instead of the address, which comes back to the caller."""
     upstream.requests.clear()
     upstream.says = lambda body: f"I wrote to {' '.join(re.findall(r'EMAIL_ADDRESS_[0-9A-Z]{8}', body)[:1]).lower()}."
     asked = {"model": "up-chat", "max_tokens": 10, "messages": [{"role": "user", "content": f"Write to {MAIL}"}]}

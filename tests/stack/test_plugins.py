@@ -1,4 +1,4 @@
-"""Plug-ins in the real gateway: from config.yaml beside a module of one's own, and from an installed package."""
+"""Plug-ins work in the real gateway: from a module beside config.yaml, and from an installed package."""
 
 from __future__ import annotations
 

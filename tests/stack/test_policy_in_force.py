@@ -1,4 +1,4 @@
-"""The policy while the gateway runs: changed, obliged to, fallen back from, and tried on what was recorded."""
+"""The policy works while the gateway runs: changes, obligations, fallbacks, and a trial on recorded calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gatehouse prepare` on a real Postgres: two roles, of which the gateway's adds to the ledger and never changes it."""
+"""`gatehouse prepare` on a real Postgres makes two roles; the gateway's adds to the ledger and cannot change it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _numbers = count(1)
 
 
 class Database:
-    """A database, its owner's address and that of a gateway's role which is not there yet."""
+    """Holds a database, its owner's URL, and the URL of a gateway's role that does not exist yet."""
 
     def __init__(self, server: Postgres, folder: Path, template: str = "template1") -> None:
         self.folder = folder
@@ -92,13 +92,13 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def empty(server: Postgres, tmp_path: Path) -> Database:
-    """With nothing in it."""
+    """Make an empty database."""
     return Database(server, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def template(server: Postgres) -> str:
-    """A database with LiteLLM's tables, which take seconds to make."""
+    """Make a database with LiteLLM's tables, which takes seconds."""
     url = server.create_database()
     apply_litellm_migrations(url)
     return url.rpartition("/")[2]
@@ -106,13 +106,13 @@ def template(server: Postgres) -> str:
 
 @pytest.fixture
 def new(server: Postgres, template: str, tmp_path: Path) -> Database:
-    """With LiteLLM's tables in it, and nothing of ours."""
+    """Make a database with LiteLLM's tables and none of ours."""
     return Database(server, tmp_path, template)
 
 
 @pytest.fixture(scope="module")
 def prepared(server: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Database:
-    """With one capsule and one checkpoint, which the gateway's role wrote. For tests that change nothing."""
+    """Make a database with one capsule and one checkpoint of the gateway's role, for tests that change nothing."""
     database = Database(server, tmp_path_factory.mktemp("prepared"), template)
     database.prepare()
     database.as_gateway(CAPSULE, uuid.uuid4())
@@ -389,7 +389,7 @@ def test_a_gateway_that_waits_goes_on_when_everything_is_prepared(new: Database)
 
 
 def owned_by(database: Database) -> dict[str, int]:
-    """How many relations of which kind the gateway's role owns."""
+    """Return how many relations of which kind the gateway's role owns."""
     with psycopg.connect(database.owner_url) as connection:
         rows = connection.execute(
             """select case relkind when 'v' then 'VIEW' else relkind::text end, count(*) from pg_class
@@ -401,7 +401,7 @@ def owned_by(database: Database) -> dict[str, int]:
 
 @pytest.mark.timeout(240)
 def test_a_whole_gateway_works_with_that_role_alone(empty: Database, redis_server: Redis) -> None:
-    """Started before anything is prepared, it waits; then it answers, and seals."""
+    """A gateway that starts before anything is prepared waits; then it answers, and seals."""
     gateway = Gateway(empty.gateway_url, redis_server.port, folder=empty.folder)
     gateway.server.start()
     try:

@@ -1,4 +1,4 @@
-"""LiteLLM's own database client on the WASM engine and a real Postgres: what it answers, and how it fails."""
+"""LiteLLM's own database client works on the WASM engine and a real Postgres, and fails as it should."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def db(environment: None, url: str) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def name() -> str:
-    """An id that no other test uses."""
+    """Return an id that no other test uses."""
     return f"id-{next(_numbers)}"
 
 

@@ -1,4 +1,4 @@
-"""The engine as a process: how it starts, what it says when it cannot, what it survives, and when it ends."""
+"""The engine's process starts, says why it cannot, survives what it should, and ends in time."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def prepared() -> None:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[Postgres]:
-    """A server of this module's own, to stop and kill."""
+    """Start a Postgres of this module's own, to stop and kill."""
     server = Postgres()
     yield server
     server.close()
 
 
 class Engine:
-    """One engine process and HTTP calls to it."""
+    """Runs one engine process and calls it over HTTP."""
 
     def __init__(self, folder: Path, url: str, program: Path = PROGRAM, schema: str = SCHEMA) -> None:
         path = folder / "schema.prisma"
@@ -92,7 +92,7 @@ class Engine:
         return "data" in self.query(COUNT)
 
     def failure(self) -> str:
-        """What it said; it has ended with 1."""
+        """Return what the engine said; it has ended with 1."""
         _, said = self.process.communicate(timeout=30)
         assert self.process.returncode == 1
         return said

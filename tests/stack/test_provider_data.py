@@ -1,4 +1,4 @@
-"""What a provider keeps in the operator's account is reached only where policy.yaml says so."""
+"""Callers reach what a provider keeps in the operator's account only where policy.yaml says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorder and the recovery against a real Postgres: one row and one line a call, whoever dies when."""
+"""The recorder and the recovery on a real Postgres make one row and one line a call, whenever a gateway dies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEAD_AFTER_S = 2.5
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server that is stopped on the way, so not the one that everybody shares."""
+    """Start a Postgres of this module's own, because the tests stop it."""
     server = Postgres()
     yield server
     server.close()
@@ -56,7 +56,7 @@ def database(postgres: Postgres) -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same behaviour at a quicker pace."""
+    """Shorten the intervals; the behaviour stays."""
     monkeypatch.setattr(settlement_writer, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(recovery, "DEAD_AFTER_S", DEAD_AFTER_S)
 
@@ -85,7 +85,7 @@ async def start(database: str, key_dir: Path) -> AsyncIterator[Callable[..., Any
 
 @pytest.fixture(autouse=True)
 def every_settled_row_has_its_capsule(database: str, key_dir: Path) -> Iterator[None]:
-    """Whatever a test does: the chain verifies, and holds each settled call once."""
+    """Check after each test that the chain verifies, and holds each settled call once."""
     yield
     keyring = keys.load(key_dir).keyring
     chain = capsules(database)
@@ -126,7 +126,7 @@ def capsules(database: str) -> list[SealedCapsule]:
 
 
 def rows(database: str) -> dict[str, str | None]:
-    """Call id to its status, None while it is open."""
+    """Return each call's status by its id; None while it is open."""
     with psycopg.connect(database) as connection:
         query = "select call_id::text, record->'data'->>'status' from gatehouse.calls"
         return dict(connection.execute(query).fetchall())
@@ -143,7 +143,7 @@ async def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 
 
 async def die(victim: Recorder) -> None:
-    """End as by kill -9: no farewell, no last writing."""
+    """End as SIGKILL does: without a last write."""
     for task in victim._tasks:
         task.cancel()
     await asyncio.gather(*victim._tasks, return_exceptions=True)
@@ -244,7 +244,7 @@ async def test_a_gateway_that_is_stuck_between_row_and_line_until_it_is_taken_fo
 async def test_a_line_is_written_once_when_the_gateway_dies_around_writing_it(
     start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
-    """Between row and line, or between line and saying so: the next gateway on the folder makes it right."""
+    """It dies between row and line, or between line and note: the next gateway on the folder repairs it."""
     victim = await start(tmp_path)
     row = intent()
     await victim.open(row)
@@ -313,7 +313,7 @@ async def test_a_full_disk_keeps_lines_until_there_is_room(
 async def test_a_record_that_postgres_refuses_does_not_hold_up_the_others(
     start: Any, database: str, tmp_path: Path
 ) -> None:
-    """Names are cleaned at the rim; this is what happens should something slip through."""
+    """The edge cleans names; this test covers a name that it missed."""
     writer = await start(tmp_path)
     good, bad = intent(), intent()
     hopeless = intent() | {"request": {"model": "NUL \0"}}
@@ -353,7 +353,7 @@ def test_migrations_apply_once_when_gateways_start_together(postgres: Postgres) 
 async def test_a_batch_whose_answer_was_lost_is_sealed_once(
     start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Committed, but the connection broke before the writer knew: it says the batch again."""
+    """The batch was committed, but the connection broke before the writer knew: it sends the batch again."""
     writer = await start(tmp_path)
     batch = [intent() for _ in range(5)]
     real, calls = settlement_writer.calls.settled_before, []
@@ -460,7 +460,7 @@ async def test_a_gateway_with_the_keys_of_before_a_rotation_does_not_sign(
 
 
 async def test_a_restart_of_the_database_costs_no_call(start: Any, postgres: Postgres, tmp_path: Path) -> None:
-    """Its connections were idle, and broke: the next intent finds another."""
+    """Idle connections broke: the next intent finds another."""
     writer = await start(tmp_path)
     await writer.open(intent())
     await asyncio.to_thread(postgres.stop)
@@ -476,7 +476,7 @@ async def test_a_restart_of_the_database_costs_no_call(start: Any, postgres: Pos
 async def test_a_gateway_under_more_load_than_it_can_write_still_shows_life(
     start: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Endings come in faster than they are written: the heart beats on, and the dead are still found."""
+    """Endings come faster than they are written: the heartbeat continues, and dead gateways are still found."""
     victim = await start(tmp_path / "victim")
     row = intent()
     await victim.open(row)

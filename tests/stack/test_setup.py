@@ -1,4 +1,4 @@
-"""setup.sh: what it says and leaves behind, in both modes; `docker` and `uv` are stand-ins, all else is real."""
+"""setup.sh works in both modes; `docker` and `uv` are stand-ins, all else is real."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ chmod +x .venv/bin/gatehouse
 
 
 class Checkout(Project):
-    """A folder with setup.sh in it, and a PATH on which `docker` and `uv` are stand-ins."""
+    """Holds a folder with setup.sh in it, and a PATH on which `docker` and `uv` are stand-ins."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "checkout")
@@ -87,7 +87,7 @@ class Checkout(Project):
         return path.read_text().splitlines() if path.exists() else []
 
     def error(self, done: subprocess.CompletedProcess[str]) -> str:
-        """The one sentence of a failure."""
+        """Return the one sentence of a failure."""
         assert done.returncode == 1, done.stdout + done.stderr
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1, done.stderr
@@ -112,7 +112,7 @@ def docker(checkout: Checkout) -> Checkout:
 
 @pytest.fixture
 def containers(docker: Checkout) -> Iterator[Checkout]:
-    """What would answer on the gateway's port, were the containers real; from the first `compose up` on."""
+    """Stand for the containers on the gateway's port, from the first `compose up` on."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

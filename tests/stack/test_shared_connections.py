@@ -1,4 +1,4 @@
-"""The connections that the parts of a gateway share: few, each one good, also after Postgres was away."""
+"""The parts of a gateway share few connections, and each one is good, also after Postgres was away."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.postgres import Postgres
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    """A server that is stopped on the way, so not the one that everybody shares."""
+    """Start a Postgres of this module's own, because the tests stop it."""
     own = Postgres()
     yield own
     own.close()

@@ -1,4 +1,4 @@
-"""Attempts to sign in are counted for all gateways on one Redis, which learns nobody's address."""
+"""One Redis counts attempts to sign in for all gateways, and learns no address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.redis_server import PASSWORD, Redis
 
 @pytest.fixture
 def server() -> Iterator[Redis]:
-    """A server that nobody has signed in at."""
+    """Start a Redis without any counts."""
     own = Redis()
     yield own
     own.close()

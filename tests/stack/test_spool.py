@@ -1,4 +1,4 @@
-"""`audit.on_error: spool`: while the database is away calls are taken down on disk, and sealed once when it is back."""
+"""With `audit.on_error: spool` a gateway records calls on disk while the database is away, and seals each once."""
 
 from __future__ import annotations
 

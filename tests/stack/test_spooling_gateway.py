@@ -31,7 +31,7 @@ def gateway(own_postgres: Postgres, redis_server: Redis, upstream_config: Path, 
 
 
 def call(gateway: Gateway, key: str, text: str) -> str:
-    """The id of a call that was answered."""
+    """Return the id of a call that was answered."""
     with gateway.client(key) as client:
         body = {"model": "up-chat", "messages": [{"role": "user", "content": text}]}
         answer = client.post("/v1/chat/completions", json=body)

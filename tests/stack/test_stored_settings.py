@@ -1,4 +1,4 @@
-"""Nothing that is stored with a key or a team reaches a provider: no new settings, and none of an older version."""
+"""No setting that is stored with a key or a team reaches a provider, whether new or of an older version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded stack as shipped, parts of it killed during 200 concurrent calls: it comes back, nothing is lost."""
+"""The embedded stack as shipped recovers when parts are killed during 200 concurrent calls, and loses nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IDLE_LIMIT_BYTES = 1.5e9
 
 
 class Shipped(Project):
-    """The embedded stack with the real gateway; only its folder is not the checkout's."""
+    """Runs the embedded stack with the real gateway, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -64,7 +64,7 @@ class Shipped(Project):
         return Counter(line["data"]["call_id"] for line in audit_lines(self.home / "logs" / "litellm_audit.jsonl"))
 
     def rows(self) -> dict[str, bool]:
-        """Call id to whether it is settled."""
+        """Return whether each call is settled, by its id."""
         with psycopg.connect(self.stack.settings().database_url) as connection:
             return dict(
                 connection.execute("select call_id::text, settled_at is not null from gatehouse.calls").fetchall()
@@ -90,7 +90,7 @@ def victim(name: str) -> Callable[[Shipped], int]:
 
 @pytest.mark.timeout(300)
 def test_the_idle_stack_holds_under_one_and_a_half_gigabytes(stack: Shipped) -> None:
-    """Proportional set size: memory that processes share, such as Postgres's buffers, counts once."""
+    """The test measures proportional set size: memory that processes share, such as Postgres's buffers, counts once."""
     assert stack.answers()
     held = sum(process.memory_full_info().pss for process in stack.processes())
     print(f"embedded stack, idle: {held / 1e6:.0f} MB")

@@ -1,4 +1,4 @@
-"""Whatever is changed behind the ledger's back is found and named: hypothesis changes, `verify_ledger` looks.
+"""`verify_ledger` finds and names every change that hypothesis makes behind the ledger's back.
 
 The database's owner can switch the triggers off, so the changes are made as such. Columns come from the catalogue: one
 that is added later is covered, or this fails.
@@ -52,7 +52,7 @@ quick = settings(thorough, max_examples=20)
 
 @pytest.fixture(scope="module")
 def ledger(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> WrittenLedger:
-    """Two keys, three checkpoints, some records after the last of them."""
+    """Write a ledger with two keys, three checkpoints, and some records after the last of them."""
     made = WrittenLedger(postgres.create_database(), tmp_path_factory.mktemp("ledger"))
     old_key = (made.key_dir / "epoch-0.key").read_text()
     at = 0
@@ -71,7 +71,7 @@ def ledger(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Writ
 
 @contextmanager
 def restored(ledger: WrittenLedger) -> Iterator[psycopg.Connection[Any]]:
-    """A connection that may change everything; afterwards it is as it was."""
+    """Yield a connection that may change everything; afterwards restore the ledger."""
     connection = psycopg.connect(ledger.url, autocommit=True)
     try:
         connection.execute("set session_replication_role = replica")
@@ -85,7 +85,7 @@ def restored(ledger: WrittenLedger) -> Iterator[psycopg.Connection[Any]]:
 
 
 def found(ledger: WrittenLedger, *, folder: bool = True) -> LedgerFinding | None:
-    """What the verification says first; calls against capsules are another matter."""
+    """Return the first finding of the verification, without the comparison of calls and capsules."""
     directory = ledger.folder / ("checkpoints" if folder else "none")
     for report in verify_ledger(ledger.url, directory, read_keyring(ledger.keyring)):
         if isinstance(report, ChainReport) and report.finding is not None:
@@ -209,7 +209,7 @@ def test_swapped_records_are_found_and_named(ledger: WrittenLedger, first: int, 
 def test_an_inserted_or_duplicated_record_is_found(
     ledger: WrittenLedger, source: int, target: int, new_id: Any, fresh: bool
 ) -> None:
-    """Put in between the others, which move up; with another id, or as a plain copy."""
+    """The record stands between the others, which move up; it has another id, or is a plain copy."""
     with restored(ledger) as connection:
         connection.execute("update gatehouse.capsules set sequence = sequence + 1000 where sequence >= %s", (target,))
         connection.execute(
@@ -228,7 +228,7 @@ def test_an_inserted_or_duplicated_record_is_found(
 
 
 def cut(connection: psycopg.Connection[Any], size: int) -> None:
-    """Take the tail away, and make the head look as if it had always been so."""
+    """Delete the tail, and make the head fit."""
     connection.execute("delete from gatehouse.capsules where sequence >= %s", (size,))
     move_head(connection)
 
@@ -246,7 +246,7 @@ def move_head(connection: psycopg.Connection[Any]) -> None:
 @quick
 @given(size=st.integers(0, LAST - 1), table=st.booleans())
 def test_a_cut_tail_is_found_against_the_last_checkpoint(ledger: WrittenLedger, size: int, table: bool) -> None:
-    """In the table, or, when that was cut too, in what a witness collected."""
+    """The checkpoint is in the table, or, when that was cut too, in a witness's collection."""
     with restored(ledger) as connection:
         cut(connection, size)
         if not table:
@@ -259,7 +259,7 @@ def test_a_cut_tail_is_found_against_the_last_checkpoint(ledger: WrittenLedger, 
 
 
 def reseal(connection: psycopg.Connection[Any], start: int, signer: Signer) -> None:
-    """Rewrite history from `start` on, in every way right but for who signs: chain, tree and head fit."""
+    """Rewrite history from `start` on with another signer; chain, tree and head fit."""
     frontier, previous = Frontier(), None
     rows = list(db.capsules(connection, "calls"))
     connection.execute("delete from gatehouse.capsules where sequence >= %s", (start,))
@@ -313,7 +313,7 @@ def test_a_suffix_sealed_again_with_the_retired_key_is_found(ledger: WrittenLedg
 def test_a_suffix_sealed_again_with_the_right_key_is_found_against_a_checkpoint(
     ledger: WrittenLedger, start: int
 ) -> None:
-    """Whoever holds the key can rewrite everything but what a witness has seen."""
+    """An attacker with the key can rewrite everything except what a witness has seen."""
     with restored(ledger) as connection:
         reseal(connection, start, keys.load(ledger.key_dir).signer)
         finding = found(ledger)
@@ -334,7 +334,7 @@ def test_a_whole_chain_replaced_is_found(ledger: WrittenLedger, tmp_path: Path) 
 
 
 def verified(gateway: Gateway, *options: str) -> tuple[int, str]:
-    """How `gatehouse audit verify` ends for that gateway's ledger, and what it says."""
+    """Return how `gatehouse audit verify` ends for that gateway's ledger, and its output."""
     environ = {
         **os.environ,
         "DATABASE_URL": gateway.database_url,
@@ -355,7 +355,7 @@ def call(gateway: Gateway) -> None:
 def test_the_newest_calls_are_missed_in_the_audit_log_where_no_checkpoint_covers_them_yet(
     postgres: Postgres, redis_server: Redis
 ) -> None:
-    """The database's owner erases them from every table, and makes the chain's end look as if it had always been so."""
+    """The database's owner deletes them from every table, and makes the chain's end fit."""
     gateway = Gateway(postgres.create_database(), redis_server.port).start()
     try:
         done = threading.Event()

@@ -45,7 +45,7 @@ SAME_FOR_ALL = ("/openapi.json", "/public/litellm_model_cost_map")
 
 @dataclass(frozen=True)
 class Victim:
-    """A key, and the ids of everything that it has or did."""
+    """Holds a key, and the ids of everything that it has or did."""
 
     key: str
     ids: dict[str, tuple[str, ...]]
@@ -144,7 +144,7 @@ def victims(gateway: Gateway, recording_upstream: Upstream) -> tuple[Victim, ...
 
 @pytest.fixture(scope="module", params=["of another team", "of no team"])
 def stranger(gateway: Gateway, victims: tuple[Victim, ...], request: pytest.FixtureRequest) -> str:
-    """A key that has nothing to do with the victims'."""
+    """Make a key that has nothing to do with the victims' keys."""
     if request.param == "of no team":
         return gateway.new_key(models=["up-chat"])
     with gateway.client() as admin:
@@ -163,7 +163,7 @@ def shown(text: str, given: str) -> list[str]:
 
 
 def filled(path: str, ids: Victim) -> list[str]:
-    """The path with each of the victim's ids that fits its parameters; with any of them where none is known to fit."""
+    """Fill a path with each of the victim's ids that fits its parameters, or with any where none is known to fit."""
     names = re.findall(r"\{(\w+)(?::path)?\}", path)
     choices = [ids.ids.get(name) or ids.every_id for name in names]
     made = []
@@ -176,7 +176,7 @@ def filled(path: str, ids: Victim) -> list[str]:
 
 
 def questions(ids: Victim) -> list[dict[str, str]]:
-    """Query strings that name what is the victim's."""
+    """Return query strings that name the victim's ids."""
     days = {"start_date": str(date.today() - timedelta(days=1)), "end_date": str(date.today() + timedelta(days=1))}
     asked: list[dict[str, str]] = [{}, days]
     for name, values in ids.ids.items():
@@ -192,7 +192,7 @@ def questions(ids: Victim) -> list[dict[str, str]]:
 
 
 def open_gets(gateway: Gateway) -> list[str]:
-    """Every route that can be read: LiteLLM's of the table, and Gatehouse's own."""
+    """Return every GET route: LiteLLM's from the table, and Gatehouse's own."""
     with gateway.client() as admin:
         ours = admin.get("/openapi.json").json()["paths"]
     found = {path for path, methods in ours.items() if path.startswith("/governance") and "get" in methods}

@@ -1,4 +1,4 @@
-"""Whatever callers send, on any route: a provider sees what their request says by its API, or the call is refused.
+"""On any route a provider sees what the caller's request says by its API, or the gateway refuses the call.
 
 The requests are made up from seeds (tests/support/caller_requests.py). To see one that failed alone, run
 `GATEHOUSE_SEEDS=first-last ./test.sh stack -k what_is_sent`.
@@ -24,7 +24,7 @@ _AT_ONCE = 16
 
 
 def seeds(first: int, count: int) -> range:
-    """These, or those that are asked for."""
+    """Return these seeds, or those that the environment names."""
     asked = os.environ.get("GATEHOUSE_SEEDS")
     if not asked:
         return range(first, first + count)
@@ -34,7 +34,7 @@ def seeds(first: int, count: int) -> range:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Upstream]:
-    """A server that requests name, and that nobody may be sent to."""
+    """Start a server that requests name and that no request may reach."""
     server = Upstream()
     yield server
     server.close()
@@ -46,7 +46,7 @@ def key(governed: Gateway) -> str:
 
 
 async def asked(gateway: Gateway, key: str, case: Case) -> RawAnswer:
-    """Send the request of a case, with a key that is good beside whatever it says."""
+    """Send the request of a case, with a good key beside its own fields."""
     names = {name.lower() for name, _ in case.headers}
     headers = list(case.headers)
     if "host" not in names:
@@ -70,7 +70,7 @@ async def ask_all(gateway: Gateway, key: str, cases: list[Case]) -> list[RawAnsw
 
 
 async def look(gateway: Gateway, key: str, upstream: Upstream, elsewhere: Upstream, wanted: range) -> None:
-    """Send the requests of these seeds, and look at each."""
+    """Send the requests of these seeds, and check each."""
     cases = [make(seed, elsewhere.url) for seed in wanted]
     failing = {case.code.encode() for case in cases if case.fails}
     upstream.fails = lambda body: any(match[1].lower() in failing for match in WORD.finditer(body))

@@ -36,12 +36,12 @@ _FOUND = re.compile(r"[\w.]+@[\w.]+\w|OVERRIDE")
 
 @dataclass
 class Prices:
-    """Knows what each model costs, and none that it was not told."""
+    """Knows the prices of the models that a test names, and of no others."""
 
     usd: dict[str, float] = field(default_factory=lambda: {"m": 1.0, "small": 0.5, "dear": 2.0})
 
     async def prepare(self, model: str, texts: Sequence[str]) -> None:
-        """Nothing is to be prepared."""
+        """Prepare nothing."""
 
     def estimate(self, request: CanonicalRequest, model: str) -> Estimate:
         return Estimate(model, 10, 100, self.usd.get(model), 0.001, 0.001, "config")
@@ -49,7 +49,7 @@ class Prices:
 
 @dataclass
 class Scanner:
-    """Finds addresses, and the word OVERRIDE; or fails as it is told."""
+    """Finds addresses and the word OVERRIDE, or fails when a test says so."""
 
     fails: ScanFailed | None = None
     seen: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def _scanned(text: str) -> Scan:
 
 
 class Gate:
-    """Everybody agrees at once; after what they make of the request, if anything."""
+    """Approves at once, with an edit of the request when the test gives one."""
 
     def __init__(self, edit: Edit | None = None, answer: Exception | None = None) -> None:
         self.edit = edit
@@ -96,7 +96,7 @@ class Gate:
 
 
 def approval(rules: Sequence[str], edit: Edit | None = None) -> Approval:
-    """One that was given, under these rules."""
+    """Return an approval that was given under these rules."""
     return Approval(
         UUID(int=1), "0" * 64, State.APPROVED, {}, None, CHAT, "m", tuple(rules), None, "v", {}, now(), now(), edit=edit
     )
@@ -107,7 +107,7 @@ async def _any_model(_: str) -> bool:
 
 
 class Case:
-    """One call on its way to a decision.
+    """Holds one call on its way to a decision.
 
     Args:
         policy: of policy.yaml, what comes after its version.
@@ -156,12 +156,12 @@ class Case:
 
     @property
     def text(self) -> str:
-        """What would be sent now."""
+        """Return the text that would be sent now."""
         return str(self.said[0]["content"])
 
 
 def in_force(folder: Path, policy: str, scanner: Scanner | None = None) -> PolicyInForce:
-    """A policy with a stand-in for its scanner."""
+    """Return a policy in force with a stand-in for its scanner."""
     path = folder / "policy.yaml"
     path.write_text(f"version: 1\n{policy}")
     loaded, _ = read_policy(path)

@@ -1,4 +1,4 @@
-"""Digests of requests for tests."""
+"""Makes digests of requests for tests."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from gatehouse.approvals.binding import bind
 
 
 def digest(**said: Any) -> str:
-    """The digest of a request, of what `bind` takes."""
+    """Return the digest of a request; the arguments are those of `bind`."""
     return bind(**said).digest

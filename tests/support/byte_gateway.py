@@ -1,4 +1,4 @@
-"""A gateway of bytes on a real socket: each path answers whatever a test likes, and what arrived is kept."""
+"""Serves bytes on a real socket: a test says what each path answers, and reads what arrived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class ByteGateway:
-    """A server of bytes: each path has a handler that writes whatever it likes, and every request is kept."""
+    """Serves bytes: a handler for each path writes them, and the server keeps every request."""
 
     handlers: dict[str, Handler] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
@@ -68,7 +68,7 @@ class ByteGateway:
 
 
 def answers_with(content: Any, status: int = 200, **headers: str) -> Handler:
-    """A whole answer with a length."""
+    """Return a handler that answers whole, with a length."""
 
     async def handler(body: Any, writer: asyncio.StreamWriter) -> None:
         answer = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -81,7 +81,7 @@ def answers_with(content: Any, status: int = 200, **headers: str) -> Handler:
 
 
 def streams(*parts: bytes | float, end: bool = True) -> Handler:
-    """A chunked event stream: bytes are sent, numbers are seconds to wait. `end=False` tears the connection."""
+    """Return a handler of a chunked event stream: it sends bytes, and waits numbers in seconds; `end=False` breaks."""
 
     async def handler(body: Any, writer: asyncio.StreamWriter) -> None:
         head = (
@@ -128,7 +128,7 @@ async def demo(body: Any, writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[ByteGateway]:
-    """One that behaves, until a test says otherwise."""
+    """Serve a gateway that behaves well until a test changes it."""
     found = ByteGateway(
         {
             "/health/readiness": answers_with({"status": "healthy", "db": "connected"}),

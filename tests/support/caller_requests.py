@@ -1,4 +1,4 @@
-"""Requests that a caller could send, each made from a seed, with a mark in every place, and what may become of them.
+"""Makes requests that a caller could send, each from a seed and with a mark in every place, and says what may happen.
 
 A mark is a word that stands in one place of one request, alone, in an address or in a key. Where it may arrive is said
 here by what the API of the route has, whatever the gateway makes of the request. `make(seed)` makes the same request
@@ -42,7 +42,7 @@ _HIDDEN: Final = frozenset(("user", "safety_identifier"))
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as it is written: in its order, and with names that may come twice."""
+    """Holds a JSON object as it is written: in its order, and with names that may come twice."""
 
     def put(self, name: str, value: Any) -> None:
         """Set one entry, whether or not there is one of that name."""
@@ -54,7 +54,7 @@ class Pairs(list[tuple[str, Any]]):
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark.
+    """Holds one mark.
 
     Attributes:
         word: what is looked for.
@@ -71,7 +71,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Route:
-    """A governed route, and where a call on it arrives.
+    """Names a governed route, and where a call on it arrives.
 
     Attributes:
         call_type: LiteLLM's.
@@ -133,7 +133,7 @@ DECIDE: Final = "/governance/v1/decide"
 
 @dataclass
 class Case:
-    """A request.
+    """Holds one request.
 
     Attributes:
         changes: what was done to an ordinary request, for people.
@@ -160,7 +160,7 @@ class Case:
 
     @property
     def code(self) -> str:
-        """The letters that all of its marks have."""
+        """Return the letters that all of its marks have."""
         return _letters(self.seed % CASES, 5)
 
     def __str__(self) -> str:
@@ -226,7 +226,7 @@ class _Maker:
         return case
 
     def _written(self) -> set[str]:
-        """The marks that stand in the body: some were put there and replaced again."""
+        """Return the marks that stand in the body; others were put there and replaced again."""
         read = re.sub(rb"\\u00([0-7][0-9a-f])", lambda escape: bytes((int(escape[1], 16),)), self.case.body)
         return {match[0].decode() for match in WORD.finditer(read)}
 
@@ -236,7 +236,7 @@ class _Maker:
     # Marks, names and values.
 
     def mark(self, place: str, top: str | None, kind: str = "word") -> str:
-        """A new mark, as it stands in its place."""
+        """Return a new mark as it stands in its place."""
         word = f"zq{self.case.code}{_letters(len(self.case.marks), 3)}q"
         field_ = re.split(r"[.[]", place.removeprefix("name in "))[0]
         if self.case.decides and top is None and field_ in ("metadata", "tags"):
@@ -250,11 +250,11 @@ class _Maker:
         return word
 
     def say(self, top: str) -> str:
-        """A word in a field of the API."""
+        """Return a word for a field of the API."""
         return self.mark(top, top)
 
     def text(self, place: str, top: str | None) -> str:
-        """A text: mostly a word, or an address, a key, a link to elsewhere, JSON in a string."""
+        """Return a text: mostly a word, or an address, a key, a link to another server, JSON in a string."""
         kind = self.rng.choices(("word", "mail", "secret", "link", "json"), (74, 10, 4, 8, 4))[0]
         if kind == "link":
             return f"{self.elsewhere}/{self.mark(place, top)}"
@@ -263,7 +263,7 @@ class _Maker:
         return self.mark(place, top, kind)
 
     def value(self, place: str, top: str | None, depth: int = 0) -> Any:
-        """Any JSON value."""
+        """Return any JSON value."""
         kind = self.rng.choices(
             ("text", "number", "switch", "none", "list", "object", "long", "empty"), (50, 8, 5, 3, 10, 18, 2, 4)
         )[0]
@@ -290,11 +290,11 @@ class _Maker:
         return self.rng.choice(("", [], Pairs()))
 
     def name_below(self, place: str, top: str | None) -> str:
-        """The name of an entry that no API has: a word, now and then an address."""
+        """Return the name of an entry that no API has: a word, now and then an address."""
         return self.mark(f"name in {place}", top, "mail" if self.rng.random() < 0.05 else "word")
 
     def new_name(self) -> str:
-        """The name of a field that no API has, and LiteLLM neither."""
+        """Return the name of a field that neither an API nor LiteLLM has."""
         name = word = self.mark("name of a field", None)
         if self.rng.random() < 0.25:
             name = self.rng.choice(
@@ -306,7 +306,7 @@ class _Maker:
         return name
 
     def disguised(self) -> str:
-        """The name of one of LiteLLM's controls as a careless reader would take it for one."""
+        """Return one of LiteLLM's control names, spelled so that only a careless reader takes it for one."""
         name = self.rng.choice(sorted(self.fields.obeyed))
         return self.rng.choice(
             (name.upper(), name.title(), f"{name}.", f"{name} ", f"{name}\x00", f" {name}", f"{name}[]", f"{name}.a",
@@ -314,7 +314,7 @@ class _Maker:
         )  # fmt: skip
 
     def control(self) -> str:
-        """A name that LiteLLM takes out of requests, and that the API of this route has not."""
+        """Return a name that LiteLLM takes out of requests and that this route's API does not have."""
         while True:
             section = self.rng.choice(
                 (_WORST, _WORST, self.fields.obeyed, self.fields.obeyed, self.fields.top, ALL_NAMES)
@@ -328,7 +328,7 @@ class _Maker:
                 return name
 
     def top_of(self, name: str) -> str | None:
-        """Where what a caller says in a field of the API may arrive."""
+        """Return where a value in a field of the API may arrive."""
         return None if name in _KEPT_BACK or name not in self.own else name
 
     # JSON.
@@ -360,7 +360,7 @@ class _Maker:
         self.case.body = written(body, self.rng).encode("utf-8", "surrogatepass")
 
     def _base(self) -> Pairs:
-        """An ordinary request."""
+        """Make an ordinary request."""
         say = self.say
         said: dict[str, Callable[[], list[tuple[str, Any]]]] = {
             "acompletion": lambda: [("messages", self._messages())],
@@ -389,7 +389,7 @@ class _Maker:
         return body
 
     def _settings(self) -> dict[str, Any]:
-        """What an ordinary request may say beside its texts."""
+        """Return settings that an ordinary request may have beside its texts."""
         said: dict[str, Any] = {"stop": [self.say("stop")], "store": False, "seed": 7, "n": 1, "max_output_tokens": 16}
         said |= {name: self.say(name) for name in ("suffix", "prompt_cache_key", "instructions")}
         if self.case.route.call_type == "anthropic_messages":
@@ -491,7 +491,7 @@ class _Maker:
         self._note(f"new {name[:20]!r} in {where}", ordinary=self._passes_new())
 
     def _passes_new(self) -> bool:
-        """Whether LiteLLM sends new fields on: on the route to a provider of OpenAI's API, and on no other for sure."""
+        """Tell whether LiteLLM sends new fields on: it surely does on the route to a provider of OpenAI's API alone."""
         return self.case.route.call_type == "acompletion" and self.case.route.group == "up-chat"
 
     def _add_control(self, body: Pairs) -> None:
@@ -555,7 +555,7 @@ class _Maker:
         self._note(f"metadata in {self._place(body, 'metadata', value)}")
 
     def _objects(self, body: Pairs) -> list[tuple[str, Pairs]]:
-        """Every object below the top, with the field that it is in."""
+        """Yield every object below the top, with the field that it is in."""
         found: list[tuple[str, Pairs]] = []
         left: list[tuple[str, Any]] = [(name, value) for name, value in body if name != "extra_body"]
         while left:
@@ -568,7 +568,7 @@ class _Maker:
         return found
 
     def _add_inside(self, body: Pairs) -> None:
-        """Something into an object that is there: a message, a tool, a schema."""
+        """Put something into an object that is there: a message, a tool, a schema."""
         objects = self._objects(body)
         if not objects:
             return
@@ -579,7 +579,7 @@ class _Maker:
         self._note(f"{name!r} inside {field_[:20]!r}")
 
     def _repeat(self, body: Pairs) -> None:
-        """One name twice in one object."""
+        """Repeat a name within one object."""
         objects = [("the top", body), *self._objects(body)]
         where, inner = self.rng.choice([each for each in objects if each[1]])
         name, value = self.rng.choice(inner)
@@ -589,7 +589,7 @@ class _Maker:
         self._note(f"{name[:20]!r} twice in {where[:20]!r}", refused=True)
 
     def _other_type(self, body: Pairs) -> None:
-        """A field that is there with a value of some other type."""
+        """Give a field a value of another type."""
         name = self.rng.choice([known for known, _ in body if known != "extra_body"])
         if name == "model":
             body.put(name, self.value(name, None))
@@ -598,7 +598,7 @@ class _Maker:
         self._note(f"another {name[:20]!r}")
 
     def _odd(self, body: Pairs) -> None:
-        """A body that is no JSON, or that readers understand in different ways."""
+        """Return a body that is no JSON, or that readers understand in different ways."""
         text = written(body, self.rng)
         deep = self.rng.choice((97, 200, 300, 900, 5_000))
         kind = self.rng.choice(
@@ -740,7 +740,7 @@ _HEADERS: Final = tuple(
 
 
 def written(value: Any, rng: random.Random) -> str:
-    """JSON text: here and there with letters escaped that need not be."""
+    """Return JSON text in which some letters are escaped that need not be."""
     if isinstance(value, Pairs):
         inner = (f"{_string(name, rng)}:{_blank(rng)}{written(below, rng)}" for name, below in value)
         return "{" + f",{_blank(rng)}".join(inner) + "}"

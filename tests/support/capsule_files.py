@@ -1,4 +1,4 @@
-"""Files of `CapsuleLogger`: read, verified by us, and verified by the Capsule Protocol's own implementation."""
+"""Reads files of `CapsuleLogger`, and verifies them with our code and with the Capsule Protocol's reference code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.capsules import verify_chain
 
 
 def capsules_of(file: Path) -> list[SealedCapsule]:
-    """Every record of the file's only chain."""
+    """Return every record of the file's only chain."""
     return stored(SqliteStore(file, keys_beside(file)))
 
 
@@ -37,12 +37,12 @@ def stored(store: ChainStore) -> list[SealedCapsule]:
 
 
 def verified(file: Path) -> int:
-    """How many records verify; raises where one does not."""
+    """Return how many records verify; raise where one does not."""
     return verify_chain(iter(capsules_of(file)), read_keyring(keys_beside(file) / KEYRING_NAME)).sequence + 1
 
 
 def reference_verifies(file: Path, scratch: Path) -> int:
-    """How many records qp-capsule verifies with the public key alone; raises where one does not."""
+    """Return how many records qp-capsule verifies with the public key alone; raise where one does not."""
     return reference_verifies_rows(capsules_of(file), keys_beside(file), scratch)
 
 
@@ -55,13 +55,13 @@ def reference_verifies_rows(rows: list[SealedCapsule], keys: Path, scratch: Path
 
 
 def capsule(number: int, chain: str = "chat") -> dict[str, Any]:
-    """One that can be given to a store."""
+    """Return a capsule that can be given to a store."""
     call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
     return document(call, failed(call, {}, None), agent_id="a", domain=chain, capsule_type="chat")
 
 
 def written_before(folder: Path) -> Path:
-    """A file and its keys as CapsuleLogger wrote them in November 2026: three records of `chat`, and one of `other`."""
+    """Return a file and keys as CapsuleLogger wrote them in November 2026: three records of `chat`, one of `other`."""
     file = folder / "capsules.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(Path(__file__).with_name("capsules_written_before.sql").read_text())

@@ -1,4 +1,4 @@
-"""Facts of calls, capsules and chains for tests of the ledger."""
+"""Makes facts of calls, capsules and chains for tests of the ledger."""
 
 from __future__ import annotations
 

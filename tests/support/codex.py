@@ -21,7 +21,7 @@ SECONDS = 240  # a turn takes some seconds; a busy machine may be many times slo
 
 @dataclass(frozen=True)
 class Codex:
-    """Codex with a home and a repository of its own.
+    """Runs Codex with a home and a repository of its own.
 
     Attributes:
         home: the user's home folder; its configuration and sessions lie there too.

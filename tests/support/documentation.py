@@ -1,4 +1,4 @@
-"""Runs one block of a page as a reader would: what each language means, and in what surroundings it runs.
+"""Runs one block of a page as a reader would; the block's language says how, and the page says in what surroundings.
 
 Every page has a folder of its own, in which its blocks find what the ones before them left.
 """
@@ -32,7 +32,7 @@ _PRELUDE = 'curl() { command curl -sS --fail-with-body "$@"; }\n'
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where a page's blocks run.
+    """Holds what a page's blocks run in.
 
     Attributes:
         folder: the working directory.
@@ -93,7 +93,7 @@ def _run(command: list[str], block: Block, around: Surroundings) -> str:
 
 
 def _console(block: Block, around: Surroundings) -> None:
-    """Each `$ command`, and what the page shows below it."""
+    """Run each `$ command`, and compare its output with what the page shows below it."""
     steps = re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
     assert steps, f"{block}: a console block has commands that begin with `$ `"
     for command, shown in steps:
@@ -112,7 +112,7 @@ def _expect(block: Block, printed: str) -> None:
 
 
 def _matches(shown: str, printed: str) -> bool:
-    """Whether this is what the page shows; numbers, times, ids and hashes may differ, and `…` stands for any text."""
+    """Tell whether this is what the page shows; numbers, times, ids and hashes may differ, `…` stands for any text."""
     pattern = ".*".join(re.escape(_without_values(part)) for part in shown.split("…"))
     return re.fullmatch(pattern, _without_values(printed), re.DOTALL) is not None
 
@@ -131,7 +131,7 @@ def _without_values(text: str) -> str:
 
 
 def _yaml(block: Block, around: Surroundings) -> None:
-    """A policy, cases for the policy above them, or a part of config.yaml."""
+    """Check a policy, cases for the policy above them, or a part of config.yaml."""
     content: Any = yaml.safe_load(block.code)
     assert isinstance(content, dict), f"{block}: a YAML block shows sections of a file"
     if "cases" in content:

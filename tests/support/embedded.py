@@ -1,4 +1,4 @@
-"""A project folder of its own, with free ports, for tests of the embedded stack; its gateway is a stand-in."""
+"""Makes a project folder with free ports for tests of the embedded stack; its gateway is a stand-in."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["GATEHOUSE_PORT"]))
 
 
 class Project:
-    """A folder as a checkout would be, as far as the embedded stack looks at it."""
+    """Holds a folder that looks like a checkout to the embedded stack."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder
@@ -78,7 +78,7 @@ class Project:
         return set(self.states().values()) == {"running"}
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that the stack runs, found by what it descends from."""
+        """Return every process of the stack, found by its ancestors."""
         supervisor = psutil.Process(self.pid("supervisor"))
         return [supervisor, *supervisor.children(recursive=True)]
 
@@ -91,7 +91,7 @@ class Project:
 
 
 def gone(processes: list[psutil.Process], seconds: float = 10) -> list[psutil.Process]:
-    """Wait for processes to end; returns those that did not."""
+    """Wait for processes to end; return those that did not."""
     deadline = time.monotonic() + seconds
     while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
         if time.monotonic() > deadline:

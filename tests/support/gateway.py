@@ -1,4 +1,4 @@
-"""The real gateway (`gatehouse serve`) for tests, on a database, a Redis and a log folder of its own."""
+"""Starts the real gateway (`gatehouse serve`) for tests, on a database, a Redis and a log folder of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INSTALLATION_SECRET = "test-installation-secret-0123456789"
 
 
 class Gateway:
-    """One gateway process.
+    """Runs one gateway process.
 
     Args:
         database_url: an empty or prepared database.
@@ -91,7 +91,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, seconds: float = START_S) -> Gateway:
-        """Start it, unless it runs, and wait until it answers."""
+        """Start the gateway unless it runs, and wait until it answers."""
         if not self.server.running:
             self.server.start()
         wait_until(self.ready, f"gateway answers (its output: {self.output})", seconds)
@@ -117,7 +117,7 @@ class Gateway:
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, **options)
 
     def new_key(self, **fields: Any) -> str:
-        """A virtual key."""
+        """Make a virtual key."""
         with self.client() as client:
             answer = client.post("/key/generate", json=fields)
             answer.raise_for_status()
@@ -130,7 +130,7 @@ class Gateway:
         return [line for line in self.lines() if line["data"]["call_id"] == call_id]
 
     def calls(self) -> dict[str, dict[str, Any]]:
-        """The ledger's rows by call id."""
+        """Return the ledger's rows by call id."""
         with psycopg.connect(self.database_url) as connection:
             rows = connection.execute(
                 "select call_id::text, request, settled_at, record from gatehouse.calls"
@@ -138,7 +138,7 @@ class Gateway:
         return {row[0]: {"request": row[1], "settled_at": row[2], "record": row[3]} for row in rows}
 
     def capsule(self, call_id: str) -> dict[str, Any]:
-        """What the ledger holds of a call that is settled."""
+        """Return the capsule of a call that is settled."""
         with psycopg.connect(self.database_url) as connection:
             row = connection.execute("select canonical from gatehouse.capsules where id = %s", (call_id,)).fetchone()
         assert row, f"call {call_id} has no capsule"
@@ -157,7 +157,7 @@ class Gateway:
 
 
 def query_engine_of(pid: int) -> psutil.Process:
-    """The query engine that LiteLLM started in the gateway process `pid`, once there is one."""
+    """Return the query engine that LiteLLM started in the gateway process `pid`, once there is one."""
     found: list[psutil.Process] = []
 
     def look() -> bool:
@@ -175,7 +175,7 @@ def _is_engine(process: psutil.Process) -> bool:
 
 
 def config_with_upstream(upstream_url: str, folder: Path) -> Path:
-    """The repository's configuration plus models `up-*` that a test's own provider answers, each call for itself."""
+    """Return the repository's configuration, with models `up-*` that a test's own provider answers."""
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     provider = {"api_base": upstream_url, "api_key": "sk-upstream"}
     priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}

@@ -1,4 +1,4 @@
-"""A ledger on a real Postgres, written as a gateway writes it, without a gateway: for tests of what reads it."""
+"""Writes a ledger on a real Postgres as a gateway does, without a gateway, for tests of the code that reads it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GATEWAY = UUID(int=7)
 
 
 class WrittenLedger:
-    """Schema, keys and folder of a ledger; its database's URL."""
+    """Holds a ledger's schema, keys and folder, and its database's URL."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -46,7 +46,7 @@ class WrittenLedger:
         return keys.load(self.key_dir)
 
     def write(self, count: int, chain: str = "calls", **changes: Any) -> list[str]:
-        """So many settled calls with their capsules; their ids."""
+        """Write so many settled calls with their capsules; return their ids."""
         documents = [capsule(call_id=new_call_id(), chain=chain, started_at=now(), **changes) for _ in range(count)]
         asyncio.run(self._write(documents))
         return [document["id"] for document in documents]
@@ -80,7 +80,7 @@ class WrittenLedger:
         return asyncio.run(rotate())
 
     def checkpoint(self, chain: str = "calls") -> bytes:
-        """Sign one over what is there, for table and folder."""
+        """Sign a checkpoint over all records, for table and folder."""
         row = self.query("select size, frontier from gatehouse.chains where chain = %s", chain)[0]
         signed = Checkpoint(origin_of(chain), row[0], Frontier.from_bytes(row[1]).root())
         held = self.keys()
@@ -94,7 +94,7 @@ class WrittenLedger:
             return connection.execute(statement.encode(), values).fetchall()
 
     def tamper(self, statement: str, *values: object) -> None:
-        """Change what the table refuses to change, as the database's owner can."""
+        """Change rows that the table protects, as the database's owner can."""
         with psycopg.connect(self.url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(statement.encode(), values)

@@ -1,4 +1,4 @@
-"""A process that takes down calls as a gateway does, without LiteLLM around it; tests kill it in the middle.
+"""Records calls as a gateway does, in a process without LiteLLM; tests kill it in the middle.
 
 `python -m tests.support.ledger_writer DATABASE_URL FOLDER CALLERS`: each caller opens a call, notes its id in
 `FOLDER/opened-PID`, and settles it, until the process is killed or gets SIGTERM, on which it stops as a gateway does.

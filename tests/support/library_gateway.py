@@ -1,4 +1,4 @@
-"""A gateway's side of library mode on loopback: speaks the contract, records what it is asked, and fails on demand."""
+"""Speaks a gateway's side of library mode on loopback: it records requests, and fails when a test says so."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Asked = Mapping[str, Any]
 
 @dataclass
 class Answer:
-    """What to answer: a status and a body, after a while; `torn` breaks off in the middle of it."""
+    """Says what to answer: a status and a body, after a while; `torn` breaks off in the middle."""
 
     status: int = 200
     body: Any = None
@@ -43,7 +43,7 @@ def refusal(code: str, status: int = 403, *, approval: str | None = None) -> Ans
 
 
 class LibraryGateway:
-    """The server.
+    """Serves the contract of library mode.
 
     Attributes:
         decides: what each question is answered, from the question; allowed as it stands by default.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def audit_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of calls that are complete; one that is being written at this moment comes with the next look.
+    """Return the complete lines of calls; a line that is being written now comes with the next read.
 
     A line that a dying gateway left torn, with another one after it, is an error.
     """
@@ -16,7 +16,7 @@ def audit_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def approval_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of approvals, likewise."""
+    """Return the complete lines of approvals."""
     return [line for line in _lines(path) if line["event_type"].startswith("approval_")]
 
 

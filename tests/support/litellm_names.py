@@ -1,4 +1,4 @@
-"""Which names the installed LiteLLM takes out of a request: from its syntax trees, its signatures and its own list.
+"""Lists the names that the installed LiteLLM takes out of a request, from its syntax trees, signatures and own list.
 
 Reading all of its files takes half a minute of one core, so only the test that holds the checked-in table against them
 does it.
@@ -72,7 +72,7 @@ _ENTRIES: tuple[Callable[..., Any], ...] = (
 
 
 def names() -> tuple[set[str], set[str]]:
-    """Every name that LiteLLM takes out of a request, and every name that it takes out of a request's metadata."""
+    """Return every name that LiteLLM takes out of a request, and every name that it takes out of its metadata."""
     requests, metadata = set(all_litellm_params), set()
     for entry in _ENTRIES:
         requests.update(inspect.signature(entry).parameters)
@@ -87,7 +87,7 @@ def names() -> tuple[set[str], set[str]]:
 
 
 def _taken(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Each `x.get("name")`, `x.pop("name")`, `x["name"]` and `"name" in x`, as the variable and the name."""
+    """Yield the variable and the name of each `x.get("name")`, `x.pop("name")`, `x["name"]` and `"name" in x`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             if node.func.attr in ("get", "pop", "setdefault"):
@@ -112,7 +112,7 @@ _READ_OF_HEADERS = re.compile(
 
 @cache
 def header_names() -> tuple[str, ...]:
-    """Every name that looks like that of a header, where LiteLLM's proxy could read one."""
+    """Return every name that looks like a header's, where LiteLLM's proxy could read one."""
     found: set[str] = set()
     for folder in ("proxy", "litellm_core_utils", "llms", "types"):
         for path in (_ROOT / folder).rglob("*.py"):

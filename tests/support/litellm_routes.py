@@ -1,4 +1,4 @@
-"""Prints every route that the installed LiteLLM registers, as JSON. A process of its own: the import takes a while.
+"""Prints every route that the installed LiteLLM registers, as JSON, in a process of its own because the import is slow.
 
 Run as `python -m tests.support.litellm_routes`.
 """
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @cache
 def registered() -> frozenset[tuple[str, str]]:
-    """Each method and path that LiteLLM registers, also in the routers that it loads on first use.
+    """Return each method and path that LiteLLM registers, also in the routers that it loads on first use.
 
     A websocket has the method `WEBSOCKET`, an app that is mounted below a path `MOUNT`.
     """

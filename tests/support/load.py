@@ -1,4 +1,4 @@
-"""Many concurrent calls, and what became of each."""
+"""Sends many concurrent calls, and notes how each ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`status` is None where the connection broke; `call_id` is None where no header arrived.
+    """Holds how a call ended: `status` is None where the connection broke, `call_id` where no header arrived.
 
     `said` is the answer's text where the status is not 200, so that a failed assertion shows why.
     """

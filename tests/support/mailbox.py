@@ -1,4 +1,4 @@
-"""A mail server on loopback that keeps what it takes, with or without TLS, and a certificate for it."""
+"""Runs a mail server on loopback, with or without TLS, that keeps what arrives; makes a certificate for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certificate(folder: Path) -> Path:
-    """A key and its own certificate for 127.0.0.1, in one file."""
+    """Return a file with a key and its self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     made = (
@@ -42,7 +42,7 @@ def certificate(folder: Path) -> Path:
 
 
 class Mailbox:
-    """Takes mail, once it was started.
+    """Takes mail once it is started.
 
     Args:
         pem: key and certificate; without them there is no TLS.
@@ -73,7 +73,7 @@ class Mailbox:
         self.port = 0
 
     async def start(self) -> None:
-        """Listen, in the running loop."""
+        """Listen in the running loop."""
         self._server = await asyncio.get_running_loop().create_server(
             lambda: SMTP(self, **self._options), "127.0.0.1", 0, ssl=self._wrapped
         )

@@ -1,4 +1,4 @@
-"""The fenced blocks of a Markdown page, with what invisible comments above them say and the output shown below them."""
+"""Reads the fenced blocks of a Markdown page, with the invisible comments above them and the output below them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRINTS = {"python": ("text",), "sh": ("text", "json"), "bash": ("text", "json")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block.
+    """Holds one fenced block.
 
     Attributes:
         page: path in the repository.
@@ -39,7 +39,7 @@ class Block:
 
 
 def pages(repository: Path) -> list[str]:
-    """The pages for readers, as paths in the repository."""
+    """Return the pages for readers, as paths in the repository."""
     found = ["README.md"]
     for pattern in ("[!.]*/README.md", "docs/*.md"):
         found += sorted(str(path.relative_to(repository)) for path in repository.glob(pattern))
@@ -47,7 +47,7 @@ def pages(repository: Path) -> list[str]:
 
 
 def blocks(repository: Path, page: str) -> list[Block]:
-    """All fenced blocks of `page`, in order."""
+    """Return all fenced blocks of `page`, in order."""
     text = (repository / page).read_text()
     found: list[Block] = []
     ends: list[int] = []
@@ -76,6 +76,6 @@ def _remarks(before: str) -> dict[str, str]:
 
 
 def indented_code(text: str) -> list[int]:
-    """The lines at which code begins that has no fence, and so no language."""
+    """Return the lines at which code without a fence, and so without a language, begins."""
     outside = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)
     return [outside.count("\n", 0, match.start()) + 2 for match in re.finditer(r"(?<=\n)[ \t]*\n {4,}\S", outside)]

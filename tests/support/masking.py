@@ -1,4 +1,4 @@
-"""Masks for tests: the placeholders of a scope under a key that never changes."""
+"""Makes masks for tests: the placeholders of a scope under a key that never changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_mask(scope: str = "team:a") -> Mask:
 
 
 def of_key(key: str) -> Placeholders:
-    """What a test's gateway makes the placeholders of a key without a team with."""
+    """Return what a test's gateway makes the placeholders of a key without a team with."""
     return Placeholders(KEYS.key(Purpose.MASKING), f"key:{hashlib.sha256(key.encode()).hexdigest()}")
 
 

@@ -1,4 +1,4 @@
-"""A process that sends what is in the outbox, as a gateway does; tests kill it in the middle.
+"""Sends what is in the outbox as a gateway does, in a process that tests kill in the middle.
 
 `python -m tests.support.notifier DATABASE_URL WEBHOOK_URL LEASE_S`, with its key in HOOK_SECRET.
 """

@@ -1,4 +1,4 @@
-"""An installed package, as far as Python can tell: modules and the metadata of a distribution in a folder of a path."""
+"""Makes what Python takes for an installed package: modules and a distribution's metadata in a folder of a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts of a request, of an answer and of an event, where a test looks at nothing else of them."""
+"""Returns the texts of a request, an answer or an event for tests that look at nothing else."""
 
 from __future__ import annotations
 

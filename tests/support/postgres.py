@@ -1,4 +1,4 @@
-"""A real Postgres for tests out of the wheel that embedded mode uses; as `nobody` where the tests run as root."""
+"""Runs a real Postgres for tests from the wheel that embedded mode uses; as `nobody` where the tests run as root."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _names = count(1)
 
 
 class Postgres:
-    """A server on 127.0.0.1 with an own data folder."""
+    """Runs a server on 127.0.0.1 with a data folder of its own."""
 
     def __init__(self) -> None:
         self.user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
@@ -66,14 +66,14 @@ class Postgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """A new empty database's URL."""
+        """Create an empty database; return its URL."""
         name = f"test_{next(_names)}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f"create database {name}")
         return self.url_of(name)
 
     def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start the server unless it runs."""
         if not self.server.running:
             self.server.start()
         wait_until(self._answers, "Postgres answers")
@@ -82,7 +82,7 @@ class Postgres:
         self.server.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """kill -9 of the postmaster; its children notice and end."""
+        """Kill the postmaster with SIGKILL; its children notice and end."""
         self.server.kill()
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ def constants(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 class ForkedServer(Server):
-    """A server that is forked where its command is `gatehouse` with arguments."""
+    """Runs a server, forked where its command is `gatehouse` with arguments."""
 
     def start(self) -> None:
         env = dict(os.environ) if self.env is None else self.env
@@ -86,7 +86,7 @@ def run(
 
 
 class _Child:
-    """What `subprocess.Popen` would be for a process that another process forked."""
+    """Stands for `subprocess.Popen` where another process forked the child."""
 
     def __init__(self, parent: _Parent, pid: int, args: Sequence[str]) -> None:
         self._parent = parent
@@ -109,7 +109,7 @@ class _Child:
 
 
 class _Parent:
-    """The process that forks gateways. It ends with the test worker, whose end of the socket closes then."""
+    """Controls the process that forks gateways. It ends with the test worker, because the socket closes then."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -142,7 +142,7 @@ def _parent() -> _Parent:
 
 @contextmanager
 def _noting_reads() -> Iterator[set[str]]:
-    """The names of environment variables that are read meanwhile."""
+    """Collect the names of environment variables that are read meanwhile."""
     read: set[str] = set()
     kind: Any = type(os.environ)
     original = kind.__getitem__
@@ -212,7 +212,7 @@ def _import_what_is_served() -> None:
 
 
 def _of_python(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that Python itself reads when it starts, unseen by `os.environ`: PYTHONPATH and its like."""
+    """Return variables that Python reads when it starts, which `os.environ` does not show: PYTHONPATH and others."""
     return {name: value for name, value in environ.items() if name.startswith("PYTHON")}
 
 

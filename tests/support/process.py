@@ -1,4 +1,4 @@
-"""Processes the tests start: found by port, stopped by pid, their output kept in a file."""
+"""Starts processes for tests: finds them by port, stops them by pid, and keeps their output in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port where nobody listens, and that nobody is likely to take before its server does.
+    """Return a port where no process listens, and that none is likely to take before the server does.
 
     The kernel's own choice (port 0) is from the range out of which every outgoing connection of the machine gets its
     port too, so that one may hold it when the server starts, or starts again; this is from below that range.
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def _first_ephemeral_port() -> int:
-    """Linux's; on other systems, and where little is left below it, Linux's default, which is below theirs."""
+    """Return Linux's first ephemeral port; elsewhere, and where little is left below it, Linux's default."""
     with contextlib.suppress(OSError):
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
         if first > 12_000:
@@ -61,7 +61,7 @@ def accepts(port: int) -> bool:
 
 
 class Server:
-    """One child process in a group of its own."""
+    """Runs one child process in a group of its own."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Server:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """kill -9 of this process alone, as an accident would."""
+        """Kill this process alone with SIGKILL, as an accident would."""
         self.send(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()

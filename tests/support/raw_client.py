@@ -1,4 +1,4 @@
-"""A client that sends the bytes it is told: a header twice, a length that is wrong, whatever no HTTP library would."""
+"""Sends the bytes that a test gives: a header twice, a wrong length, and more that no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came back; status 0 where the server closed the connection without an answer."""
+    """Holds the answer; its status is 0 where the server closed the connection without one."""
 
     status: int
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""Somebody who is told by webhook: an HTTP server on loopback that keeps what arrives and answers as a test says."""
+"""Receives webhooks: an HTTP server on loopback that keeps what arrives and answers as a test says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Delivery:
-    """One request: its path, its headers in lower case, its body, what it was answered, and when."""
+    """Holds one request: its path, its headers in lower case, its body, the answer's status, and the time."""
 
     path: str
     headers: Mapping[str, str]
@@ -21,7 +21,7 @@ class Delivery:
 
 
 class Receiver:
-    """Takes everything.
+    """Takes every request.
 
     Attributes:
         answers: statuses of the next answers; then 200.

@@ -1,4 +1,4 @@
-"""A real Redis for tests, from the wheel that embedded mode uses."""
+"""Runs a real Redis for tests, from the wheel that embedded mode uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PASSWORD = "test-redis-password"
 
 
 class Redis:
-    """A server on 127.0.0.1 that keeps nothing on disk."""
+    """Runs a server on 127.0.0.1 that keeps nothing on disk."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -40,7 +40,7 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start the server unless it runs."""
         if not self.server.running:
             self.server.start()
         wait_until(self._answers, "Redis answers")

@@ -1,4 +1,4 @@
-"""What becomes of a request in the readers, the scanner's engines and the masking, without a server."""
+"""Takes a request through the readers, the scanner's engines and the masking, without a server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def scan(text: str) -> Scan:
 
 
 class Scanned:
-    """One request.
+    """Holds one request.
 
     Attributes:
         screens: what hit.
@@ -74,7 +74,7 @@ _PLACEHOLDER = re.compile(r"<([A-Z_]+)_[0-9A-Z]{8,10}>")
 
 
 def numbered(value: Any) -> Any:
-    """JSON with its placeholders numbered by entity, in the order in which they come."""
+    """Return JSON with its placeholders numbered by entity, in their order."""
     seen: dict[str, dict[str, int]] = {}
 
     def name(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""`gatehouse` with the edge's own defence switched off: whatever callers say reaches LiteLLM as they say it.
+"""Runs `gatehouse` with the edge's defence switched off: every request reaches LiteLLM as its caller wrote it.
 
 Run as a program, it takes the command's arguments. It shows what the second look at egress stops by itself; while the
 file exists that GATEHOUSE_TEST_BLIND names, what the HTTP transport stops without even that.
@@ -24,7 +24,7 @@ def _as_it_came(_call_type: str, body: Mapping[str, Any], *_: object) -> dict[st
 
 
 class _Everything(frozenset[str]):
-    """The names of a form's fields, of which none is strange."""
+    """Stands for the names of a form's fields, and knows every name."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -35,7 +35,7 @@ def _unread(_settings: object) -> None:
 
 
 def _note_known_names(call: CallScope, asked: Mapping[str, Any]) -> None:
-    """What no API has passes for LiteLLM's own, so that the reader does not refuse it."""
+    """Take unknown names for LiteLLM's own, so that the reader does not refuse them."""
     note_names(call, asked)
     names = call.incoming.names
     call.incoming = replace(call.incoming, names=replace(names, top=names.top & ALL_NAMES))

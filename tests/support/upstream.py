@@ -1,4 +1,4 @@
-"""A model provider on loopback that records what reaches it, and answers, waits or breaks as a test tells it."""
+"""Runs a model provider on loopback that records requests, and answers, waits or breaks as a test says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.process import free_port, wait_until
 
 @dataclass(frozen=True)
 class Arrival:
-    """One request as it arrived.
+    """Holds one request as it arrived.
 
     Attributes:
         target: path and query, as they stood in the request.
@@ -35,7 +35,7 @@ class Arrival:
 
     @property
     def everything(self) -> bytes:
-        """All of it, in one piece."""
+        """Return all of the request as one text."""
         head = "\n".join((self.method, self.target, *(f"{name}: {value}" for name, value in self.headers)))
         return head.encode("utf-8", "replace") + b"\n" + self.body
 
@@ -122,7 +122,7 @@ class Upstream:
 
     @property
     def received(self) -> str:
-        """Everything that arrived, as text."""
+        """Return everything that arrived, as text."""
         return "\n".join(body.decode("utf-8", "replace") for _, body in self.requests)
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class Upstream:
         return JSONResponse(answer)
 
     def _output(self, asked: dict[str, Any], pieces: list[str]) -> list[_Item]:
-        """What a response says: what it thought where that is asked for, then a call of the tool, or the text."""
+        """Return a response's output: reasoning where the request asks for it, then a call of the tool, or the text."""
         said = asked.get("input")
         told = [item.get("type") for item in said if isinstance(item, dict)] if isinstance(said, list) else []
         thought = [_reasoning()] if "reasoning.encrypted_content" in (asked.get("include") or []) else []
@@ -229,7 +229,7 @@ def _type_of(asked: dict[str, Any]) -> str:
 
 
 def _broken(events: list[str], how: str) -> list[str]:
-    """The events of a stream whose answer has begun to come."""
+    """Return the events of a stream that breaks after its answer began."""
     if how == "unsaid":
         return [event for event in events if "[DONE]" not in event]
     first = next((at for at, event in enumerate(events) if ".delta" in event), 2)

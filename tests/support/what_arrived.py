@@ -1,4 +1,4 @@
-"""Says what is wrong with what became of a made-up request: what a provider saw of it, and how it was answered."""
+"""Checks a made-up request: what a provider saw of it, and how it was answered."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _KEY = "sk-upstream"
 
 
 def codes(arrival: Arrival) -> set[str]:
-    """The cases whose marks are in what arrived."""
+    """Return the cases whose marks are in what arrived."""
     return {match[1].decode().lower() for match in WORD.finditer(arrival.everything)}
 
 
 def faults(case: Case, answer: RawAnswer, arrivals: Sequence[Arrival]) -> Iterator[str]:
-    """What must not be, in words."""
+    """Describe what must not have happened."""
     status = answer.status
     if status >= 500 and not (case.fails and arrivals):
         yield f"it is answered {status}"
@@ -81,7 +81,7 @@ def _in_body(case: Case, body: dict[str, Any], raw: bytes) -> Iterator[str]:
 
 
 def _may_be_elsewhere(case: Case, name: str, top: str) -> bool:
-    """A name may have been masked; and who calls the model themselves has `extra_body` back where they had put it."""
+    """Tell whether a mark may stand elsewhere: a name may be masked, and library mode moves `extra_body` back."""
     return "@" in top or (name == "extra_body" and case.decides)
 
 
@@ -91,7 +91,7 @@ def _marks(case: Case, raw: bytes) -> set[str]:
 
 
 def _decoded(arrival: Arrival) -> dict[str, Any]:
-    """The fields of what arrived, of a form too."""
+    """Return the fields of a body that arrived, also of a form."""
     if not arrival.body.startswith(b"{"):
         kind = next((value for name, value in arrival.headers if name == "content-type"), "")
         form = email.message_from_bytes(f"content-type: {kind}\r\n\r\n".encode() + arrival.body)
