@@ -555,7 +555,7 @@ class _Maker:
         self._note(f"metadata in {self._place(body, 'metadata', value)}")
 
     def _objects(self, body: Pairs) -> list[tuple[str, Pairs]]:
-        """Yield every object below the top, with the field that it is in."""
+        """Return every object below the top, with the field that it is in."""
         found: list[tuple[str, Pairs]] = []
         left: list[tuple[str, Any]] = [(name, value) for name, value in body if name != "extra_body"]
         while left:

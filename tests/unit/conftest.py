@@ -1,4 +1,4 @@
-"""What no test of this folder does: ask the internet, or leave LiteLLM a callback."""
+"""Keeps the tests of this folder from asking the internet, and from leaving LiteLLM a callback."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Waiting for a person, where the gateway is slow to say so, loses its stream, or goes away meanwhile."""
+"""The adapter waits for a person, also when the gateway says so late, loses its stream, or goes away meanwhile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENTS = "/governance/v1/approvals/events"
 
 
 class Reviewed(ByteGateway):
-    """A gateway at which everything needs approval."""
+    """Runs a gateway at which everything needs approval."""
 
     state = "requested"
     more: dict[str, Any]
@@ -54,7 +54,7 @@ class Reviewed(ByteGateway):
         await asyncio.sleep(60)
 
     def sent(self) -> list[str | None]:
-        """The approvals that chat calls named, in order."""
+        """Return the approvals that chat calls named, in order."""
         return [headers.get("x-gatehouse-approval") for path, headers, _ in self.requests if path == CHAT]
 
 

@@ -1,4 +1,4 @@
-"""What went wrong becomes one error of the family, with code, status and call id, and never with the key in it."""
+"""Each failure becomes one error of the family, with code, status and call id, and never with the key."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ async def test_rate_limited_tells_when_to_come_back() -> None:
 
 
 class Attempts:
-    """Answers with the given outcomes in turn, and counts."""
+    """Answers with the given outcomes in turn, and counts them."""
 
     def __init__(self, *outcomes: httpx.Response | Exception) -> None:
         self.outcomes = list(outcomes)

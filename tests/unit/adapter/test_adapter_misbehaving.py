@@ -234,7 +234,7 @@ async def test_a_proxy_is_used(gateway: ByteGateway) -> None:
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """One for 127.0.0.1 that nobody has signed but itself."""
+    """Make a self-signed certificate for 127.0.0.1."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     begin = datetime.now(UTC) - timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Results: typed fields and mapping access say the same, and a wrong shape is an error that names the place."""
+"""A result's typed fields and its mapping access say the same, and a wrong shape is an error that names the place."""
 
 from __future__ import annotations
 

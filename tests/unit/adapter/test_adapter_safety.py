@@ -1,4 +1,4 @@
-"""An agent's own limits: enforced before anything is sent, and told to the gateway."""
+"""The adapter enforces an agent's own limits before it sends anything, and tells the gateway about them."""
 
 from __future__ import annotations
 

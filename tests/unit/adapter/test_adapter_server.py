@@ -1,4 +1,4 @@
-"""The adapter against a real server on a real socket: streams, broken connections, time, and what is left open."""
+"""The adapter works against a real server: with streams, broken connections and slow answers; it leaves none open."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def test_a_stream_arrives_piece_by_piece_while_it_is_made(gateway: Gateway
 
 
 class _Endless:
-    """A writer that keeps back the mark of the body's end."""
+    """Writes a body without the mark of its end."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer

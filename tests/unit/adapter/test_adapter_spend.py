@@ -1,4 +1,4 @@
-"""What was spent, as LiteLLM tells it: a key's own, everybody's with the master key, and never a guess."""
+"""The adapter reports spend as LiteLLM tells it: a key's own, all keys' with the master key, and never a guess."""
 
 from __future__ import annotations
 

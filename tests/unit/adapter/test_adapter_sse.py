@@ -1,4 +1,4 @@
-"""The event decoder: the same events however the bytes are cut, and no memory without end."""
+"""The event decoder yields the same events however the bytes are cut, and its memory is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteLLMAdapterSync: the adapter's promises without asyncio, from any thread, inside a running loop, after a fork."""
+"""LiteLLMAdapterSync keeps the adapter's promises without asyncio: from any thread, in a running loop, after a fork."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture
 def gateway() -> Iterator[ByteGateway]:
-    """A gateway on a loop of its own, as it is in life."""
+    """Run a gateway on a loop of its own, as in production."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

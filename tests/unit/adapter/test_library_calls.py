@@ -1,4 +1,4 @@
-"""Calls in library mode, against a server that speaks the gateway's side and a provider that records what it gets."""
+"""Library mode calls work against a server that speaks the gateway's side, and a provider that records requests."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_the_breaker_opens_spares_the_gateway_and_closes_again(gateway: LibraryG
 
 
 def needs_approval(gateway: LibraryGateway, decided: threading.Event, outcome: Answer, *, holds: bool) -> None:
-    """The gateway asks a person first; `decided` is their word, and `outcome` what it is."""
+    """Let the gateway ask a person first; once `decided` is set, it answers `outcome`."""
 
     def decides(asked: Asked) -> Answer:
         if decided.is_set():

@@ -41,7 +41,7 @@ def upstream() -> Iterator[Upstream]:
 
 
 def at_random(seed: int) -> Any:
-    """A gateway that fails half of the time, in every way it can."""
+    """Run a gateway that fails half of the time, in every way it can."""
     chance = random.Random(seed)  # one thread asks it: the server's
     ways = [
         lambda: Answer(500, {}),
@@ -70,7 +70,7 @@ def ask(upstream: Upstream, number: int) -> dict[str, Any]:
 
 
 def many(governor: Governor, upstream: Upstream) -> list[Exception | None]:
-    """What came of each call; None for an answer. The even ones from threads, the odd ones from one event loop."""
+    """Return each call's error, None for an answer. Even calls come from threads, odd ones from one event loop."""
 
     def sync(number: int) -> None:
         answer = governor.completion(**ask(upstream, number))

@@ -1,4 +1,4 @@
-"""What library mode takes for a body."""
+"""Library mode takes only bodies of its own shapes."""
 
 from __future__ import annotations
 

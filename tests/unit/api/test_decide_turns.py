@@ -1,4 +1,4 @@
-"""Library mode: what a caller says is scanned in turns of their own, as it is in a call through the gateway."""
+"""Library mode scans a caller's texts in the caller's own turns, as the gateway does in a call through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An approval's digest: another for whatever is another request, the same for the same one."""
+"""An approval's digest is the same for the same request, and another for every other request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def of(body: Any = BODY, caller: Any = CALLER, route: str = "/v1/chat/completion
 
 
 def said(value: Any) -> Any:
-    """A value as JSON tells it from others: 1 is 1.0, and true is neither."""
+    """Return a value as JSON tells it from others: 1 is 1.0, and true is neither."""
     if isinstance(value, dict):
         return ("object", frozenset((name, said(inner)) for name, inner in value.items()))
     if isinstance(value, list):

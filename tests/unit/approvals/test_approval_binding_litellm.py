@@ -40,7 +40,7 @@ REQUESTS = [
 
 
 async def as_hooked(path: str, body: dict[str, Any], headers: dict[str, str], *, forward: bool) -> dict[str, Any]:
-    """What the pre-call hook would be given."""
+    """Return what LiteLLM would give to the pre-call hook."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"{}", "more_body": False}
@@ -55,7 +55,7 @@ async def as_hooked(path: str, body: dict[str, Any], headers: dict[str, str], *,
 
 
 def sent(path: str, body: dict[str, Any], hooked: dict[str, Any]) -> dict[str, Any]:
-    """What counts of a request as LiteLLM's hook has it, of a caller who sent `body`."""
+    """Return what the digest covers of LiteLLM's data for a caller who sent `body`."""
     call_type = call_type_of(path)
     assert call_type is not None
     return canonical_request(call_type, hooked, CallerNames.of(body), control_fields().obeys).fields

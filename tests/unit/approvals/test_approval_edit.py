@@ -1,4 +1,4 @@
-"""An approver's edit: it only ever lowers what was asked for, and is bound to exactly that."""
+"""An approver's edit only lowers what was asked for, and the approval binds exactly the edit."""
 
 from __future__ import annotations
 

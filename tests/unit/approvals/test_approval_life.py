@@ -1,4 +1,4 @@
-"""The life of an approval: who may vote, what a vote does, and that nothing comes back from the dead."""
+"""An approval's lifecycle says who may vote and what a vote does, and no ended approval opens again."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_somebody_elses_approval_is_as_unknown_as_one_that_never_was() -> None:
 
 
 def test_who_asked_under_another_secret_is_told_that_there_is_a_new_one() -> None:
-    """Its keyed hash of values is another then, and so is its digest."""
+    """Under another secret the keyed hash of values differs, and so does the digest."""
     refused = why_not(approval(digest="under the old secret"), "under the new one", "k-ada", NOW)
     assert isinstance(refused, ApprovalMismatch)
     assert "a new secret" in refused.message

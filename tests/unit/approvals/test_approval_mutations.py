@@ -63,7 +63,7 @@ def of(request: dict[str, Any], key: DerivedKey | None = None) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether they are the same JSON: 1 is 1.0, and true is neither."""
+    """Tell whether two values are the same JSON: 1 is 1.0, and true is neither."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -72,7 +72,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands, each with the containers around it."""
+    """Yield the path of each place of a value, also of its containers."""
     if isinstance(value, dict | list):
         yield path
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -91,7 +91,7 @@ PLACES = [path for path in places(APPROVED) if path]
 
 
 def mutated(rnd: random.Random) -> dict[str, Any]:
-    """The approved request with one thing other than it was."""
+    """Return the approved request with one difference."""
     changed = copy.deepcopy(APPROVED)
     path = rnd.choice(PLACES)
     holder, name, value = at(changed, path[:-1]), path[-1], at(changed, path)

@@ -1,4 +1,4 @@
-"""What a caller may ask of approvals in headers: stricter than the rules, never less strict."""
+"""A caller's headers make approvals stricter than the rules, and never less strict."""
 
 from __future__ import annotations
 

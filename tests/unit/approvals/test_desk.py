@@ -1,4 +1,4 @@
-"""The desk: who sees, votes, edits and cancels, through whatever they come; each change is written down once."""
+"""The desk decides who sees, votes, edits and cancels; it writes each change down once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def asked(**changes: Any) -> Approval:
 
 
 class Counter:
-    """A desk above approvals in memory, which live by the store's rules; it counts what reaches them."""
+    """Runs a desk on approvals in memory that keep the store's rules; counts what reaches them."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *approvals: Approval) -> None:
         self.kept = {each.id: each for each in approvals or (asked(),)}
@@ -175,11 +175,11 @@ class Counter:
 
     @property
     def entries(self) -> list[tuple[str, str]]:
-        """What is in the audit log, as state and approval."""
+        """Return the audit log's entries as state and approval."""
         return [(line["data"].get("state", line["event_type"]), line["data"]["approval_id"]) for line in self.lines]
 
     async def refused(self, work: Any) -> GovernanceError:
-        """The refusal of this; it changed nothing, asked about no model, and wrote nothing down."""
+        """Return the refusal of this work; check that it changed nothing and wrote nothing down."""
         before = dict(self.kept)
         with pytest.raises(GovernanceError) as refused:
             await work
@@ -446,7 +446,7 @@ async def test_without_the_database_everything_is_unavailable_and_its_address_is
 
 
 def many(count: int, theirs: int) -> list[Approval]:
-    """So many approvals, of which each `theirs`th is one that Eve may see."""
+    """Return so many approvals; Eve may see each `theirs`th of them."""
     for_eve, for_others = {"users": ["eve"]}, {"users": ["edsger"]}
     return [asked(id=UUID(int=n), approvers=for_others if n % theirs else for_eve) for n in range(1, count + 1)]
 

@@ -1,4 +1,4 @@
-"""A reviewer's copy: what is opened is what was bound, and without its key, or with another's, nothing is."""
+"""A reviewer's copy opens to exactly what was bound, and does not open without its own key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one append: records continue a chain's end, whatever store keeps it, and are read back page by page."""
+"""The append continues a chain's end, in any store, and readers get the records back page by page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
 
 
 def appended(held: KeyFolder, end: ChainEnd, *batches: int) -> tuple[list[StoredCapsule], ChainEnd]:
-    """What so many batches of so many records leave behind an end."""
+    """Return what so many batches of so many records leave behind an end."""
     everything: list[StoredCapsule] = []
     for size in batches:
         records, end = seal_behind(end, [capsule(end.size + number) for number in range(size)], held, AT)

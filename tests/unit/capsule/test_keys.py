@@ -1,4 +1,4 @@
-"""The ledger's keys: private ones stay private, public ones stay."""
+"""The ledger's private keys stay private, and its public keys stay available."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def capsule_hashes(count: int) -> list[bytes]:
 
 
 def naive_root(leaves: list[bytes]) -> bytes:
-    """MTH, word by word as RFC 6962 section 2.1 defines it."""
+    """Return the root, computed literally as RFC 6962 section 2.1 defines MTH."""
     if not leaves:
         return sha256().digest()
     if len(leaves) == 1:
@@ -129,7 +129,7 @@ def naive_root(leaves: list[bytes]) -> bytes:
 
 
 def path_shape(index: int, size: int) -> list[str]:
-    """On which side each sibling stands, from the root down: all that a size does to an inclusion proof."""
+    """Return each sibling's side from the root down: a tree's size changes nothing else of an inclusion proof."""
     if size <= 1:
         return []
     k = 1

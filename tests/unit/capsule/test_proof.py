@@ -91,7 +91,7 @@ def note(
 
 
 def sealed(proof: CapsuleProof, data: bytes, key: SigningKey) -> CapsuleProof:
-    """The proof with another capsule in it, hashed and signed as it should be."""
+    """Return the proof with another capsule in it, hashed and signed correctly."""
     value = digest(data).hex()
     return replace(
         proof,

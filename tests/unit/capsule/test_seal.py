@@ -63,7 +63,7 @@ def put(rows: list[SealedCapsule], at: int, **changes: Any) -> list[SealedCapsul
 
 
 def forge(row: SealedCapsule, signer: keys.Signer, change: Callable[[dict[str, Any]], None]) -> SealedCapsule:
-    """A record changed by somebody who can hash and sign, with the key given."""
+    """Return a record as an attacker changes it who can hash, and sign with the given key."""
     document = json.loads(row.canonical)
     change(document)
     data = encode(document)
@@ -121,7 +121,7 @@ def test_verification_goes_on_from_a_verified_head(rows: list[SealedCapsule], he
 
 
 def _peaks(folder: Path) -> tuple[int, int]:
-    """Bytes that verifying 250 and 900 records takes."""
+    """Return the peak bytes that verifying 250 and 900 records takes."""
     held = keys.create(folder, AT)
 
     def endless() -> Iterator[SealedCapsule]:
@@ -225,7 +225,7 @@ def test_a_duplicated_record_is_found(rows: list[SealedCapsule], held: keys.Keys
 
 @given(at=st.integers(1, LENGTH - 1))
 def test_an_inserted_record_is_found(rows: list[SealedCapsule], held: keys.Keys, at: int) -> None:
-    """By somebody who holds the key: the chain forks, and the record that was there does not follow."""
+    """An attacker with the key inserts it: the chain forks, and the next old record does not follow."""
     (inserted,) = chain(held.signer, [capsule(99)], Head(at - 1, rows[at - 1].hash))
     finds([*rows[:at], inserted, *rows[at:]], held.keyring, Fault.DUPLICATE, at + 1)
     (unlinked,) = chain(held.signer, [capsule(99)], Head(at - 1, "0" * 64))
@@ -283,7 +283,7 @@ def test_signed_bytes_that_are_not_canonical_are_found(rows: list[SealedCapsule]
 
 @pytest.fixture
 def rotated(tmp_path: Path) -> tuple[list[keys.Keys], list[SealedCapsule]]:
-    """Nine records, three by each of three keys."""
+    """Return nine records, three by each of three keys."""
     epochs = [keys.create(tmp_path / "keys", AT)]
     rows: list[SealedCapsule] = []
     for number in range(3):
@@ -366,7 +366,7 @@ def test_the_reference_command_verifies_rotated_keys_with_our_keyring(
 
 
 class Memory:
-    """The least that qp-capsule's chain needs to store its capsules."""
+    """Stores capsules as qp-capsule's chain needs it, and nothing more."""
 
     def __init__(self) -> None:
         self.capsules: list[qp_capsule.Capsule] = []
@@ -428,7 +428,7 @@ def test_an_export_holds_the_signed_bytes_as_they_are(rows: list[SealedCapsule])
 
 
 class Trickle(io.BytesIO):
-    """A file that comes a few bytes at a time."""
+    """Reads as a file that comes a few bytes at a time."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(7)

@@ -1,4 +1,4 @@
-"""gatehouse approvals, as a person runs it, against a gateway of the test's own."""
+"""`gatehouse approvals` works as a person runs it, against a gateway of the test's own."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """The command as its entry point runs it, but in this process: starting one takes seconds."""
+    """Run the command as its entry point does, but in this process, because starting one takes seconds."""
     for name in ("LITELLM_BASE_URL", "LITELLM_MASTER_KEY", "GATEHOUSE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GATEHOUSE_URL", server.url)

@@ -1,4 +1,4 @@
-"""`.env`: made once from its template, private, complete, and never changed where it is set."""
+"""`.env` is made once from its template; it is private and complete, and set values never change."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_links_within_the_repository_lead_somewhere(page: str) -> None:
 
 
 def headings(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*?) *$", text, re.M)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
@@ -70,7 +70,7 @@ def test_variables_files_and_commands_that_a_page_names_exist(page: str) -> None
 
 @cache
 def variables() -> set[str]:
-    """Whatever the sources and the shell scripts read."""
+    """Return the variables that the sources and the shell scripts read."""
     files = [REPOSITORY / name for name in ("setup.sh", "docker-compose.yml", "Dockerfile", ".env.example")]
     for folder in ("guardrails", "adapter", "tests"):
         files += (REPOSITORY / folder).rglob("*.py")
@@ -79,7 +79,7 @@ def variables() -> set[str]:
 
 @cache
 def commands() -> dict[str, set[str]]:
-    """The commands of `gatehouse`, each with those beneath it."""
+    """Return the commands of `gatehouse`, each with its subcommands."""
     for part in cli._PARTS:
         import_module(f"gatehouse.cli.{part}")
     groups = typer.main.get_command(cli.app).commands

@@ -1,4 +1,4 @@
-"""gatehouse pii scan, as a person runs it, and the cutting of long texts behind it."""
+"""`gatehouse pii scan` works as a person runs it, also on long texts, which it cuts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """The command as its entry point runs it, but in this process: starting one takes seconds."""
+    """Run the command as its entry point does, but in this process, because starting one takes seconds."""
 
     def run(*arguments: str, stdin: bytes = b"") -> Done:
         monkeypatch.chdir(tmp_path)
@@ -165,7 +165,7 @@ def test_a_text_that_takes_too_long_is_1_and_named(scan: Run, tmp_path: Path, mo
 
 
 def test_a_small_text_takes_a_new_process_few_seconds() -> None:
-    """Measured: 2.6 s on two shared cores, most of it Python's imports."""
+    """It took 2.6 s on two shared cores, most of it for Python's imports."""
     begin = time.monotonic()
     done = subprocess.run([COMMAND, "pii", "scan"], input=TEXT.encode(), capture_output=True, check=False)
     assert done.returncode == 3, done.stderr

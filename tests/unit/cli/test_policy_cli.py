@@ -1,4 +1,4 @@
-"""gatehouse policy check, test and explain, as a person runs them."""
+"""`gatehouse policy check`, `test` and `explain` work as a person runs them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def gatehouse(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command as its entry point runs it, but in this process: starting one takes seconds."""
+    """Run the command as its entry point does, but in this process, because starting one takes seconds."""
 
     def run(*arguments: str, stdin: str = "") -> Done:
         monkeypatch.chdir(folder)

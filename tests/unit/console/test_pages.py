@@ -1,4 +1,4 @@
-"""The console's pages above the desk: what a form says, what a refusal looks like, and which pages are for auditors."""
+"""The console's pages hand forms to the desk, show its refusals, and keep auditors' pages for auditors."""
 
 from __future__ import annotations
 

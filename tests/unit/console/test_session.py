@@ -1,4 +1,4 @@
-"""The console's cookie and its forms' token: made here, for this session, for eight hours, or worth nothing."""
+"""The console takes only its own cookies and form tokens, of this session, for eight hours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOW = 1_800_000_000.0
 
 
 def changed(text: str) -> list[str]:
-    """The text with one character at a time made another."""
+    """Return the text with one character at a time changed."""
     return [f"{text[:at]}{'A' if letter != 'A' else 'B'}{text[at + 1 :]}" for at, letter in enumerate(text)]
 
 

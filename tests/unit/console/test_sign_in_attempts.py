@@ -18,7 +18,7 @@ def settings(**environ: str) -> Settings:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Its `at` is now, in seconds."""
+    """Return a clock whose `at` is the present time in seconds."""
     made = SimpleNamespace(at=1_800_000_000.0)
     made.time = lambda: made.at
     monkeypatch.setattr(memory, "time", made)
@@ -31,7 +31,7 @@ def attempts(clock: SimpleNamespace) -> Attempts:
 
 
 async def tried(attempts: Attempts, addresses: list[str]) -> int:
-    """How many of these refused attempts were let through."""
+    """Return how many of these refused attempts were let through."""
     return sum([await attempts.begin(address) is not None for address in addresses])
 
 

@@ -1,4 +1,4 @@
-"""Errors as callers get them: one word for each reason, and the type and status that OpenAI's clients know."""
+"""Callers get errors with one code for each reason, and the type and status that OpenAI's clients know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys that are derived from the installation secret."""
+"""Each purpose has its own key, derived from the installation secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of thousands of made-up requests: what LiteLLM may have is what the API has, and all of it is read."""
+"""In thousands of made-up requests LiteLLM gets only what the API has, and the gateway reads all of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def faults(case: Case) -> list[str]:
 
 
 def faults_of(case: Case, asked: dict[str, Any]) -> list[str]:
-    """What is wrong with a request as LiteLLM may have it."""
+    """Return what is wrong with a request as LiteLLM gets it."""
     found: list[str] = []
     own = names_of(case.route.call_type)
     new = asked.get("extra_body") or {}

@@ -1,4 +1,4 @@
-"""The canonical request: what is decided on is all that is sent, and nothing that LiteLLM keeps beside it."""
+"""The canonical request holds all that is sent, and nothing that LiteLLM keeps beside it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(body: dict[str, Any], call_type: str = "acompletion", **notes: Any) -> 
 
 
 def hooked(**more: Any) -> dict[str, Any]:
-    """The chat as LiteLLM's hook has it."""
+    """Return the chat as LiteLLM's hook has it."""
     metadata = {
         **CHAT["metadata"],
         "tags": ["mine", "batch", "of the key", "User-Agent: a"],

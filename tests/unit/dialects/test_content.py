@@ -1,4 +1,4 @@
-"""What a request asks and what an answer says, in the shapes of the APIs that are governed."""
+"""The prompt, the answer and the tool calls are found in the shapes of every governed API."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ PLACES: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
 
 
 def decoded(body: Any) -> str:
-    """All that a body says, its files decoded."""
+    """Return all texts of a body, with its files decoded."""
     if isinstance(body, dict | list):
         return " ".join(decoded(each) for each in (body.values() if isinstance(body, dict) else body))
     read = file_text(body) if isinstance(body, str) else None

@@ -61,7 +61,7 @@ BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """A collection looks at all there is, whichever stage it comes in."""
+    """Switch the garbage collector off: a collection looks at all objects, in whichever stage it starts."""
     gc.collect()
     gc.disable()
     try:
@@ -71,7 +71,7 @@ def without_collections() -> Iterator[None]:
 
 
 def stages_s(body: dict[str, Any]) -> dict[str, float]:
-    """Processor time of each stage."""
+    """Return the processor time of each stage."""
     raw, took = json.dumps(body).encode(), dict[str, float]()
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:

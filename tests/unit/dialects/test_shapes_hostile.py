@@ -52,7 +52,7 @@ VALUES = st.recursive(
 
 
 def survives(read: Any, call_type: Any, body: Any) -> None:
-    """Whatever is not refused is written back as it was."""
+    """Check that a body that is not refused is written back as it was."""
     try:
         parts = read(call_type, body)
     except UnknownShape:
@@ -145,7 +145,7 @@ SDK = {
 
 
 def is_unknown(call_type: str, body: dict[str, Any], field: str) -> bool:
-    """Whether the field is refused because no table names it; a wrong value in it is another matter."""
+    """Tell whether the field is refused because no table names it, and not for its value."""
     try:
         request_parts(call_type, body)
     except UnknownShape as refusal:
@@ -160,7 +160,7 @@ def test_every_field_of_the_sdk_is_known(call_type: str) -> None:
 
 
 def sdk_items() -> dict[str, Any]:
-    """Every input item of the responses API, by type, with its fields."""
+    """Return every input item of the responses API, by type, with its fields."""
     shapes = typing.get_args(response_input_item_param.ResponseInputItemParam)
     return {kind: fields for shape in shapes for kind, fields in _typed(shape)}
 
@@ -179,7 +179,7 @@ def test_every_item_of_the_responses_sdk_is_known(kind: str) -> None:
 
 
 def sdk_messages() -> list[Any]:
-    """The messages and content parts of chat completions."""
+    """Return the messages and content parts of chat completions."""
     package = importlib.import_module("openai.types.chat")
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     modules = [importlib.import_module(f"openai.types.chat.{name}") for name in names if name.endswith("message_param")]

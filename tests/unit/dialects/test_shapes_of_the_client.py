@@ -16,7 +16,7 @@ FIELDS = get_type_hints(ResponseCreateParamsNonStreaming)
 
 
 def examples(of: Any) -> list[Any]:
-    """Values of a type: one with every field of an object, and one for each alternative of a field."""
+    """Return values of a type: one with every field of an object, and one for each alternative of a field."""
     origin, inner = get_origin(of), get_args(of)
     if origin in (Required, NotRequired, Annotated):
         return examples(inner[0])

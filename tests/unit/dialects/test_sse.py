@@ -41,7 +41,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def by_the_standard(stream: bytes) -> list[str]:
-    """The events' data as WHATWG HTML, section 9.2.6, has them."""
+    """Return the events' data as WHATWG HTML, section 9.2.6, defines them."""
     found: list[str] = []
     data: list[str] = []
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
@@ -56,25 +56,25 @@ def by_the_standard(stream: bytes) -> list[str]:
 
 
 def by_openai(stream: bytes) -> list[str]:
-    """As OpenAI's client reads, and Anthropic's, which is made by the same generator."""
+    """Read as OpenAI's client does, and Anthropic's, which the same generator makes."""
     data = (b"\n".join(line for line in stream.splitlines())).decode("utf-8", "replace").encode()
     return [each.data for each in OpenAIDecoder().iter_bytes(iter([data + b"\n"]))]
 
 
 def by_lines(stream: bytes) -> list[str]:
-    """As readers do that look at each line of `httpx.Response.iter_lines`."""
+    """Read as programs do that take each line of `httpx.Response.iter_lines`."""
     lines = (line.strip() for line in stream.decode("utf-8", "replace").splitlines())
     return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
 
 
 def by_bytes(stream: bytes) -> list[str]:
-    """As readers do that look at the lines of `requests.Response.iter_lines`, and that decode with `utf-8-sig`."""
+    """Read as programs do that take the lines of `requests.Response.iter_lines` and decode with `utf-8-sig`."""
     lines = (line.decode("utf-8-sig", "replace") for line in stream.splitlines())
     return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
 
 
 def _read(stream: bytes) -> str:
-    """All that is screened of a stream."""
+    """Return all of a stream that is screened."""
     events = SSEDecoder()
     found = [*events.decode(stream), *events.rest()]
     assert b"".join(each.raw for each in found) == stream

@@ -1,4 +1,4 @@
-"""The embedded stack's decisions: settings, the supervisor's configuration, logs, what is told before a start."""
+"""The embedded stack decides rightly on settings, the supervisor's configuration, logs, and checks before a start."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["gatehouse keys secret", "setup.sh secret"])
 def run(request: pytest.FixtureRequest, home: Path) -> Run:
-    """Both ways to it: the command, and setup.sh on a host where nothing is installed."""
+    """Run both ways to the secret: the command, and setup.sh on a host without packages."""
 
     def command(*arguments: str, answer: str | None = None) -> tuple[int, str]:
         environ = {"GATEHOUSE_HOME": str(home), "GATEHOUSE_SECRET": ""}

@@ -103,7 +103,7 @@ def scope() -> Iterator[CallScope]:
 
 
 def passes(scope: CallScope, call_type: str = "acompletion", group: str = "plain", **info: Any) -> None:
-    """LiteLLM's hook before it sends."""
+    """Call LiteLLM's hook before it sends."""
     router = proxy_server.llm_router
     chosen = next(each["model_info"]["id"] for each in router.model_list if each["model_name"] == group)
     kwargs = {"metadata": {"model_group": group}, "model_info": {"id": chosen, **info}}
@@ -143,7 +143,7 @@ def test_a_deployment_says_how_often_its_client_repeats(scope: CallScope) -> Non
 
 
 def settled(scope: CallScope, outcome: Outcome | None) -> Outcome:
-    """How a call is written down."""
+    """Return how the call is settled."""
     ends = CallSettlement(MagicMock(Recorder), Retention(ContentMode.HASH, KEYS), by_team=False)
     seen: list[Outcome] = []
     ends.settle = lambda _, outcome: seen.append(outcome)  # type: ignore[method-assign]

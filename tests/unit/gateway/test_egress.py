@@ -1,4 +1,4 @@
-"""The second look before bytes leave, by itself: what was admitted passes as LiteLLM writes it, and nothing else."""
+"""The egress check passes what was admitted, as LiteLLM writes it, and nothing else."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_tools_name_that_is_too_long_may_be_cut() -> None:
 
 
 def test_many_texts_that_are_joined_take_time_in_proportion() -> None:
-    """Of a hostile conversation: each of many results has many equal parts, which another API joins."""
+    """The conversation is hostile: each of many results has many equal parts, which another API joins."""
 
     def steps(results: int) -> int:
         says = [[f"Result {n}:", *["a", "b"] * 20] for n in range(results)]

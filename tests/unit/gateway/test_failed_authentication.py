@@ -1,4 +1,4 @@
-"""Nobody gets work out of the gateway for the body of a call whose key LiteLLM does not know."""
+"""The gateway does no work for the body of a call whose key LiteLLM does not know."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatehouse.pipeline.scope import CallScope, current_scope
 
 
 class Read:
-    """In the place of the pipeline: notes which calls are read."""
+    """Stands for the pipeline, and notes which calls it reads."""
 
     def __init__(self) -> None:
         self.scopes: list[CallScope] = []

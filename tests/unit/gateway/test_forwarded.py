@@ -1,4 +1,4 @@
-"""Where a request comes from is who has connected, or what the operator's own proxies say; never what a caller says."""
+"""A request's address is that of the connection, or what the operator's proxies say, and never what a caller says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROXIES = "127.0.0.1, 10.0.3.0/24, ::1,2001:db8:1::/48"
 def seen(
     *headers: tuple[str, str], peer: str | None = "127.0.0.1", proxies: str = PROXIES, kind: str = "http"
 ) -> tuple[str | None, str, list[tuple[str, str]]]:
-    """The caller's address, the scheme and the headers that the gateway sees."""
+    """Return the caller's address, the scheme and the headers that the gateway sees."""
     scopes: list[Scope] = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:

@@ -138,7 +138,7 @@ LAST = b'data: {"type":"response.completed","response":{"output":[]}}\n\n'
 async def test_a_client_that_leaves_after_the_last_event_of_a_stream_has_had_its_answer(
     sent_before: tuple[bytes, ...], gone: bool
 ) -> None:
-    """As Codex does, which does not wait for the connection's end."""
+    """Codex leaves like this: it does not wait for the connection's end."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         call = current_scope.get()

@@ -1,4 +1,4 @@
-"""policy.yaml's `notifications`: mistakes are told with their line, and secrets stand in the environment alone."""
+"""Mistakes in policy.yaml's `notifications` are named with their line, and secrets stand in the environment alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TEXTS = ["who is jane@example.com?"]
 
 
 class Begun:
-    """In the place of the scanner: notes what it is told to begin."""
+    """Stands for the scanner, and notes what it is told to begin."""
 
     def __init__(self) -> None:
         self.texts: list[list[str]] = []
@@ -43,7 +43,7 @@ class Settled:
 
 
 class Gateway:
-    """The middleware around an app that lets calls through, or not, and says what was begun by then."""
+    """Runs the middleware around an app that admits calls or refuses them, and notes what was begun by then."""
 
     def __init__(self) -> None:
         self.begun, self.admits = Begun(), True
@@ -67,7 +67,7 @@ class Gateway:
     async def ask(
         self, *pieces: bytes, key: tuple[bytes, bytes] | None = KEY, path: str = "/v1/chat/completions"
     ) -> list[list[str]]:
-        """What was begun of this request when the app had read it."""
+        """Return what was begun of this request when the app had read it."""
         self.begun.texts.clear()
         left = list(pieces or (CHAT,))
 

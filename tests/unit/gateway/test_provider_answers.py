@@ -23,7 +23,7 @@ RESPONSES = "/v1/responses"
 
 
 class Body(httpx.AsyncByteStream):
-    """What a provider sends; then it ends, or breaks off."""
+    """Sends a provider's pieces, then ends or breaks off."""
 
     def __init__(self, pieces: Iterable[bytes], error: Exception | None = None) -> None:
         self._pieces = pieces
@@ -196,7 +196,7 @@ async def test_an_answer_of_one_piece_that_breaks_off_is_a_failure(scope: CallSc
 
 
 def endless(piece: bytes) -> Iterator[bytes]:
-    """Enough for every bound, and little enough for this machine where one is not kept."""
+    """Yield enough for every bound, and little enough for a machine where one is not kept."""
     for _ in range(100_000_000 // max(len(piece), 1000)):
         yield piece
 

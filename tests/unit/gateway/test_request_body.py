@@ -36,12 +36,12 @@ FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
 def packed(body: bytes) -> bytes:
-    """The same at any time, for it is in the names of tests."""
+    """Compress without a time, because the result is in the names of tests."""
     return gzip.compress(body, mtime=0)
 
 
 class Sender:
-    """A client that sends pieces, and then waits, or has left."""
+    """Sends pieces as a client does, and then waits, or has left."""
 
     def __init__(
         self, pieces: Iterable[bytes], *, pause_s: float = 0.0, ends: bool = True, leaves: bool = False
@@ -226,7 +226,7 @@ def test_whole_characters_pass_however_they_are_written() -> None:
 async def take(
     body: bytes, headers: list[tuple[bytes, bytes]] = JSON, path: str = "/v1/chat/completions"
 ) -> tuple[bytes, dict[str, Any], GovernanceError | None]:
-    """What LiteLLM is given, its headers and query, and the fault that was found."""
+    """Return the body, headers and query that LiteLLM gets, and the fault that was found."""
     call = CallScope(new_call_id(), path, now(), monotonic())
     scope: dict[str, Any] = {"headers": list(headers), "query_string": b"api-version=x&model=y"}
     taken = await edge().take(call, scope, Sender([body]))
@@ -423,7 +423,7 @@ async def test_a_body_that_is_packed_otherwise_is_refused(encoding: str) -> None
 @pytest.mark.parametrize("encoding", PACKS)
 @pytest.mark.parametrize("size", [1_000_001, 100_000_000])
 async def test_what_is_unpacked_is_bounded(encoding: str, size: int) -> None:
-    """The larger one would be a hundred times the bound, and none of it may be held."""
+    """The larger body would be a hundred times the bound, and the gateway may hold none of it."""
     bomb = PACKS[encoding](b" " * size)
     tracemalloc.start()
     _, _, fault = await take(bomb, encoded(encoding))

@@ -1,4 +1,4 @@
-"""The table of routes says of each route of the installed LiteLLM what becomes of it, and of no others."""
+"""The table classifies every route of the installed LiteLLM, and no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOSED = set(entries("\n".join(route_table.CLOSED.values())))
 
 
 def filled(path: str) -> str:
-    """A path that the route stands for."""
+    """Return a path that the route stands for."""
     return re.sub(r"\{\w+:path\}", "one/two", re.sub(r"\{\w+\}", "one", path))
 
 
@@ -68,7 +68,7 @@ def test_what_the_table_calls_governed_is_governed(method: str, path: str) -> No
 
 
 def test_no_path_is_governed_but_those_of_the_table() -> None:
-    """Below /openai LiteLLM sends to OpenAI whatever it has no route of its own for."""
+    """Below /openai LiteLLM passes on to OpenAI every path that is not a route of its own."""
     ends = {re.sub(r"^(/engines|/openai/deployments)/[^/]+|^(/openai)?/v1", "", path) for _, path in GOVERNED}
     begins = ("", "/v1", "/openai", "/openai/v1", "/engines/{model:path}", "/openai/deployments/{model:path}", "/v2")
     paths = [begin + end for begin in begins for end in sorted(ends)]
@@ -101,7 +101,7 @@ def test_a_closed_route_is_refused_whatever_stands_for_its_parameters() -> None:
 
 
 def test_where_an_open_route_and_a_closed_one_overlap_litellm_serves_the_open_one() -> None:
-    """An open route that is named in full wins over a closed one with parameters; each such pair was looked at."""
+    """An open route without parameters wins over a closed one with parameters; we have checked each such pair."""
     patterns = [
         (method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace(":path", ""))))
         for method, path in CLOSED

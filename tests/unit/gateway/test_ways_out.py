@@ -45,7 +45,7 @@ CHAT = "/v1/chat/completions"
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers, or leads away under a path that says so."""
+    """Answers, or redirects under a path that says so."""
 
     arrived: ClassVar[list[tuple[int, str]]] = []
     away: ClassVar[str] = ""
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[str, str]]:
-    """The deployment's, and another."""
+    """Start the deployment's server, and another."""
     found = [ThreadingHTTPServer(("127.0.0.1", 0), _Handler) for _ in range(2)]
     for server in found:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -170,7 +170,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def stopped(way: str, url: str, key: str) -> bool:
-    """Whether a request was stopped."""
+    """Tell whether a request was stopped."""
     before = len(_Handler.arrived)
     with pytest.raises(Exception):  # noqa: B017, PT011  # each library has its own
         SENDS[way](url, bearer(key))
@@ -245,7 +245,7 @@ def test_a_header_may_have_any_letters(way: str, servers: tuple[str, str], attem
 
 
 def test_only_what_is_posted_stays_with_its_provider(servers: tuple[str, str], attempt: Attempt) -> None:
-    """As a picture that LiteLLM fetches, which may be anywhere."""
+    """A picture that LiteLLM fetches may be on any server."""
     requests.get(f"{servers[0]}/away.png", timeout=10)
     assert len(_Handler.arrived) == 2
     assert refusal() is None

@@ -50,12 +50,12 @@ def _clock() -> Deadline:
 
 
 def lines(code: str, length: int, end: str = "\n", before: str = "") -> str:
-    """A block as an encoder breaks it."""
+    """Return a block broken into lines as an encoder breaks it."""
     return end.join(before + code[at : at + length] for at in range(0, len(code), length))
 
 
 def blocks(written: str) -> dict[str, str]:
-    """A text that begins, goes on and ends with what is to be found, and one that is nothing else."""
+    """Return texts with blocks at the beginning, in the middle and at the end, and one that is only a block."""
     return {
         "first": f"{written} {PROSE * 6}",
         "middle": f"{PROSE * 3}{written} {PROSE * 3}",

@@ -1,4 +1,4 @@
-"""Callers take turns by the size of what they send; what one of them queues up is nobody else's wait."""
+"""Callers take turns by the size of what they send; one caller's queue delays no other caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long work runs beside the event loop, a caller at a time; short work where it stands."""
+"""Long work runs beside the event loop, one caller at a time; short work runs on it."""
 
 from __future__ import annotations
 

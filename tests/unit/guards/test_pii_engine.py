@@ -1,4 +1,4 @@
-"""What the engine finds, how it resolves overlaps, and that no text takes it longer than its time."""
+"""The engine finds personal data, resolves overlaps, and keeps its time limit on every text."""
 
 from __future__ import annotations
 

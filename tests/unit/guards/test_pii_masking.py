@@ -91,7 +91,7 @@ def test_mask_then_unmask_is_the_identity_for_any_text_and_any_chunking(
 
 
 def knowing() -> Mask:
-    """A mask of which the pieces above hold placeholders."""
+    """Return a mask that knows the placeholders in the pieces above."""
     mask = new_mask()
     values = [("EMAIL_ADDRESS", MAIL), ("A", "x"), ("A", "<"), ("A", "X"), ("LITERAL", A_NAME.lower())]
     config = PiiConfig(entities={entity: Mode.MASK for entity, _ in values})
@@ -248,7 +248,7 @@ def test_any_spelling_begins_with_the_token_of_its_value_and_only_the_plain_one_
 
 
 def test_a_thousand_spellings_of_a_value_are_masked_and_come_back_in_any_order() -> None:
-    """Two characters are not enough for them; that is no reason to refuse a call."""
+    """Two characters cannot tell a thousand apart; that is no reason to refuse a call."""
     spellings = [
         "".join(c.upper() if n >> i & 1 else c for i, c in enumerate("abcdefghij@x.com")) for n in range(1_000)
     ]
@@ -364,7 +364,7 @@ def test_what_a_caller_writes_before_a_placeholder_that_it_went_on_in_comes_back
 
 
 def test_literals_of_literals_come_back_too_in_linear_work() -> None:
-    """Who knows the placeholders of a scope can write one, and that of its literal, and so on."""
+    """A caller who knows a scope's placeholders can write one, and that of its literal, and so on."""
     chain = [GIVEN]
     for _ in range(2_000):
         chain.append(PLACEHOLDERS.of("LITERAL", chain[-1]))

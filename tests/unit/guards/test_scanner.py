@@ -1,4 +1,4 @@
-"""The scanner's processes: what they answer, and what callers get when one hangs, dies or is too slow."""
+"""The scanner's processes answer callers, who get an error when a process hangs, dies or is too slow."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_cancelled_callers_leave_nothing_behind(scanner: Scanner) -> None:
 
 
 class Held:
-    """A scanner whose processes stand still until `go`, so that what is asked for meanwhile waits in order."""
+    """Holds a scanner's processes until `go`, so that requests meanwhile wait in order."""
 
     def __init__(self, scanner: Scanner) -> None:
         self.scanner = scanner

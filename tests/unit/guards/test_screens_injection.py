@@ -1,4 +1,4 @@
-"""Rules for prompt injection: what they add up to, that they see through disguises, and leave ordinary text alone."""
+"""The rules for prompt injection add up, see through disguises, and leave ordinary text alone."""
 
 from __future__ import annotations
 

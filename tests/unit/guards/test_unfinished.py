@@ -30,7 +30,7 @@ AROUND = (
 
 
 class Stream:
-    """One answer on its way to a caller."""
+    """Holds one answer on its way to a caller."""
 
     def __init__(self, *, arguments: bool = False) -> None:
         self.passed, self.screened = "", 0
@@ -60,7 +60,7 @@ class Stream:
 
 
 def passed(text: str, size: int, *, arguments: bool = False) -> tuple[str, bool]:
-    """What of a text the caller gets, and whether the stream was stopped."""
+    """Return what the caller gets of a text, and whether the stream was stopped."""
     stream = Stream(arguments=arguments)
     try:
         for at in range(0, len(text), size):

@@ -1,4 +1,4 @@
-"""The audit log holds whole lines, whatever is written into it and whoever dies writing."""
+"""The audit log holds whole lines, whatever is written into it, also when a writer dies."""
 
 from __future__ import annotations
 

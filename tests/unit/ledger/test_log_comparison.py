@@ -23,12 +23,12 @@ KEY = "a" * 64
 
 
 def record(number: int, gateway: UUID = ANNA, chain: str = "calls") -> RecordedCall:
-    """The record with that sequence, which its gateway settled in this order."""
+    """Return the record with that sequence, which its gateway settled in this order."""
     return RecordedCall(chain, number, str(UUID(int=1000 + number)), f"{number:064x}", str(gateway), 10 * number)
 
 
 def line(of: RecordedCall, writer: UUID | None = ANNA, key: str = KEY) -> dict[str, Any]:
-    """The line about that record; older lines name neither their gateway nor a key."""
+    """Return the line about that record; older lines name neither their gateway nor a key."""
     data = {"call_id": of.id, "status": "success"}
     told = {"timestamp": "2026-01-01T00:00:00+00:00", "event_type": "chat_completion_success", "data": data}
     told = with_capsule(told, writer or ANNA, of.chain, of.sequence, of.hash, key)
@@ -38,7 +38,7 @@ def line(of: RecordedCall, writer: UUID | None = ANNA, key: str = KEY) -> dict[s
 
 
 class Ledger:
-    """Records in memory, and how many of them were asked for."""
+    """Holds records in memory, and counts how many were asked for."""
 
     def __init__(self, records: Iterable[RecordedCall]) -> None:
         self._records = {(each.chain, each.sequence): each for each in records}
@@ -138,7 +138,7 @@ def test_what_another_gateway_recorded_has_its_line_elsewhere(tmp_path: Path) ->
 
 
 def test_lines_of_a_dead_gateway_that_another_is_about_to_write_are_under_way(tmp_path: Path) -> None:
-    """It took over calls 2 to 5: the lines of 3 and 5 are there already, and it died before it wrote the others."""
+    """The other gateway took over calls 2 to 5: the lines of 3 and 5 exist, the dead one did not write the others."""
     ledger = [record(0), record(1), *(record(number, BERT) for number in range(2, 8))]
     write(tmp_path, [*(line(ledger[number]) for number in (0, 1, 3, 5))])
     assert compared(ledger, tmp_path).findings == ()
@@ -157,7 +157,7 @@ def test_lines_of_before_they_named_their_gateway_are_compared_and_prove_no_gap(
 
 
 def test_lines_that_are_about_no_record_are_passed_over(tmp_path: Path, ledger: list[RecordedCall]) -> None:
-    """Of approvals, of calls while the ledger could not be written, of before there was a ledger."""
+    """Such lines are about approvals, about calls while the ledger was away, and older than the ledger."""
     bare = line(ledger[0])
     del bare["data"]["capsule"]
     asked = {"timestamp": "2026-01-01", "event_type": "approval_requested", "data": {"approval_id": "a"}}
@@ -166,7 +166,7 @@ def test_lines_that_are_about_no_record_are_passed_over(tmp_path: Path, ledger: 
 
 
 def test_a_call_in_flight_is_no_finding(tmp_path: Path, ledger: list[RecordedCall]) -> None:
-    """Its record is committed and its line is not written; or all of it came after the log was opened."""
+    """Its record is committed before its line is written; or both came after the log was opened."""
     log = AuditLog(tmp_path, max_bytes=2_000)
     log.append(map(line, ledger[:4]))
     assert compared(ledger[:6], tmp_path).findings == ()
@@ -287,7 +287,7 @@ def test_a_finding_stays_short_however_much_is_wrong(tmp_path: Path) -> None:
 
 
 def test_lines_of_an_older_ledger_in_the_same_file_are_no_finding(tmp_path: Path, ledger: list[RecordedCall]) -> None:
-    """Somebody started from nothing, with keys of its own, and the log folder stayed."""
+    """The installation began anew with other keys, and the log folder stayed."""
     older = [replace(each, hash="e" * 64) for each in [*ledger, record(12)]]
     write(tmp_path, [*(line(each, BERT, "b" * 64) for each in older), *map(line, ledger)])
     assert compared(ledger, tmp_path) == LogReport(12, elsewhere=13)
@@ -323,7 +323,7 @@ def test_a_file_that_is_not_there_or_not_whole_is_an_error(tmp_path: Path, ledge
 
 
 def test_work_grows_with_the_log_and_no_faster(tmp_path: Path) -> None:
-    """A record is looked up once a line, and walked once where lines are missing, in whichever order the lines are."""
+    """The comparison looks a record up once a line, and walks it once where lines are missing, in any order."""
     asked = []
     for count in (2_000, 8_000):
         ledger = Ledger(record(number) for number in range(count))

@@ -1,4 +1,4 @@
-"""What a caller reports of a call that they made: kept as far as may be, and sealed from the row alone."""
+"""A caller's report of a call is kept as far as audit.content allows, and sealed from the row alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REPORT = Report(
 
 
 def said(report: Report = REPORT, answer: str | None = None, blocked: ContentBlocked | None = None) -> LibraryCall:
-    """The call with its report, as the database gives it back."""
+    """Return the call with its report, as the database gives it back."""
     return replace(CALL, reported=json.loads(json.dumps(report_row(report, CALL, answer, blocked))))
 
 

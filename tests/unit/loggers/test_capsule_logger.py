@@ -1,4 +1,4 @@
-"""`CapsuleLogger` in a program that calls LiteLLM: one sealed capsule for each call, however it ends."""
+"""`CapsuleLogger` in a program that calls LiteLLM seals one capsule for each call, however it ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def call(upstream: Upstream) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_to_tell() -> None:
-    """What calls of other tests left to be told is told to theirs."""
+    """Deliver the callbacks that calls of other tests left behind to those tests' loggers."""
     assert settle(30)
 
 
@@ -69,7 +69,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def recorded(file: Path) -> list[dict[str, Any]]:
-    """Every capsule of the file, which verifies."""
+    """Return every capsule of the file; check that it verifies."""
     verified(file)
     return [json.loads(capsule.canonical) for capsule in capsules_of(file)]
 
@@ -285,7 +285,7 @@ async def test_200_calls_that_finish_at_once_are_200_capsules_that_qp_capsule_ve
 
 
 class Broken:
-    """A store that cannot."""
+    """Fails every time it is asked to store."""
 
     def __init__(self, error: Exception, times: int = 10**9) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""The file of `CapsuleLogger`: written by several processes, at their ends too, and whoever changes it is found."""
+"""Several processes write `CapsuleLogger`'s file, also at their ends, and every change of it is found."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def tamper(file: Path, *changes: str) -> None:
 
 
 def gatehouse(*arguments: object, code: int = 0) -> str:
-    """What `gatehouse capsules` says; it must end with that code."""
+    """Run `gatehouse capsules`; return its output. It must end with that code."""
     done = CliRunner().invoke(app, ["capsules", *map(str, arguments)])
     said = done.output
     if isinstance(done.exception, SetupError):

@@ -1,4 +1,4 @@
-"""Loggers as LiteLLM itself calls them, in a program and through the hooks of its proxy."""
+"""Loggers work as LiteLLM itself calls them, in a program and through the hooks of its proxy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def said(chunks: list[Any]) -> str:
 
 
 async def through_the_proxy(stream: bool = False) -> str:
-    """The answer after the hooks that LiteLLM's proxy runs, in its own way of looking for them."""
+    """Return the answer after the hooks that LiteLLM's proxy runs, found as the proxy finds them."""
     proxy = ProxyLogging(user_api_key_cache=litellm.DualCache())
     key = UserAPIKeyAuth(api_key="sk-test")
     data = {"model": "echo/m", "messages": MESSAGES}
@@ -95,7 +95,7 @@ async def test_an_inherited_hook_follows_the_order_of_the_classes() -> None:
 
 
 async def test_litellm_itself_leaves_an_inherited_hook_out() -> None:
-    """The trap is still there; when it is gone, so may be what works around it."""
+    """LiteLLM still has this trap; when it is gone, our workaround may go too."""
     from litellm.integrations.custom_logger import CustomLogger
 
     class Plain(CustomLogger):  # type: ignore[misc]

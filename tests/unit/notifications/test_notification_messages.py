@@ -1,4 +1,4 @@
-"""What people are told: only the named facts, and in no receiver anything but text."""
+"""Notifications hold only the named facts, and stay plain text in every receiver."""
 
 from __future__ import annotations
 

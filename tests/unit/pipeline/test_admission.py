@@ -1,4 +1,4 @@
-"""Admission: the order of its stages, what a refusal at each leaves behind, edits, and other models than the first."""
+"""Admission keeps the order of its stages, records refusals at each, and handles edits and other models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RULES = "rules:\n"
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The stages that a call has begun."""
+    """Return the stages that a call has begun."""
     begun: list[str] = []
 
     class Seconds:
@@ -273,7 +273,7 @@ async def test_only_a_call_that_was_let_through_says_what_it_may_cost(tmp_path: 
 
 
 async def test_what_is_known_of_a_held_call_is_known_while_it_is_held(tmp_path: Path) -> None:
-    """A stream that is kept alive meanwhile begins its answer then, and a client may leave then."""
+    """A stream that is kept alive begins its answer during the hold, and a client may leave then."""
     held: list[tuple[Any, ...]] = []
 
     class Holds(Gate):

@@ -1,4 +1,4 @@
-"""Answers on their way to the caller: screened and unmasked, in every dialect, whole and in streams cut anywhere."""
+"""Answers are screened and unmasked in every dialect, whole and in streams that are cut anywhere."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def responses_stream(pieces: list[str], arguments: list[str]) -> list[dict[str, 
 
 
 def heard(call_type: str, events: list[dict[str, Any]]) -> tuple[str, str]:
-    """Text and tool arguments as a client puts them together."""
+    """Return text and tool arguments as a client puts them together."""
     text = arguments = ""
     for event in events:
         delta = event.get("delta")
@@ -288,7 +288,7 @@ def test_a_whole_answer_is_screened(call_type: str, said: dict[str, Any]) -> Non
 
 
 def said_twice(said: dict[str, Any]) -> Iterator[bytes]:
-    """The same JSON with another entry of the same name behind each of its fields that hold anything."""
+    """Return the same JSON with a second entry of the same name behind each field that is not empty."""
     text = json.dumps(said)
     for name, value in said.items():
         written_once = f'"{name}": {json.dumps(value)}'

@@ -1,4 +1,4 @@
-"""What LiteLLM is given of a request: with keyed hashes in the place of names that are more than names."""
+"""LiteLLM gets keyed hashes in the place of names that are more than names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Scanner:
-    """Finds nothing: what is hidden here is so by its shape."""
+    """Finds nothing: these tests hide names by their shape."""
 
     async def scan(self, texts: list[str], _caller: str = "unnamed") -> list[Any]:
         return [NOTHING] * len(texts)

@@ -1,4 +1,4 @@
-"""The policy in force while policy.yaml changes: a good one replaces it as a whole, another changes nothing."""
+"""While policy.yaml changes, a good policy replaces the one in force as a whole, and a bad one changes nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scanners(monkeypatch: pytest.MonkeyPatch) -> list[Scanner]:
 
 
 class File:
-    """policy.yaml, and what holds it."""
+    """Holds policy.yaml and its holder."""
 
     def __init__(self, folder: Path, policy: str = "") -> None:
         self.path = folder / "policy.yaml"

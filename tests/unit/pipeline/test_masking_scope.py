@@ -1,4 +1,4 @@
-"""Which calls share placeholders, as policy.yaml's `pii.scope` says, and what an approval is bound to then."""
+"""policy.yaml's `pii.scope` says which calls share placeholders, and approvals are bound accordingly."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class NamedFile(BytesIO):
-    """A file as LiteLLM gives it to its hooks."""
+    """Stands for a file as LiteLLM gives it to its hooks."""
 
     def __init__(self, name: str) -> None:
         super().__init__(b"RIFF")

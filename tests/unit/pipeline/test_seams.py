@@ -104,7 +104,7 @@ def test_texts_of_different_people_are_not_joined() -> None:
 
 
 def test_only_the_borders_are_read_again() -> None:
-    """Each part is read once, and of a long one 256 characters at each end, with and without a blank between."""
+    """The scan reads each part once, then 256 characters at each end of a long one, with and without a blank."""
     for count in (2, 10, 100):
         asked = Scanned("acompletion", user(*[PROSE.strip()] * count))
         assert sum(len(each.text) for each in asked.joined) <= 2 * 2 * 260 * count
@@ -175,7 +175,7 @@ def test_a_secret_cut_over_a_name_and_its_value_is_found(at: int) -> None:
 
 
 def numbers() -> dict[str, Any]:
-    """Numbers that are no one's, under the names that they come under."""
+    """Return harmless numbers, under the names that they usually have."""
     draw = random.Random(5)
     return {
         "id": [draw.randrange(1 << 63) for _ in range(400)],

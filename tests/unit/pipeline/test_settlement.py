@@ -1,4 +1,4 @@
-"""Settlement: each call is written down once, as what was seen of its ending says."""
+"""Settlement records each call once, by what was seen of its ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages' decisions by themselves: what a hit, a finding or a scan that failed makes of a call."""
+"""Each stage by itself decides what a hit, a finding or a failed scan means for a call."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_every_key_of_the_section_arrives() -> None:
 
 
 def test_a_new_key_of_the_section_is_not_forgotten() -> None:
-    """Whoever adds a key to the model finds here that `pii_config` must map it; `scope` is the masking's."""
+    """This fails when the model has a key that `pii_config` does not map; `scope` belongs to masking."""
     known = {each.name for each in fields(PiiConfig)} | {"on_error", "scope"}
     assert set(PiiPolicy.model_fields) <= known
     assert set(RecognizerPolicy.model_fields) == {each.name for each in fields(CustomRecognizer)}

@@ -1,4 +1,4 @@
-"""policy.yaml: each mistake is told with its line, and nothing that the gateway cannot do is taken as if it could."""
+"""Each mistake in policy.yaml is named with its line, and settings that the gateway cannot keep are refused."""
 
 from __future__ import annotations
 

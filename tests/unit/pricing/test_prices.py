@@ -1,4 +1,4 @@
-"""An estimate is never too low: not its tokens, not its prices, not for what it cannot look into."""
+"""An estimate is never too low: neither its tokens, nor its prices, nor content that it cannot read."""
 
 from __future__ import annotations
 
@@ -478,7 +478,7 @@ def test_what_is_not_paid_by_tokens_has_its_own_unit_or_no_price(
 def test_litellms_working_copy_with_its_noughts_is_no_price_list(
     prices: Prices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LiteLLM's look-up answers nought for what it does not know, and what it serves is entered in its working copy."""
+    """LiteLLM's look-up answers zero for unknown models, and its working copy also holds the models that it serves."""
     assert litellm.get_model_info("anthropic/claude-sonnet-4-20250514")["input_cost_per_token"] == 0
     nought = {"litellm_provider": "openai", "input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
     monkeypatch.setitem(litellm.model_cost, "openai/served-for-nought", nought)

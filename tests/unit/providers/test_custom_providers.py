@@ -62,7 +62,7 @@ def texts(chunks: list[Any]) -> list[str]:
 
 
 def in_both_ways() -> list[Any]:
-    """What every synchronous form gives."""
+    """Return what every synchronous form gives."""
     chat = litellm.completion(model="it/m", messages=MESSAGES)
     stream = litellm.completion(model="it/m", messages=MESSAGES, stream=True, stream_options={"include_usage": True})
     chunks = list(stream)

@@ -1,4 +1,4 @@
-"""The registry of providers, and the plug-ins of installed packages."""
+"""The registry keeps providers, and finds the plug-ins of installed packages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path, for packages."""
+    """Return a folder on the path, for packages."""
     monkeypatch.syspath_prepend(str(tmp_path))
     for module in ("acme_llm", "broken", "broken_log"):
         monkeypatch.delitem(sys.modules, module, raising=False)

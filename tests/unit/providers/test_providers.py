@@ -1,4 +1,4 @@
-"""The providers as LiteLLM's own router calls them: no proxy, no network, no mock of LiteLLM."""
+"""The providers work as LiteLLM's own router calls them, without proxy, network or a mock of LiteLLM."""
 
 from __future__ import annotations
 

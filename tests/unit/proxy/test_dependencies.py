@@ -55,7 +55,7 @@ TAKEN = {
 
 
 def bounds(requirements: Iterable[str], extra: str = "") -> dict[str, SpecifierSet]:
-    """The bounds of what a package needs, or of what one of its extras alone adds."""
+    """Return the version bounds of what a package needs, or of what one of its extras adds."""
     found: dict[str, SpecifierSet] = {}
     for each in map(Requirement, requirements):
         in_base, there = (each.marker is None or each.marker.evaluate({"extra": name}) for name in ("", extra))
@@ -103,13 +103,13 @@ def test_what_litellm_takes_from_the_proprietary_package_has_been_looked_at() ->
 
 
 def test_litellm_can_do_without_the_proprietary_package_wherever_it_asks_for_it() -> None:
-    """But for one place, where proxy/enterprise.py stands in."""
+    """The one exception is where proxy/enterprise.py stands in."""
     alone = {(file, module) for file, module, guarded in imports() if not guarded}
     assert alone == {("proxy/response_api_endpoints/endpoints.py", "litellm_enterprise.proxy.hooks.managed_files")}
 
 
 def imports() -> Iterator[tuple[str, str, bool]]:
-    """Each import from the proprietary package: the file, the module, and whether LiteLLM expects it to fail."""
+    """Yield each import from the proprietary package: the file, the module, and whether LiteLLM expects it to fail."""
     for path in sorted(LITELLM.rglob("*.py")):
         if b"litellm_enterprise" not in (source := path.read_bytes()):
             continue

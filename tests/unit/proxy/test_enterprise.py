@@ -71,7 +71,7 @@ def test_where_the_package_is_installed_nothing_is_refused(monkeypatch: pytest.M
 
 
 def test_the_stand_in_is_one_name_and_no_package() -> None:
-    """In a process of its own: an import leaves its traces."""
+    """It runs in a process of its own, because an import leaves traces."""
     code = (
         "from gatehouse.proxy import enterprise; enterprise.stand_in()\n"
         "from litellm_enterprise.proxy.hooks.managed_files import PROXY_LiteLLMManagedFiles as found\n"

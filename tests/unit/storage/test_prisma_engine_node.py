@@ -1,4 +1,4 @@
-"""prisma-engine's own tests and types, run with the Node.js that Gatehouse would run it with."""
+"""prisma-engine passes its own tests and type check on the Node.js that Gatehouse uses."""
 
 from __future__ import annotations
 

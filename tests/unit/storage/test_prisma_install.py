@@ -1,4 +1,4 @@
-"""Preparing Prisma: which Node, which engine and why, what makes it do it again, and what a failure leaves."""
+"""Preparing Prisma chooses Node and engine, repeats itself when needed, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def script(path: Path, body: str) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A checkout with the engine's files and no packages."""
+    """Return a checkout with the engine's files and no packages."""
     shutil.copytree(ENGINE, tmp_path / "prisma-engine", ignore=shutil.ignore_patterns("node_modules"))
     return tmp_path
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Python packages of the test's own: LiteLLM's schema, and where the client is generated."""
+    """Return a folder of Python packages: LiteLLM's schema, and the place of the generated client."""
     folder = tmp_path / "site"
     (folder / "litellm" / "proxy").mkdir(parents=True)
     (folder / "litellm" / "proxy" / "schema.prisma").write_text('binaryTargets = ["native", "other"]')
@@ -47,7 +47,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def made(home: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What npm and `prisma generate` were called for, without calling them."""
+    """Return the calls of npm and `prisma generate`, which do not run."""
     calls: list[str] = []
 
     def ci(node: Node, folder: Path, *, dev: bool = False) -> None:

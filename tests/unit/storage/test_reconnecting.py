@@ -17,7 +17,7 @@ LOG = logging.getLogger("gatehouse.test")
 
 
 class Work:
-    """Does what it is told: None works and ends, True works and then fails with what follows, an error just fails."""
+    """Works as its arguments say: None works and ends, True works before the next one, an error just fails."""
 
     def __init__(self, *happens: Any) -> None:
         self._happens = list(happens)
@@ -46,7 +46,7 @@ class Open:
 
 @pytest.fixture(autouse=True)
 def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
-    """Errors that the next connects raise, in their order."""
+    """Return a list of errors that the next connects raise, in its order."""
     errors: list[Exception] = []
 
     async def connect(url: str) -> Any:
