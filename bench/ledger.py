@@ -24,12 +24,12 @@ from gatehouse.capsule import keys
 from gatehouse.capsule.export import export_json
 from gatehouse.capsule.seal import SealedCapsule, seal
 from gatehouse.core.clock import new_call_id, now
-from gatehouse.storage.schema import apply_migrations
 from qp_capsule.storage_pg import PostgresCapsuleStorage
 
 from bench import report
 from bench.services import ROOT, start_services
 from bench.writer import document
+from tests.support.postgres import apply_migrations
 
 WRITERS = (6, 5, 5)
 OURS, THEIRS = "gatehouse", "qp-capsule"

@@ -30,10 +30,10 @@ from gatehouse.core.errors import (
     NotFound,
     TooManyRequests,
 )
-from gatehouse.storage import roles, schema
+from gatehouse.storage import roles
 from gatehouse.storage.connection import Connection, connect, shared
 
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, apply_migrations
 
 ADA = {"key_hash": "k-ada", "user": "ada"}
 GRACE = Voter("grace", "proxy_admin", frozenset(), "k-grace")
@@ -67,7 +67,7 @@ def own_postgres() -> Iterator[Postgres]:
 def url(own_postgres: Postgres) -> str:
     own_postgres.start()
     address = own_postgres.create_database()
-    schema.apply_migrations(address)
+    apply_migrations(address)
     return address
 
 

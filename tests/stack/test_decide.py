@@ -25,12 +25,11 @@ from gatehouse.approvals.model import Voter
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.ledger.store import calls, library_calls
 from gatehouse.storage.connection import connect
-from gatehouse.storage.schema import apply_migrations
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.gateway import MASTER_KEY, Gateway
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, apply_migrations
 from tests.support.process import PATIENCE_S, START_S, wait_until
 from tests.support.redis_server import Redis
 from tests.support.upstream import Upstream

@@ -16,11 +16,10 @@ import pytest
 from gatehouse.capsule import keys
 from gatehouse.capsule.seal import SealedCapsule
 from gatehouse.core.clock import now
-from gatehouse.storage.schema import apply_migrations
 
 from tests.support.capsules import verify_chain
 from tests.support.gateway import REPOSITORY
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, apply_migrations
 from tests.support.process import Server, wait_until
 
 CALLERS = (22, 21, 21)

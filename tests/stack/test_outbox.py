@@ -25,10 +25,9 @@ from gatehouse.notifications.metrics import notifications
 from gatehouse.policy.model import NotificationPolicy
 from gatehouse.storage import roles
 from gatehouse.storage.connection import connect
-from gatehouse.storage.schema import apply_migrations
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, apply_migrations
 from tests.support.process import PATIENCE_S, Server
 from tests.support.receiver import Receiver
 

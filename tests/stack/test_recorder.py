@@ -28,11 +28,10 @@ from gatehouse.ledger.audit_log import FILE_NAME, AuditLog
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.settlement import Settlement, settlement
 from gatehouse.ledger.settlement_writer import SettlementWriter
-from gatehouse.storage.schema import apply_migrations
 
 from tests.support.capsules import verify_chain
 from tests.support.lines import audit_lines
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, apply_migrations
 from tests.support.process import PATIENCE_S
 
 # Longer than a busy machine lets a process of a test stand still.

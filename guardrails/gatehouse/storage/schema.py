@@ -45,20 +45,6 @@ def pending_migrations(connection: Connection) -> Mapping[str, bytes]:
     return {name: script for name, script in scripts.items() if name not in done}
 
 
-def apply_migrations(database_url: str) -> int:
-    """Bring schema `gatehouse` up to date in a transaction of its own.
-
-    Returns:
-        How many migrations were applied.
-
-    Raises:
-        SetupError: as `apply_pending`.
-        psycopg.OperationalError: the database is unreachable.
-    """
-    with psycopg.connect(database_url) as connection:
-        return apply_pending(connection)
-
-
 def apply_pending(connection: Connection) -> int:
     """Bring schema `gatehouse` up to date in the caller's transaction, and take `lock` for it.
 
