@@ -20,7 +20,7 @@ from gatehouse.core.clock import new_call_id, now
 from gatehouse.gateway.notification_senders import addresses
 from gatehouse.notifications import dispatcher, outbox, senders
 from gatehouse.notifications.dispatcher import Dispatcher
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.notifications.metrics import notifications
 from gatehouse.policy.model import NotificationPolicy
 from gatehouse.storage import roles
@@ -82,12 +82,12 @@ async def running(*dispatchers: Dispatcher) -> AsyncIterator[None]:
         await asyncio.gather(*(each.stop(patience_s=1) for each in dispatchers))
 
 
-def new_event(**summary: Any) -> NotificationEvent:
+def new_event(**summary: Any) -> Notice:
     approval = new_call_id()
-    return NotificationEvent(f"{approval}-requested", "approval_requested", approval, now(), {**SUMMARY, **summary})
+    return Notice(f"{approval}-requested", "approval_requested", approval, now(), {**SUMMARY, **summary})
 
 
-async def tell(database: str, names: tuple[str, ...], *events: NotificationEvent) -> None:
+async def tell(database: str, names: tuple[str, ...], *events: Notice) -> None:
     async with await connect(database) as connection, connection.transaction():
         for event in events:
             await outbox.enqueue(connection, event, names)

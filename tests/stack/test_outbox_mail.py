@@ -12,7 +12,7 @@ import pytest
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.gateway.notification_senders import addresses
 from gatehouse.notifications import senders
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.notifications.senders import NotDelivered, Sender
 from gatehouse.policy.model import NotificationPolicy
 
@@ -56,8 +56,8 @@ def sender(url: str) -> Sender:
     return addresses([ENTRY], {"SMTP_URL": url})[0]
 
 
-def event(**summary: str) -> NotificationEvent:
-    return NotificationEvent("evt_1", "approval_requested", new_call_id(), now(), {"key_alias": "billing", **summary})
+def event(**summary: str) -> Notice:
+    return Notice("evt_1", "approval_requested", new_call_id(), now(), {"key_alias": "billing", **summary})
 
 
 async def test_a_mail_says_who_asks_and_links_to_the_request(mailbox: Make) -> None:

@@ -43,11 +43,7 @@ _MAX_PENDING: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """The user of a key. The desk reads their teams on the connection on which it does what they want.
-
-    Attributes:
-        team_id: the team of the key, if it belongs to one.
-    """
+    """The user of a key, which may belong to a team. The desk reads their teams on the connection of their request."""
 
     user_id: str | None
     role: str | None

@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from gatehouse.approvals.model import Approval, State
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.notifications.outbox import enqueue, told_of
 from gatehouse.storage.connection import Connection
 
 
 async def tell_requested(connection: Connection, approval: Approval, addresses: Iterable[str]) -> None:
     """Tell these addresses that a request waits for a decision; once, however often the caller asks."""
-    event = NotificationEvent(
-        _requested(approval), "approval_requested", approval.id, approval.requested_at, _summary(approval)
-    )
+    event = Notice(_requested(approval), "approval_requested", approval.id, approval.requested_at, _summary(approval))
     await enqueue(connection, event, addresses)
 
 
@@ -45,7 +43,7 @@ async def tell_decided(connection: Connection, approval: Approval, told: Iterabl
             vote.user_id for vote in approval.votes if vote.approve == (approval.state is State.APPROVED)
         ),
     }
-    event = NotificationEvent(
+    event = Notice(
         f"{approval.id}-decided",
         "approval_decided",
         approval.id,

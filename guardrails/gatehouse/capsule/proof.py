@@ -28,8 +28,8 @@ _SIGNATURE = re.compile(r"[0-9a-f]{128}")
 _KINDS: Final = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
 
 
-class ProofPart(StrEnum):
-    """Where in a proof something is wrong."""
+class Part(StrEnum):
+    """Name where in a proof something is wrong."""
 
     FILE = "proof file"
     CAPSULE = "capsule"
@@ -39,10 +39,10 @@ class ProofPart(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ProofFinding:
-    """What is wrong with a proof: the first thing found. As text it is one sentence."""
+class Flaw:
+    """Report the first thing that is wrong with a proof. As text it is one sentence."""
 
-    part: ProofPart
+    part: Part
     reason: str
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class CapsuleProof:
             raise InvalidProofFile("it is not JSON in UTF-8") from None
 
 
-def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> ProofFinding | None:
+def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> Flaw | None:
     """Whether a proof file proves its capsule to somebody who trusts these keys; None when it does.
 
     Keys of other names count for nothing, so a witness's or another chain's key can be among them. Which key was to
@@ -136,41 +136,37 @@ def check_proof(data: bytes, verifiers: Iterable[Verifier]) -> ProofFinding | No
     try:
         proof = CapsuleProof.parse(data)
     except InvalidProofFile as error:
-        return ProofFinding(ProofPart.FILE, str(error))
+        return Flaw(Part.FILE, str(error))
     if sha3_256(proof.canonical).hexdigest() != proof.hash:
-        return ProofFinding(ProofPart.CAPSULE, "its bytes do not have the hash that stands beside them")
+        return Flaw(Part.CAPSULE, "its bytes do not have the hash that stands beside them")
     try:
         document = canonical.parse(proof.canonical)
     except canonical.NotCanonical as error:
-        return ProofFinding(ProofPart.CAPSULE, str(error))
+        return Flaw(Part.CAPSULE, str(error))
     if document["sequence"] != proof.index:
-        return ProofFinding(
-            ProofPart.INCLUSION, f"it is for leaf {proof.index}, the capsule has sequence {document['sequence']}"
-        )
+        return Flaw(Part.INCLUSION, f"it is for leaf {proof.index}, the capsule has sequence {document['sequence']}")
     origin = origin_of(document["domain"])
     keys = [verifier for verifier in verifiers if verifier.name == origin]
     return _check_signature(proof, origin, keys) or _check_inclusion(proof, origin, keys)
 
 
-def _check_signature(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> ProofFinding | None:
+def _check_signature(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> Flaw | None:
     signer = next((key for key in keys if fingerprint(key.public_key) == proof.signed_by), None)
     if signer is None:
-        return ProofFinding(
-            ProofPart.SIGNATURE, f"it is by key {proof.signed_by}, which is not among the given keys of {origin}"
-        )
+        return Flaw(Part.SIGNATURE, f"it is by key {proof.signed_by}, which is not among the given keys of {origin}")
     if not is_signature(bytes.fromhex(proof.signature), proof.hash.encode(), signer.public_key):
-        return ProofFinding(ProofPart.SIGNATURE, f"key {proof.signed_by} did not sign this hash")
+        return Flaw(Part.SIGNATURE, f"key {proof.signed_by} did not sign this hash")
     return None
 
 
-def _check_inclusion(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> ProofFinding | None:
+def _check_inclusion(proof: CapsuleProof, origin: str, keys: list[Verifier]) -> Flaw | None:
     try:
         checkpoint = open_checkpoint(proof.checkpoint, keys)
         verify_inclusion(bytes.fromhex(proof.hash), proof.index, checkpoint.size, proof.path, checkpoint.root)
     except InvalidNote as error:
-        return ProofFinding(ProofPart.CHECKPOINT, str(error))
+        return Flaw(Part.CHECKPOINT, str(error))
     except InvalidProof as error:
-        return ProofFinding(ProofPart.INCLUSION, str(error))
+        return Flaw(Part.INCLUSION, str(error))
     return None
 
 

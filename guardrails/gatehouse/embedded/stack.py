@@ -20,7 +20,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.embedded import preflight
 from gatehouse.embedded.envfile import load
 from gatehouse.embedded.logs import tail
-from gatehouse.embedded.parts import Part, all_parts, prometheus_yml, redis_conf, supervisord_conf, write_private
+from gatehouse.embedded.parts import StackPart, all_parts, prometheus_yml, redis_conf, supervisord_conf, write_private
 from gatehouse.embedded.postgres import find_place, prepare_cluster
 from gatehouse.embedded.probes import answers
 from gatehouse.embedded.settings import StackSettings, read_settings
@@ -111,7 +111,7 @@ class Stack:
                 raise SetupError(f"supervisor: it did not start. {self._last_words('supervisor')}")
             time.sleep(0.05)
 
-    def _configure(self, settings: StackSettings, supervisor: Supervisor, parts: Sequence[Part]) -> None:
+    def _configure(self, settings: StackSettings, supervisor: Supervisor, parts: Sequence[StackPart]) -> None:
         write_private(self.state / "redis.conf", redis_conf(settings))
         write_private(self.state / "metrics_token", settings.metrics_token)
         write_private(self.state / "prometheus.yml", prometheus_yml(settings))

@@ -8,7 +8,7 @@ from uuid import UUID
 from gatehouse.capsule.checkpoint import InvalidNote, Verifier, open_checkpoint, origin_of
 from gatehouse.capsule.keyring import Epoch, Keyring
 from gatehouse.capsule.merkle import inclusion_nodes, inclusion_proof
-from gatehouse.capsule.proof import CapsuleProof, ProofFinding, ProofPart, check_proof
+from gatehouse.capsule.proof import CapsuleProof, Flaw, Part, check_proof
 from gatehouse.capsule.stored import StoredCapsule
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store import capsules as db
@@ -66,7 +66,7 @@ def find(connection: db.Connection, call_id: UUID) -> StoredCapsule:
     return stored
 
 
-def check(data: bytes, keyring: Keyring) -> ProofFinding | None:
+def check(data: bytes, keyring: Keyring) -> Flaw | None:
     """What is wrong with a proof file, if anything: as `check_proof`, and no key may have signed after its time."""
     chain = _chain_of(data)
     finding = check_proof(data, _verifiers(chain, keyring.epochs))
@@ -75,13 +75,13 @@ def check(data: bytes, keyring: Keyring) -> ProofFinding | None:
     proof = CapsuleProof.parse(data)
     epoch = keyring.find(proof.signed_by)
     if epoch is None or not keyring.allows(epoch, chain, proof.index):
-        return ProofFinding(ProofPart.SIGNATURE, f"key {proof.signed_by} was not the one to sign record {proof.index}")
+        return Flaw(Part.SIGNATURE, f"key {proof.signed_by} was not the one to sign record {proof.index}")
     size = open_checkpoint(proof.checkpoint, _verifiers(chain, keyring.epochs)).size
     in_time = [epoch for epoch in keyring.epochs if not keyring.has_retired(epoch, chain, size - 1)]
     try:
         open_checkpoint(proof.checkpoint, _verifiers(chain, in_time))
     except InvalidNote:
-        return ProofFinding(ProofPart.CHECKPOINT, f"its key was retired before there were {size} records")
+        return Flaw(Part.CHECKPOINT, f"its key was retired before there were {size} records")
     return None
 
 

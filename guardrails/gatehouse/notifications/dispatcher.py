@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from gatehouse.core import clock
 from gatehouse.notifications import outbox
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.notifications.metrics import notifications
 from gatehouse.notifications.outbox import Claim
 from gatehouse.notifications.senders import SEND_TIMEOUT_S, NotDelivered, Sender
@@ -133,7 +133,7 @@ class Dispatcher:
     async def _attempt(self, claim: Claim) -> None:
         """Send, and leave the result for `_record_results`."""
         try:
-            await self._senders[claim.address].send(NotificationEvent.of_row(claim.event))
+            await self._senders[claim.address].send(Notice.of_row(claim.event))
             self._ended.append((claim, None))
         except NotDelivered as error:
             self._ended.append((claim, error))

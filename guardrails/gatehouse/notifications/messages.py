@@ -1,4 +1,4 @@
-"""Turns an `NotificationEvent` into the values that senders send. Pure.
+"""Turns a `Notice` into the values that senders send. Pure.
 
 Promises: only the summary fields named here are sent or stored, so no word of a prompt is. What callers choose (key
 alias, agent, model) stays text in every receiver: it becomes no markup, mention, link or header.
@@ -41,7 +41,7 @@ _LABELS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class NotificationEvent:
+class Notice:
     """Describe something of which people are notified.
 
     Attributes:
@@ -81,7 +81,7 @@ class NotificationEvent:
         }
 
     @classmethod
-    def of_row(cls, row: Mapping[str, Any]) -> NotificationEvent:
+    def of_row(cls, row: Mapping[str, Any]) -> Notice:
         """Read an event that `row` wrote.
 
         Raises:
@@ -100,12 +100,12 @@ class Message:
     link: str
 
 
-def link_to(event: NotificationEvent, base_url: str) -> str:
+def link_to(event: Notice, base_url: str) -> str:
     """Return the address of the console's page on the approval."""
     return f"{base_url}/governance/approvals/{event.approval_id}"
 
 
-def message(event: NotificationEvent, base_url: str, now: datetime) -> Message:
+def message(event: Notice, base_url: str, now: datetime) -> Message:
     """Return the event as a person reads it at that time."""
     summary = event.summary
     facts = [(label, _shown(summary[name])) for name, label in _LABELS.items() if name in summary]
@@ -120,7 +120,7 @@ def message(event: NotificationEvent, base_url: str, now: datetime) -> Message:
     return Message(heading, title, tuple(facts), link_to(event, base_url))
 
 
-def webhook_body(event: NotificationEvent, base_url: str) -> dict[str, Any]:
+def webhook_body(event: Notice, base_url: str) -> dict[str, Any]:
     """Return the payload of a generic webhook; the same at every attempt."""
     row = event.row()
     data = {"approval_id": row["approval_id"], "url": link_to(event, base_url), **row["summary"]}
@@ -139,7 +139,7 @@ def slack_body(content: Message) -> dict[str, Any]:
     return {"text": "\n".join([*lines, content.link]), "blocks": blocks}
 
 
-def mail(event: NotificationEvent, content: Message, *, sender: str, to: str, now: datetime) -> EmailMessage:
+def mail(event: Notice, content: Message, *, sender: str, to: str, now: datetime) -> EmailMessage:
     """Return the e-mail. Its Message-ID is the same at every attempt, so that a mail server can drop the repeat."""
     found = EmailMessage(policy=SMTP)
     found["From"], found["To"], found["Subject"] = sender, to, content.title

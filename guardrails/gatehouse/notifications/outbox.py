@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.storage.connection import Connection
 
 CHANNEL: Final = "gatehouse_outbox"
@@ -30,7 +30,7 @@ class Claim:
 
     Attributes:
         attempt: counted from 1.
-        event: the JSON of `NotificationEvent.row`.
+        event: the JSON of `Notice.row`.
     """
 
     event_id: str
@@ -40,7 +40,7 @@ class Claim:
     lease: UUID
 
 
-async def enqueue(connection: Connection, event: NotificationEvent, addresses: Iterable[str]) -> int:
+async def enqueue(connection: Connection, event: Notice, addresses: Iterable[str]) -> int:
     """Add an event for these addresses to the outbox, in the caller's transaction.
 
     Args:

@@ -27,7 +27,7 @@ import httpx
 from standardwebhooks import Webhook
 
 from gatehouse.core.clock import now
-from gatehouse.notifications.messages import NotificationEvent, mail, message, slack_body, webhook_body
+from gatehouse.notifications.messages import Notice, mail, message, slack_body, webhook_body
 
 SEND_TIMEOUT_S: Final = 15.0
 """The time limit of one whole attempt."""
@@ -63,7 +63,7 @@ class Sender(ABC):
     base_url: str
 
     @abstractmethod
-    async def send(self, event: NotificationEvent) -> None:
+    async def send(self, event: Notice) -> None:
         """Send an event to this address, in at most `SEND_TIMEOUT_S`.
 
         Raises:
@@ -80,7 +80,7 @@ class WebhookSender(Sender):
     key: Webhook = field(repr=False)
     tls: ssl.SSLContext = field(repr=False)
 
-    async def send(self, event: NotificationEvent) -> None:
+    async def send(self, event: Notice) -> None:
         body, at = _json(webhook_body(event, self.base_url)), now()
         headers = {
             "webhook-id": event.id,
@@ -98,7 +98,7 @@ class SlackSender(Sender):
     url: str = field(repr=False)
     tls: ssl.SSLContext = field(repr=False)
 
-    async def send(self, event: NotificationEvent) -> None:
+    async def send(self, event: Notice) -> None:
         await _post(self.url, _json(slack_body(message(event, self.base_url, now()))), {}, self.tls)
 
 
@@ -112,7 +112,7 @@ class EmailSender(Sender):
     server: SplitResult = field(repr=False)
     tls: ssl.SSLContext = field(repr=False)
 
-    async def send(self, event: NotificationEvent) -> None:
+    async def send(self, event: Notice) -> None:
         at, server = now(), self.server
         found = mail(event, message(event, self.base_url, at), sender=self.sender, to=self.to, now=at)
         use_tls, start_tls, port = SMTP_SCHEMES[server.scheme]

@@ -15,7 +15,7 @@ _EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedDecision:
+class PastDecision:
     """Hold a past decision and the facts that it was made on."""
 
     call_id: str
@@ -57,7 +57,7 @@ class Replay:
         return sum(change.calls for change in self.changes)
 
 
-def replay(records: Iterable[RecordedDecision], rules: RuleSet) -> Replay:
+def replay(records: Iterable[PastDecision], rules: RuleSet) -> Replay:
     """Decide again on each recorded call.
 
     Facts that an earlier version recorded and this one does not know are dropped; facts it did not record are neutral.

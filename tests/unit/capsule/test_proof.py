@@ -12,7 +12,7 @@ import pytest
 from gatehouse.capsule.canonical import canonical, encode
 from gatehouse.capsule.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from gatehouse.capsule.merkle import Frontier, inclusion_proof
-from gatehouse.capsule.proof import CapsuleProof, InvalidProofFile, ProofFinding, ProofPart, check_proof
+from gatehouse.capsule.proof import CapsuleProof, Flaw, InvalidProofFile, Part, check_proof
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -111,9 +111,9 @@ PROOF = prove(13)
 FILE = PROOF.to_bytes()
 
 
-def found(proof: CapsuleProof | bytes, verifiers: list[Verifier] = LEDGER) -> tuple[ProofPart, str]:
+def found(proof: CapsuleProof | bytes, verifiers: list[Verifier] = LEDGER) -> tuple[Part, str]:
     finding = check_proof(proof if isinstance(proof, bytes) else proof.to_bytes(), verifiers)
-    assert isinstance(finding, ProofFinding)
+    assert isinstance(finding, Flaw)
     assert str(finding) == f"{finding.part}: {finding.reason}"
     assert "\n" not in str(finding)
     return finding.part, finding.reason
@@ -143,17 +143,17 @@ def test_the_file_is_json_that_shows_the_capsule_and_the_note_as_they_are() -> N
 def test_a_key_that_is_not_given_convinces_nobody() -> None:
     for verifiers in ([], [named(STRANGER)], [named(KEY)], [named(OLD_KEY, "other"), named(KEY, "other")]):
         part, reason = found(PROOF, verifiers)
-        assert part is ProofPart.SIGNATURE
+        assert part is Part.SIGNATURE
         assert "is not among the given keys of gatehouse/default" in reason
-    assert found(PROOF, [named(OLD_KEY)]) == (ProofPart.CHECKPOINT, "the note has no signature of a trusted key")
+    assert found(PROOF, [named(OLD_KEY)]) == (Part.CHECKPOINT, "the note has no signature of a trusted key")
 
 
 def test_a_witness_among_the_keys_cannot_sign_for_the_ledger() -> None:
     witness = Verifier("witness.example", bytes(STRANGER.verify_key))
     verifiers = [*LEDGER, witness]
     assert check_proof(FILE, verifiers) is None
-    assert found(sealed(PROOF, CAPSULES[13], STRANGER), verifiers)[0] is ProofPart.SIGNATURE
-    assert found(replace(PROOF, checkpoint=note(key=STRANGER)), verifiers)[0] is ProofPart.CHECKPOINT
+    assert found(sealed(PROOF, CAPSULES[13], STRANGER), verifiers)[0] is Part.SIGNATURE
+    assert found(replace(PROOF, checkpoint=note(key=STRANGER)), verifiers)[0] is Part.CHECKPOINT
 
 
 def test_a_capsule_that_was_changed_is_found() -> None:
@@ -161,51 +161,51 @@ def test_a_capsule_that_was_changed_is_found() -> None:
     document["reasoning"]["model"] = "gpt-4o-mini"
     forged = canonical(document)
     assert found(replace(PROOF, canonical=forged)) == (
-        ProofPart.CAPSULE,
+        Part.CAPSULE,
         "its bytes do not have the hash that stands beside them",
     )
     assert found(replace(PROOF, canonical=forged, hash=digest(forged).hex())) == (
-        ProofPart.SIGNATURE,
+        Part.SIGNATURE,
         f"key {PROOF.signed_by} did not sign this hash",
     )
-    assert found(sealed(PROOF, forged, STRANGER))[0] is ProofPart.SIGNATURE
+    assert found(sealed(PROOF, forged, STRANGER))[0] is Part.SIGNATURE
     # Even the ledger's own key cannot put a capsule into a tree that is signed already.
     part, reason = found(sealed(PROOF, forged, OLD_KEY))
-    assert part is ProofPart.INCLUSION
+    assert part is Part.INCLUSION
     assert reason.startswith("the path of leaf 13 leads to root ")
 
 
 def test_bytes_that_are_no_capsule_are_found_though_signed() -> None:
     for data in (b"{}", b"[]", b"\xff", CAPSULES[13] + b" ", encode({**capsule(13), "sequence": "13"})):
-        assert found(sealed(PROOF, data, OLD_KEY))[0] is ProofPart.CAPSULE
+        assert found(sealed(PROOF, data, OLD_KEY))[0] is Part.CAPSULE
 
 
 def test_another_capsules_path_is_found() -> None:
     part, reason = found(replace(prove(12), index=13))
-    assert (part, reason) == (ProofPart.INCLUSION, "it is for leaf 13, the capsule has sequence 12")
-    assert found(replace(PROOF, path=prove(12).path))[0] is ProofPart.INCLUSION
-    assert found(replace(PROOF, path=PROOF.path[:-1]))[0] is ProofPart.INCLUSION
-    assert found(replace(PROOF, path=(*PROOF.path, bytes(32))))[0] is ProofPart.INCLUSION
+    assert (part, reason) == (Part.INCLUSION, "it is for leaf 13, the capsule has sequence 12")
+    assert found(replace(PROOF, path=prove(12).path))[0] is Part.INCLUSION
+    assert found(replace(PROOF, path=PROOF.path[:-1]))[0] is Part.INCLUSION
+    assert found(replace(PROOF, path=(*PROOF.path, bytes(32))))[0] is Part.INCLUSION
 
 
 def test_another_chains_tree_proves_nothing() -> None:
     both = [*LEDGER, named(OLD_KEY, "other"), named(KEY, "other")]
     foreign = replace(PROOF, checkpoint=note(origin="gatehouse/other"))
-    assert found(foreign, both)[0] is ProofPart.CHECKPOINT
-    assert found(sealed(PROOF, canonical(capsule(13, "other")), OLD_KEY), both)[0] is ProofPart.CHECKPOINT
+    assert found(foreign, both)[0] is Part.CHECKPOINT
+    assert found(sealed(PROOF, canonical(capsule(13, "other")), OLD_KEY), both)[0] is Part.CHECKPOINT
 
 
 def test_a_checkpoint_that_does_not_hold_the_capsule_is_found() -> None:
     smaller = Frontier.load(13, STORE)
     assert found(replace(PROOF, checkpoint=note(13, smaller.root()))) == (
-        ProofPart.INCLUSION,
+        Part.INCLUSION,
         "a tree of 13 leaves has no leaf 13",
     )
-    assert found(replace(PROOF, checkpoint=note(root=bytes(32))))[0] is ProofPart.INCLUSION
+    assert found(replace(PROOF, checkpoint=note(root=bytes(32))))[0] is Part.INCLUSION
     forged = note().replace(b"\n21\n", b"\n22\n")
-    assert found(replace(PROOF, checkpoint=forged))[0] is ProofPart.CHECKPOINT
+    assert found(replace(PROOF, checkpoint=forged))[0] is Part.CHECKPOINT
     assert found(replace(PROOF, checkpoint=b"nothing\n")) == (
-        ProofPart.CHECKPOINT,
+        Part.CHECKPOINT,
         "the note does not end in an empty line and whole signature lines",
     )
 
@@ -263,7 +263,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_file_is_refused(name: str) -> None:
-    assert found(MALFORMED[name])[0] is ProofPart.FILE
+    assert found(MALFORMED[name])[0] is Part.FILE
 
 
 def test_the_reason_names_the_field() -> None:
@@ -303,7 +303,7 @@ def test_any_changed_byte_of_any_field_is_found(field: str, data: st.DataObject)
 
 @given(st.binary(max_size=200))
 def test_no_input_gets_anything_but_a_finding(data: bytes) -> None:
-    assert found(data)[0] is ProofPart.FILE
+    assert found(data)[0] is Part.FILE
     with pytest.raises(InvalidProofFile):
         CapsuleProof.parse(data)
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from gatehouse.notifications import outbox
 from gatehouse.notifications.dispatcher import Dispatcher
-from gatehouse.notifications.messages import NotificationEvent
+from gatehouse.notifications.messages import Notice
 from gatehouse.storage import reconnecting
 
 
@@ -20,7 +20,7 @@ class Sender:
 
     name, kind = "hook", "webhook"
 
-    async def send(self, event: NotificationEvent) -> None:
+    async def send(self, event: Notice) -> None:
         raise AssertionError
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from gatehouse.notifications.messages import (
-    NotificationEvent,
+    Notice,
     mail,
     message,
     plain,
@@ -37,11 +37,11 @@ SUMMARY = {
 }
 
 
-def event(**summary: Any) -> NotificationEvent:
-    return NotificationEvent("evt_1", "approval_requested", APPROVAL, AT, {**SUMMARY, **summary})
+def event(**summary: Any) -> Notice:
+    return Notice("evt_1", "approval_requested", APPROVAL, AT, {**SUMMARY, **summary})
 
 
-def mailed(told: NotificationEvent) -> bytes:
+def mailed(told: Notice) -> bytes:
     found = mail(told, message(told, BASE, AT), sender="gate@example.com", to="boss@example.com", now=AT)
     return found.as_bytes()
 
@@ -63,7 +63,7 @@ def test_a_person_reads_who_asks_what_it_costs_why_and_how_long_there_is() -> No
 
 
 def test_a_decision_says_what_was_decided_and_by_whom() -> None:
-    decided = NotificationEvent(
+    decided = Notice(
         "evt_2", "approval_decided", APPROVAL, AT, {**SUMMARY, "decision": "rejected", "decided_by": "ann"}
     )
     told = message(decided, BASE, AT)
@@ -85,12 +85,12 @@ def test_what_is_not_named_is_neither_told_nor_kept() -> None:
 
 
 def test_an_event_comes_back_from_the_outbox_as_it_was() -> None:
-    assert NotificationEvent.of_row(json.loads(json.dumps(event().row()))) == event()
+    assert Notice.of_row(json.loads(json.dumps(event().row()))) == event()
 
 
 def test_a_webhooks_body_is_the_same_at_every_attempt_and_links_to_the_request() -> None:
     body = webhook_body(event(), BASE)
-    assert body == webhook_body(NotificationEvent.of_row(event().row()), BASE)
+    assert body == webhook_body(Notice.of_row(event().row()), BASE)
     assert (body["type"], body["data"]["url"], body["data"]["rules"]) == (
         "approval_requested",
         LINK,
@@ -101,7 +101,7 @@ def test_a_webhooks_body_is_the_same_at_every_attempt_and_links_to_the_request()
 @pytest.mark.parametrize("made_up", ["a.b", "", "a b", "a\n", "x" * 101, "é"])
 def test_an_event_with_an_id_that_a_signature_could_confuse_is_refused(made_up: str) -> None:
     with pytest.raises(ValueError, match="event's id"):
-        NotificationEvent(made_up, "approval_requested", APPROVAL, AT)
+        Notice(made_up, "approval_requested", APPROVAL, AT)
 
 
 HOSTILE = [

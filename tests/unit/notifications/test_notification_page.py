@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from gatehouse.core.clock import now
 from gatehouse.gateway.notification_senders import addresses
-from gatehouse.notifications.messages import NotificationEvent, webhook_body
+from gatehouse.notifications.messages import Notice, webhook_body
 from gatehouse.policy.load import load_policy
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -40,7 +40,7 @@ def test_the_policy_is_one_and_the_variables_hold_what_the_table_says(tmp_path: 
 def test_the_payload_is_what_is_sent() -> None:
     shown = json.loads(block("json"))
     data = dict(shown["data"])
-    event = NotificationEvent(
+    event = Notice(
         "evt_1",
         shown["type"],
         UUID(data.pop("approval_id")),

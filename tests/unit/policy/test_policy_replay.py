@@ -11,7 +11,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.policy.check import condition
 from gatehouse.policy.facts import KNOWN_ENTITIES, SAMPLE, Facts
 from gatehouse.policy.model import RulePolicy
-from gatehouse.policy.replay import RecordedDecision, VerdictChange, replay
+from gatehouse.policy.replay import PastDecision, VerdictChange, replay
 from gatehouse.policy.rules import Rule, RuleSet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +27,8 @@ def rules(**when_then: str) -> RuleSet:
     return RuleSet(made)
 
 
-def recorded(call: str, verdict: Verdict, policies: tuple[str, ...], facts: Mapping[str, Any]) -> RecordedDecision:
-    return RecordedDecision(call, verdict, policies, facts)
+def recorded(call: str, verdict: Verdict, policies: tuple[str, ...], facts: Mapping[str, Any]) -> PastDecision:
+    return PastDecision(call, verdict, policies, facts)
 
 
 def test_what_changes_is_counted_by_verdict_and_by_rule() -> None:
@@ -59,6 +59,6 @@ def test_recorded_facts_of_the_wrong_type_are_told() -> None:
 def test_the_policy_that_decided_changes_nothing(facts: Facts) -> None:
     mine = rules(a="now.hour > 12 -> require_approval", b="caller.team == 'research' -> allow")
     ruling = mine.evaluate(facts)
-    record = RecordedDecision("a", ruling.verdict, tuple(rule.id for rule in ruling.matched), facts.as_dict())
+    record = PastDecision("a", ruling.verdict, tuple(rule.id for rule in ruling.matched), facts.as_dict())
     found = replay([record], mine)
     assert (found.changes, found.gained, found.lost, found.errors) == ((), {}, {}, {})
