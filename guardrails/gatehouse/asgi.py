@@ -162,7 +162,7 @@ class Gateway:
             governed=self._governance,
             prices=self._prices,
             desk=Desk(self._settings.database_url, self._pool, self._settings.keys, entries, hash_may_use),
-            door=SessionAuthenticator(self._settings, self._pool),
+            sessions=SessionAuthenticator(self._settings, self._pool),
             look=watch(self._settings, self._governance, lambda: self._recorder),
             names=names,
             library=None,

@@ -60,7 +60,7 @@ class ApprovalRequest:
         most_open: how many approvals of one key may be open at once.
         rules: ids of the rules that want it, and `approvers` what each says of who may.
         approval_id: the one that the caller names, as they wrote it.
-        wishes: what else the caller wants.
+        options: what else the caller wants.
         left: set when the client is gone.
         edit: does to the body what an approver made of the request, once the policy allows that under the rules that
             were approved; without it what was edited is refused.
@@ -79,7 +79,7 @@ class ApprovalRequest:
     most_open: int
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
-    wishes: CallerOptions = field(default_factory=CallerOptions)
+    options: CallerOptions = field(default_factory=CallerOptions)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     edit: Callable[[Edit, tuple[str, ...]], Awaitable[None]] | None = field(default=None, repr=False)
 
@@ -127,10 +127,10 @@ class Gate:
         bound = whole.digest
         who, hold_s = _approvers(asked.approvers)
         approval_id = await self._named_or_new(asked, whole, who)
-        if asked.wishes.only_ask:
+        if asked.options.only_ask:
             raise await self._why_not(approval_id, bound, asked)
-        if asked.wishes.hold_s is not None:
-            hold_s = min(hold_s, asked.wishes.hold_s)
+        if asked.options.hold_s is not None:
+            hold_s = min(hold_s, asked.options.hold_s)
         if hold_s > 0:
             approval_id = await self._hold(approval_id, bound, asked, hold_s)
         used = await self._use(approval_id, bound, asked) or await self._use_edited(approval_id, bound, asked)

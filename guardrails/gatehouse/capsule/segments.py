@@ -58,25 +58,25 @@ def verified(
         workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
     head = start
     with ExitStack() as stack:
-        crew: _Crew | None = None
+        pool: _VerifierPool | None = None
         pending: deque[tuple[list[StoredCapsule], _Result | None]] = deque()
         for segment, following in _segments(records):
             sealed = [record.sealed for record in segment]
-            if crew is None and following is not None and workers > 1:
+            if pool is None and following is not None and workers > 1:
                 # A chain of one segment is done before a process has started.
-                crew = _Crew(workers, keyring, chain)
-                stack.callback(crew.close)
+                pool = _VerifierPool(workers, keyring, chain)
+                stack.callback(pool.close)
             after = None if following is None else following.sealed
-            if crew is None:
+            if pool is None:
                 pending.append((segment, _verify(sealed, after, keyring, chain, head)))
             else:
-                crew.give(sealed, after, head)
+                pool.give(sealed, after, head)
                 pending.append((segment, None))
             head = head_behind(sealed[-1], keyring)  # not used where that record is broken
-            while pending and (crew is None or following is None or len(pending) >= _AHEAD * workers):
+            while pending and (pool is None or following is None or len(pending) >= _AHEAD * workers):
                 done, result = pending.popleft()
-                if result is None and crew is not None:
-                    result = crew.take()
+                if result is None and pool is not None:
+                    result = pool.take()
                 assert result is not None
                 good, broken = result
                 yield Verified(done[:good], broken)
@@ -84,7 +84,7 @@ def verified(
                     return
 
 
-class _Crew:
+class _VerifierPool:
     """Processes that verify segments in turn. Each ends when the pipe to it does, however this process ended."""
 
     def __init__(self, workers: int, keyring: Keyring, chain: str | None) -> None:

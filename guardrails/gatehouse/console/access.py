@@ -167,11 +167,11 @@ class ConsoleRoute(APIRoute):
         return answer
 
 
-Door = Annotated[SessionAuthenticator, part("door")]
+Sessions = Annotated[SessionAuthenticator, part("sessions")]
 
 
-async def _visitor(request: Request, door: Door) -> Visitor:
-    return await door.visitor(request)
+async def _visitor(request: Request, sessions: Sessions) -> Visitor:
+    return await sessions.visitor(request)
 
 
 SignedIn = Annotated[Visitor, Depends(_visitor)]

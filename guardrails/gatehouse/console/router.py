@@ -1,4 +1,4 @@
-"""The console's front door: signing in and out, and the files that its pages need."""
+"""Signs people in and out of the console, and serves the files that its pages need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from gatehouse.console.access import HOME, SIGN_IN, Door, Form, SignedIn, SignInNeeded, local, pages, with_cookie
+from gatehouse.console.access import HOME, SIGN_IN, Form, Sessions, SignedIn, SignInNeeded, local, pages, with_cookie
 from gatehouse.console.rendering import page
 from gatehouse.core.errors import NotFound
 
@@ -24,17 +24,17 @@ router = pages()
 
 
 @router.get("/sign-in")
-async def ask(request: Request, door: Door, to: str = HOME) -> Response:
+async def ask(request: Request, sessions: Sessions, to: str = HOME) -> Response:
     try:
-        await door.visitor(request)
+        await sessions.visitor(request)
     except SignInNeeded:
         return page(request, "sign_in.html", to=local(to), refused=None)
     return RedirectResponse(local(to), 303)
 
 
 @router.post("/sign-in")
-async def sign_in(request: Request, door: Door, to: str = HOME) -> Response:
-    cookie = await door.sign_in(request)
+async def sign_in(request: Request, sessions: Sessions, to: str = HOME) -> Response:
+    cookie = await sessions.sign_in(request)
     if cookie is None:
         refused = "This key opens nothing here. Use a key of a user who has a role, and who is not blocked."
         return page(request, "sign_in.html", status=403, to=local(to), refused=refused)
@@ -42,8 +42,8 @@ async def sign_in(request: Request, door: Door, to: str = HOME) -> Response:
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request, door: Door, visitor: SignedIn, _: Form) -> Response:
-    await door.sign_out(visitor)
+async def sign_out(request: Request, sessions: Sessions, visitor: SignedIn, _: Form) -> Response:
+    await sessions.sign_out(visitor)
     return with_cookie(request, RedirectResponse(SIGN_IN, 303), None)
 
 

@@ -319,7 +319,7 @@ class _Stages:
             most_open=self._governance.policy.approvals.max_open_per_key,
             values=mask.originals if mask is not None else {},
             approval_id=call.grants.approval_id,
-            wishes=wanted,
+            options=wanted,
             left=self._scope.left,
             edit=partial(self._edit, scans),
         )

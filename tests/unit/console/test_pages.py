@@ -94,7 +94,9 @@ async def client(desk: FakeDesk, door: Door, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(db, "last_approvals", lambda connection, hashes: {})
     monkeypatch.setattr(access, "_sealer", lambda: SEALER)
     app = FastAPI()
-    app.state.gatehouse = SimpleNamespace(desk=desk, door=door, settings=SimpleNamespace(database_url="postgresql://"))
+    app.state.gatehouse = SimpleNamespace(
+        desk=desk, sessions=door, settings=SimpleNamespace(database_url="postgresql://")
+    )
     app.include_router(inbox.router)
     app.include_router(records.router)
     headers = {"origin": "http://gateway"}
