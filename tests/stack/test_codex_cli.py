@@ -31,7 +31,7 @@ PLACEHOLDER = re.compile(r"<(?:EMAIL_ADDRESS|SECRET)_\w+>")
 def shipped(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """Start a gateway with the policy as shipped and one forbidden phrase, and with `up-chat` beside the shipped models."""
+    """Start a gateway with the shipped policy and one forbidden phrase, and `up-chat` beside the shipped models."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     text = (REPOSITORY / "policy.yaml").read_text()
     example = "# blocked_content: {weapons: [a word, a whole phrase]}"
