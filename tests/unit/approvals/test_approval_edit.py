@@ -56,6 +56,26 @@ def test_what_was_edited_can_be_lowered_further_and_never_raised_again() -> None
         edited(once, Edit(max_tokens=60))
 
 
+def test_an_edit_makes_a_new_approval_without_votes_that_its_caller_finds_by_what_they_asked() -> None:
+    voted = replace(ASKED, state=State.APPROVED, votes=(Vote("eve", None, True, None, NOW),))
+    once = replacement(voted, Edit(max_tokens=50), UUID(int=2))
+    assert once == replace(
+        ASKED,
+        id=UUID(int=2),
+        digest=edited_digest(ASKED.digest, Edit(max_tokens=50)),
+        summary={"max_tokens": 50, "max_output_tokens": 100, "estimated_usd": 1.0},
+        edited_from=ASKED.digest,
+        edit=Edit(max_tokens=50),
+    )
+    assert replacement(once, Edit("small"), UUID(int=3)) == replace(
+        once,
+        id=UUID(int=3),
+        digest=edited_digest(ASKED.digest, Edit("small", 50)),
+        model="small",
+        edit=Edit("small", 50),
+    )
+
+
 def test_an_answer_of_one_token_can_be_asked_for_and_not_shortened() -> None:
     one = replace(ASKED, summary={"max_tokens": 1, "max_output_tokens": 3})
     assert longest_answer(one) == 1
