@@ -82,18 +82,13 @@ class Frontier:
             size += 1
         return Frontier(size, tuple(stack)), created
 
-    @staticmethod
-    def completed_by(index: int) -> int:
-        """How many complete subtrees above level 0 end with leaf `index`: those on levels 1 to this."""
-        return (~index & (index + 1)).bit_length() - 1
-
     def root(self) -> bytes:
         """The root hash, 32 bytes; that of the empty tree is `EMPTY_ROOT`."""
         return _fold(self.hashes) if self.hashes else EMPTY_ROOT
 
     def to_bytes(self) -> bytes:
         """The size as 8 bytes, big-endian, then the hashes."""
-        return self.size.to_bytes(8, "big") + b"".join(self.hashes)
+        return self.size.to_bytes(8) + b"".join(self.hashes)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Frontier:
@@ -105,7 +100,7 @@ class Frontier:
         if len(data) < 8:
             raise ValueError("a frontier is at least 8 bytes long")
         hashes = tuple(data[at : at + HASH_SIZE] for at in range(8, len(data), HASH_SIZE))
-        return cls(int.from_bytes(data[:8], "big"), hashes)
+        return cls(int.from_bytes(data[:8]), hashes)
 
     @classmethod
     def load(cls, size: int, store: NodeStore) -> Frontier:
@@ -294,5 +289,5 @@ def _consistency_ranges(first: int, second: int) -> list[Range]:
 
 def subtrees(sequence: int, nodes: dict[NodeId, bytes]) -> bytes:
     """The hashes of the complete subtrees above the leaves that end with leaf `sequence`, smallest first."""
-    levels = Frontier.completed_by(sequence)
-    return b"".join(nodes[NodeId(level, sequence >> level)] for level in range(1, levels + 1))
+    levels = range(1, (sequence ^ (sequence + 1)).bit_length())  # one for each 1 at the end of its binary digits
+    return b"".join(nodes[NodeId(level, sequence >> level)] for level in levels)

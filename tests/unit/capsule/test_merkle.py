@@ -19,6 +19,7 @@ from gatehouse.capsule.merkle import (
     inclusion_proof,
     leaf_hash,
     node_hash,
+    subtrees,
     verify_consistency,
     verify_inclusion,
 )
@@ -205,6 +206,13 @@ def test_batches_create_every_complete_node_once(batches: list[int]) -> None:
     for node, value in store.items():
         start = node.position << node.level
         assert value == naive_root(leaves[start : start + (1 << node.level)])
+
+
+def test_beside_each_leaf_stand_the_subtrees_that_it_finishes_the_smallest_first() -> None:
+    for sequence in range(LARGEST):
+        finished = [size for size in (2, 4, 8, 16, 32, 64, 128, 256) if (sequence + 1) % size == 0]
+        roots = [naive_root(CAPSULES[sequence + 1 - size : sequence + 1]) for size in finished]
+        assert subtrees(sequence, STORE) == b"".join(roots)
 
 
 @given(places, st.booleans())
