@@ -26,7 +26,7 @@ from gatehouse.capsule.canonical import encode, parse
 from gatehouse.capsule.document import DEFAULT_CHAIN
 from gatehouse.capsule.export import export_json, export_line, read_json
 from gatehouse.capsule.keyring import Keyring, read_keyring
-from gatehouse.capsule.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, seal, sha3_256
+from gatehouse.capsule.seal import GENESIS, BrokenChain, Fault, Head, SealedCapsule, head_behind, seal, sha3_256
 from gatehouse.capsule.stored import StoredCapsule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -298,6 +298,16 @@ def test_capsules_stay_verifiable_after_rotations(rotated: tuple[list[keys.Keys]
     epochs, rows = rotated
     assert verify(rows, epochs[-1].keyring).epoch == 2
     finds(rows, epochs[1].keyring, Fault.UNKNOWN_KEY, 6)
+
+
+def test_the_head_behind_a_record_is_the_one_that_verification_comes_to(
+    rotated: tuple[list[keys.Keys], list[SealedCapsule]],
+) -> None:
+    epochs, rows = rotated
+    for count, row in enumerate(rows, 1):
+        assert head_behind(row, epochs[-1].keyring) == verify(rows[:count], epochs[-1].keyring)
+    # A keyring without its key does not know the epoch, so every key may follow.
+    assert head_behind(rows[8], epochs[0].keyring) == Head(8, rows[8].hash)
 
 
 @pytest.mark.parametrize("at", range(9))
