@@ -118,7 +118,8 @@ def test_inside_json_any_value_stays_one_string(value: str, cuts: list[int]) -> 
     assert json.loads(fed(mask, arguments, cuts, inside_json=True)) == {"to": value}
 
 
-ENGINE = Engine(PiiConfig())
+# The most that may be set: how long a scan takes says how busy the machine is.
+ENGINE = Engine(PiiConfig(timeout_s=60))
 # What the engine finds, in several spellings, between what comes close to a placeholder or ends a JSON string.
 REAL = st.sampled_from(
     [
@@ -215,6 +216,22 @@ def test_a_token_is_forty_bits_in_crockfords_letters_and_a_spelling_has_two_char
     assert sum(value << 5 * (7 - at) for at, value in enumerate(digits)) == int.from_bytes(hashed[:5], "big")
 
 
+def test_the_same_value_has_the_same_placeholder_after_an_update() -> None:
+    for entity, value, name in (
+        ("EMAIL_ADDRESS", "ada@example.com", "EMAIL_ADDRESS_VJZPC4AB"),
+        ("EMAIL_ADDRESS", "ADA@example.com", "EMAIL_ADDRESS_VJZPC4ABA9"),
+        ("PHONE_NUMBER", "+442079460958", "PHONE_NUMBER_E1YB6HEA"),
+        ("PHONE_NUMBER", "+44 20 7946-0958", "PHONE_NUMBER_E1YB6HEABB"),
+        ("A", "\u200b", "A_EP5K1W6W"),  # nothing is left of it
+    ):
+        assert PLACEHOLDERS.name(entity, value) == name
+        assert mask_one(new_mask(), value, find(value, value, entity), ALL) == f"<{name}>"
+    alike = ["abcdEfGhij@x.com", "aBcDefGhij@x.com"]
+    assert {PLACEHOLDERS.name("A", each) for each in alike} == {"A_M05K5BBDZB"}
+    masked = new_mask().mask([(each, find(each, each, "A")) for each in alike], ALL)
+    assert masked == ["<A_5HNTDC2M>", "<A_GZ8Y2ZQX>"]
+
+
 @pytest.mark.parametrize(
     ("entity", "plain", "spellings"),
     [
@@ -282,7 +299,7 @@ def test_the_scope_is_the_team_else_the_key_or_the_call() -> None:
 
 def test_what_is_masked_can_be_restated_in_another_scope() -> None:
     literal = Placeholders(PLACEHOLDERS.key, "call:1").of("EMAIL_ADDRESS", MAIL)
-    texts = [(f"to {MAIL}, {MAIL.upper()}", []), (f"say {literal}", [])]
+    texts = [(f"to {MAIL}, {MAIL.upper()}", []), (f"say {literal} <B>", [])]
     texts[0] = (texts[0][0], find(texts[0][0], MAIL) + find(texts[0][0], MAIL.upper()))
 
     def body(call: str, scope: str) -> dict[str, object]:
@@ -294,7 +311,7 @@ def test_what_is_masked_can_be_restated_in_another_scope() -> None:
     mail, upper = (Placeholders(PLACEHOLDERS.key, "s").of("EMAIL_ADDRESS", each) for each in (MAIL, MAIL.upper()))
     said = Placeholders(PLACEHOLDERS.key, "s").of("LITERAL", literal)
     now = f"to {mail}, {upper}"
-    assert body("call:1", "s") == {"a": [now, 1.5, None], now: {"b": f"say {said}"}}
+    assert body("call:1", "s") == {"a": [now, 1.5, None], now: {"b": f"say {said} <B>"}}
     assert body("call:2", "s") == {"a": [now, 1.5, None], now: {"b": now}}
 
 
@@ -330,6 +347,7 @@ FORMS = [
     NAME,
     NAME.lower(),
     f"<{NAME}",
+    f"&lt;{NAME}",
     f"\\u003c{NAME}\\u003e",
     f"\\\\u003C{NAME}\\\\u003E",
     f"&lt;{NAME}&gt;",
@@ -339,20 +357,34 @@ FORMS = [
     f"\\<{NAME}\\>",
     f"\\<{NAME.replace('_', chr(92) + '_')}\\>",
     f"<{NAME.replace('_', chr(92) * 2 + '_')}>",
+    f"{chr(92) * 4}u003c{NAME.replace('_', chr(92) * 4 + '_')}{chr(92) * 4}u003e",
 ]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("first", [True, False])
-def test_what_a_caller_writes_as_a_placeholder_of_the_call_comes_back_as_written(form: str, first: bool) -> None:
+@pytest.mark.parametrize("around", ["{}", "say {}."])
+def test_what_a_caller_writes_as_a_placeholder_of_the_call_comes_back_as_written(
+    form: str, first: bool, around: str
+) -> None:
     mask = new_mask()
-    parts = [(MAIL, find(MAIL, MAIL)), (f"say {form}.", [])]
+    text = around.format(form)
+    parts = [(MAIL, find(MAIL, MAIL)), (text, [])]
     hidden = mask.mask(parts if first else parts[::-1], CONFIG)
     said, mail = (hidden[1], hidden[0]) if first else hidden
     assert mail == GIVEN
-    assert re.fullmatch(r"say <LITERAL_\w{8,10}>\.", said)
-    assert mask.unmask(said) == f"say {form}."
-    assert fed(mask, said, list(range(len(said)))) == f"say {form}."
+    assert re.fullmatch(around.format(r"<LITERAL_\w{8,10}>"), said)
+    assert mask.unmask(said) == text
+    assert fed(mask, said, list(range(len(said)))) == text
+
+
+@pytest.mark.parametrize(("written", "value"), [(f"<{NAME}", ">secret"), (NAME, "secret"), (NAME, MAIL)])
+def test_what_is_found_right_behind_a_callers_placeholder_is_hidden_whole(written: str, value: str) -> None:
+    mask = new_mask()
+    text = written + value
+    hidden = mask.mask([(MAIL, find(MAIL, MAIL)), (text, find(text, value, "A"))], CONFIG)[1]
+    assert hidden == PLACEHOLDERS.of("LITERAL", written) + PLACEHOLDERS.of("A", value)
+    assert mask.unmask(hidden) == text
 
 
 def test_what_a_caller_writes_before_a_placeholder_that_it_went_on_in_comes_back_too() -> None:
@@ -389,6 +421,15 @@ def test_only_the_mode_mask_hides() -> None:
     assert mask_one(new_mask(), "seen", find("seen", "seen", "SEEN"), CONFIG) == "seen"
 
 
+def test_what_is_redacted_has_the_placeholder_of_its_value_for_each_finding_that_is_masked() -> None:
+    text = f"seen {MAIL}zz{MAIL.upper()}"
+    findings = [*find(text, MAIL.upper()), *find(text, "zz", "A"), *find(text, MAIL), *find(text, "seen", "SEEN")]
+    findings += find(text, "ada")  # inside another
+    hidden = [PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL.upper()), PLACEHOLDERS.of("A", "zz")]
+    assert PLACEHOLDERS.redact(text, findings, CONFIG) == f"seen {GIVEN}{hidden[1]}{hidden[0]}"
+    assert PLACEHOLDERS.redact(text, [], CONFIG) == text
+
+
 def test_only_the_finding_changes() -> None:
     text = f'{{ "a":1.50,\t"to" : "{MAIL}" , "caf\\u00e9": [ ] }}'
     assert mask_one(new_mask(), text, find(text, MAIL), CONFIG) == text.replace(MAIL, GIVEN)
@@ -400,9 +441,7 @@ AROUND = ["{}", "to {}.", '"{}"', "'{}'", "({})", "**{}**", "_{}_", "\\n{}\\n", 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "around", ["{}", "to {}.", '"{}"', "'{}'", "({})", "**{}**", "_{}_", "\\n{}\\n", "\u5230{}\u3002", "x={}&y"]
-)
+@pytest.mark.parametrize("around", AROUND)
 def test_whatever_a_model_does_to_it_its_token_says_whose_it_is(form: str, around: str) -> None:
     said = around.format(form)
     assert KNOWING.unmask(said) == around.format(MAIL)
@@ -428,6 +467,8 @@ def test_whatever_a_model_does_to_it_its_token_says_whose_it_is(form: str, aroun
         PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL.upper()),
         f"EMAIL ADDRESS {TOKEN}",
         NAME.replace("I", "\u0131").lower(),
+        f"_{TOKEN} EMAIL_ADDRESS",
+        f"<{NAME.replace('_', chr(92) * 5 + '_')}>",
     ],
 )
 def test_what_is_another_placeholder_or_none_is_not_turned_back(other: str) -> None:
@@ -439,6 +480,11 @@ def test_brackets_that_are_not_its_own_stay() -> None:
     assert KNOWING.unmask(f"<b>{NAME}</b>") == f"<b>{MAIL}</b>"
     assert KNOWING.unmask(f"<{GIVEN}>") == f"<{MAIL}>"
     assert KNOWING.unmask(f"C:\\{GIVEN}") == f"C:\\{MAIL}"
+
+
+def test_two_that_touch_come_back_wherever_they_are_cut() -> None:
+    for cut in range(2 * len(GIVEN)):
+        assert fed(KNOWING, GIVEN * 2, [cut]) == MAIL * 2
 
 
 def test_a_stream_is_held_back_only_while_a_placeholder_of_the_call_is_possible() -> None:
@@ -464,7 +510,7 @@ def test_a_mask_without_values_holds_nothing_back() -> None:
 def test_the_map_is_in_nothing_that_is_printed_or_stored() -> None:
     mask = new_mask()
     mask_one(mask, MAIL, find(MAIL, MAIL), CONFIG)
-    assert MAIL not in f"{mask!r} {mask} {mask.unmasker()!r} {PLACEHOLDERS!r}"
+    assert MAIL not in f"{mask!r} {mask} {mask.unmasker(inside_json=False)!r} {PLACEHOLDERS!r}"
     assert mask.originals == {GIVEN: MAIL}
     with pytest.raises(TypeError):
         pickle.dumps(mask)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -121,7 +121,7 @@ def scope_of(kind: str, *, team_id: str | None, key_hash: str | None, call_id: o
 
 def _written(hashed: bytes, chars: int) -> str:
     """Encode the first bits of a hash, 5 for each character."""
-    bits = int.from_bytes(hashed[:8], "big")
+    bits = int.from_bytes(hashed[:8])
     return "".join(_ALPHABET[bits >> (59 - 5 * index) & 31] for index in range(chars))
 
 
@@ -151,7 +151,7 @@ def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
         if start >= done:
             out += (text[done:start], new)
             done = end
-    return "".join((*out, text[done:])) if out else text
+    return "".join((*out, text[done:]))
 
 
 class Mask:
@@ -186,11 +186,11 @@ class Mask:
         Raises:
             PlaceholdersCollide: two values would have one placeholder.
         """
-        spans = [list(_spans(text, findings, config)) for text, findings in texts]
-        self._give((span.entity, span.value) for each in spans for span in each)
+        parts = [(text, list(_spans(text, findings, config))) for text, findings in texts]
+        self._give((span.entity, span.value) for _, spans in parts for span in spans)
         if self._values:
-            self._give_literals([text for text, _ in texts], spans)
-        return [self._masked(text, each) for (text, _), each in zip(texts, spans, strict=True)]
+            self._give_literals(parts)
+        return [self._masked(text, spans) for text, spans in parts]
 
     def _masked(self, text: str, spans: Iterable[_Span]) -> str:
         parts = ((each.start, each.end, self._names[each.entity, each.value]) for each in sorted(spans))
@@ -217,31 +217,31 @@ class Mask:
             tokens.append(token)
         return tokens
 
-    def _give_literals(self, texts: Sequence[str], spans: Sequence[list[_Span]]) -> None:
+    def _give_literals(self, parts: Iterable[tuple[str, list[_Span]]]) -> None:
         """Mask texts that would be turned back. Each adds a placeholder, which another text may hold in turn."""
-        seen: dict[str, list[tuple[int, re.Match[str], int, int]]] = {}
-        for index, (text, taken) in enumerate(zip(texts, spans, strict=True)):
+        seen: dict[str, list[tuple[list[_Span], re.Match[str], int, int]]] = {}
+        for text, spans in parts:
             low = 0
-            for high, after in [*((span.start, span.end) for span in taken), (len(text), len(text))]:
+            for high, after in [*((span.start, span.end) for span in spans), (len(text), len(text))]:
                 for match in _TOKEN.finditer(text, low, high):
-                    seen.setdefault(match[1].upper(), []).append((index, match, low, high))
+                    seen.setdefault(match[1].upper(), []).append((spans, match, low, high))
                 low = after
-        tokens = list(self._by_token) if seen else []
+        tokens = list(self._by_token)
         while tokens:
-            found: list[tuple[int, _Span]] = []
+            found: list[tuple[list[_Span], _Span]] = []
             before: set[str] = set()
             for token in tokens:
-                for index, match, low, high in seen.pop(token, ()):
-                    text = texts[index]
-                    if reach := _reach(text, self._entity(token), match, low, high):
-                        found.append((index, _Span(*reach, LITERAL, text[slice(*reach)])))
-                        # A token that continues into this one ends where its placeholder begins.
+                for spans, match, low, high in seen.pop(token, ()):
+                    if reach := _reach(self._entity(token), match, low, high):
+                        text = match.string
+                        found.append((spans, _Span(*reach, LITERAL, text[slice(*reach)])))
+                        # A token that continues into this one ends where its placeholder begins, which closes nothing.
                         for ends in _TOKEN.finditer(text, max(low, reach[0] - _TOKEN_REACH), reach[0]):
                             if ends.end() == reach[0]:
-                                seen.setdefault(ends[1].upper(), []).append((index, ends, low, reach[0]))
+                                seen.setdefault(ends[1].upper(), []).append((spans, ends, low, high))
                                 before.add(ends[1].upper())
-            for index, span in found:
-                spans[index].append(span)
+            for spans, span in found:
+                spans.append(span)
             given = self._give((LITERAL, span.value) for _, span in found)
             tokens = list(dict.fromkeys((*given, *sorted(before & self._by_token.keys()))))
 
@@ -253,7 +253,7 @@ class Mask:
         done = 0
         for match in _TOKEN.finditer(text) if self._values else ():
             token = match[1].upper()
-            if token in self._by_token and (reach := _reach(text, self._entity(token), match, done, len(text))):
+            if token in self._by_token and (reach := _reach(self._entity(token), match, done, len(text))):
                 yield *reach, self._values[self._by_token[token]]
                 done = reach[1]
 
@@ -287,13 +287,14 @@ class Mask:
             return written
         return placeholders.of(name.rpartition("_")[0], self._values[name])
 
-    def unmasker(self, *, inside_json: bool = False) -> Unmasker:
+    def unmasker(self, *, inside_json: bool) -> Unmasker:
         """Return an unmasker for one running text of a stream; `inside_json` for a tool call's arguments."""
         return Unmasker(self.found, self._values, inside_json=inside_json)
 
 
-def _reach(text: str, entity: str, token: re.Match[str], low: int, high: int) -> tuple[int, int] | None:
+def _reach(entity: str, token: re.Match[str], low: int, high: int) -> tuple[int, int] | None:
     """Return start and end of a token's placeholder with its brackets; None where its entity does not precede it."""
+    text = token.string
     start, end = _unescaped(text, token.start(), low), token.end()
     for char in reversed(entity):
         if start <= low or text[start - 1] not in (char, char.lower()):
@@ -327,12 +328,12 @@ def _in_json(value: str) -> str:
 class Unmasker:
     """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
-    __slots__ = ("_begins", "_found", "_held", "_json", "_longest", "_names")
+    __slots__ = ("_begins", "_found", "_held", "_json", "_known", "_longest", "_names")
 
     def __init__(
         self,
         found: Callable[[str], Iterator[tuple[int, int, str]]],
-        names: Iterable[str],
+        names: Collection[str],
         *,
         inside_json: bool,
     ) -> None:
@@ -341,10 +342,11 @@ class Unmasker:
         names: the names of the placeholders, without brackets.
         """
         self._found = found
+        self._known = names
         self._names = sorted(names)
-        self._longest = max((len(name) + _MAX_ESCAPES * (name.count("_") + 4) for name in self._names), default=0)
-        first = "".join(sorted({name[0] + name[0].lower() for name in self._names}))
-        self._begins = re.compile(rf"[\\<&%{first}]")
+        # With the longest brackets, `\\\\u003c` before it and all but the last character of `\\\\u003e` behind it.
+        self._longest = max((len(name) + _MAX_ESCAPES * name.count("_") + 17 for name in self._names), default=0)
+        self._begins = re.compile("|".join((r"(?ai)[\\<&%]", *sorted({name[0] for name in self._names}))))
         self._json = inside_json
         self._held = ""
 
@@ -384,13 +386,9 @@ class Unmasker:
             if ending.startswith(opening):
                 rest = ending[len(opening) :]
                 name = _NAME.match(rest)[0]  # type: ignore[index]  # it matches the empty text
-                return self._may_become_a_name(rest) or (self._is_name(name) and rest[len(name) :] in _BEGUN_CLOSINGS)
+                return self._may_become_a_name(rest) or (name in self._known and rest[len(name) :] in _BEGUN_CLOSINGS)
         return False
 
     def _may_become_a_name(self, ending: str) -> bool:
         at = bisect_left(self._names, ending)
         return at < len(self._names) and self._names[at].startswith(ending)
-
-    def _is_name(self, ending: str) -> bool:
-        at = bisect_left(self._names, ending)
-        return at < len(self._names) and self._names[at] == ending
