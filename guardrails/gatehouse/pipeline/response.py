@@ -83,7 +83,7 @@ class Answers:
             changes = self._changes([((), body.decode())])
         except UnicodeDecodeError as error:
             raise self._unreadable(error) from None
-        return changes[()].encode("utf-8", "surrogatepass") if changes else body
+        return changes[()].encode(errors="surrogatepass") if changes else body
 
     def push(self, chunk: bytes) -> bytes:
         """What of a stream can be passed on after this piece.
@@ -102,17 +102,21 @@ class Answers:
         Raises:
             GovernanceError: it may not be passed on.
         """
-        rest = b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.rest())
+        rest = self._pass_on(self._events.rest())
         held = b"".join(self._close(()))
         # What is cut off in the middle of an event must not become the beginning of another.
         return rest + (b"\n\n" if rest and held else b"") + held
 
-    def _event(self, raw: bytes, data: bytes | None, with_data: Callable[[bytes], bytes]) -> bytes:
+    def _pass_on(self, events: Iterable[Event]) -> bytes:
+        return b"".join(map(self._event, events))
+
+    def _event(self, each: Event) -> bytes:
+        data = each.data
         if data is None or not data.strip():
-            return raw  # a comment, or nothing said: a sign of life
+            return each.raw  # a comment, or nothing said: a sign of life
         if data.strip() == b"[DONE]":
             self.over = True
-            return b"".join(self._close(())) + raw
+            return b"".join(self._close(())) + each.raw
         try:
             said = decode_answer(data)
             view = event_view(self._call_type, said)
@@ -123,7 +127,7 @@ class Answers:
         except (ValueError, RecursionError, UnknownShape) as error:
             raise self._unreadable(error) from None
         self.over = self.over or () in view.closes
-        return b"".join(before) + (with_data(_json(said)) if changes else raw)
+        return b"".join(before) + (each.with_data(_json(said)) if changes else each.raw)
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
         """Note what becomes of an event's pieces; yield what must be sent before it."""

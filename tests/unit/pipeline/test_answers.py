@@ -316,6 +316,20 @@ def test_what_a_careless_provider_says_twice_alike_and_infinity_pass() -> None:
     assert Answers("acompletion", mask(), no_fruit).whole(body) is body
 
 
+def test_a_screen_reads_what_escapes_in_tool_arguments_mean_also_in_json_inside_json() -> None:
+    text = 'a/"\\ \b\f\n\r\t Z\u00e9'
+    arguments = text
+    for _ in range(3):
+        arguments = json.dumps(arguments).replace("/", "\\/")
+        seen: list[str] = []
+        call = {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
+        stream = written([chunk(call), chunk({"content": arguments}, "stop")])
+        out = Answers("acompletion", None, seen.append).feed(stream)
+        assert heard("acompletion", read(out)) == (arguments, arguments)
+        assert any(text in each for each in seen)
+        assert seen.count(arguments) == 2
+
+
 def test_a_text_is_screened_to_its_end() -> None:
     for end in (b"data: [DONE]\n\n", written([chunk({}, "stop")]), written([chunk({"content": "t"}, "stop")]), b""):
         with pytest.raises(ContentBlocked):
