@@ -171,9 +171,9 @@ class _Running:
     """One running text of a stream: first the screen holds back, then the placeholders' half-read beginnings."""
 
     __slots__ = ("_held", "_json", "_passed", "_screen", "_unmasker", "like")
+    like: dict[str, Any]
 
     def __init__(self, mask: Mask | None, screen: Screen | None, part: DeltaPart) -> None:
-        self.like: dict[str, Any] = {}
         self._screen = screen
         self._json = part.kind == "json"
         self._unmasker: Unmasker | None = mask.unmasker(inside_json=self._json) if mask is not None else None
@@ -185,10 +185,9 @@ class _Running:
 
     def flush(self) -> str:
         """What was held back; the text is over."""
-        held, self._held = self._held, ""
-        if held:
-            self._look(self._passed + held)
-        text = self._unmask(held)
+        if self._held:
+            self._look(self._passed + self._held)
+        text = self._unmask(self._held)
         return text + self._unmasker.flush() if self._unmasker is not None else text
 
     def _unmask(self, text: str) -> str:
@@ -229,11 +228,8 @@ def _begins(source: Source, closed: Source) -> bool:
 
 
 def _json(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate can only be sent escaped
-        return json.dumps(value, separators=(",", ":")).encode()
+    # A lone surrogate can only be sent escaped, which JSON does as Python.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
 def error_event(call_type: str, error: GovernanceError, call_id: str) -> bytes:

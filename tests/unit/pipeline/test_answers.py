@@ -184,6 +184,12 @@ def test_an_answer_in_one_piece_is_unmasked_also_inside_tool_arguments() -> None
     assert json.loads(said["tool_calls"][0]["function"]["arguments"])["to"] == MAIL
 
 
+def test_an_answer_changes_only_where_a_placeholder_was() -> None:
+    body = f'{{"id":"\u00e9","choices":[{{"index":0,"message":{{"content":"\u00e9 {PLACEHOLDER}"}}}}]}}'
+    changed = body.replace(PLACEHOLDER, json.dumps(MAIL)[1:-1])
+    assert Answers("acompletion", mask(), no_fruit).whole(body.encode()).decode() == changed
+
+
 def test_an_answer_that_needs_no_change_is_passed_on_as_it_is() -> None:
     body = b'{ "id": "c",  "choices": [] }'
     assert Answers("acompletion", mask(), no_fruit).whole(body) is body
@@ -227,6 +233,8 @@ def test_the_end_of_a_stream_that_may_not_go_on_is_an_error_in_its_dialect() -> 
             "where": None,
             "approval": None,
         }
+    # Clients of the Responses API read these at the top.
+    assert read(event)[0] | {"code": "content_blocked", "message": "No.", "param": None} == read(event)[0]
 
 
 def passed_on(call_type: str, stream: bytes, size: int = 7) -> bytes:
@@ -328,6 +336,21 @@ def test_a_screen_reads_what_escapes_in_tool_arguments_mean_also_in_json_inside_
         assert heard("acompletion", read(out)) == (arguments, arguments)
         assert any(text in each for each in seen)
         assert seen.count(arguments) == 2
+
+
+def test_a_script_without_spaces_is_passed_on_as_it_comes() -> None:
+    answers = Answers("acompletion", None, no_fruit)
+    for said in "\u4f60\u597d":
+        assert heard("acompletion", read(answers.feed(written([chunk({"content": said})]))))[0] == said
+
+
+def test_a_word_without_end_is_passed_on_in_steps_and_screened_whole_each_time() -> None:
+    seen: list[str] = []
+    answers = Answers("acompletion", None, seen.append)
+    word = "ab" * 1_152  # 2,048 characters are held back, and 256 are a step
+    for piece, passes in ((word[:-1], ""), (word[-1], word[:256]), ("c" * 255, "")):
+        assert heard("acompletion", read(answers.feed(written([chunk({"content": piece})]))))[0] == passes
+    assert seen == [word]
 
 
 def test_a_text_is_screened_to_its_end() -> None:
