@@ -347,6 +347,7 @@ def test_trees_of_one_size_or_of_none_need_no_proof() -> None:
     assert refused(verify_consistency, 5, 5, [], root, other)
     assert refused(verify_consistency, 5, 5, [root], root, root)
     assert refused(verify_inclusion, b"", 0, 0, [], EMPTY_ROOT)
+    assert refused(verify_inclusion, CAPSULES[0], 1, 1, [], EVERY_ROOT[1])
 
 
 @given(places)
