@@ -56,7 +56,7 @@ SETTINGS: Final = r"""
 [tool.mutmut]
 source_paths = ["."]
 do_not_mutate_patterns = [
-    '^\s*raise \w', '^\s*log\.\w+\(', '^\s*return (Gone|AccessDenied|ApprovalMismatch)\(', '^\s*why = "'
+    '^\s*raise \w', '^\s*_fail\(', '^\s*log\.\w+\(', '^\s*return (Gone|AccessDenied|ApprovalMismatch)\(', '^\s*why = "'
 ]
 """
 

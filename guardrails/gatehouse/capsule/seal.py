@@ -59,6 +59,7 @@ class Fault(StrEnum):
     BAD_SIGNATURE = "bad signature"
 
 
+@dataclass(eq=False)
 class BrokenChain(Exception):
     """The first record of a chain that does not verify.
 
@@ -69,12 +70,10 @@ class BrokenChain(Exception):
         detail: one clause that says what was found and what belongs there.
     """
 
-    def __init__(self, fault: Fault, sequence: int, capsule_id: str | None, detail: str) -> None:
-        super().__init__(fault, sequence, capsule_id, detail)  # as they were given, so that it can be pickled
-        self.fault = fault
-        self.sequence = sequence
-        self.capsule_id = capsule_id
-        self.detail = detail
+    fault: Fault
+    sequence: int
+    capsule_id: str | None
+    detail: str
 
     def __str__(self) -> str:
         return f"record {self.sequence} ({self.capsule_id or 'no id'}): {self.fault}: {self.detail}"

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -109,6 +110,15 @@ def test_the_time_of_sealing_is_signed_and_in_utc(held: keys.Keys) -> None:
     row = seal(capsule(), sequence=0, previous_hash=None, signer=held.signer, at=there)
     assert b'"sealed_at":"2026-01-02T03:04:05.678900+00:00"' in row.canonical
     verify([row], held.keyring)
+
+
+def test_what_is_broken_is_told_in_a_line_also_by_another_process(rows: list[SealedCapsule], held: keys.Keys) -> None:
+    with pytest.raises(BrokenChain) as broken:
+        verify([rows[0], rows[2]], held.keyring)
+    for each in (broken.value, pickle.loads(pickle.dumps(broken.value))):
+        assert str(each) == f"record 1 ({rows[2].id}): gap: it is missing; the next record is 2"
+        assert (each.fault, each.sequence, each.capsule_id) == (Fault.GAP, 1, rows[2].id)
+    assert str(BrokenChain(Fault.MALFORMED, 3, None, "why")) == "record 3 (no id): malformed record: why"
 
 
 def test_verification_goes_on_from_a_verified_head(rows: list[SealedCapsule], held: keys.Keys) -> None:
