@@ -371,8 +371,8 @@ class Unmasker:
     def _held_from(self, text: str, found: Sequence[tuple[int, int, str]]) -> int:
         """Return where the end of the text begins that may still become a placeholder."""
         low = max(len(text.rstrip(_CHARS)), len(text) - self._longest)
-        for match in self._begins.finditer(text, low):
-            at = match.start()
+        for match in self._begins.finditer(text[low:]):
+            at = low + match.start()
             if not any(start < at < end for start, end, _ in found) and self._may_become_one(text[at:]):
                 return at
         return len(text)
