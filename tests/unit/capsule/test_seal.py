@@ -203,6 +203,17 @@ def test_a_changed_time_of_sealing_is_found(rows: list[SealedCapsule], held: key
     finds(put(rows, at, signed_at=rows[at].signed_at + by), held.keyring, Fault.COLUMN_MISMATCH, at)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("id", "x"), ("sequence", 9), ("previous_hash", "0" * 64), ("signed_at", AT + timedelta(microseconds=1))],
+)
+def test_a_column_that_the_signed_bytes_contradict_is_named(
+    rows: list[SealedCapsule], held: keys.Keys, column: str, value: object
+) -> None:
+    with pytest.raises(BrokenChain, match=rf": column mismatch: {column} is stored as "):
+        verify(put(rows, 2, **{column: value}), held.keyring)
+
+
 @given(at=st.integers(0, LENGTH - 1), length=st.integers(0, 127))
 def test_a_cut_or_respelled_signature_is_found(
     rows: list[SealedCapsule], held: keys.Keys, at: int, length: int
