@@ -6,6 +6,7 @@ characters of the hash, previous_hash linking each record to the one before. Pur
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from gatehouse.capsule.keys import Signer
 
 # Where a capsule says when it was sealed: the protocol leaves signed_at outside the hash, where anybody may change it.
 SEALED_AT: Final = "sealed_at"
+# bytes.fromhex reads capitals and spaces too; the protocol writes neither.
+_SIGNATURE: Final = re.compile("[0-9a-f]{128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +195,8 @@ def _verify_signature(row: SealedCapsule, keyring: Keyring, chain: str, head: He
         _fail(Fault.UNKNOWN_KEY, row, f"signed by {row.signed_by}, which the keyring does not hold")
     if epoch.number < head.epoch or not keyring.allows(epoch, chain, row.sequence):
         _fail(Fault.KEY_OUTSIDE_EPOCH, row, f"key {epoch.number} ({epoch.name}) was not the one to sign here")
-    try:
-        signature = bytes.fromhex(row.signature)
-    except ValueError:
-        signature = b""
-    # fromhex reads capitals and spaces too; the protocol writes neither.
-    if signature.hex() != row.signature or not epoch.verifies(row.hash.encode(), signature):
+    signed = _SIGNATURE.fullmatch(row.signature) and epoch.verifies(row.hash.encode(), bytes.fromhex(row.signature))
+    if not signed:
         _fail(Fault.BAD_SIGNATURE, row, f"key {epoch.number} ({epoch.name}) did not sign this hash")
     return epoch
 
