@@ -238,6 +238,11 @@ def test_swapped_records_are_found(rows: list[SealedCapsule], held: keys.Keys, d
     finds(swapped, held.keyring, Fault.SWAPPED, a)
 
 
+@given(at=st.integers(0, LENGTH - 2))
+def test_a_record_written_over_by_the_next_is_found(rows: list[SealedCapsule], held: keys.Keys, at: int) -> None:
+    finds([*rows[:at], rows[at + 1], *rows[at + 1 :]], held.keyring, Fault.SWAPPED, at)
+
+
 @given(at=st.integers(0, LENGTH - 1), to=st.integers(1, LENGTH))
 def test_a_duplicated_record_is_found(rows: list[SealedCapsule], held: keys.Keys, at: int, to: int) -> None:
     to = max(to, at + 1)
