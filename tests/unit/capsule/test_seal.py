@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -105,6 +106,17 @@ def test_a_seal_is_what_the_protocol_says(held: keys.Keys) -> None:
     assert not held.keyring.active.verifies(bytes.fromhex(row.hash), bytes.fromhex(row.signature))
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is not set to UTC."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_the_time_of_sealing_is_signed_and_in_utc(held: keys.Keys) -> None:
     there = AT.astimezone(timezone(timedelta(hours=5, minutes=30)))
     row = seal(capsule(), sequence=0, previous_hash=None, signer=held.signer, at=there)
