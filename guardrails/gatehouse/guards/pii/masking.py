@@ -362,8 +362,7 @@ class Unmasker:
 
     def flush(self) -> str:
         """Return the text that was held back, when the stream is over."""
-        text, self._held = self._held, ""
-        return self._turned_back(text, self._found(text))
+        return self._turned_back(self._held, self._found(self._held))
 
     def _turned_back(self, text: str, found: Iterable[tuple[int, int, str]]) -> str:
         return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
