@@ -219,6 +219,7 @@ def test_a_refusal_says_which_approval_and_where_to_look() -> None:
     assert body["gatehouse"] == {
         "call_id": "c",
         "policies": ["big"],
+        "where": None,
         "approval": {
             "id": str(UUID(int=1)),
             "expires_at": "2026-01-02T03:14:05.000+00:00",
