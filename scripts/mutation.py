@@ -120,32 +120,33 @@ class Trial:
         seconds, callers = dict[Any, float](), dict[str, list[Any]]()
         set_mutant_under_test("stats")
         for item in session.items:
-            begin = time.process_time()
+            begin = _used()
             if _failing([item]):
                 pytest.exit(f"{item.nodeid} fails without a mutant", pytest.ExitCode.TESTS_FAILED)
-            seconds[item] = time.process_time() - begin
+            seconds[item] = _used() - begin
             for function in state()._stats if seconds[item] < MAX_TEST_SECONDS else ():
                 callers.setdefault(function, []).append(item)
             state()._stats.clear()
         for items in callers.values():
             items.sort(key=seconds.__getitem__)
 
-        def kills(mutant: str, items: Sequence[Any]) -> bool:
-            return _fork(mutant, items, MIN_SECONDS + 3 * sum(map(seconds.__getitem__, items)))
-
         # A test that fails for what an earlier run of the tests left behind would seem to kill every mutant.
-        if any(kills("", items) for items in callers.values()):
+        if any(_fork("", items, seconds) for items in callers.values()):
             pytest.exit("a test fails when it runs again, without a mutant", pytest.ExitCode.TESTS_FAILED)
         for name in self._mutants.names:
             mutant = f"{self._mutants.module}.{name}"
-            if not kills(mutant, callers.get(mutant.rpartition("__mutmut_")[0], ())):
+            if not _fork(mutant, callers.get(mutant.rpartition("__mutmut_")[0], ()), seconds):
                 self.survived.append(name)
                 print(self._mutants.described(name), file=sys.__stderr__, flush=True)
         return True
 
 
-def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
-    """Run the tests with a mutant in a process of its own; return whether one fails. Without a mutant, name it."""
+def _fork(mutant: str, items: Sequence[Any], seconds: Mapping[Any, float]) -> bool:
+    """Run the tests with a mutant in a process of its own; return whether one fails. Without a mutant, name it.
+
+    Args:
+        seconds: how many processor seconds each test takes.
+    """
     from mutmut.mutation.trampoline import set_mutant_under_test
 
     child = os.fork()
@@ -155,7 +156,7 @@ def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         set_mutant_under_test(mutant)
-        failing = _failing(items)
+        failing = _failing(items, seconds)
         if failing and not mutant:
             print(f"{failing.nodeid} fails", file=sys.__stderr__, flush=True)
         os._exit(failing is not None)
@@ -163,19 +164,21 @@ def _fork(mutant: str, items: Sequence[Any], seconds: float) -> bool:
         os._exit(1)
 
 
-def _failing(items: Sequence[Any]) -> Any:
-    """Run the tests one after another; return the first that fails, or None."""
+def _failing(items: Sequence[Any], seconds: Mapping[Any, float] | None = None) -> Any:
+    """Run the tests one after another; return the first that fails, or None. One that takes too long ends the process.
+
+    Args:
+        seconds: how many processor seconds each test takes; None for as long as they take.
+    """
     from _pytest.runner import runtestprotocol
 
-    return next(
-        (
-            item
-            for item, following in zip_longest(items, items[1:])  # what both need is set up once
-            for report in runtestprotocol(item, log=False, nextitem=following)
-            if report.failed
-        ),
-        None,
-    )
+    for item, following in zip_longest(items, items[1:]):  # what both need is set up once
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_PROF, MIN_SECONDS + 3 * seconds[item])
+            signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS)
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+            return item
+    return None
 
 
 def try_module(module: str) -> None:
@@ -206,7 +209,13 @@ def try_module(module: str) -> None:
         if ended not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             sys.exit(f"error: {module}: its tests do not pass")
         survivors = [f"{module} {mutants.described(name)}" for name in trial.survived]
-        print(json.dumps([sum(os.times()[:4]), len(mutants.names), survivors]))
+        print(json.dumps([_used(), len(mutants.names), survivors]))
+
+
+def _used() -> float:
+    """Return the processor seconds of this process and of those that it started."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def listed() -> dict[str, str]:

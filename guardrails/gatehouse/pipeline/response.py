@@ -17,7 +17,7 @@ from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.parts import DeltaPart, Path, UnknownShape
-from gatehouse.dialects.sse import EventTooLarge, SSEDecoder, event
+from gatehouse.dialects.sse import EventTooLarge, ServerSentEvent, SSEDecoder, event
 from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.masking import Mask, Unmasker
 from gatehouse.guards.screens.unfinished import context, unfinished
@@ -92,7 +92,7 @@ class Answers:
             GovernanceError: no more may be passed on.
         """
         try:
-            return b"".join(self._event(each.raw, each.data, each.with_data) for each in self._events.decode(chunk))
+            return self._pass_on(self._events.decode(chunk))
         except EventTooLarge as error:
             raise self._unreadable(error) from None
 
@@ -107,10 +107,10 @@ class Answers:
         # What is cut off in the middle of an event must not become the beginning of another.
         return rest + (b"\n\n" if rest and held else b"") + held
 
-    def _pass_on(self, events: Iterable[Event]) -> bytes:
+    def _pass_on(self, events: Iterable[ServerSentEvent]) -> bytes:
         return b"".join(map(self._event, events))
 
-    def _event(self, each: Event) -> bytes:
+    def _event(self, each: ServerSentEvent) -> bytes:
         data = each.data
         if data is None or not data.strip():
             return each.raw  # a comment, or nothing said: a sign of life

@@ -6,11 +6,21 @@ import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from gatehouse.approvals.binding import edited_digest
-from gatehouse.approvals.lifecycle import NoVote, edited, longest_answer, may_see, may_vote, summary_edited, why_not
-from gatehouse.approvals.model import Edit, Vote, Voter
+from gatehouse.approvals.lifecycle import (
+    NoVote,
+    edited,
+    longest_answer,
+    may_see,
+    may_vote,
+    replacement,
+    summary_edited,
+    why_not,
+)
+from gatehouse.approvals.model import Edit, State, Vote, Voter
 from gatehouse.core.decision import Obligation
 from gatehouse.core.errors import ApprovalMismatch, ApprovalRequired, InvalidRequest, PolicyDenied
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request

@@ -491,8 +491,12 @@ def test_two_that_touch_come_back_wherever_they_are_cut() -> None:
 def test_a_stream_is_held_back_only_while_a_placeholder_of_the_call_is_possible() -> None:
     mask = new_mask()
     mask_one(mask, MAIL, find(MAIL, MAIL), CONFIG)
-    unmasker = mask.unmasker()
-    assert unmasker.push("if a <") == "if a "
+    unmasker = mask.unmasker(inside_json=False)
+    for passes in ("Ex", "<B", "<EMAIL_ADDRESS_X", f"<{NAME[:-1]};"):
+        assert unmasker.push(passes) == passes
+    assert unmasker.push(f"<{NAME};") == f"{MAIL};"
+    assert unmasker.push("<B&") == "<B"
+    assert unmasker.push(" if a <") == "& if a "
     assert unmasker.push(" b: <EMAIL") == "< b: "
     assert unmasker.push(f"_ADDRESS_{TOKEN}") == ""
     assert unmasker.push("> <" + "A" * 200) == f"{MAIL} <" + "A" * 200
@@ -505,7 +509,9 @@ def test_a_stream_is_held_back_only_while_a_placeholder_of_the_call_is_possible(
 
 
 def test_a_mask_without_values_holds_nothing_back() -> None:
-    assert new_mask().unmasker().push("<EMAIL") == "<EMAIL"
+    assert not new_mask()
+    assert KNOWING
+    assert new_mask().unmasker(inside_json=False).push("<EMAIL") == "<EMAIL"
 
 
 def test_the_map_is_in_nothing_that_is_printed_or_stored() -> None:

@@ -332,7 +332,7 @@ def test_a_screen_reads_what_escapes_in_tool_arguments_mean_also_in_json_inside_
         seen: list[str] = []
         call = {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
         stream = written([chunk(call), chunk({"content": arguments}, "stop")])
-        out = Answers("acompletion", None, seen.append).feed(stream)
+        out = Answers("acompletion", None, seen.append).push(stream)
         assert heard("acompletion", read(out)) == (arguments, arguments)
         assert any(text in each for each in seen)
         assert seen.count(arguments) == 2
@@ -341,7 +341,7 @@ def test_a_screen_reads_what_escapes_in_tool_arguments_mean_also_in_json_inside_
 def test_a_script_without_spaces_is_passed_on_as_it_comes() -> None:
     answers = Answers("acompletion", None, no_fruit)
     for said in "\u4f60\u597d":
-        assert heard("acompletion", read(answers.feed(written([chunk({"content": said})]))))[0] == said
+        assert heard("acompletion", read(answers.push(written([chunk({"content": said})]))))[0] == said
 
 
 def test_a_word_without_end_is_passed_on_in_steps_and_screened_whole_each_time() -> None:
@@ -349,7 +349,7 @@ def test_a_word_without_end_is_passed_on_in_steps_and_screened_whole_each_time()
     answers = Answers("acompletion", None, seen.append)
     word = "ab" * 1_152  # 2,048 characters are held back, and 256 are a step
     for piece, passes in ((word[:-1], ""), (word[-1], word[:256]), ("c" * 255, "")):
-        assert heard("acompletion", read(answers.feed(written([chunk({"content": piece})]))))[0] == passes
+        assert heard("acompletion", read(answers.push(written([chunk({"content": piece})]))))[0] == passes
     assert seen == [word]
 
 
