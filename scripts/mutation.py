@@ -50,7 +50,7 @@ JUDGES: Final[dict[str, str]] = {
 }
 
 # The texts of errors and log lines are for people, and no test repeats them. So the script mutates nothing behind
-# `raise` and `log`, and no error that is returned. It mutates the conditions before them.
+# `raise`, `_fail` and `log`, and no error that is returned. It mutates the conditions before them.
 SETTINGS: Final = r"""
 [tool.mutmut]
 source_paths = ["."]
