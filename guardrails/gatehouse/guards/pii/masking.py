@@ -20,6 +20,7 @@ from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
+from gatehouse.guards.pii.links import MAX_LINK, Links
 from gatehouse.guards.unicode_fold import fold
 
 LITERAL: Final = "LITERAL"
@@ -157,10 +158,14 @@ def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
 class Mask:
     """Hold the placeholders of one call, and the way back from them."""
 
-    __slots__ = ("_by_token", "_names", "_placeholders", "_values")
+    __slots__ = ("_by_token", "_names", "_placeholders", "_values", "links")
 
-    def __init__(self, placeholders: Placeholders) -> None:
+    def __init__(self, placeholders: Placeholders, links: Links | None = None) -> None:
+        """Args:
+        links: says which links in an answer may hold values; None: all.
+        """
         self._placeholders = placeholders
+        self.links = links
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self._by_token: dict[str, str] = {}
@@ -257,9 +262,16 @@ class Mask:
                 yield *reach, self._values[self._by_token[token]]
                 done = reach[1]
 
-    def unmask(self, text: str) -> str:
-        """Replace every placeholder of this call with its value."""
-        return _replaced(text, self.found(text))
+    def unmask(self, text: str, *, prose: bool = False) -> str:
+        """Replace every placeholder of this call with its value.
+
+        Args:
+            prose: people read it, so that a placeholder stays where a link may not hold its value.
+        """
+        found = self.found(text)
+        if prose and (links := self.links) is not None:
+            found = (each for each in found if links.may_hold(text, *each))
+        return _replaced(text, found)
 
     def unmask_json(self, text: str) -> str:
         """Do as `unmask` for JSON text: write a value as the inside of a JSON string."""
@@ -287,9 +299,9 @@ class Mask:
             return written
         return placeholders.of(name.rpartition("_")[0], self._values[name])
 
-    def unmasker(self, *, inside_json: bool) -> Unmasker:
+    def unmasker(self, *, inside_json: bool, prose: bool = False) -> Unmasker:
         """Return an unmasker for one running text of a stream; `inside_json` for a tool call's arguments."""
-        return Unmasker(self.found, self._values, inside_json=inside_json)
+        return Unmasker(self.found, self._values, inside_json=inside_json, links=self.links if prose else None)
 
 
 def _reach(entity: str, token: re.Match[str], low: int, high: int) -> tuple[int, int] | None:
@@ -328,7 +340,7 @@ def _in_json(value: str) -> str:
 class Unmasker:
     """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
-    __slots__ = ("_begins", "_found", "_held", "_json", "_known", "_longest", "_names")
+    __slots__ = ("_before", "_begins", "_found", "_held", "_json", "_known", "_links", "_longest", "_names")
 
     def __init__(
         self,
@@ -336,11 +348,15 @@ class Unmasker:
         names: Collection[str],
         *,
         inside_json: bool,
+        links: Links | None = None,
     ) -> None:
         """Args:
         found: finds the placeholders of a text.
         names: the names of the placeholders, without brackets.
+        links: says which placeholders stay, because they stand in links.
         """
+        self._links = links
+        self._before = ""  # what was passed on, as long as a link that it begins may be
         self._found = found
         self._known = names
         self._names = sorted(names)
@@ -357,15 +373,33 @@ class Unmasker:
         text = self._held + chunk
         found = list(self._found(text))
         held = self._held_from(text, found)
+        held = self._waits_from(text, found, held)
         self._held = text[held:]
-        return self._turned_back(text[:held], (each for each in found if each[1] <= held))
+        return self._turned_back(text[:held], [each for each in found if each[1] <= held], text[held:])
 
     def flush(self) -> str:
         """Return the text that was held back, when the stream is over."""
-        return self._turned_back(self._held, self._found(self._held))
+        return self._turned_back(self._held, list(self._found(self._held)), "")
 
-    def _turned_back(self, text: str, found: Iterable[tuple[int, int, str]]) -> str:
+    def _turned_back(self, text: str, found: Sequence[tuple[int, int, str]], following: str) -> str:
+        """Return the text with values.
+
+        Args:
+            following: what is known of the text behind it.
+        """
+        if (links := self._links) is not None:
+            at, whole = len(self._before), self._before + text + following
+            found = [each for each in found if links.may_hold(whole, at + each[0], at + each[1], each[2])]
+            self._before = (self._before + text)[-MAX_LINK - 1 :]
         return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
+
+    def _waits_from(self, text: str, found: Sequence[tuple[int, int, str]], held: int) -> int:
+        """Return where a value begins that is to stand in a host of which the end is not known yet; else `held`."""
+        if (links := self._links) is None:
+            return held
+        at, whole = len(self._before), self._before + text
+        waiting = (start for start, end, _ in found if end <= held and links.waits(whole, at + start, at + end))
+        return next(waiting, held)
 
     def _held_from(self, text: str, found: Sequence[tuple[int, int, str]]) -> int:
         """Return where the end of the text begins that may still become a placeholder."""
