@@ -92,6 +92,11 @@ def surroundings_of(
     return prepare
 
 
+def clients(gateway: Gateway, folder: Path) -> dict[str, str]:
+    """An address and a key, as the page asks for them."""
+    return {"GATEHOUSE_URL": gateway.url, "GATEHOUSE_KEY": gateway.new_key()}
+
+
 def approvals(gateway: Gateway, folder: Path) -> dict[str, str]:
     """Make a pending request, and a reviewer with a key of their own."""
     error = ask(gateway, gateway.new_key(key_alias="asks first")).json()["error"]
@@ -154,6 +159,7 @@ PREPARATIONS: dict[str, Callable[[Gateway, Path], dict[str, str]]] = {
     "docs/agents.md": agents,
     "docs/approvals.md": approvals,
     "docs/audit.md": audit,
+    "docs/clients.md": clients,
     "docs/pii.md": pii,
 }
 
