@@ -210,7 +210,7 @@ def test_two_gateways_count_budgets_and_rates_together(pair: tuple[Gateway, Gate
         (
             "litellm_settings",
             {"responses": {"background_mode": {"polling_via_cache": "all"}}},
-            "polling_via_cache keeps requests and answers",
+            "polling_via_cache keeps unmasked requests and answers",
         ),
     ],
     ids=["local", "redis", "router", "polling"],
