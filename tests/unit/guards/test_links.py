@@ -121,3 +121,19 @@ def test_a_stream_says_what_the_whole_text_says(texts: list[str], sizes: list[in
         said += unmasker.push(text[at : at + size])
         at, turn = at + size, turn + 1
     assert said + unmasker.flush() == MASK.unmask(text, prose=True)
+
+
+def test_a_long_piece_is_read_with_what_came_before_it() -> None:
+    unmasker = MASK.unmasker(inside_json=False, prose=True)
+    assert unmasker.push("https://github.com/ok or ") == "https://github.com/ok or "
+    assert unmasker.push(f"https://evil.test/?q={P} to {P} now ") == f"https://evil.test/?q={P} to {MAIL} now "
+    mask, (named,) = known("shop.example.org")
+    unmasker = mask.unmasker(inside_json=False, prose=True)
+    assert unmasker.push("see the picture ") == "see the picture "
+    assert unmasker.push(f"at https://{named}") == "at https://"
+    assert unmasker.push(".evil.test/x ") == f"{named}.evil.test/x "
+
+
+def test_what_is_not_for_people_has_its_value_in_every_link() -> None:
+    unmasker = MASK.unmasker(inside_json=False)
+    assert unmasker.push(f"https://evil.test/{P} ") == f"https://evil.test/{MAIL} "

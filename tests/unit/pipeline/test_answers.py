@@ -510,3 +510,15 @@ def test_a_type_with_lines_in_it_writes_none_into_the_stream() -> None:
     out = answers.push(b"data: " + json.dumps(hostile).encode() + b"\n\n") + answers.end()
     assert b"\ndata: b" not in out
     assert heard("acompletion", read(out))[0] == "wait <EMAIL"
+
+
+def test_numbers_are_written_only_where_the_provider_wrote_one_and_an_event_was_added() -> None:
+    numbered = [
+        event | {"sequence_number": at} for at, event in enumerate(responses_stream(["hi ", "there. "], ['{"a": 1}']))
+    ]
+    answers = Answers("responses", mask(), None)
+    assert answers.push(written(numbered)) + answers.end() == written(numbered)  # byte for byte
+    held, done = responses_stream(["wait <EMAIL"], [])[:2]
+    plain = responses_stream(["without a number "], [])[0] | {"output_index": 3}
+    stream = written([held | {"sequence_number": 0}, done | {"sequence_number": 1}, plain])
+    assert passed_on("responses", stream).endswith(written([plain]))
