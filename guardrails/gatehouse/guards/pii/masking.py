@@ -20,7 +20,7 @@ from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.pii.links import MAX_LINK, Links
+from gatehouse.guards.pii.links import LinkReader, Links
 from gatehouse.guards.unicode_fold import fold
 
 LITERAL: Final = "LITERAL"
@@ -269,8 +269,8 @@ class Mask:
             prose: people read it, so that a placeholder stays where a link may not hold its value.
         """
         found = self.found(text)
-        if prose and (links := self.links) is not None:
-            found = (each for each in found if links.may_hold(text, *each))
+        if prose and self.links is not None:
+            return _replaced(text, LinkReader(self.links).read(text, found, len(text))[0])
         return _replaced(text, found)
 
     def unmask_json(self, text: str) -> str:
@@ -340,7 +340,7 @@ def _in_json(value: str) -> str:
 class Unmasker:
     """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
-    __slots__ = ("_before", "_begins", "_found", "_held", "_json", "_known", "_links", "_longest", "_names")
+    __slots__ = ("_begins", "_found", "_held", "_json", "_known", "_links", "_longest", "_names")
 
     def __init__(
         self,
@@ -355,8 +355,7 @@ class Unmasker:
         names: the names of the placeholders, without brackets.
         links: says which placeholders stay, because they stand in links.
         """
-        self._links = links
-        self._before = ""  # what was passed on, as long as a link that it begins may be
+        self._links = LinkReader(links) if links is not None else None
         self._found = found
         self._known = names
         self._names = sorted(names)
@@ -373,33 +372,20 @@ class Unmasker:
         text = self._held + chunk
         found = list(self._found(text))
         held = self._held_from(text, found)
-        held = self._waits_from(text, found, held)
+        if self._links is not None:
+            found, held = self._links.read(text, found, held, more=True)
         self._held = text[held:]
-        return self._turned_back(text[:held], [each for each in found if each[1] <= held], text[held:])
+        return self._turned_back(text[:held], (each for each in found if each[1] <= held))
 
     def flush(self) -> str:
         """Return the text that was held back, when the stream is over."""
-        return self._turned_back(self._held, list(self._found(self._held)), "")
+        found: Iterable[tuple[int, int, str]] = self._found(self._held)
+        if self._links is not None:
+            found, _ = self._links.read(self._held, found, len(self._held))
+        return self._turned_back(self._held, found)
 
-    def _turned_back(self, text: str, found: Sequence[tuple[int, int, str]], following: str) -> str:
-        """Return the text with values.
-
-        Args:
-            following: what is known of the text behind it.
-        """
-        if (links := self._links) is not None:
-            at, whole = len(self._before), self._before + text + following
-            found = [each for each in found if links.may_hold(whole, at + each[0], at + each[1], each[2])]
-            self._before = (self._before + text)[-MAX_LINK - 1 :]
+    def _turned_back(self, text: str, found: Iterable[tuple[int, int, str]]) -> str:
         return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
-
-    def _waits_from(self, text: str, found: Sequence[tuple[int, int, str]], held: int) -> int:
-        """Return where a value begins that is to stand in a host of which the end is not known yet; else `held`."""
-        if (links := self._links) is None:
-            return held
-        at, whole = len(self._before), self._before + text
-        waiting = (start for start, end, _ in found if end <= held and links.waits(whole, at + start, at + end))
-        return next(waiting, held)
 
     def _held_from(self, text: str, found: Sequence[tuple[int, int, str]]) -> int:
         """Return where the end of the text begins that may still become a placeholder."""
