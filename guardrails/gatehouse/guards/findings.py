@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from gatehouse.core.reasons import Reason
 
@@ -15,6 +16,22 @@ class Finding:
     start: int
     end: int
     score: float
+
+
+def merged(findings: Iterable[Finding], rank: Callable[[Finding], int]) -> list[Finding]:
+    """Return findings none of which overlaps another; of those that do, one covers all, and the highest rank names it.
+
+    Args:
+        rank: how strict a finding is; of two that are equally so, the longer names both.
+    """
+    apart: list[Finding] = []
+    for each in sorted(findings, key=lambda each: (each.start, each.end)):
+        if not apart or each.start >= apart[-1].end:
+            apart.append(each)
+            continue
+        best = max(apart[-1], each, key=lambda each: (rank(each), each.end - each.start))
+        apart[-1] = replace(best, start=apart[-1].start, end=max(apart[-1].end, each.end))
+    return apart
 
 
 class ScanFailed(Exception):

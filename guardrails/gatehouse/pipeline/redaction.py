@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import ContentBlocked, PiiBlocked
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import Path, TextPart, UnknownShape, shown
-from gatehouse.guards.findings import Finding
+from gatehouse.guards.findings import Finding, merged
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.links import Links
 from gatehouse.guards.pii.masking import Mask, Placeholders
@@ -63,10 +62,9 @@ def _to_mask(governance: PolicyInForce, decision: Decision, scan: Scan) -> list[
     screens = governance.policy.screens
     masks = screens is not None and screens.secrets in ("mask", "block")
     secrets = [Finding(SECRET, hit.start, hit.end, hit.score) for hit in scan.hits if masks and hit.screen == SECRETS]
-    if config is None:
-        return merged(secrets)
     wanted = (Mode.MASK, Mode.BLOCK)
-    return merged([*secrets, *(each for each in scan.findings if config.mode_of(each.entity) in wanted)])
+    data = () if config is None else (each for each in scan.findings if config.mode_of(each.entity) in wanted)
+    return merged([*secrets, *data], _is_secret)
 
 
 def _links(governance: PolicyInForce, request: CanonicalRequest) -> Links | None:
@@ -78,16 +76,8 @@ def _links(governance: PolicyInForce, request: CanonicalRequest) -> Links | None
     return Links(part.text for part in request.texts if mode == "same_host" and part.role in _TRUSTED)
 
 
-def merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings none of which overlaps another; of those that do, one covers all, and a secret names it."""
-    apart: list[Finding] = []
-    for each in sorted(findings, key=lambda each: (each.start, -each.end)):
-        if not apart or each.start >= apart[-1].end:
-            apart.append(each)
-        else:
-            named = each if each.entity == SECRET else apart[-1]
-            apart[-1] = replace(named, start=apart[-1].start, end=max(apart[-1].end, each.end))
-    return apart
+def _is_secret(finding: Finding) -> bool:
+    return finding.entity == SECRET
 
 
 def masked(

@@ -59,6 +59,8 @@ def enforce(governance: PolicyInForce, texts: Sequence[TextPart], scans: Sequenc
     Raises:
         ContentBlocked, PiiBlocked: names what was found.
     """
+    if not any(scan.hits or scan.findings for scan in scans):
+        return
     older = before_newest(texts)
     if (policy := governance.policy.screens) is not None:
         count_hits([hit for scan in scans for hit in scan.hits], "request")
@@ -99,7 +101,7 @@ def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Sca
     """
     for part, scan in zip(texts, scans, strict=True):
         for hit in scan.hits if part.sealed else ():
-            if blocks(policy, hit.screen) or (hit.screen == SECRETS and policy.secrets == "mask"):
+            if blocks(policy, hit.screen, can_be_masked=False):
                 raise ContentBlocked(
                     f"{shown(part.path)}: blocked by {hit.screen} ({hit.rule}). Take it out and ask again.",
                     policies=(f"screens/{hit.screen}",),
@@ -113,10 +115,10 @@ def count_hits(hits: Iterable[Hit], side: str) -> None:
         metrics.screen_hits.labels(hit.screen, side).inc()
 
 
-def blocks(policy: ScreensPolicy, screen: str) -> bool:
-    """Whether a hit of this screen blocks a request. In mode `mask` a secret is sent as a placeholder."""
+def blocks(policy: ScreensPolicy, screen: str, *, can_be_masked: bool = True) -> bool:
+    """Whether a hit of this screen blocks. In mode `mask` a secret does where it cannot be replaced."""
     if screen == SECRETS:
-        return policy.secrets == "block"
+        return policy.secrets == "block" or (policy.secrets == "mask" and not can_be_masked)
     if screen == "prompt_injection":
         return policy.prompt_injection == "block"
     return True
@@ -188,13 +190,7 @@ def screen(governance: PolicyInForce, text: str) -> None:
         raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
     count_hits(hits, "answer")
     # A secret in an answer is not the caller's own, for those are placeholders here.
-    names = sorted(
-        {
-            hit.screen
-            for hit in hits
-            if blocks(policy, hit.screen) or (hit.screen == SECRETS and policy.secrets == "mask")
-        }
-    )
+    names = sorted({hit.screen for hit in hits if blocks(policy, hit.screen, can_be_masked=False)})
     if names:
         raise ContentBlocked(
             f"The model's answer was withheld: blocked by {_and(names)}.",

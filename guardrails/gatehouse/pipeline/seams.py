@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from gatehouse.dialects.parts import KEY, Path, Step, TextPart
-from gatehouse.guards.findings import Finding
+from gatehouse.guards.findings import Finding, merged
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import Hit
@@ -249,7 +250,8 @@ def with_joined(
     for part in findings.keys() | hits.keys():
         scan = alone[part]
         alone[part] = Scan(
-            tuple(_merged([*scan.findings, *findings.get(part, ())], config)), (*scan.hits, *hits.get(part, ()))
+            tuple(merged([*scan.findings, *findings.get(part, ())], partial(_rank, config=config))),
+            (*scan.hits, *hits.get(part, ())),
         )
     return alone
 
@@ -278,18 +280,6 @@ def _without_counts(part: TextPart, scan: Scan) -> Scan:
     if not words or words[-1] not in _COUNTS or _USUAL_CARD.fullmatch(part.text):
         return scan
     return replace(scan, findings=tuple(each for each in scan.findings if each.entity != "CREDIT_CARD"))
-
-
-def _merged(findings: list[Finding], config: PiiConfig | None) -> list[Finding]:
-    """Findings none of which overlaps another; of those that do, one covers all, and the strictest names it."""
-    merged: list[Finding] = []
-    for each in sorted(findings, key=lambda each: (each.start, each.end)):
-        if not merged or each.start >= merged[-1].end:
-            merged.append(each)
-            continue
-        best = max(merged[-1], each, key=lambda each: (_rank(each, config), each.end - each.start))
-        merged[-1] = replace(best, start=merged[-1].start, end=max(merged[-1].end, each.end))
-    return merged
 
 
 def _rank(finding: Finding, config: PiiConfig | None) -> int:

@@ -19,17 +19,11 @@ def before_newest(texts: Sequence[TextPart]) -> list[bool]:
 
     The newest turn is what stands behind the last answer of the model, and an answer that the caller has begun for it.
     """
-    last = _last_answer(texts)
-    if last is None:
-        return [False] * len(texts)
-    return [_position(part) is None or _position(part) <= last for part in texts]  # type: ignore[operator]
-
-
-def _last_answer(texts: Sequence[TextPart]) -> int | None:
-    """Return the position of the last answer that something else follows."""
-    newest = max((at for part in texts if part.role != "assistant" and (at := _position(part)) is not None), default=-1)
-    answers = [at for part in texts if part.role == "assistant" and (at := _position(part)) is not None]
-    return max((at for at in answers if at < newest), default=None)
+    places = [_position(part) for part in texts]
+    said = [(at, part.role == "assistant") for at, part in zip(places, texts, strict=True) if at is not None]
+    newest = max((at for at, is_answer in said if not is_answer), default=-1)
+    last = max((at for at, is_answer in said if is_answer and at < newest), default=None)
+    return [last is not None and (at is None or at <= last) for at in places]
 
 
 def _position(part: TextPart) -> int | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from gatehouse.guards import findings as module
 from gatehouse.guards.findings import Finding
-from gatehouse.pipeline.redaction import SECRET, merged
+from gatehouse.pipeline.redaction import SECRET, _is_secret
 from hypothesis import given
 from hypothesis import strategies as st
 
 MAIL = "EMAIL_ADDRESS"
+
+
+def merged(findings: list[Finding]) -> list[Finding]:
+    return module.merged(findings, _is_secret)
 
 
 def found(*places: tuple[str, int, int]) -> list[Finding]:
