@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -232,17 +232,22 @@ async def test_a_voter_is_in_the_teams_that_the_tables_say(counter_of: Any) -> N
     assert voted.approval.state is State.APPROVED
 
 
+def everything(desk: Desk, by: Voter | KeyHolder) -> tuple[Coroutine[Any, Any, Any], ...]:
+    """Return each thing that a person can do at the desk, not begun yet."""
+    return (
+        desk.see(ID, by),
+        desk.see_all([ID], by),
+        desk.page(by, None, 50, None),
+        desk.history(ID, by),
+        desk.open(ID, by, values=True),
+        desk.vote(ID, by, approve=True),
+        desk.cancel(ID, by),
+    )
+
+
 async def test_the_teams_and_the_work_take_one_connection(counter: Counter) -> None:
     by = KeyHolder("grace", "proxy_admin", None, "k-grace")
-    for work in (
-        counter.desk.see(ID, by),
-        counter.desk.see_all([ID], by),
-        counter.desk.page(by, None, 50, None),
-        counter.desk.history(ID, by),
-        counter.desk.open(ID, by, values=True),
-        counter.desk.vote(ID, by, approve=True),
-        counter.desk.cancel(ID, by),
-    ):
+    for work in everything(counter.desk, by):
         counter.connections = 0
         await work
         assert counter.connections == 1
@@ -431,13 +436,7 @@ async def test_without_the_database_everything_is_unavailable_and_its_address_is
     counter.breaks = "connect"
     for work in (
         counter.desk.see(ID, KeyHolder("ada", None, None, None)),
-        counter.desk.see(ID, GRACE),
-        counter.desk.see_all([ID], GRACE),
-        counter.desk.page(GRACE, None, 50, None),
-        counter.desk.history(ID, GRACE),
-        counter.desk.open(ID, GRACE, values=True),
-        counter.desk.vote(ID, GRACE, approve=True),
-        counter.desk.cancel(ID, GRACE),
+        *everything(counter.desk, GRACE),
     ):
         refusal = await counter.refused(work)
         assert isinstance(refusal, GovernanceUnavailable)
