@@ -42,7 +42,7 @@ async def _sent(request: Request) -> dict[str, Any]:
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        raise InvalidRequest("The body is not a JSON object. Send the request that you want to know the cost of.")
+        raise InvalidRequest("The body is not a JSON object. Send the request itself, as its API describes it.")
     return body
 
 
