@@ -133,7 +133,7 @@ class Upstream:
         body = await request.body()
         path = request.url.path
         self.requests.append((path, body))
-        self.arrivals.append(_arrival(request, body))
+        self.arrivals.append(arrival_of(request, body))
         if self.on_request is not None:
             self.on_request()
         await asyncio.sleep(self.delay_s)
@@ -202,7 +202,8 @@ class Upstream:
             raise ConnectionResetError("as told")
 
 
-def _arrival(request: Request, body: bytes) -> Arrival:
+def arrival_of(request: Request, body: bytes) -> Arrival:
+    """Return a request as it arrived."""
     query = request.url.query
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
     return Arrival(request.method, request.url.path + (f"?{query}" if query else ""), headers, body)
