@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -20,45 +19,18 @@ from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.pii.links import LinkReader, Links
+from gatehouse.guards.pii.forms import SPELLING_CHARS, TOKEN_CHARS, TOKEN_REACH, Beginnings, reach, tokens_in
+from gatehouse.guards.pii.links import LinkReader, Links, Place
 from gatehouse.guards.unicode_fold import fold
 
 LITERAL: Final = "LITERAL"
 
 # Crockford's base32 leaves out I, L, O and U, which look like other characters or make words.
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_TOKEN_CHARS: Final = 8  # 40 bits
-_SPELLING_CHARS: Final = 2
 # Entities that people group with blanks, hyphens and brackets without changing the value.
 _GROUPED: Final = frozenset({"CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER"})
 
-_DIGIT: Final = "[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]"
-_TOKEN: Final = re.compile(
-    f"_({_DIGIT}{{{_TOKEN_CHARS}}}(?:{_DIGIT}{{{_SPELLING_CHARS}}})?)(?![0-9A-Za-z])",
-)
-_TOKEN_REACH: Final = 1 + _TOKEN_CHARS + _SPELLING_CHARS
-# Brackets as they are, and as HTML, URLs and JSON write them. Markdown, and JSON in JSON, put backslashes before.
-_BRACKETS: Final = {
-    ">": "<",
-    "&gt;": "&lt;",
-    "&#62;": "&#60;",
-    "&#x3e;": "&#x3c;",
-    "%3e": "%3c",
-    "\\u003e": "\\u003c",
-}
-_MAX_ESCAPES: Final = 4
-_CLOSING: Final = re.compile(
-    rf"(\\{{0,{_MAX_ESCAPES}}})(>)|(\\{{0,{_MAX_ESCAPES - 1}}})(\\u003e)|()(&gt;|&#62;|&#x3e;|%3e)", re.ASCII | re.I
-)
 _WRITTEN: Final = re.compile(r"<([A-Z0-9_]+)>")
-# Every character that a placeholder may have in any of these forms.
-_CHARS: Final = r"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\<>&#;%"
-_ESCAPES: Final = re.compile(
-    rf"\\{{1,{_MAX_ESCAPES}}}(?=[_<>]|\Z)|\\{{1,{_MAX_ESCAPES - 1}}}(?=\\u)", re.ASCII | re.IGNORECASE
-)
-_OPENINGS: Final = tuple(opening.upper() for opening in _BRACKETS.values())
-_BEGUN_CLOSINGS: Final = frozenset(closing[:size].upper() for closing in _BRACKETS for size in range(1, len(closing)))
-_NAME: Final = re.compile(r"[A-Z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +56,14 @@ class Placeholders:
     def name(self, entity: str, value: str) -> str:
         """Return the placeholder without its brackets."""
         common = canonical(entity, value)
-        token = _written(self.key.mac(self.scope, entity, common), _TOKEN_CHARS)
+        token = _written(self.key.mac(self.scope, entity, common), TOKEN_CHARS)
         if value != common:
-            token += _written(self.key.mac(self.scope, entity, common, value), _SPELLING_CHARS)
+            token += _written(self.key.mac(self.scope, entity, common, value), SPELLING_CHARS)
         return f"{entity}_{token}"
 
     def lone_name(self, entity: str, value: str) -> str:
         """Return a name that shares nothing with those of the value's other spellings."""
-        return f"{entity}_{_written(self.key.mac(self.scope, entity, 'spelling', '', value), _TOKEN_CHARS)}"
+        return f"{entity}_{_written(self.key.mac(self.scope, entity, 'spelling', '', value), TOKEN_CHARS)}"
 
     def redact(self, text: str, findings: Sequence[Finding], config: PiiConfig) -> str:
         """Replace each finding in mode `mask` with a placeholder that will not be turned back."""
@@ -135,6 +107,17 @@ class _Span(NamedTuple):
     value: str
 
 
+class _Place(NamedTuple):
+    """Locate what may be a token, in a part of a text that nothing else masks: `text[low:high]`."""
+
+    text: str
+    spans: list[_Span]
+    start: int
+    end: int
+    low: int
+    high: int
+
+
 def _spans(text: str, findings: Iterable[Finding], config: PiiConfig) -> Iterator[_Span]:
     """Yield the parts to mask in a text, in order and without overlaps."""
     done = 0
@@ -158,7 +141,7 @@ def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
 class Mask:
     """Hold the placeholders of one call, and the way back from them."""
 
-    __slots__ = ("_by_token", "_names", "_placeholders", "_values", "links")
+    __slots__ = ("_beginnings", "_by_token", "_names", "_placeholders", "_values", "links")
 
     def __init__(self, placeholders: Placeholders, links: Links | None = None) -> None:
         """Args:
@@ -169,6 +152,7 @@ class Mask:
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self._by_token: dict[str, str] = {}
+        self._beginnings: Beginnings | None = None  # most calls are not streamed
 
     def __repr__(self) -> str:
         return f"Mask({len(self._values)} values)"
@@ -220,31 +204,35 @@ class Mask:
             self._names[entity, value] = self._by_token[token] = name
             self._values[name] = value
             tokens.append(token)
+            self._beginnings = None
         return tokens
 
     def _give_literals(self, parts: Iterable[tuple[str, list[_Span]]]) -> None:
         """Mask texts that would be turned back. Each adds a placeholder, which another text may hold in turn."""
-        seen: dict[str, list[tuple[list[_Span], re.Match[str], int, int]]] = {}
+        seen: dict[str, list[_Place]] = {}
+
+        def look(text: str, spans: list[_Span], low: int, high: int, first: int) -> Iterator[str]:
+            for token, start, end in tokens_in(text, first, high):
+                seen.setdefault(token, []).append(_Place(text, spans, start, end, low, high))
+                yield token
+
         for text, spans in parts:
             low = 0
             for high, after in [*((span.start, span.end) for span in spans), (len(text), len(text))]:
-                for match in _TOKEN.finditer(text, low, high):
-                    seen.setdefault(match[1].upper(), []).append((spans, match, low, high))
+                for _ in look(text, spans, low, high, low):
+                    pass
                 low = after
         tokens = list(self._by_token)
         while tokens:
             found: list[tuple[list[_Span], _Span]] = []
             before: set[str] = set()
             for token in tokens:
-                for spans, match, low, high in seen.pop(token, ()):
-                    if reach := _reach(self._entity(token), match, low, high):
-                        text = match.string
-                        found.append((spans, _Span(*reach, LITERAL, text[slice(*reach)])))
+                for each in seen.pop(token, ()):
+                    if reached := reach(self._entity(token), each.text, each.start, each.end, each.low, each.high):
+                        start, end = reached
+                        found.append((each.spans, _Span(start, end, LITERAL, each.text[start:end])))
                         # A token that continues into this one ends where its placeholder begins, which closes nothing.
-                        for ends in _TOKEN.finditer(text, max(low, reach[0] - _TOKEN_REACH), reach[0]):
-                            if ends.end() == reach[0]:
-                                seen.setdefault(ends[1].upper(), []).append((spans, ends, low, high))
-                                before.add(ends[1].upper())
+                        before.update(look(each.text, each.spans, each.low, start, max(each.low, start - TOKEN_REACH)))
             for spans, span in found:
                 spans.append(span)
             given = self._give((LITERAL, span.value) for _, span in found)
@@ -256,11 +244,12 @@ class Mask:
     def found(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Yield the place of each placeholder of this call in a text, in any form, and its value."""
         done = 0
-        for match in _TOKEN.finditer(text) if self._values else ():
-            token = match[1].upper()
-            if token in self._by_token and (reach := _reach(self._entity(token), match, done, len(text))):
-                yield *reach, self._values[self._by_token[token]]
-                done = reach[1]
+        for token, start, end in tokens_in(text, 0, len(text)) if self._values else ():
+            if token in self._by_token and start >= done:
+                reached = reach(self._entity(token), text, start, end, done, len(text))
+                if reached is not None:
+                    yield *reached, self._values[self._by_token[token]]
+                    done = reached[1]
 
     def unmask(self, text: str, *, prose: bool = False) -> str:
         """Replace every placeholder of this call with its value.
@@ -301,36 +290,10 @@ class Mask:
 
     def unmasker(self, *, inside_json: bool, prose: bool = False) -> Unmasker:
         """Return an unmasker for one running text of a stream; `inside_json` for a tool call's arguments."""
-        return Unmasker(self.found, self._values, inside_json=inside_json, links=self.links if prose else None)
-
-
-def _reach(entity: str, token: re.Match[str], low: int, high: int) -> tuple[int, int] | None:
-    """Return start and end of a token's placeholder with its brackets; None where its entity does not precede it."""
-    text = token.string
-    start, end = _unescaped(text, token.start(), low), token.end()
-    for char in reversed(entity):
-        if start <= low or text[start - 1] not in (char, char.lower()):
-            return None
-        start -= 1
-        if char == "_":
-            start = _unescaped(text, start, low)
-    if closing := _CLOSING.match(text, end, high):
-        escapes, bracket = (each for each in closing.groups() if each is not None)
-        opening = escapes + _BRACKETS[bracket.lower()]
-        if text[max(low, start - len(opening)) : start].lower() == opening:
-            return start - len(opening), closing.end()
-    for opening in _BRACKETS.values():
-        if text[max(low, start - len(opening)) : start].lower() == opening:
-            return start - len(opening), end
-    return start, end
-
-
-def _unescaped(text: str, at: int, low: int) -> int:
-    """Return where the backslashes before a place begin, up to as many as a model would put there."""
-    start = at
-    while start > max(low, at - _MAX_ESCAPES) and text[start - 1] == "\\":
-        start -= 1
-    return start
+        if self._beginnings is None:
+            self._beginnings = Beginnings(self._values)
+        links = self.links if prose else None
+        return Unmasker(self.found, self._beginnings, inside_json=inside_json, links=links)
 
 
 def _in_json(value: str) -> str:
@@ -340,38 +303,32 @@ def _in_json(value: str) -> str:
 class Unmasker:
     """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
-    __slots__ = ("_begins", "_found", "_held", "_json", "_known", "_links", "_longest", "_names")
+    __slots__ = ("_beginnings", "_found", "_held", "_json", "_links")
 
     def __init__(
         self,
-        found: Callable[[str], Iterator[tuple[int, int, str]]],
-        names: Collection[str],
+        found: Callable[[str], Iterator[Place]],
+        beginnings: Beginnings,
         *,
         inside_json: bool,
         links: Links | None = None,
     ) -> None:
         """Args:
         found: finds the placeholders of a text.
-        names: the names of the placeholders, without brackets.
+        beginnings: finds where the end of a text may become one.
         links: says which placeholders stay, because they stand in links.
         """
         self._links = LinkReader(links) if links is not None else None
         self._found = found
-        self._known = names
-        self._names = sorted(names)
-        # With the longest brackets, `\\\\u003c` before it and all but the last character of `\\\\u003e` behind it.
-        self._longest = max((len(name) + _MAX_ESCAPES * name.count("_") + 17 for name in self._names), default=0)
-        self._begins = re.compile("|".join((r"(?ai)[\\<&%]", *sorted({name[0] for name in self._names}))))
+        self._beginnings = beginnings
         self._json = inside_json
         self._held = ""
 
     def push(self, chunk: str) -> str:
         """Return the text that can be passed on after this piece."""
-        if not self._names:
-            return chunk
         text = self._held + chunk
         found = list(self._found(text))
-        held = self._held_from(text, found)
+        held = self._beginnings.start(text, found)
         if self._links is not None:
             found, held = self._links.read(text, found, held, more=True)
         self._held = text[held:]
@@ -386,28 +343,3 @@ class Unmasker:
 
     def _turned_back(self, text: str, found: Iterable[tuple[int, int, str]]) -> str:
         return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
-
-    def _held_from(self, text: str, found: Sequence[tuple[int, int, str]]) -> int:
-        """Return where the end of the text begins that may still become a placeholder."""
-        low = max(len(text.rstrip(_CHARS)), len(text) - self._longest)
-        for match in self._begins.finditer(text[low:]):
-            at = low + match.start()
-            if not any(start < at < end for start, end, _ in found) and self._may_become_one(text[at:]):
-                return at
-        return len(text)
-
-    def _may_become_one(self, end: str) -> bool:
-        """Tell whether the text ends in the beginning of a placeholder, or in one whose bracket may still close."""
-        ending = _ESCAPES.sub("", end).upper()
-        if any(opening.startswith(ending) for opening in _OPENINGS) or self._may_become_a_name(ending):
-            return True
-        for opening in _OPENINGS:
-            if ending.startswith(opening):
-                rest = ending[len(opening) :]
-                name = _NAME.match(rest)[0]  # type: ignore[index]  # it matches the empty text
-                return self._may_become_a_name(rest) or (name in self._known and rest[len(name) :] in _BEGUN_CLOSINGS)
-        return False
-
-    def _may_become_a_name(self, ending: str) -> bool:
-        at = bisect_left(self._names, ending)
-        return at < len(self._names) and self._names[at].startswith(ending)
