@@ -19,3 +19,12 @@ def storable(text: str) -> str:
 def printable(text: object) -> str:
     """Return text with everything escaped that a terminal would not show as a character."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def is_encodable(text: str) -> bool:
+    """Tell whether a text has no lone surrogates, which no encoding has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

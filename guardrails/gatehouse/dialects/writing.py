@@ -12,6 +12,7 @@ from os.path import commonprefix
 from typing import Any, Final
 
 from gatehouse.core.strict_json import decode
+from gatehouse.core.text import is_encodable
 from gatehouse.dialects.file_text import file_text
 from gatehouse.dialects.freejson import number_text
 from gatehouse.dialects.parts import FILE, JSON, KEY, Path, Step, unknown
@@ -189,12 +190,4 @@ def _string(literal: str, old: Any, new: str) -> str:
 def _encode(text: str) -> str:
     written = _raw_encode(text)
     # A lone surrogate can only be sent escaped.
-    return written if _encodable(written) else json.dumps(text)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return written if is_encodable(written) else json.dumps(text)

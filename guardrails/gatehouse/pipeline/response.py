@@ -16,7 +16,7 @@ from gatehouse.core.errors import ContentBlocked, GovernanceError
 from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.events import EventView, Source
-from gatehouse.dialects.parts import DeltaPart, Path, Step, UnknownShape
+from gatehouse.dialects.parts import JSON, DeltaPart, Path, Step, UnknownShape
 from gatehouse.dialects.sse import EventTooLarge, ServerSentEvent, SSEDecoder, event
 from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.masking import Mask
@@ -183,7 +183,7 @@ class Answers:
         for path, text in texts:
             if self._screen is not None:
                 self._screen(text)
-            if self._mask is not None and (plain := self._mask.unmask(text, prose=_is_prose(path))) != text:
+            if self._mask is not None and (plain := _unmasked(self._mask, path, text)) != text:
                 changes[path] = plain
         return changes
 
@@ -239,6 +239,15 @@ class _Running:
                     return
                 text = plain
                 self._screen(text)
+
+
+def _unmasked(mask: Mask, path: Path, text: str) -> str:
+    """A whole text of an answer with its values in it."""
+    if path and path[-1] == "arguments":  # a model's JSON that cannot be read
+        return mask.unmask_json(text)
+    if JSON in path or "input" in path[:-1]:  # what a tool is given
+        return mask.unmask_argument(text)
+    return mask.unmask(text, prose=_is_prose(path))
 
 
 def _is_prose(path: Path) -> bool:

@@ -23,7 +23,19 @@ MAIL = 'ada"\\@example.com'  # what needs escaping inside JSON
 PLACEHOLDER = PLACEHOLDERS.of("EMAIL_ADDRESS", MAIL)
 SAID = f"Hello {PLACEHOLDER}, I write to {PLACEHOLDER}. <b>Really</b> < {PLACEHOLDER[:-3]} "
 HEARD = SAID.replace(PLACEHOLDER, MAIL)
-ARGUMENTS = json.dumps({"to": PLACEHOLDER, "cc": [f"x{PLACEHOLDER}"]})
+# A tool's arguments, with a file of JSON that holds JSON again.
+FILE = f'{{"by": "{PLACEHOLDER}", "price": 1.10, "caf\\u00e9": ["[\\"{PLACEHOLDER}\\"]"]}}'
+ARGUMENTS = json.dumps({"to": PLACEHOLDER, "cc": [f"x{PLACEHOLDER}"], "file": FILE})
+
+
+def written_file(value: str) -> str:
+    """Return the file with a value instead of the placeholder, and not a byte of it changed besides."""
+    once = json.dumps(value)[1:-1]
+    twice = json.dumps(once)[1:-1]
+    return FILE.replace(f'\\"{PLACEHOLDER}\\"', f'\\"{twice}\\"').replace(PLACEHOLDER, once)
+
+
+MEANT = {"to": MAIL, "cc": [f"x{MAIL}"], "file": written_file(MAIL)}
 
 
 def mask() -> Mask:
@@ -131,7 +143,7 @@ def test_a_stream_says_what_the_model_said_with_the_callers_own_data_in_it(
     out = b"".join(answers.push(stream[at : at + size]) for at in range(0, len(stream), size)) + answers.end()
     text, arguments = heard(call_type, read(out))
     assert text == HEARD
-    assert json.loads(arguments) == {"to": MAIL, "cc": [f"x{MAIL}"]}
+    assert json.loads(arguments) == MEANT
     assert PLACEHOLDER not in out.decode()
     assert out.endswith(b"data: [DONE]\n\n")
 
@@ -182,7 +194,37 @@ def test_an_answer_in_one_piece_is_unmasked_also_inside_tool_arguments() -> None
     passed = json.loads(Answers("acompletion", mask(), no_fruit).whole(json.dumps(answer).encode()))
     said = passed["choices"][0]["message"]
     assert said["content"] == HEARD
-    assert json.loads(said["tool_calls"][0]["function"]["arguments"])["to"] == MAIL
+    assert json.loads(said["tool_calls"][0]["function"]["arguments"]) == MEANT
+
+
+@pytest.mark.parametrize(
+    ("call_type", "answer", "place"),
+    [
+        (
+            "anthropic_messages",
+            {"content": [{"type": "tool_use", "id": "t", "name": "send", "input": json.loads(ARGUMENTS)}]},
+            ("content", 0, "input"),
+        ),
+        (
+            "aresponses",
+            {"output": [{"type": "function_call", "call_id": "t", "name": "send", "arguments": ARGUMENTS}]},
+            ("output", 0, "arguments"),
+        ),
+    ],
+)
+def test_so_it_is_in_the_other_dialects(call_type: str, answer: dict[str, Any], place: tuple[str | int, ...]) -> None:
+    passed = json.loads(Answers(call_type, mask(), no_fruit).whole(json.dumps(answer).encode()))
+    for step in place:
+        passed = passed[step]
+    assert (json.loads(passed) if isinstance(passed, str) else passed) == MEANT
+
+
+def test_arguments_that_are_not_quite_json_get_values_as_json_has_them() -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "send", "arguments": ARGUMENTS[:-1] + ",}"}}
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [call]}}]}
+    passed = json.loads(Answers("acompletion", mask(), None).whole(json.dumps(answer).encode()))
+    arguments = passed["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(arguments[:-2] + "}") == MEANT
 
 
 def test_an_answer_changes_only_where_a_placeholder_was() -> None:

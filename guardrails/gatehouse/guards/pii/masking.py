@@ -17,10 +17,12 @@ from typing import Any, Final, NamedTuple
 
 from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey
+from gatehouse.core.text import is_encodable
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.forms import SPELLING_CHARS, TOKEN_CHARS, TOKEN_REACH, Beginnings, reach, tokens_in
 from gatehouse.guards.pii.links import LinkReader, Links, Place
+from gatehouse.guards.pii.nesting import Nesting
 from gatehouse.guards.unicode_fold import fold
 
 LITERAL: Final = "LITERAL"
@@ -141,7 +143,7 @@ def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
 class Mask:
     """Hold the placeholders of one call, and the way back from them."""
 
-    __slots__ = ("_beginnings", "_by_token", "_names", "_placeholders", "_values", "links")
+    __slots__ = ("_beginnings", "_by_token", "_escaped", "_names", "_placeholders", "_values", "links")
 
     def __init__(self, placeholders: Placeholders, links: Links | None = None) -> None:
         """Args:
@@ -152,6 +154,7 @@ class Mask:
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self._by_token: dict[str, str] = {}
+        self._escaped = False  # some value has characters that JSON escapes
         self._beginnings: Beginnings | None = None  # most calls are not streamed
 
     def __repr__(self) -> str:
@@ -204,6 +207,7 @@ class Mask:
             self._names[entity, value] = self._by_token[token] = name
             self._values[name] = value
             tokens.append(token)
+            self._escaped = self._escaped or _in_json(value, 1) != value
             self._beginnings = None
         return tokens
 
@@ -263,8 +267,16 @@ class Mask:
         return _replaced(text, found)
 
     def unmask_json(self, text: str) -> str:
-        """Do as `unmask` for JSON text: write a value as the inside of a JSON string."""
-        return _replaced(text, ((start, end, _in_json(value)) for start, end, value in self.found(text)))
+        """Do as `unmask` for JSON text: write a value as the inside of a JSON string, also of JSON in its strings."""
+        return _restored(text, self.found(text), self._nesting(is_json=True))
+
+    def unmask_argument(self, text: str) -> str:
+        """Do as `unmask` for a string of a tool's arguments, which may be JSON text itself."""
+        return _restored(text, self.found(text), self._nesting(is_json=False))
+
+    def _nesting(self, *, is_json: bool) -> Nesting | None:
+        """Return what tells how to escape a value; None where no value needs it."""
+        return Nesting(is_json=is_json) if self._escaped else None
 
     @property
     def scope(self) -> str:
@@ -293,35 +305,55 @@ class Mask:
         if self._beginnings is None:
             self._beginnings = Beginnings(self._values)
         links = self.links if prose else None
-        return Unmasker(self.found, self._beginnings, inside_json=inside_json, links=links)
+        nesting = self._nesting(is_json=True) if inside_json else None
+        return Unmasker(self.found, self._beginnings, nesting=nesting, links=links)
 
 
-def _in_json(value: str) -> str:
-    return json.dumps(value)[1:-1]
+def _restored(text: str, found: Iterable[Place], nesting: Nesting | None) -> str:
+    """Return the text with the values in place of their placeholders, escaped for the JSON around them."""
+    if nesting is None:
+        return _replaced(text, found)
+    out: list[str] = []
+    done = 0
+    for start, end, value in found:
+        nesting.read(text[done:start])
+        out += (text[done:start], _in_json(value, nesting.escapes))
+        nesting.read(text[start:end])
+        done = end
+    nesting.read(text[done:])
+    return "".join((*out, text[done:]))
+
+
+def _in_json(value: str, times: int) -> str:
+    """Return a value as the inside of a string, in so many strings of JSON."""
+    for _ in range(times):
+        value = json.dumps(value, ensure_ascii=not is_encodable(value))[1:-1]
+    return value
 
 
 class Unmasker:
     """Unmask a text that comes in pieces, and hold back only what may still become a placeholder."""
 
-    __slots__ = ("_beginnings", "_found", "_held", "_json", "_links")
+    __slots__ = ("_beginnings", "_found", "_held", "_links", "_nesting")
 
     def __init__(
         self,
         found: Callable[[str], Iterator[Place]],
         beginnings: Beginnings,
         *,
-        inside_json: bool,
+        nesting: Nesting | None = None,
         links: Links | None = None,
     ) -> None:
         """Args:
         found: finds the placeholders of a text.
         beginnings: finds where the end of a text may become one.
+        nesting: tells how to escape a value in JSON; None: not at all.
         links: says which placeholders stay, because they stand in links.
         """
         self._links = LinkReader(links) if links is not None else None
         self._found = found
         self._beginnings = beginnings
-        self._json = inside_json
+        self._nesting = nesting
         self._held = ""
 
     def push(self, chunk: str) -> str:
@@ -332,14 +364,11 @@ class Unmasker:
         if self._links is not None:
             found, held = self._links.read(text, found, held, more=True)
         self._held = text[held:]
-        return self._turned_back(text[:held], (each for each in found if each[1] <= held))
+        return _restored(text[:held], (each for each in found if each[1] <= held), self._nesting)
 
     def flush(self) -> str:
         """Return the text that was held back, when the stream is over."""
         found: Iterable[tuple[int, int, str]] = self._found(self._held)
         if self._links is not None:
             found, _ = self._links.read(self._held, found, len(self._held))
-        return self._turned_back(self._held, found)
-
-    def _turned_back(self, text: str, found: Iterable[tuple[int, int, str]]) -> str:
-        return _replaced(text, ((start, end, _in_json(value) if self._json else value) for start, end, value in found))
+        return _restored(self._held, found, self._nesting)
