@@ -19,6 +19,7 @@ class Admitted:
         known: the same texts, for lookups.
         tools: the offered tools as canonical JSON.
         requested: how long and how many the answers may be.
+        below: the API's fields that the request has in `extra_body`, because LiteLLM sends them on only there.
         beside: LiteLLM's own steering values beside the request at admission.
         forbidden: caller-given names that no API has, and that callers may not set.
     """
@@ -28,5 +29,6 @@ class Admitted:
     known: frozenset[str] = field(repr=False)
     tools: frozenset[str] = field(repr=False)
     requested: Requested
+    below: Mapping[str, Any] = field(repr=False)
     beside: Mapping[str, Any] = field(repr=False)
     forbidden: frozenset[str] = field(repr=False)

@@ -48,6 +48,9 @@ _INSTEAD: Final = {
 }
 
 
+# Fields that LiteLLM sends on only in `extra_body`, and drops elsewhere.
+_SENT_BELOW: Final[Mapping[str, tuple[str, ...]]] = {"aresponses": ("conversation",)}
+
 # With any other type LiteLLM fails, and reports the failure as its own.
 _OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
     "web_search_options": (dict,),
@@ -94,7 +97,7 @@ DEFAULT_BOUNDS: Final = CallerBounds()
 def caller_request(
     call_type: str, body: Mapping[str, Any], engine: EngineFields, bounds: CallerBounds = DEFAULT_BOUNDS
 ) -> dict[str, Any]:
-    """Return the body for LiteLLM, with new fields under `extra_body` and all others at the top.
+    """Return the body for LiteLLM, with fields that are new to it under `extra_body` and all others at the top.
 
     Args:
         call_type: LiteLLM's call type.
@@ -122,6 +125,8 @@ def caller_request(
             kept[name] = value if value is None else _metadata(value, engine)
         elif name in _BOUNDED:
             kept[name] = value if value is None else _BOUNDED[name](name, value, bounds)
+        elif name in _SENT_BELOW.get(call_type, ()) and value is not None:
+            new[name] = value
         elif name in known or (name in engine.numbers and (value is None or isinstance(value, bool | int | float))):
             kept[name] = value
         elif name in engine.numbers:

@@ -98,12 +98,14 @@ def admitted(
         if name not in known and name not in _EVERYWHERE and not (is_plain and name in numbers)
     }
     texts = tuple(part.text for part in request.texts)
+    below = request.fields.get("extra_body")
     return Admitted(
         dialect,
         texts,
         frozenset(part.text for part in request.scanned),
         frozenset(_tools(request.fields)),
         request.requested,
+        {name: value for name, value in below.items() if name in ALL_NAMES} if isinstance(below, Mapping) else {},
         {name: body[name] for name in STEERING if body.get(name) is not None},
         frozenset(forbidden),
     )
@@ -125,7 +127,11 @@ def check(
     except UnknownShape as error:
         return Difference("shape", str(error).partition(":")[0])
     translated = dialect != admitted.dialect
-    found = _controls(admitted, kwargs) or _extra_body(kwargs, configured or {}) or _limits(admitted, dialect, kwargs)
+    found = (
+        _controls(admitted, kwargs)
+        or _extra_body(admitted, kwargs, configured or {})
+        or _limits(admitted, dialect, kwargs)
+    )
     if found is None and not translated:
         found = _deployment(admitted, kwargs, configured) or _offered(admitted, kwargs, configured or {})
     if found is not None:
@@ -186,13 +192,14 @@ def _controls(admitted: Admitted, kwargs: Mapping[str, Any]) -> Difference | Non
     return None if name is None else Difference("controls", shown((name,)))
 
 
-def _extra_body(kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Difference | None:
-    """Refuse API fields in `extra_body`, because they would replace the field of the same name."""
+def _extra_body(admitted: Admitted, kwargs: Mapping[str, Any], configured: Mapping[str, Any]) -> Difference | None:
+    """Refuse API fields in `extra_body` that were not admitted there: they would replace the field of the same name."""
     extra, own = kwargs.get("extra_body"), configured.get("extra_body")
     if not isinstance(extra, Mapping):
         return None if extra is None else Difference("extra_body", "extra_body")
     for name, value in extra.items():
-        if name in ALL_NAMES and not (isinstance(own, Mapping) and name in own and own[name] == value):
+        permitted = (admitted.below, own if isinstance(own, Mapping) else {})
+        if name in ALL_NAMES and not any(name in each and each[name] == value for each in permitted):
             return Difference("extra_body", shown(("extra_body", name)))
     return None
 

@@ -229,7 +229,7 @@ def _check(scope: CallScope, key: Any, call: GovernedCall) -> None:
     if scope.incoming.new_fields and not sends_new_fields(call.call_type, call.model or ""):
         shown = plain(scope.incoming.new_fields[0]) or "a field"
         raise InvalidRequest(
-            f"{shown}: this API does not have it, and LiteLLM would not send it on to this model. Leave it out.",
+            f"{shown}: LiteLLM does not send it on to this model's provider. Leave it out.",
             param=plain(scope.incoming.new_fields[0]),
         )
 

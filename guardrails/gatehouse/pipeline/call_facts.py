@@ -136,7 +136,8 @@ def check_shown(stored: Sequence[StoredPart], rules: tuple[str, ...]) -> None:
     """
     if stored:
         first = stored[0]
-        where = shown(first.path)
+        # The edge moved it there; its caller wrote it at the top.
+        where = shown(first.path[1:] if first.path[:2] == ("extra_body", "conversation") else first.path)
         raise ContentBlocked(
             f"{where}: this names {first.what} that the provider holds, so the people who must approve the request "
             "cannot be shown what it is. Send its content in the request instead.",

@@ -175,7 +175,11 @@ def _searches(ranked: Iterable[int]) -> int:
 
 def _adds_stored(body: Mapping[str, Any]) -> bool:
     """Tell whether the provider adds something that it stores: earlier turns, or a prompt of its own."""
-    return any(body.get(name) for name in _STORED_ELSEWHERE) or isinstance(body.get("prompt"), Mapping)
+    below = body.get("extra_body")
+    places = (body, below) if isinstance(below, Mapping) else (body,)
+    return any(place.get(name) for name in _STORED_ELSEWHERE for place in places) or isinstance(
+        body.get("prompt"), Mapping
+    )
 
 
 def _output(kind: Kind, bound: int | None, choices: int, tariffs: Iterable[Tariff]) -> int:

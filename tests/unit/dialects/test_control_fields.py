@@ -197,9 +197,12 @@ def test_messages_and_parts_are_bounded(name: str) -> None:
 
 def test_the_apis_own_fields_pass_untouched_on_their_routes() -> None:
     for call_type in CALL_TYPES.values():
-        for name in names_of(call_type) - FEW - {"model"}:
+        for name in names_of(call_type) - FEW - {"model", "conversation"}:
             assert ask({name: {"a": [CANARY]}}, call_type) == {name: {"a": [CANARY]}}
     assert ask({"client_metadata": {"session_id": "s"}}, "aresponses") == {"client_metadata": {"session_id": "s"}}
+    # LiteLLM sends it on only there.
+    assert ask({"conversation": "c"}, "aresponses") == {"extra_body": {"conversation": "c"}}
+    assert ask({"conversation": None}, "aresponses") == {"conversation": None}
 
 
 @pytest.mark.parametrize(

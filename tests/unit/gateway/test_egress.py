@@ -52,6 +52,14 @@ def place(kwargs: dict[str, Any], call_type: str = "acompletion", **options: Any
     return found.place if found else None
 
 
+def test_what_litellm_sends_on_only_below_is_compared_there() -> None:
+    body = {"model": "openai/gpt-4o", "input": "hello", "extra_body": {"conversation": "conv_1"}}
+    known = of(body, "aresponses")
+    assert differs(body | DEPLOYMENT, "aresponses", known=known) is None
+    for below in ({"conversation": "conv_2"}, {"conversation": {"id": "conv_1"}}, {"input": "hello"}):
+        assert place(body | DEPLOYMENT | {"extra_body": below}, "aresponses", known=known) == "extra_body"
+
+
 def says(text: str) -> list[dict[str, Any]]:
     return [*CHAT["messages"], {"role": "user", "content": text}]
 

@@ -69,6 +69,7 @@ def item(**more: Any) -> dict[str, Any]:
             "extra_body.new.uri",
         ),
         ("aresponses", asked(previous_response_id="resp_1"), "previous_response_id"),
+        ("aresponses", asked(extra_body={"conversation": {"id": "conv_1"}}), "conversation"),
         ("aresponses", asked(conversation="conv_1"), "conversation"),
         ("aresponses", asked(conversation={"id": "conv_1"}), "conversation"),
         ("aresponses", asked(prompt={"id": "pmpt_1", "variables": {"a": "b"}}), "prompt.id"),

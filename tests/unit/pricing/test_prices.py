@@ -274,7 +274,8 @@ def test_a_picture_is_dearer_where_the_provider_counts_more_tokens(prices: Price
 
 
 @pytest.mark.parametrize(
-    "more", [{"previous_response_id": "resp_1"}, {"conversation": "conv_1"}, {"prompt": {"id": "pmpt_1"}}]
+    "more",
+    [{"previous_response_id": "resp_1"}, {"extra_body": {"conversation": "conv_1"}}, {"prompt": {"id": "pmpt_1"}}],
 )
 def test_what_the_provider_adds_counts_as_the_whole_window(prices: Prices, more: dict[str, Any]) -> None:
     assert estimate(prices, {"model": "gpt-4o", "input": "hi", **more}, "aresponses").input_tokens > 128_000
