@@ -27,6 +27,7 @@ from gatehouse.dialects.canonical import CallerNames
 from gatehouse.gateway import egress
 from gatehouse.gateway.request_body import json_object
 from gatehouse.pipeline.admission import Admission
+from gatehouse.pipeline.conversations import Conversations
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, Incoming
@@ -127,7 +128,14 @@ async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
     await holder.start()
     prices = Prices(Deployments(lambda: None), TokenCounter())
     keys = InstallationKeys("bench-" * 8)
-    deciding = Admission(MagicMock(Gate), prices, Retention(ContentMode.HASH, keys), keys, lambda _: False)
+    deciding = Admission(
+        MagicMock(Gate),
+        prices,
+        Retention(ContentMode.HASH, keys),
+        keys,
+        Conversations(MagicMock(), keys, str),
+        lambda _: False,
+    )
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
         for name in CASES:

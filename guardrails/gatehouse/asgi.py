@@ -47,6 +47,7 @@ from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.checkpointer import Checkpointer
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.notifications.dispatcher import Dispatcher
+from gatehouse.pipeline.conversations import Conversations
 from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
 from gatehouse.pipeline.library_mode import Library
 from gatehouse.pipeline.pipeline import Pipeline
@@ -67,6 +68,7 @@ from gatehouse.proxy.configured import (
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.model_access import hash_may_use
 from gatehouse.proxy.parallel_slots import CallSlots
+from gatehouse.proxy.stored_ids import provider_id
 from gatehouse.proxy.tokenizer import Detokenizer, TokenCounter
 from gatehouse.storage.connection import shared
 
@@ -126,7 +128,7 @@ class Gateway:
         self._gate = Gate(self._settings.database_url, self._pool, self._dispatcher.names, entries)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
-        self._checkpoints: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._warming: asyncio.Task[None] | None = None
         names = RecordedNames(self._settings.keys.key(Purpose.RECORDS), self._in_force, configured_tags)
         governance.names = names
@@ -210,18 +212,21 @@ class Gateway:
         )
         await self._recorder.start()
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
-        self._checkpoints = asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints")
+        self._tasks.append(asyncio.create_task(checkpointer.run(), name="gatehouse-checkpoints"))
         # The scanner's processes warm up while LiteLLM starts.
         self._warming = asyncio.create_task(self._governance.start(), name="gatehouse-scanners")
         await self._dispatcher.start()
         await self._pool.open()
         await self._gate.start()
+        conversations = Conversations(self._pool, settings.keys, provider_id)
+        self._tasks.append(asyncio.create_task(conversations.run(), name="gatehouse-conversations"))
         pipeline = Pipeline(
             self._recorder,
             self._in_force,
             self._gate,
             self._prices,
             settings.keys,
+            conversations,
             control_fields().obeys,
             settings.report_within_s,
         )
@@ -229,8 +234,8 @@ class Gateway:
         governance.pipeline = self._middleware.settler = pipeline
 
     async def _stop(self) -> None:
-        if self._checkpoints is not None:
-            self._checkpoints.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._gate.stop()
         await self._dispatcher.stop()
         self._middleware.conclude_all()

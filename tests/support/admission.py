@@ -27,6 +27,7 @@ from gatehouse.policy.limits import Estimate
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.pii_section import pii_config
 
+from tests.support.conversations import Conversations
 from tests.support.masking import KEYS
 
 CHAT = "/v1/chat/completions"
@@ -131,7 +132,15 @@ class Case:
     ) -> None:
         self.gate, self.scanner, self.prices = gate or Gate(), scanner or Scanner(), Prices()
         self.retention = Retention(mode, KEYS)
-        self.admission = Admission(self.gate, self.prices, self.retention, KEYS, lambda _: False)  # type: ignore[arg-type]
+        self.conversations = Conversations()
+        self.admission = Admission(
+            self.gate,  # type: ignore[arg-type]
+            self.prices,  # type: ignore[arg-type]
+            self.retention,
+            KEYS,
+            self.conversations,  # type: ignore[arg-type]
+            lambda _: False,
+        )
         self.governance = in_force(folder, policy, self.scanner)
         field = "input" if call_type == "aresponses" else "messages"
         self.body: dict[str, Any] = {"model": "m", field: [{"role": "user", "content": text}], **body}

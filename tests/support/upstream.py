@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.support.process import free_port, wait_until
+from tests.support.stored_responses import Stored, StoredResponses
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Upstream:
         location: where an answer with a status of 3xx leads to.
         on_request: called before the answer, in the server's thread.
         fails: says of a body whether it is answered with 500.
+        stored: the responses that it stores; None: it stores none, and each is `resp_1`. What it stores it reads again:
+            `says` then gets all items of a conversation. A response in the background is at work for one request.
     """
 
     def __init__(self) -> None:
@@ -81,10 +84,11 @@ class Upstream:
         self.location: str | None = None
         self.on_request: Callable[[], None] | None = None
         self.fails: Callable[[bytes], bool] | None = None
+        self.stored: StoredResponses | None = None
         self.port = free_port()
         routes = [
             Route("/v1/models", _models, methods=["GET"]),
-            Route("/{path:path}", self._answer, methods=["POST", "GET"]),
+            Route("/{path:path}", self._answer, methods=["POST", "GET", "DELETE"]),
         ]
         config = uvicorn.Config(
             Starlette(routes=routes),
@@ -119,6 +123,7 @@ class Upstream:
         self.location = None
         self.on_request = None
         self.fails = None
+        self.stored = None
 
     @property
     def received(self) -> str:
@@ -150,6 +155,8 @@ class Upstream:
             return Response(b"ID3-not-really-audio", media_type="audio/mpeg")
         asked = json.loads(body) if body.startswith(b"{") else {}
         is_response = path.endswith("/responses")
+        if self.stored is not None and "/responses" in path:
+            return self._stored(self.stored, request, asked)
         pieces = ["Hello", " from", " upstream"]
         if self.says is not None:
             said = self.says(body.decode("utf-8", "replace"))
@@ -184,6 +191,29 @@ class Upstream:
         if self.breaks == "cut":
             return StreamingResponse(self._paced([json.dumps(answer)[:-40]]), media_type="application/json")
         return JSONResponse(answer)
+
+    def _stored(self, kept: StoredResponses, request: Request, asked: dict[str, Any]) -> Response:
+        managed = kept.managed(request.method, request.url.path, dict(request.query_params))
+        if managed is not None:
+            return managed
+        found = kept.said(asked)
+        if isinstance(found, Response):
+            return found
+        said, new = found
+        text = "Hello from upstream" if self.says is None else self.says(json.dumps(said, ensure_ascii=False))
+        output = self._output(asked, [text[at : at + 3] for at in range(0, len(text), 3)])
+        for item, events in output:
+            item["id"] = kept.new_id(item["type"][:3])
+            events[0][1]["item"]["id"] = item["id"]
+        waits = asked.get("background") is True
+        given = {name: asked.get(name) for name in ("background", "previous_response_id", "conversation")}
+        given |= {"id": kept.new_id("resp"), "store": asked.get("store") is not False}
+        answer = _response_object("completed", [item for item, _ in output]) | given
+        stream = _response_events(output, given)
+        kept.keep(asked, Stored(answer, said, new, stream, int(waits)))
+        if asked.get("stream"):
+            return StreamingResponse(self._paced(stream), media_type="text/event-stream")
+        return JSONResponse(answer | {"status": "queued", "output": [], "usage": None} if waits else answer)
 
     def _output(self, asked: dict[str, Any], pieces: list[str]) -> list[_Item]:
         """Return a response's output: reasoning where the request asks for it, then a call of the tool, or the text."""
@@ -343,8 +373,9 @@ def _response_object(status: str, output: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
-def _response_events(output: list[_Item]) -> list[str]:
-    begun = {"response": _response_object("in_progress", [])}
+def _response_events(output: list[_Item], given: dict[str, Any] | None = None) -> list[str]:
+    given = given or {}
+    begun = {"response": _response_object("in_progress", []) | given}
     events = [("created", begun), ("in_progress", begun)]
     for index, (item, inner) in enumerate(output):
         place = {"output_index": index}
@@ -353,7 +384,7 @@ def _response_events(output: list[_Item]) -> list[str]:
             for kind, own in inner
         ]
         events.append(("output_item.done", place | {"item": item}))
-    events.append(("completed", {"response": _response_object("completed", [item for item, _ in output])}))
+    events.append(("completed", {"response": _response_object("completed", [item for item, _ in output]) | given}))
     numbered = [{"type": f"response.{kind}", "sequence_number": n, **own} for n, (kind, own) in enumerate(events)]
     return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
 

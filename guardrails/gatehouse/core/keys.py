@@ -24,6 +24,7 @@ class Purpose(StrEnum):
 
     MASKING = "masking"
     RECORDS = "records"
+    CONVERSATIONS = "stored conversations"
     REVIEW = "review"
     APPROVALS = "approvals"
     SIGN_IN = "sign-in"

@@ -26,6 +26,8 @@ class Settler(Protocol):
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None: ...
 
+    async def keep(self, scope: CallScope, answers: Answers) -> None: ...
+
 
 class Slots(Protocol):
     """Hold what LiteLLM lets one caller have only so many of at a time."""
@@ -145,6 +147,7 @@ class Connection:
             self._settler.block_answer(self._call, error)
             await self._instead(error)
             return
+        await self._settler.keep(self._call, self._answers)
         headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
         await self._send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
         await self._pass({"type": "http.response.body", "body": body})
@@ -159,6 +162,7 @@ class Connection:
             self._settler.block_answer(self._call, error)
             await self._end(error)
             return
+        await self._settler.keep(self._call, answers)
         if body or not more:
             await self._pass({"type": "http.response.body", "body": body, "more_body": more})
 

@@ -19,6 +19,7 @@ from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
+from gatehouse.dialects.conversations import continued, conversation_of, is_stored
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_servers, check_stored_data
@@ -26,15 +27,16 @@ from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
 from gatehouse.pipeline import call_facts, obligations, screening
+from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered, StoredCall
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.obligations import apply_obligations, changed_by
-from gatehouse.pipeline.redaction import kept_by_provider, mask
+from gatehouse.pipeline.redaction import mask
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, LetThrough
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling, Estimate
-from gatehouse.policy.model import Policy
+from gatehouse.policy.model import PiiPolicy, Policy
 from gatehouse.policy.rules import Ruling
 
 if TYPE_CHECKING:  # it brings LiteLLM
@@ -59,6 +61,7 @@ class Admission:
     prices: Prices
     retention: Retention
     keys: InstallationKeys
+    conversations: Conversations
     is_note: Callable[[str], bool]
 
     async def decide(
@@ -226,11 +229,21 @@ class _Stages:
         """Mask the request and do to it what the rules ask for."""
         call, governance = self._call, self._governance
         placeholders = self._parts.retention.placeholders(governance, call)
-        masked = await self._work(partial(mask, governance, decision, request, scans, placeholders))
-        if masked is not None:
-            kept_by_provider(request.fields)
+        fields = request.fields
+        ids = continued(call.call_type, fields)
+        earlier = await self._parts.conversations.recall(call.caller.key_hash, ids) or NOTHING
+        stored = self._scope.stored = self._stored(fields, earlier)
+        masking = partial(mask, governance, decision, request, scans, placeholders, earlier, kept=stored is not None)
+        if (masked := await self._work(masking)) is not None:
             request, self._scope.mask, self.replaced = masked
         return request.limited(partial(apply_obligations, obligation=decision.obligation, call_type=call.call_type))
+
+    def _stored(self, fields: Mapping[str, Any], earlier: Remembered) -> StoredCall | None:
+        """Return what is to be kept of the call; None where its provider stores nothing, or nothing may be kept."""
+        owner, lifetime_s = self._call.caller.key_hash, (self._governance.policy.pii or PiiPolicy()).remember
+        if owner is None or not lifetime_s or self._call.library or not is_stored(self._call.call_type, fields):
+            return None
+        return StoredCall(owner, conversation_of(fields), earlier, lifetime_s)
 
     async def _edit(self, scans: Sequence[Scan], edit: Edit, approved: tuple[str, ...]) -> None:
         """Do to the request what an approver made of it, and ask the policy again: it must allow exactly that.

@@ -21,10 +21,13 @@ from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
 from gatehouse.dialects.parts import UnknownShape
+from gatehouse.guards.offload import OFFLOAD
+from gatehouse.guards.pii.masking import Mask
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.rows import IntentRow, PromptRow
 from gatehouse.ledger.settlement import decision_row
 from gatehouse.pipeline.admission import Admission
+from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Retention, note_prompt
@@ -44,6 +47,7 @@ class Pipeline:
         gate: holds what people must approve.
         prices: estimates what a request may use.
         keys: what placeholders and keyed hashes are made with.
+        conversations: keeps what providers' stored answers need.
         is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
         report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
@@ -55,6 +59,7 @@ class Pipeline:
         gate: Gate,
         prices: Prices,
         keys: InstallationKeys,
+        conversations: Conversations,
         is_note: Callable[[str], bool],
         report_within_s: float = 900.0,
     ) -> None:
@@ -65,7 +70,8 @@ class Pipeline:
         audit = governance().policy.audit
         self._retention = Retention(ContentMode(audit.content), keys)
         self.keeps_text = self._retention.keeps_text
-        self._deciding = Admission(gate, prices, self._retention, keys, is_note)
+        self._conversations = conversations
+        self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note)
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
         self.reconsider = self._deciding.reconsider
         self.ended, self.conclude = endings.ended, endings.conclude
@@ -143,6 +149,15 @@ class Pipeline:
         screens = governance.answers is not None and governance.policy.screens is not None
         return Answers(scope.call.call_type, mask, partial(screen, governance) if screens else None)
 
+    async def keep(self, scope: CallScope, answers: Answers) -> None:
+        """Keep the way back of what the provider stores, before the caller reads the answer's id."""
+        stored = scope.stored
+        if stored is None or not (ids := answers.ids_due(first=stored.row is None)):
+            return
+        known = await OFFLOAD.run(scope.incoming.effort, scope.turns, partial(_known, scope.mask))
+        if not await self._conversations.keep(stored, ids, known):
+            scope.stored = None
+
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         """Note that the answer was not passed on, or not to its end."""
         scope.ending.blocked = error
@@ -169,6 +184,12 @@ class Pipeline:
         if self._retention.mode is ContentMode.REDACTED:
             return await self._retention.redacted_in(governance, scope, answer, caller), None
         return (answer if self._retention.keeps_text else None), None
+
+
+def _known(mask: Mask | None) -> Remembered:
+    if mask is None:
+        return NOTHING
+    return Remembered(mask.values, mask.links.hosts if mask.links is not None else frozenset())
 
 
 async def _note_prompt_meanwhile(scope: CallScope) -> None:

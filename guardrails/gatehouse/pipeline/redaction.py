@@ -1,9 +1,9 @@
-"""Masks what is found in a request, or refuses a request whose answer could not be unmasked."""
+"""Masks what is found in a request, and refuses a request in which it cannot be masked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import ContentBlocked, PiiBlocked
@@ -15,6 +15,7 @@ from gatehouse.guards.pii.links import Links
 from gatehouse.guards.pii.masking import Mask, Placeholders
 from gatehouse.guards.scan import Scan
 from gatehouse.guards.screens.hits import SECRETS
+from gatehouse.pipeline.conversations import NOTHING, Remembered
 from gatehouse.pipeline.in_force import PolicyInForce
 
 
@@ -24,8 +25,15 @@ def mask(
     request: CanonicalRequest,
     scans: Sequence[Scan],
     placeholders: Placeholders,
+    earlier: Remembered = NOTHING,
+    *,
+    kept: bool = False,
 ) -> tuple[CanonicalRequest, Mask, dict[str, str]] | None:
-    """Mask what is found in a request; None where there was nothing.
+    """Mask what is found in a request; None where nothing is to be turned back.
+
+    Args:
+        earlier: what is kept of the conversation that the request continues.
+        kept: the way back is kept, even if it is empty.
 
     Returns:
         the request as it is then, the way back, and what each text that changed is now.
@@ -36,7 +44,8 @@ def mask(
         PiiBlocked: it stands where nothing may be changed.
     """
     found = [_to_mask(governance, decision, scan) for scan in scans]
-    if not any(found):
+    wanted = kept or bool(earlier.values)
+    if not any(found) and not wanted:
         return None
     for part, findings in zip(request.scanned, found, strict=True):
         if part.sealed and findings:
@@ -46,9 +55,10 @@ def mask(
                 policies=tuple(f"pii/{name}" for name in names),
                 where=shown(part.path),
             )
-    changes, mask = masked(request.scanned, found, placeholders, _links(governance, request))
+    links = _links(governance, request, earlier)
+    changes, mask = masked(request.scanned, found, placeholders, links, earlier)
     if not changes:
-        return None
+        return (request, mask, {}) if wanted else None
     try:
         changed = request.masked(changes)
     except UnknownShape as error:
@@ -67,13 +77,23 @@ def _to_mask(governance: PolicyInForce, decision: Decision, scan: Scan) -> list[
     return merged([*secrets, *data], _is_secret)
 
 
-def _links(governance: PolicyInForce, request: CanonicalRequest) -> Links | None:
-    """Return which links of the answer may hold values, as policy.yaml says; None: all."""
+def _links(governance: PolicyInForce, request: CanonicalRequest, earlier: Remembered) -> Links | None:
+    said = (part.text for part in request.texts if part.role in _TRUSTED)
+    return links_of(governance, said, earlier.hosts)
+
+
+def links_of(governance: PolicyInForce, said: Iterable[str], earlier: Iterable[str]) -> Links | None:
+    """Return which links of the answer may hold values, as policy.yaml says; None: all.
+
+    Args:
+        said: the texts of system and user.
+        earlier: hosts that earlier turns named.
+    """
     pii = governance.policy.pii
     mode = pii.unmask_links if pii is not None else "same_host"
     if mode == "all":
         return None
-    return Links(part.text for part in request.texts if mode == "same_host" and part.role in _TRUSTED)
+    return Links(said, earlier) if mode == "same_host" else Links()
 
 
 def _is_secret(finding: Finding) -> bool:
@@ -85,13 +105,14 @@ def masked(
     findings: Sequence[Sequence[Finding]],
     placeholders: Placeholders,
     links: Links | None = None,
+    earlier: Remembered = NOTHING,
 ) -> tuple[dict[Path, str], Mask]:
     """The texts that change when these findings are masked, and the way back.
 
     Raises:
         PlaceholdersCollide: two values would have one placeholder.
     """
-    mask = Mask(placeholders, links)
+    mask = Mask(placeholders, links, earlier.values)
     all_ = PiiConfig(entities={each.entity: Mode.MASK for found in findings for each in found})
     now = mask.mask([(part.text, found) for part, found in zip(texts, findings, strict=True)], all_)
     return {part.path: text for part, text in zip(texts, now, strict=True) if text != part.text}, mask
@@ -101,23 +122,3 @@ def masked(
 _TRUSTED: Final = frozenset(("system", "developer", "user"))
 # The entity of a secret's placeholder.
 SECRET: Final = "SECRET"  # noqa: S105
-
-# How a request names a conversation that the provider keeps.
-_CONVERSATIONS = ("previous_response_id", "conversation")
-
-
-def kept_by_provider(body: Mapping[str, Any]) -> None:
-    """Refuse to mask a turn of a conversation that the provider keeps: what the turns before it hold could not be
-    turned back, for the way back from their placeholders ended with their calls.
-
-    Raises:
-        PiiBlocked: names the field.
-    """
-    named = next((name for name in _CONVERSATIONS if body.get(name) is not None), None)
-    if named is not None:
-        raise PiiBlocked(
-            f"{named}: the provider keeps the turns before this one, so the personal data in it cannot be masked "
-            "safely. Send the whole conversation with each request, or take the personal data out.",
-            policies=("pii",),
-            param=named,
-        )

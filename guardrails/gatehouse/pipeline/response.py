@@ -15,6 +15,7 @@ from typing import Any, Final
 from gatehouse.core.errors import ContentBlocked, GovernanceError
 from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
+from gatehouse.dialects.conversations import Kind, StoredId, made
 from gatehouse.dialects.events import EventView, Source
 from gatehouse.dialects.parts import JSON, DeltaPart, Path, Step, UnknownShape
 from gatehouse.dialects.sse import EventTooLarge, ServerSentEvent, SSEDecoder, event
@@ -41,6 +42,8 @@ _SAID: Final = frozenset(("content", "text", "refusal", "reasoning", "reasoning_
 _ACTS: Final = frozenset(
     ("tool", "function_call", "response.custom_tool_call_input", "response.code_interpreter_call_code")
 )
+# The call types whose answers providers store.
+_STORED: Final = frozenset(("responses", "aresponses"))
 _UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
 
 
@@ -52,11 +55,13 @@ class Answers:
         screen: None where answers are not screened.
 
     Attributes:
-        over: a stream has said that it is over; whoever leaves now has had all of it.
+        over: the answer has said that it is over; whoever leaves now has had all of it.
     """
 
     def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None) -> None:
         self.over = False
+        self._ids: list[StoredId] = []
+        self._ids_seen: set[StoredId] = set()
         self._call_type = call_type
         self._mask = mask
         self._screen = screen
@@ -74,6 +79,8 @@ class Answers:
         """
         try:
             answer = decode_answer(body)
+            self.over = True
+            self._note_ids(answer)
             texts = answer_view(self._call_type, answer).texts
             changes = self._changes((part.path, part.text) for part in texts)
             if not changes:
@@ -113,9 +120,26 @@ class Answers:
             GovernanceError: it may not be passed on.
         """
         rest = self._pass_on(self._events.rest())
+        self.over = True
         held = b"".join(self._close(()))
         # What is cut off in the middle of an event must not become the beginning of another.
         return rest + (b"\n\n" if rest and held else b"") + held
+
+    def ids_due(self, *, first: bool) -> list[StoredId]:
+        """Return the ids under which the provider stores the answer, as soon as they must be known.
+
+        Args:
+            first: none was returned yet: the answer's own id is needed at once, and those of its items at its end.
+        """
+        due = self._ids[0].kind is Kind.RESPONSE if first and self._ids else self.over
+        ids, self._ids = (self._ids, []) if due else ([], self._ids)
+        return ids
+
+    def _note_ids(self, said: Any) -> None:
+        if self._call_type in _STORED and isinstance(said, dict):
+            new = [each for each in made(said) if each not in self._ids_seen]
+            self._ids_seen.update(new)
+            self._ids += new
 
     def _pass_on(self, events: Iterable[ServerSentEvent]) -> bytes:
         return b"".join(map(self._event, events))
@@ -129,6 +153,7 @@ class Answers:
             return b"".join(self._close(())) + each.raw
         try:
             said = decode_answer(data)
+            self._note_ids(said)
             view = event_view(self._call_type, said)
             number = said.get("sequence_number")
             if type(number) is int:

@@ -19,6 +19,7 @@ from gatehouse.core.errors import GovernanceError, ProviderFailed
 from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest
 from gatehouse.guards.pii.masking import Mask
+from gatehouse.pipeline.conversations import StoredCall
 
 if TYPE_CHECKING:
     from gatehouse.approvals.model import Approval
@@ -140,7 +141,8 @@ class CallScope:
         hidden: what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
         left: is set when the client is gone.
         governance: what the call is decided by, to its end.
-        mask: the way back from its placeholders, which lives nowhere else; a stream that is held alive needs it early.
+        mask: the way back from its placeholders; a stream that is held alive needs it early.
+        stored: what is kept of it, because the provider stores its answer.
         intent: its row is committed; only then may anything go upstream. `intent_tried`: that was begun.
         refusal: replaces whatever LiteLLM would answer.
     """
@@ -160,6 +162,7 @@ class CallScope:
     governance: PolicyInForce | None = field(default=None, repr=False)
     considered: Considered = field(default_factory=Considered)
     mask: Mask | None = field(default=None, repr=False)
+    stored: StoredCall | None = field(default=None, repr=False)
     let_through: LetThrough | None = None
     intent_tried: bool = False
     intent: bool = False

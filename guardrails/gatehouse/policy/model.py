@@ -28,8 +28,9 @@ from gatehouse.core.decision import Obligation, Verdict
 MAX_WHEN = 2_000
 """Characters of one `when`: about thirty lines, and far too few to make CEL's parser slow."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DAY_S: Final = 86_400.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY_S}
 
 
 def _route(route: str) -> str:
@@ -57,6 +58,10 @@ def _modes(value: Any) -> Any:
 def _off(value: Any) -> Any:
     """Read the bare word `off`, which YAML 1.1 turns into false."""
     return "off" if value is False else value
+
+
+def _lifetime(value: Any) -> Any:
+    return 0.0 if value is False or value == "off" else _seconds(value)
 
 
 def _url(url: str) -> str:
@@ -125,6 +130,7 @@ Score = Annotated[float, Field(ge=0, le=1, strict=True)]
 # A held connection ends within ten minutes, the time-out of OpenAI's own clients.
 Hold = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=600, strict=True)]
 Timeout = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10, strict=True)]
+Lifetime = Annotated[float, BeforeValidator(_lifetime), Field(ge=0, le=365 * _DAY_S, strict=True)]
 OnError = Literal["deny", "allow"]
 PiiMode = Annotated[Literal["mask", "block", "observe", "off"], BeforeValidator(_off)]
 SecretsMode = Annotated[Literal["mask", "block", "observe", "off"], BeforeValidator(_off)]
@@ -233,6 +239,10 @@ class PiiPolicy(Section):
     unmask_links: Literal["same_host", "all", "none"] = Field(
         default="same_host",
         description="Into which links of an answer values are put back: those to hosts that system or user text names.",
+    )
+    remember: Lifetime = Field(
+        default=30 * _DAY_S,
+        description="How long the values of a conversation are kept that the provider stores; off: not at all.",
     )
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
         default={}, description="What to look for: a list, or a mode for each. Empty means the reliable ones."

@@ -32,6 +32,7 @@ _OURS = {
     "approval_history": _APPEND,
     "outbox": _KEEP,
     "console_sign_outs": _APPEND | {"DELETE"},
+    "conversations": _KEEP | {"DELETE"},
 }
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}

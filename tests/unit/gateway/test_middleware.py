@@ -29,6 +29,9 @@ class Settled:
     def answers(self, scope: CallScope) -> Answers | None:
         return self._answers
 
+    async def keep(self, *_: Any) -> None:
+        """Keep nothing."""
+
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         raise AssertionError("nothing is screened here")
 

@@ -38,6 +38,9 @@ class Settled:
     def answers(self, scope: CallScope) -> None:
         return None
 
+    async def keep(self, *_: Any) -> None:
+        """Keep nothing."""
+
     def block_answer(self, *_: Any) -> None:
         raise AssertionError("nothing is screened here")
 

@@ -522,3 +522,21 @@ def test_the_map_is_in_nothing_that_is_printed_or_stored() -> None:
     assert mask.originals == {GIVEN: MAIL}
     with pytest.raises(TypeError):
         pickle.dumps(mask)
+
+
+# --- the conversation that a call continues
+
+
+def test_values_of_earlier_turns_keep_their_names_and_come_back() -> None:
+    first = new_mask()
+    said = mask_one(first, f"I am {MAIL}", find(f"I am {MAIL}", MAIL))
+    later = Mask(PLACEHOLDERS, earlier=first.values)
+    assert later.unmask(said) == f"I am {MAIL}"
+    assert mask_one(later, MAIL, find(MAIL, MAIL)) == said.removeprefix("I am ")
+    call = Mask(Placeholders(PLACEHOLDERS.key, "call:2"), earlier=first.values)
+    assert mask_one(call, MAIL, find(MAIL, MAIL)) == said.removeprefix("I am ")  # of the conversation, too
+
+
+def test_two_values_of_earlier_turns_with_one_token_are_refused() -> None:
+    with pytest.raises(PlaceholdersCollide):
+        Mask(PLACEHOLDERS, earlier={"EMAIL_ADDRESS_00000000": "a@example.com", "PHONE_NUMBER_00000000": "1"})

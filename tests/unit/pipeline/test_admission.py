@@ -79,6 +79,7 @@ async def test_a_refusal_ends_the_stages_and_lets_nothing_through(
     policy, text, fields, error = REFUSED_AT[stage]
     gate = Gate(answer=ApprovalRejected("A person said no."))
     case = Case(tmp_path, policy, text, gate=gate, **fields)
+    case.conversations.away = True
     with pytest.raises(error):
         await case.decide()
     assert stages == ALL[: ALL.index(stage) + 1]

@@ -187,7 +187,15 @@ async def test_what_cannot_be_redacted_is_not_kept(tmp_path: Path) -> None:
 
 
 def pipeline(case: Case, written: Written) -> Pipeline:
-    return Pipeline(written, lambda: case.governance, case.gate, case.prices, KEYS, lambda _: False)  # type: ignore[arg-type]
+    return Pipeline(
+        written,  # type: ignore[arg-type]
+        lambda: case.governance,
+        case.gate,  # type: ignore[arg-type]
+        case.prices,  # type: ignore[arg-type]
+        KEYS,
+        case.conversations,  # type: ignore[arg-type]
+        lambda _: False,
+    )
 
 
 async def test_a_call_is_let_through_once_its_intent_is_committed(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_every_key_of_the_section_arrives() -> None:
 
 
 def test_a_new_key_of_the_section_is_not_forgotten() -> None:
-    """This fails when the model has a key that `pii_config` does not map. The other three belong to the pipeline."""
-    known = {each.name for each in fields(PiiConfig)} | {"on_error", "scope", "unmask_links"}
+    """This fails when the model has a key that `pii_config` does not map. The other four belong to the pipeline."""
+    known = {each.name for each in fields(PiiConfig)} | {"on_error", "remember", "scope", "unmask_links"}
     assert set(PiiPolicy.model_fields) <= known
     assert set(RecognizerPolicy.model_fields) == {each.name for each in fields(CustomRecognizer)}
     assert set(PatternPolicy.model_fields) <= {each.name for each in fields(CustomPattern)}

@@ -39,19 +39,26 @@ class Links:
 
     Args:
         texts: what system and user said; every host in it is named.
+        earlier: hosts that earlier turns named.
     """
 
-    __slots__ = ("_named", "_texts")
+    __slots__ = ("_earlier", "_named", "_texts")
 
-    def __init__(self, texts: Iterable[str] = ()) -> None:
+    def __init__(self, texts: Iterable[str] = (), earlier: Iterable[str] = ()) -> None:
         self._texts = tuple(texts)
+        self._earlier = earlier
         self._named: frozenset[str] | None = None  # most answers hold no link
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Return the hosts that are named."""
+        if self._named is None:
+            self._named = frozenset((*self._earlier, *(each for text in self._texts for each in _hosts(text))))
+        return self._named
 
     def name(self, host: str) -> bool:
         """Tell whether a host is named, or is this machine."""
-        if self._named is None:
-            self._named = frozenset(each for text in self._texts for each in _hosts(text))
-        return host in self._named or _LOOPBACK.fullmatch(host) is not None
+        return host in self.hosts or _LOOPBACK.fullmatch(host) is not None
 
 
 class LinkReader:

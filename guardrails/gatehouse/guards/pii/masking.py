@@ -2,16 +2,16 @@
 
 A placeholder depends only on the value and its scope (`Placeholders`), so it is the same in every turn, on every
 gateway, after every restart, and at every place in a body. The way back is the `Mask` of one call, which is never
-printed or logged: only a value of this very call comes back. A model may change a placeholder's case or brackets,
-because its token still identifies the value. A caller's own text in the form of a placeholder of the call is masked
-itself, as a LITERAL, and so comes back as it was written.
+printed or logged: only a value of this very call comes back, or of the stored conversation that it continues. A model
+may change a placeholder's case or brackets, because its token still identifies the value. A caller's own text in the
+form of a placeholder of the call is masked itself, as a LITERAL, and so comes back as it was written.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -145,9 +145,15 @@ class Mask:
 
     __slots__ = ("_beginnings", "_by_token", "_escaped", "_names", "_placeholders", "_values", "links")
 
-    def __init__(self, placeholders: Placeholders, links: Links | None = None) -> None:
+    def __init__(
+        self, placeholders: Placeholders, links: Links | None = None, earlier: Mapping[str, str] | None = None
+    ) -> None:
         """Args:
         links: says which links in an answer may hold values; None: all.
+        earlier: what the placeholders of the conversation stand for that the call continues, by their names.
+
+        Raises:
+            PlaceholdersCollide: two of these values have one placeholder.
         """
         self._placeholders = placeholders
         self.links = links
@@ -156,6 +162,9 @@ class Mask:
         self._by_token: dict[str, str] = {}
         self._escaped = False  # some value has characters that JSON escapes
         self._beginnings: Beginnings | None = None  # most calls are not streamed
+        for name, value in (earlier or {}).items():
+            entity, _, token = name.rpartition("_")
+            self._add(entity, value, name, token)
 
     def __repr__(self) -> str:
         return f"Mask({len(self._values)} values)"
@@ -166,6 +175,11 @@ class Mask:
     def __bool__(self) -> bool:
         """Tell whether anything was masked."""
         return bool(self._values)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Return the value of each placeholder by its name, without brackets."""
+        return dict(self._values)
 
     @property
     def originals(self) -> dict[str, str]:
@@ -200,16 +214,21 @@ class Mask:
             if len(group) > 1 and len({canonical(*each) for each in group}) == 1:
                 new.update((each, self._placeholders.lone_name(*each)) for each in group)
         tokens = []
-        for (entity, value), name in new.items():
-            token = name[len(entity) + 1 :]
-            if token in self._by_token:
-                raise PlaceholdersCollide
-            self._names[entity, value] = self._by_token[token] = name
-            self._values[name] = value
-            tokens.append(token)
-            self._escaped = self._escaped or _in_json(value, 1) != value
-            self._beginnings = None
+        for (entity, value), common in new.items():
+            known = self._values.get(common)  # another spelling, of an earlier turn
+            alone = known is not None and canonical(entity, known) == canonical(entity, value)
+            name = self._placeholders.lone_name(entity, value) if alone else common
+            tokens.append(name[len(entity) + 1 :])
+            self._add(entity, value, name, tokens[-1])
         return tokens
+
+    def _add(self, entity: str, value: str, name: str, token: str) -> None:
+        if token in self._by_token:
+            raise PlaceholdersCollide
+        self._names[entity, value] = self._by_token[token] = name
+        self._values[name] = value
+        self._escaped = self._escaped or _in_json(value, 1) != value
+        self._beginnings = None
 
     def _give_literals(self, parts: Iterable[tuple[str, list[_Span]]]) -> None:
         """Mask texts that would be turned back. Each adds a placeholder, which another text may hold in turn."""
