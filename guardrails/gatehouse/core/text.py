@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # No real name is longer; the limit keeps a hostile caller from filling the ledger.
 _NAME_CHARS = 256
 
@@ -28,3 +30,29 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class Spliced(str):
+    """A text that was made from another by replacing parts of it; the rest can stay as it was spelled there.
+
+    Attributes:
+        parts: start and end of each part in the other text, in order, and what replaced it.
+    """
+
+    __slots__ = ("parts",)
+    parts: tuple[tuple[int, int, str], ...]
+
+    @classmethod
+    def of(cls, text: str, parts: Iterable[tuple[int, int, str]]) -> Spliced:
+        """Replace parts of a text; of two that overlap, the later one stays out."""
+        out: list[str] = []
+        kept: list[tuple[int, int, str]] = []
+        done = 0
+        for start, end, new in parts:
+            if start >= done:
+                out += (text[done:start], new)
+                kept.append((start, end, new))
+                done = end
+        made = cls("".join((*out, text[done:])))
+        made.parts = tuple(kept)
+        return made

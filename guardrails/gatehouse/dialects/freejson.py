@@ -10,7 +10,18 @@ from typing import Any
 
 from gatehouse.core.strict_json import RepeatedName, decode
 from gatehouse.dialects.file_text import file_text
-from gatehouse.dialects.parts import FILE, JSON, KEY, MAX_DEPTH, BodyView, Path, unknown
+from gatehouse.dialects.parts import (
+    FILE,
+    JSON,
+    KEY,
+    MAX_DEPTH,
+    MAX_PARTS,
+    BodyView,
+    Path,
+    TooManyTexts,
+    UnknownShape,
+    unknown,
+)
 
 # Numbers with seven digits or more can be a telephone, card or account number.
 _LONG_NUMBER = 1_000_000
@@ -81,7 +92,12 @@ def json_text(view: BodyView, value: Any, path: Path, role: str) -> None:
     if not isinstance(value, str):
         free(view, value, path, role)
     elif value:
-        _decoded_or_raw(view, value, path, role)
+        try:
+            _decoded_or_raw(view, value, path, role)
+        except RepeatedName:
+            raise unknown(path, "a JSON object has two entries of one name") from None
+        except RecursionError:
+            raise unknown(path, "nested too deep") from None
 
 
 def written_result(view: BodyView, value: Any, path: Path, role: str) -> None:
@@ -121,22 +137,38 @@ def _string(view: BodyView, value: str, path: Path, role: str) -> None:
         return
     # Without a backslash, JSON text shows all of its content literally.
     if "\\" in value and value.lstrip()[:1] in ("{", "["):
-        _decoded_or_raw(view, value, path, role)
+        try:
+            _decoded_or_raw(view, value, path, role)
+        except (RepeatedName, RecursionError, UnknownShape):  # a file of a tool's, which its model reads as text
+            view.text(path, value, role)
     else:
         view.text(path, value, role)
 
 
 def _decoded_or_raw(view: BodyView, value: str, path: Path, role: str) -> None:
+    """Read JSON text decoded; as one text where it is no JSON, or has too many texts.
+
+    Raises:
+        RepeatedName: an object has two entries of one name.
+        RecursionError, UnknownShape: it is nested too deep.
+    """
     try:
         decoded = decode(value)
     except RepeatedName:
-        raise unknown(path, "a JSON object has two entries of one name") from None
-    except RecursionError:
-        raise unknown(path, "nested too deep") from None
+        raise
     except ValueError:
         view.text(path, value, role)
         return
-    free(view, decoded, (*path, JSON), role)
+    inside = BodyView()
+    try:
+        free(inside, decoded, (*path, JSON), role)
+    except TooManyTexts:
+        view.text(path, value, role)
+        return
+    if len(view.texts) + len(inside.texts) > MAX_PARTS // 2:  # leave some for the texts behind it
+        view.text(path, value, role)
+    else:
+        view.add(inside)
 
 
 def _plain_value(view: BodyView, value: Any, path: Path, role: str) -> None:

@@ -105,6 +105,10 @@ class UnknownShape(Exception):
     """Report a body or an answer of an unknown shape, in which text could be hidden; the message names the path."""
 
 
+class TooManyTexts(UnknownShape):
+    """Report more texts than a request may have."""
+
+
 class BodyView:
     """Collect what was found in one body, in the order of the body.
 
@@ -132,7 +136,7 @@ class BodyView:
         """Add a text; an empty one is ignored."""
         if text:
             if len(self.texts) >= MAX_PARTS:
-                raise unknown(path, f"the request has more than {MAX_PARTS} texts")
+                raise TooManyTexts(f"{shown(path)}: the request has more than {MAX_PARTS} texts")
             self.texts.append(TextPart(path, text, role, sealed))
 
     def value(self, path: Path, value: str, *, sealed: bool = False) -> None:
@@ -147,6 +151,13 @@ class BodyView:
         if len(self.files) >= MAX_PARTS:
             raise unknown(path, f"the request has more than {MAX_PARTS} files")
         self.files.append(FilePart(path, kind, media_type))
+
+    def add(self, other: BodyView) -> None:
+        """Add what was found in a part of the body."""
+        self.texts += other.texts
+        self.values += other.values
+        self.files += other.files
+        self.stored += other.stored
 
     def name_stored(self, path: Path, what: str) -> None:
         """Add the name of something that the provider holds."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from os.path import commonprefix
 from typing import Any, Final
 
 from gatehouse.core.strict_json import decode
-from gatehouse.core.text import is_encodable
+from gatehouse.core.text import Spliced, is_encodable
 from gatehouse.dialects.file_text import file_text
 from gatehouse.dialects.freejson import number_text
 from gatehouse.dialects.parts import FILE, JSON, KEY, Path, Step, unknown
@@ -58,10 +58,9 @@ def _write(container: Any, step: Any, node: _Node, path: Path) -> None:
     except (LookupError, TypeError):
         raise unknown(path, "there is nothing to replace") from None
     if node.text is not None:
-        if not isinstance(value, str | int | float):
-            raise unknown(path, "there is no text to replace")
-        if node.text != (value if isinstance(value, str) else number_text(value)):
-            container[step] = node.text
+        _check_text(value, path)
+        if node.text != _text_of(value):
+            container[step] = str(node.text)
     elif FILE in node.steps:
         read = file_text(value) if isinstance(value, str) else None
         text = node.steps[FILE].text
@@ -73,6 +72,15 @@ def _write(container: Any, step: Any, node: _Node, path: Path) -> None:
         container[step] = _json_text(value, node.steps[JSON], (*path, JSON))
     else:
         _below(value, node, path)
+
+
+def _check_text(value: Any, path: Path) -> None:
+    if not isinstance(value, str | int | float):
+        raise unknown(path, "there is no text to replace")
+
+
+def _text_of(value: str | float) -> str | None:
+    return value if isinstance(value, str) else number_text(value)
 
 
 def _below(value: Any, node: _Node, path: Path) -> None:
@@ -131,6 +139,11 @@ def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[
     value, end = _raw_decode(text, at)
     if node is None:
         return end
+    if node.text is not None:
+        _check_text(value, path)
+        if node.text != _text_of(value):
+            edits.append((at, end, _string(text[at:end], value, node.text)))
+        return end
     box = [value]
     _write(box, 0, node, path)
     if box[0] != value:
@@ -177,14 +190,25 @@ def _blanks(text: str, at: int) -> int:
 
 
 def _string(literal: str, old: Any, new: str) -> str:
-    """Return a JSON string with new content; the unchanged beginning and end keep their spelling."""
+    """Return a JSON string with new content; what is not replaced keeps its spelling."""
     if not isinstance(old, str):  # a number
         return _encode(new)
+    units = _UNIT.findall(literal, 1, len(literal) - 1) if "\\" in literal else old
+    out: list[str] = []
+    done = 0
+    for start, end, part in _parts(old, new):
+        out += (*units[done:start], _encode(part)[1:-1])
+        done = end
+    return "".join(('"', *out, *units[done:], '"'))
+
+
+def _parts(old: str, new: str) -> Sequence[tuple[int, int, str]]:
+    """Return which parts of a text were replaced, and with what."""
+    if isinstance(new, Spliced):
+        return new.parts
     before = len(commonprefix((old, new)))
     behind = len(commonprefix((old[before:][::-1], new[before:][::-1])))
-    units = _UNIT.findall(literal, 1, len(literal) - 1) if "\\" in literal else old
-    written = _encode(new[before : len(new) - behind])[1:-1]
-    return "".join(('"', *units[:before], written, *units[len(old) - behind :], '"'))
+    return ((before, len(old) - behind, new[before : len(new) - behind]),)
 
 
 def _encode(text: str) -> str:

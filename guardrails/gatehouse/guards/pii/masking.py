@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from gatehouse.core.errors import PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey
-from gatehouse.core.text import is_encodable
+from gatehouse.core.text import Spliced, is_encodable
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.forms import SPELLING_CHARS, TOKEN_CHARS, TOKEN_REACH, Beginnings, reach, tokens_in
@@ -70,7 +70,7 @@ class Placeholders:
     def redact(self, text: str, findings: Sequence[Finding], config: PiiConfig) -> str:
         """Replace each finding in mode `mask` with a placeholder that will not be turned back."""
         spans = _spans(text, findings, config)
-        return _replaced(text, ((each.start, each.end, self.of(each.entity, each.value)) for each in spans))
+        return Spliced.of(text, ((each.start, each.end, self.of(each.entity, each.value)) for each in spans))
 
 
 def canonical(entity: str, value: str) -> str:
@@ -127,17 +127,6 @@ def _spans(text: str, findings: Iterable[Finding], config: PiiConfig) -> Iterato
         if each.start >= done and config.mode_of(each.entity) is Mode.MASK:
             yield _Span(each.start, each.end, each.entity, text[each.start : each.end])
             done = each.end
-
-
-def _replaced(text: str, parts: Iterable[tuple[int, int, str]]) -> str:
-    """Return the text with the given parts replaced, and all else unchanged."""
-    out: list[str] = []
-    done = 0
-    for start, end, new in parts:
-        if start >= done:
-            out += (text[done:start], new)
-            done = end
-    return "".join((*out, text[done:]))
 
 
 class Mask:
@@ -200,7 +189,7 @@ class Mask:
 
     def _masked(self, text: str, spans: Iterable[_Span]) -> str:
         parts = ((each.start, each.end, self._names[each.entity, each.value]) for each in sorted(spans))
-        return _replaced(text, ((start, end, f"<{name}>") for start, end, name in parts))
+        return Spliced.of(text, ((start, end, f"<{name}>") for start, end, name in parts))
 
     def _give(self, values: Iterable[tuple[str, str]]) -> list[str]:
         """Give each value without a name one; return the new tokens."""
@@ -282,8 +271,8 @@ class Mask:
         """
         found = self.found(text)
         if prose and self.links is not None:
-            return _replaced(text, LinkReader(self.links).read(text, found, len(text))[0])
-        return _replaced(text, found)
+            return Spliced.of(text, LinkReader(self.links).read(text, found, len(text))[0])
+        return Spliced.of(text, found)
 
     def unmask_json(self, text: str) -> str:
         """Do as `unmask` for JSON text: write a value as the inside of a JSON string, also of JSON in its strings."""
@@ -331,16 +320,16 @@ class Mask:
 def _restored(text: str, found: Iterable[Place], nesting: Nesting | None) -> str:
     """Return the text with the values in place of their placeholders, escaped for the JSON around them."""
     if nesting is None:
-        return _replaced(text, found)
-    out: list[str] = []
+        return Spliced.of(text, found)
+    parts: list[Place] = []
     done = 0
     for start, end, value in found:
         nesting.read(text[done:start])
-        out += (text[done:start], _in_json(value, nesting.escapes))
+        parts.append((start, end, _in_json(value, nesting.escapes)))
         nesting.read(text[start:end])
         done = end
     nesting.read(text[done:])
-    return "".join((*out, text[done:]))
+    return Spliced.of(text, parts)
 
 
 def _in_json(value: str, times: int) -> str:
