@@ -35,8 +35,9 @@ class Purse:
     async def ask(self, messages: list[dict[str, Any]]) -> Completion:
         options: dict[str, Any] = {"tools": OFFERED, "max_tokens": 200}
         estimate = await self.adapter.get_cost_estimate(messages, MODEL, **options)
-        if estimate.estimated_cost_usd is None or estimate.estimated_cost_usd > self.left:
-            raise OutOfBudget(f"a step may cost {estimate.estimated_cost_usd} dollars, and {self.left:.6f} are left")
+        if estimate.estimated_cost_usd > self.left:
+            cost = f"{estimate.estimated_cost_usd} dollars" if estimate.has_price else "any amount, for it has no price"
+            raise OutOfBudget(f"a step may cost {cost}, and {self.left:.6f} dollars are left")
         answer: Completion = await self.adapter.complete_chat(messages, MODEL, **options)
         self.left -= estimate.estimated_cost_usd if answer.cost_usd is None else answer.cost_usd
         return answer

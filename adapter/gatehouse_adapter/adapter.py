@@ -36,11 +36,11 @@ class LiteLLMAdapter:
 
     Args:
         base_url: the gateway's address, with or without `/v1`; else LITELLM_BASE_URL.
-        api_key: a virtual key or the master key; else LITELLM_MASTER_KEY.
+        api_key: a virtual key or the master key; else LITELLM_MASTER_KEY. `master_key` is another name for it.
         timeout: seconds that one call may take in all, retries included. For a stream: until it begins, and then from
             chunk to chunk. Waiting for a person's approval does not count.
         max_retries: how often a call is sent again that no gateway has begun to carry out.
-        safety: your own limits for every chat call.
+        safety: your own limits for every chat call. `safety_config` is another name for it.
         breaker_failure_threshold: failures of the gateway in a row (no connection, no answer in time, 5xx) after which
             nothing is sent for a while. A refusal is not a failure.
         breaker_recovery_seconds: the length of that while; then one call tries again.
@@ -67,7 +67,11 @@ class LiteLLMAdapter:
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
+        master_key: str | None = None,
+        safety_config: SafetyConfig | None = None,
     ) -> None:
+        api_key = settings.one_of("api_key", api_key, "master_key", master_key)
+        safety = settings.one_of("safety", safety, "safety_config", safety_config)
         if http_client is not None and not (transport is None and verify is True and proxy is None):
             raise ConfigurationError(
                 "http_client was given together with transport, verify or proxy. Give those to the http_client."
@@ -170,7 +174,7 @@ class LiteLLMAdapter:
 
         Args:
             messages: in the format of the OpenAI chat API.
-            model: an id from `get_available_models`.
+            model: an id from `get_available_models`; `litellm/` before it is left out.
             stream: return a ChatStream of pieces instead of the whole answer.
             approval: what to do if a person must approve first: `raise` ApprovalRequired, or `wait` for the decision.
             approval_timeout: the most seconds to wait; then ApprovalTimeout. It does not cancel the approval.

@@ -34,6 +34,7 @@ model and may be charged. The adapter repeats only what was not: no connection a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class GatehouseError(Exception):
         code: a stable word for a program, such as `policy_denied` or `timed_out`.
         status: the HTTP status; for an error inside a stream the one it would have had. None when there was none.
         call_id: the gateway's id of the call, by which an operator finds it in the ledger. None when not known.
-        policies: ids of the policy rules that matched.
+        policies: ids of the policy rules that matched, as a list.
         approval: the approval that is required or was refused, if the error is about one.
         retry_after: seconds after which the gateway asks to be called again, or None.
     """
@@ -92,7 +93,7 @@ class GatehouseError(Exception):
         code: str | None = None,
         status: int | None = None,
         call_id: str | None = None,
-        policies: tuple[str, ...] = (),
+        policies: Iterable[str] = (),
         approval: Approval | None = None,
         retry_after: float | None = None,
     ) -> None:
@@ -101,7 +102,7 @@ class GatehouseError(Exception):
         self.code = code or self.default_code
         self.status = status
         self.call_id = call_id
-        self.policies = policies
+        self.policies = list(policies)
         self.approval = approval
         self.retry_after = retry_after
 

@@ -6,9 +6,10 @@ answer that has no field of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "Approval",
@@ -33,12 +34,14 @@ class Result(Mapping[str, Any]):
     """
 
     __slots__ = ()
+    _synonyms: ClassVar[Mapping[str, str]] = {}
     raw: Mapping[str, Any]
 
     def _names(self) -> tuple[str, ...]:
         return tuple(f.name for f in fields(self) if f.name != "raw")  # type: ignore[arg-type]  # subclasses are dataclasses
 
     def __getitem__(self, key: str) -> Any:
+        key = self._synonyms.get(key, key)
         return getattr(self, key) if key in self._names() else self.raw[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -59,6 +62,8 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no infinity
     return value
 
 
@@ -140,9 +145,10 @@ class Health(Result):
 
     `status` is the governance part's own word (`ok`, `degraded`, `down`), or `unreachable` or `unknown`.
     `reason` says what is wrong, and is None only when nothing is: a degraded gateway is healthy and has a reason.
-    `parts` has the state of each part: `up`, `down`, or `off` when it is not in use.
+    `health["error"]` is `reason` too. `parts` has the state of each part: `up`, `down`, or `off` when it is not in use.
     """
 
+    _synonyms: ClassVar[Mapping[str, str]] = {"error": "reason"}
     healthy: bool
     status: str
     reason: str | None
@@ -176,18 +182,24 @@ class Approval(Result):
 class CostEstimate(Result):
     """Hold the most that a request may use; nothing was sent.
 
-    `estimated_cost_usd` is None where the model has no price. `price_source` is `config` (config.yaml), `litellm` (its
-    price list) or `none`. `refusal` says why the gateway would refuse it for its size, None when `within_limits`.
+    `estimated_cost_usd` is infinite where the model has no price, so that it is above every limit; `to_dict` has None
+    there, and `has_price` tells. `price_source` is `config` (config.yaml), `litellm` (its price list) or `none`.
+    `refusal` says why the gateway would refuse it for its size, None when `within_limits`.
     """
 
     model: str
-    estimated_cost_usd: float | None
+    estimated_cost_usd: float
     input_tokens: int
     output_tokens: int
     price_source: str
     within_limits: bool
     refusal: str | None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def has_price(self) -> bool:
+        """Tell whether the gateway has a price for the model."""
+        return math.isfinite(self.estimated_cost_usd)
 
 
 @dataclass(frozen=True, slots=True)

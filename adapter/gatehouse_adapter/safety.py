@@ -18,7 +18,8 @@ class SafetyConfig:
     Attributes:
         max_budget_per_request: US dollars that one call may cost by the gateway's estimate. A model without a price is
             then refused, unless policy.yaml allows it by name.
-        max_tokens_per_request: tokens that one call may use, in and out together.
+        max_tokens_per_request: tokens that one call may use, in and out together. A call without `max_tokens` is sent
+            with what its messages leave of them.
         require_approval_over: US dollars; a call that may cost more, or has no price, needs a person's approval.
         rate_limit_per_minute: calls of this adapter that may begin at once; room comes back over a minute. A call over
             the limit waits for its turn, at most for `timeout`.

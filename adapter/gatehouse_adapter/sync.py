@@ -83,6 +83,8 @@ class LiteLLMAdapterSync:
         breaker_recovery_seconds: float = 30.0,
         verify: ssl.SSLContext | str | bool = True,
         proxy: str | None = None,
+        master_key: str | None = None,
+        safety_config: SafetyConfig | None = None,
     ) -> None:
         self._adapter = LiteLLMAdapter(
             base_url=base_url,
@@ -94,6 +96,8 @@ class LiteLLMAdapterSync:
             breaker_recovery_seconds=breaker_recovery_seconds,
             verify=verify,
             proxy=proxy,
+            master_key=master_key,
+            safety_config=safety_config,
         )
 
     def __repr__(self) -> str:

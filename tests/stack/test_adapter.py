@@ -116,7 +116,7 @@ async def test_a_rejection_ends_the_wait_with_the_reviewers_words(
     async with adapter(asking, asking.new_key()) as client:
         with pytest.raises(ga.ApprovalRejected, match="Shorter, please") as caught:
             await decided_while_waiting(client.complete_chat(ask("no"), **LONG, approval="wait"), asking, decide)
-    assert caught.value.policies == ("long-answers",)
+    assert caught.value.policies == ["long-answers"]
     assert caught.value.approval is not None
     assert (caught.value.approval.state, caught.value.approval.comment) == ("rejected", "Shorter, please.")
     assert upstream.requests == []

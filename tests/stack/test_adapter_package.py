@@ -54,7 +54,7 @@ async def agent() -> float:
             print(piece.content, deltas, used, calls)
         result: ga.Result = answer
         print(result.to_dict(), health.healthy, approval.state, approval.comment, budget.remaining_budget)
-        return (estimate.estimated_cost_usd or 0.0) + usage.total_spend
+        return estimate.estimated_cost_usd + usage.total_spend
 
 
 def plain() -> str:

@@ -66,7 +66,7 @@ def test_a_denial_is_the_gateways_own_and_nothing_is_sent(governed: Gateway, ups
     mine = governor(governed, key_alias="intern of library mode")
     with pytest.raises(PolicyDeniedError, match="Interns ask a colleague") as caught:
         mine.completion(**to(upstream))
-    assert caught.value.policies == ("interns-stay-out",)
+    assert caught.value.policies == ["interns-stay-out"]
     with pytest.raises(PolicyDeniedError) as unknown:
         Governor(governed.url, "planner", "sk-nobody-knows").completion(**to(upstream))
     assert unknown.value.status == 401
@@ -107,7 +107,7 @@ async def test_a_held_call_goes_on_when_a_person_has_decided(governed: Gateway, 
     else:
         with pytest.raises(ApprovalRejected) as caught:
             await call
-        assert caught.value.policies == ("careful-agents-ask",)
+        assert caught.value.policies == ["careful-agents-ask"]
         assert upstream.requests == []
     await asyncio.to_thread(voting.join)
 

@@ -94,7 +94,7 @@ def estimate(raw: dict[str, Any]) -> CostEstimate:
         raise ValueError("estimated_cost_usd is not a number")
     return CostEstimate(
         model=_typed(raw.get("model"), str, "model"),
-        estimated_cost_usd=None if cost is None else float(cost),
+        estimated_cost_usd=math.inf if cost is None else float(cost),
         input_tokens=_typed(raw.get("input_tokens"), int, "input_tokens"),
         output_tokens=_typed(raw.get("max_output_tokens"), int, "max_output_tokens"),
         price_source=_optional(price.get("source"), str, "price.source") or "none",

@@ -28,6 +28,7 @@ from gatehouse_adapter.streams import ChatStream
 APPROVAL_HEADER: Final = "x-gatehouse-approval"
 _HOLD_HEADER: Final = "x-gatehouse-hold"
 _ONLY_ASK: Final = "request"
+_PREFIX: Final = "litellm/"
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -57,7 +58,7 @@ class Chat:
             if not is_header_value(approval_id):
                 raise BadRequest("approval_id holds characters that no id has. Nothing was sent. Copy it again.")
             headers[APPROVAL_HEADER] = approval_id
-        await self._check(body)
+        body = await self._checked(body)
         if wait_seconds is None:
             return await self._send(body, headers)
         # Do not let the gateway hold the call: if a held connection breaks, nobody knows whether the call was made.
@@ -75,7 +76,7 @@ class Chat:
 
     async def ask(self, body: Mapping[str, Any]) -> Approval:
         """Ask for approval of this call and send nothing."""
-        await self._check(body)
+        body = await self._checked(body)
         try:
             await self._send(body, {**self._guard.headers, APPROVAL_HEADER: _ONLY_ASK})
         except ApprovalRequired as required:
@@ -96,11 +97,16 @@ class Chat:
             "POST", "/governance/v1/estimate", answers.estimate, body=body, headers=self._guard.headers
         )
 
-    async def _check(self, body: Mapping[str, Any]) -> None:
+    async def _checked(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the request as it may be sent."""
         self._guard.check_content(body["messages"])
         await self._guard.turn()
-        if self._guard.needs_estimate:
-            self._guard.check_estimate(await self.estimate(body))
+        if not self._guard.needs_estimate:
+            return body
+        estimate = await self.estimate(body)
+        bounded = self._guard.bounded(body, estimate)
+        self._guard.check_estimate(estimate if bounded is body else await self.estimate(bounded))
+        return bounded
 
     async def _send(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Completion | ChatStream:
         return await (self._stream(body, headers) if body.get("stream") else self._whole(body, headers))
@@ -140,8 +146,11 @@ class Chat:
 def body_of(
     messages: Sequence[Mapping[str, Any]], model: str, *, stream: bool, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the request, always the same to the byte, because an approval binds it."""
-    body = {**options, "model": model, "messages": list(messages)}
+    """Return the request, always the same to the byte, because an approval binds it.
+
+    Some frameworks write a model of LiteLLM's proxy as `litellm/<model>`; the gateway knows it without that.
+    """
+    body = {**options, "model": model.removeprefix(_PREFIX), "messages": list(messages)}
     return {"stream_options": {"include_usage": True}, **body, "stream": True} if stream else body
 
 

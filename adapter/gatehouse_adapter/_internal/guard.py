@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse_adapter._internal.failures import one_line
 from gatehouse_adapter.errors import ContentBlocked, LimitExceeded, RateLimited
@@ -17,6 +17,8 @@ from gatehouse_adapter.safety import SafetyConfig
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
+
+_BOUNDS: Final = ("max_tokens", "max_completion_tokens")
 
 
 class Guard:
@@ -80,6 +82,28 @@ class Guard:
             elif isinstance(each, list | tuple):
                 left.extend(each)
 
+    def bounded(self, body: Mapping[str, Any], estimate: CostEstimate) -> Mapping[str, Any]:
+        """Return the request with what `max_tokens_per_request` leaves for the answer as its bound.
+
+        A request that has a bound, or whose longest answer fits, is returned as it is.
+
+        Raises:
+            LimitExceeded: nothing is left for an answer.
+        """
+        limit = self._safety.max_tokens_per_request
+        if limit is None or any(body.get(name) is not None for name in _BOUNDS):
+            return body
+        if estimate.input_tokens + estimate.output_tokens <= limit:
+            return body
+        choices = body.get("n")
+        left = (limit - estimate.input_tokens) // (choices if isinstance(choices, int) and choices > 1 else 1)
+        if left < 1:
+            raise LimitExceeded(
+                f"The messages have {estimate.input_tokens} tokens; SafetyConfig allows {limit} for them and the "
+                "answer together. Nothing was sent. Shorten the messages, or raise max_tokens_per_request."
+            )
+        return {**body, "max_tokens": left}
+
     def check_estimate(self, estimate: CostEstimate) -> None:
         """Refuse a call that may use too much.
 
@@ -95,7 +119,7 @@ class Guard:
         if tokens is not None and used > tokens:
             raise LimitExceeded(f"The request may use {used} tokens; SafetyConfig allows {tokens}. Nothing was sent.")
         cost = estimate.estimated_cost_usd
-        if budget is not None and cost is not None and not cost <= budget:
+        if budget is not None and estimate.has_price and not cost <= budget:
             raise LimitExceeded(f"The request may cost ${cost:g}; SafetyConfig allows ${budget:g}. Nothing was sent.")
 
     async def turn(self) -> None:

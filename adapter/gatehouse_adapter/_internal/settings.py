@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
 
@@ -13,6 +14,8 @@ from gatehouse_adapter.errors import ConfigurationError
 
 URL_VARIABLE = "LITELLM_BASE_URL"
 KEY_VARIABLE = "LITELLM_MASTER_KEY"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,17 @@ def load(
     advice = f"Set {URL_VARIABLE} or base_url to an address such as http://127.0.0.1:4000."
     address = base_url_of(url, "The gateway's address", advice)
     return Settings(base_url=address, api_key=key, timeout=timeout, max_retries=max_retries)
+
+
+def one_of(name: str, value: T | None, other_name: str, other: T | None) -> T | None:
+    """Return the value of an argument that has two names.
+
+    Raises:
+        ConfigurationError: both names were used.
+    """
+    if value is not None and other is not None:
+        raise ConfigurationError(f"{name} and {other_name} are two names of one argument. Give one of them.")
+    return other if value is None else value
 
 
 def is_header_value(text: str) -> bool:

@@ -3,8 +3,16 @@
 `Governor.completion` and `Governor.acompletion` take what LiteLLM's take. Needs the extra `gatehouse-adapter[litellm]`.
 """
 
-from gatehouse_adapter.errors import ApprovalRejected, GovernanceUnavailable
-from gatehouse_adapter.litellm.errors import ApprovalTimeout, PolicyDeniedError
+from gatehouse_adapter.errors import GovernanceUnavailable
+from gatehouse_adapter.litellm.errors import ApprovalRejected, ApprovalTimeout, PolicyDeniedError
 from gatehouse_adapter.litellm.governor import Governor
+from gatehouse_adapter.litellm.options import GovernorConfig
 
-__all__ = ["ApprovalRejected", "ApprovalTimeout", "GovernanceUnavailable", "Governor", "PolicyDeniedError"]
+__all__ = [
+    "ApprovalRejected",
+    "ApprovalTimeout",
+    "GovernanceUnavailable",
+    "Governor",
+    "GovernorConfig",
+    "PolicyDeniedError",
+]

@@ -13,7 +13,7 @@ from gatehouse_adapter._internal.breaker import Breaker
 from gatehouse_adapter.errors import ApprovalRequired, GatehouseError, GovernanceUnavailable
 from gatehouse_adapter.litellm.endpoint import Away, Decision, Endpoint
 from gatehouse_adapter.litellm.errors import ApprovalTimeout, refusal
-from gatehouse_adapter.litellm.options import Options
+from gatehouse_adapter.litellm.options import GovernorConfig
 from gatehouse_adapter.litellm.requests import Request
 
 log = logging.getLogger("gatehouse_adapter.litellm")
@@ -24,7 +24,7 @@ _MAX_HOLD_S = 86_400.0  # the gateway's limit
 class Decider:
     """Make decisions on the background loop."""
 
-    def __init__(self, options: Options, endpoint: Endpoint) -> None:
+    def __init__(self, options: GovernorConfig, endpoint: Endpoint) -> None:
         self._options = options
         self._endpoint = endpoint
         self.breaker = Breaker(options.breaker_failure_threshold, options.breaker_recovery_seconds)

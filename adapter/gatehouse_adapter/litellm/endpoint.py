@@ -15,7 +15,7 @@ import httpx
 
 from gatehouse_adapter._internal import clock, failures
 from gatehouse_adapter.errors import GovernanceUnavailable, PolicyDenied
-from gatehouse_adapter.litellm.options import Options
+from gatehouse_adapter.litellm.options import GovernorConfig
 from gatehouse_adapter.litellm.requests import ROUTE, Request
 
 # uvicorn closes connections that were idle for 5 s. Dropping them earlier avoids a call on a closing connection.
@@ -48,7 +48,7 @@ class Decision:
 class Endpoint:
     """Talk to one gateway."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: GovernorConfig) -> None:
         self._options = options
         # A call that waits for a person holds its connection, so their number is unlimited.
         limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS, max_connections=None, max_keepalive_connections=50)

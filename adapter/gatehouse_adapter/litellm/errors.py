@@ -3,9 +3,8 @@
 * GatehouseError
   x Refused
     + PolicyDeniedError        the gateway refused the call or its answer; see `code`
-    + ApprovalError
-      - ApprovalRejected       a reviewer rejected the call
-      - ApprovalTimeout        no reviewer decided in time, or the approval is used up
+      - ApprovalRejected       a reviewer rejected the call; the adapter's error too
+      - ApprovalTimeout        no reviewer decided in time, or the approval is used up; the adapter's error too
     + BadRequest               the call cannot be sent to the gateway
   x GovernanceUnavailable      no decision, and fail_open is False
 
@@ -15,15 +14,30 @@ Each has `reason`, `policies`, `code`, `call_id` and `approval`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from gatehouse_adapter.errors import ApprovalExpired, ApprovalRejected, ApprovalTimeout, GatehouseError, Refused
+from gatehouse_adapter import errors
+from gatehouse_adapter.errors import ApprovalExpired, GatehouseError, Refused
 
-__all__ = ["ApprovalTimeout", "PolicyDeniedError"]
+__all__ = ["ApprovalRejected", "ApprovalTimeout", "PolicyDeniedError"]
 
 
 class PolicyDeniedError(Refused):
     default_code = "policy_denied"
+
+
+class ApprovalRejected(PolicyDeniedError, errors.ApprovalRejected):
+    default_code = "approval_rejected"
+
+
+class ApprovalTimeout(PolicyDeniedError, errors.ApprovalTimeout):
+    default_code = "approval_timeout"
+
+
+_OURS: Final[Mapping[type[GatehouseError], type[PolicyDeniedError]]] = {
+    errors.ApprovalRejected: ApprovalRejected,
+    ApprovalExpired: ApprovalTimeout,
+}
 
 
 def withheld(verdict: Mapping[str, Any], call_id: str) -> PolicyDeniedError:
@@ -37,12 +51,9 @@ def withheld(verdict: Mapping[str, Any], call_id: str) -> PolicyDeniedError:
     )
 
 
-def refusal(error: GatehouseError) -> GatehouseError:
+def refusal(error: GatehouseError) -> PolicyDeniedError:
     """Turn the gateway's 4xx error into library mode's."""
-    if isinstance(error, ApprovalRejected):
-        return error
-    cls: type[GatehouseError] = ApprovalTimeout if isinstance(error, ApprovalExpired) else PolicyDeniedError
-    return cls(
+    return _OURS.get(type(error), PolicyDeniedError)(
         error.message,
         code=error.code,
         status=error.status,

@@ -14,12 +14,13 @@ from litellm import completion as _completion
 from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse_adapter._internal.background import Background, background
+from gatehouse_adapter.errors import ConfigurationError
 from gatehouse_adapter.litellm import facts
 from gatehouse_adapter.litellm.deciding import Decider
 from gatehouse_adapter.litellm.endpoint import Decision, Endpoint
 from gatehouse_adapter.litellm.errors import withheld
 from gatehouse_adapter.litellm.observing import Observing, observe
-from gatehouse_adapter.litellm.options import Options, checked
+from gatehouse_adapter.litellm.options import GovernorConfig, checked
 from gatehouse_adapter.litellm.reporting import Facts, Report, Reporter, Send, Telling, Verdict
 from gatehouse_adapter.litellm.requests import attempts, prepare
 from gatehouse_adapter.litellm.streams import AsyncGovernedStream, GovernedStream
@@ -29,7 +30,7 @@ from gatehouse_adapter.litellm.unmasking import Replacements, copied
 class _Link:
     """Hold a governor's parts on the background loop."""
 
-    def __init__(self, options: Options, home: Background) -> None:
+    def __init__(self, options: GovernorConfig, home: Background) -> None:
         self.options = options
         self.home = home
         self.endpoint = Endpoint(options)
@@ -64,60 +65,21 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
     As `litellm.callbacks = [governor]` it reports calls that were made without it, afterwards.
 
     Args:
-        endpoint: the gateway's address, with or without `/v1`.
-        client_id: the agent's id.
-        client_secret: a virtual key of the gateway.
-        default_user_token: the end user of calls that name none in `user`.
-        tenant_id: sent with every decision, like `extra_context`.
-        fail_open: make calls while the gateway is unreachable. A refusal still counts.
-        call_timeout_seconds: how long a call waits for its decision, without the time for approval.
-        breaker_failure_threshold: failures in a row after which the gateway is not asked for a while.
-        breaker_recovery_seconds: the length of that while; then one call tries.
-        enable_hitl_polling: wait for a required approval; False raises PolicyDeniedError at once.
-        approval_poll_interval_seconds: how often to ask when the gateway does not hold the call itself.
-        approval_max_wait_seconds: how long to wait for an approval.
-        extra_context: sent with every decision as the request's metadata; `session_id` names the session.
+        endpoint: a GovernorConfig, or the gateway's address with the other attributes of GovernorConfig by name or, in
+            their order, by place.
+
     Raises:
         ConfigurationError: an argument cannot be used.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        client_id: str,
-        client_secret: str = "",
-        default_user_token: str = "anonymous",  # noqa: S107  a user's name
-        tenant_id: str | None = None,
-        fail_open: bool = False,
-        call_timeout_seconds: float = 5.0,
-        breaker_failure_threshold: int = 5,
-        breaker_recovery_seconds: float = 30.0,
-        enable_hitl_polling: bool = True,
-        approval_poll_interval_seconds: float = 2.0,
-        approval_max_wait_seconds: float = 300.0,
-        extra_context: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, endpoint: str | GovernorConfig, *values: Any, **named: Any) -> None:
         super().__init__()
-        self._options = checked(
-            Options(
-                endpoint=endpoint,
-                client_id=client_id,
-                client_secret=client_secret,
-                default_user_token=default_user_token,
-                tenant_id=tenant_id,
-                fail_open=fail_open,
-                call_timeout_seconds=call_timeout_seconds,
-                breaker_failure_threshold=breaker_failure_threshold,
-                breaker_recovery_seconds=breaker_recovery_seconds,
-                enable_hitl_polling=enable_hitl_polling,
-                approval_poll_interval_seconds=approval_poll_interval_seconds,
-                approval_max_wait_seconds=approval_max_wait_seconds,
-                extra_context=dict(extra_context or {}),
-            )
-        )
+        self._options = checked(_config(endpoint, values, named))
 
     def completion(self, *args: Any, **options: Any) -> Any:
         """Do as `litellm.completion`, which it calls with what the gateway admitted.
+
+        `user_token` is the call's end user for the gateway; no provider receives it.
 
         Returns:
             LiteLLM's result; for a stream, an iterator of its chunks.
@@ -224,6 +186,14 @@ class Governor(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no types
 
     def _link(self) -> _Link:
         return background().part(self, partial(_Link, self._options))
+
+
+def _config(endpoint: str | GovernorConfig, values: tuple[Any, ...], named: Mapping[str, Any]) -> GovernorConfig:
+    if not isinstance(endpoint, GovernorConfig):
+        return GovernorConfig(endpoint, *values, **named)
+    if values or named:
+        raise ConfigurationError("A GovernorConfig was given together with other arguments. Put them into it.")
+    return endpoint
 
 
 def _same(told: Mapping[str, Any]) -> Mapping[str, Any]:

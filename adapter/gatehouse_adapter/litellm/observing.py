@@ -15,7 +15,7 @@ from typing import Any, Final
 from gatehouse_adapter.errors import ApprovalRequired, BadRequest, RateLimited, Refused
 from gatehouse_adapter.litellm import facts
 from gatehouse_adapter.litellm.endpoint import Endpoint
-from gatehouse_adapter.litellm.options import Options
+from gatehouse_adapter.litellm.options import GovernorConfig
 from gatehouse_adapter.litellm.reporting import Facts, Telling
 from gatehouse_adapter.litellm.requests import MARK, Request, prepare
 
@@ -36,7 +36,7 @@ class Observed:
 
 
 def observe(
-    kwargs: Mapping[str, Any], answer: Any, start: Any, end: Any, *, failed: bool, options: Options
+    kwargs: Mapping[str, Any], answer: Any, start: Any, end: Any, *, failed: bool, options: GovernorConfig
 ) -> Observed | None:
     """Return what to report of LiteLLM's event; None for calls that a governor made, and for events without a chat."""
     settings = kwargs.get("litellm_params") or {}
@@ -62,7 +62,7 @@ def observe(
 class Observing:
     """Report one call: first ask for a decision, which changes nothing any more, then send the report."""
 
-    def __init__(self, options: Options, endpoint: Endpoint, observed: Observed) -> None:
+    def __init__(self, options: GovernorConfig, endpoint: Endpoint, observed: Observed) -> None:
         self._options = options
         self._endpoint = endpoint
         self._observed = observed

@@ -12,22 +12,38 @@ from gatehouse_adapter.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Hold the arguments of `Governor` under the same names; times are in seconds."""
+class GovernorConfig:
+    """Configure a `Governor`; times are in seconds.
+
+    Attributes:
+        endpoint: the gateway's address, with or without `/v1`.
+        client_id: the agent's id.
+        client_secret: a virtual key of the gateway.
+        default_user_token: the end user of calls that name none in `user` or `user_token`.
+        tenant_id: sent with every decision, like `extra_context`.
+        fail_open: make calls while the gateway is unreachable. A refusal still counts.
+        call_timeout_seconds: how long a call waits for its decision, without the time for approval.
+        breaker_failure_threshold: failures in a row after which the gateway is not asked for a while.
+        breaker_recovery_seconds: the length of that while; then one call tries.
+        enable_hitl_polling: wait for a required approval; False raises PolicyDeniedError at once.
+        approval_poll_interval_seconds: how often to ask when the gateway does not hold the call itself.
+        approval_max_wait_seconds: how long to wait for an approval.
+        extra_context: sent with every decision as the request's metadata; `session_id` names the session.
+    """
 
     endpoint: str
     client_id: str
-    client_secret: str = field(repr=False)
-    default_user_token: str = field(repr=False)
-    tenant_id: str | None
-    fail_open: bool
-    call_timeout_seconds: float
-    breaker_failure_threshold: int
-    breaker_recovery_seconds: float
-    enable_hitl_polling: bool
-    approval_poll_interval_seconds: float
-    approval_max_wait_seconds: float
-    extra_context: Mapping[str, Any] = field(repr=False)
+    client_secret: str = field(default="", repr=False)
+    default_user_token: str = field(default="anonymous", repr=False)
+    tenant_id: str | None = None
+    fail_open: bool = False
+    call_timeout_seconds: float = 5.0
+    breaker_failure_threshold: int = 5
+    breaker_recovery_seconds: float = 30.0
+    enable_hitl_polling: bool = True
+    approval_poll_interval_seconds: float = 2.0
+    approval_max_wait_seconds: float = 300.0
+    extra_context: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -38,7 +54,7 @@ class Options:
         return sent
 
 
-def checked(options: Options) -> Options:
+def checked(options: GovernorConfig) -> GovernorConfig:
     """Return the options with the endpoint's address in the form for requests.
 
     Raises:
@@ -63,4 +79,5 @@ def checked(options: Options) -> Options:
     if options.breaker_failure_threshold < 1:
         raise ConfigurationError("breaker_failure_threshold is below 1. Leave it out for 5 failures in a row.")
     advice = "Give the gateway's address, such as http://127.0.0.1:4000."
-    return replace(options, endpoint=base_url_of(options.endpoint, "endpoint", advice))
+    endpoint = base_url_of(options.endpoint, "endpoint", advice)
+    return replace(options, endpoint=endpoint, extra_context=dict(options.extra_context or {}))

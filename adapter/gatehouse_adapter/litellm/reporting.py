@@ -18,7 +18,7 @@ from gatehouse_adapter._internal import clock
 from gatehouse_adapter._internal.background import Background
 from gatehouse_adapter.errors import GatehouseError
 from gatehouse_adapter.litellm.endpoint import Away, Endpoint
-from gatehouse_adapter.litellm.options import Options
+from gatehouse_adapter.litellm.options import GovernorConfig
 
 log = logging.getLogger("gatehouse_adapter.litellm")
 
@@ -38,7 +38,7 @@ Facts = Callable[[], Mapping[str, Any]]
 class Reporter:
     """Send reports on the background loop."""
 
-    def __init__(self, options: Options, endpoint: Endpoint, home: Background) -> None:
+    def __init__(self, options: GovernorConfig, endpoint: Endpoint, home: Background) -> None:
         self._options = options
         self._endpoint = endpoint
         self._home = home
@@ -126,7 +126,7 @@ def _resolve(first: asyncio.Future[Verdict | None]) -> bool:
 class Telling:
     """Send one report: collect its facts once, then send it as often as needed."""
 
-    def __init__(self, options: Options, endpoint: Endpoint, told: Mapping[str, Any], facts: Facts) -> None:
+    def __init__(self, options: GovernorConfig, endpoint: Endpoint, told: Mapping[str, Any], facts: Facts) -> None:
         self._seconds = options.call_timeout_seconds
         self._endpoint = endpoint
         self._told = told

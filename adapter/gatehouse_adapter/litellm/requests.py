@@ -19,7 +19,7 @@ from litellm.types.utils import all_litellm_params
 from pydantic import BaseModel
 
 from gatehouse_adapter.errors import BadRequest
-from gatehouse_adapter.litellm.options import Options
+from gatehouse_adapter.litellm.options import GovernorConfig
 
 ROUTE: Final = "/v1/chat/completions"
 MARK: Final = "gatehouse_call_id"
@@ -95,13 +95,14 @@ def attempts(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> It
         yield {**given, **(each if isinstance(each, Mapping) else {"model": each})}
 
 
-def prepare(given: Mapping[str, Any], options: Options) -> Request:
+def prepare(given: Mapping[str, Any], options: GovernorConfig) -> Request:
     """Return the request for these arguments of LiteLLM's.
 
     Raises:
         BadRequest: it cannot be written as JSON, or would be changed after the decision.
     """
     everything = {name: value for name, value in given.items() if value is not None}
+    user_token = everything.pop("user_token", None)
     for name in _CHANGE_IT_LATER & everything.keys():
         if everything[name]:
             raise BadRequest(
@@ -114,7 +115,10 @@ def prepare(given: Mapping[str, Any], options: Options) -> Request:
     body = {name: value for name, value in everything.items() if name not in _LOCAL and name not in _CHANGE_IT_LATER}
     if isinstance(body.get("response_format"), type):
         body["response_format"] = type_to_response_format_param(body["response_format"])
-    extra = {"user": options.default_user_token} if "user" not in body else {}
+    if user_token is not None or "user" not in body:
+        extra = {"user": options.default_user_token if user_token is None else user_token}
+    else:
+        extra = {}
     # The session goes in a header, because the gateway refuses its name in metadata as a control of LiteLLM's.
     said = {name: value for name, value in options.extra_context.items() if name != "session_id"}
     context = {**({"tenant_id": options.tenant_id} if options.tenant_id else {}), **said}

@@ -160,7 +160,7 @@ async def test_what_is_not_approved_is_not_sent(gateway: Reviewed, state: str, e
     async with client(gateway) as adapter:
         with pytest.raises(error) as caught:
             await adapter.complete_chat(ASK, "demo", approval="wait")
-    assert caught.value.policies == ("r1",)
+    assert caught.value.policies == ["r1"]
     assert caught.value.approval is not None
     assert caught.value.approval.id == ID
     assert gateway.sent() == [None]

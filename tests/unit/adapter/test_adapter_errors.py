@@ -116,7 +116,7 @@ async def test_a_refusal_names_rules_and_approval() -> None:
         "approval": {"id": "apr_1", "expires_at": "2026-01-01T00:00:00Z", "status_url": "/governance/v1/approvals/1"},
     }
     error = await failure(httpx.Response(403, json=body(code="approval_required", gatehouse=extra)))
-    assert error.policies == ("expensive-needs-a-human",)
+    assert error.policies == ["expensive-needs-a-human"]
     assert error.call_id == "call-7"
     assert error.approval is not None
     assert error.approval.id == error.approval["id"] == "apr_1"
@@ -131,7 +131,7 @@ async def test_a_refusal_names_rules_and_approval() -> None:
 async def test_a_misshapen_gatehouse_part_does_not_hide_the_error(extra: Any) -> None:
     error = await failure(httpx.Response(403, json=body(code="policy_denied", gatehouse=extra)))
     assert isinstance(error, ga.PolicyDenied)
-    assert (error.policies, error.approval, error.call_id) == ((), None, None)
+    assert (error.policies, error.approval, error.call_id) == ([], None, None)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ def test_health_is_healthy_only_when_both_probes_say_so(
     health = answers.health(readiness, governance)
     assert (health.healthy, health["healthy"], bool(health), health.status) == (healthy, healthy, healthy, status)
     assert health.reason is None if reason is None else reason in str(health.reason)
+    assert health["error"] == health.reason
 
 
 def test_a_users_strictly_typed_program_passes_mypy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import StreamWriter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import gatehouse_adapter as ga
 import pytest
 import pytest_asyncio
 
-from tests.support.byte_gateway import ASK, KEY, ByteGateway, answers_with, serving
+from tests.support.byte_gateway import ASK, KEY, ByteGateway, Handler, answers_with, serving
 
 CHAT, ESTIMATE = "/v1/chat/completions", "/governance/v1/estimate"
 ESTIMATED = {
@@ -62,9 +63,68 @@ async def test_what_may_use_too_much_is_not_sent(
     gateway.handlers[ESTIMATE] = answers_with(ESTIMATED | estimated)
     async with client(gateway, **limits) as adapter:
         with pytest.raises(ga.LimitExceeded, match=says) as caught:
-            await adapter.complete_chat(ASK, "demo")
+            await adapter.complete_chat(ASK, "demo", max_tokens=90)
     assert caught.value.status is None
     assert [path for path, _, _ in gateway.requests] == [ESTIMATE]
+
+
+def estimating(input_tokens: int, longest: int) -> Handler:
+    """Answer estimates as the gateway does with a limit of 2,000: without a bound the model's longest answer counts."""
+
+    async def handler(body: Any, writer: StreamWriter) -> None:
+        output = body.get("max_tokens", longest) * body.get("n", 1)
+        found = {"input_tokens": input_tokens, "max_output_tokens": output}
+        found |= {"within_limits": input_tokens + output <= 2_000}
+        await answers_with(ESTIMATED | found)(body, writer)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("options", "longest", "sent"),
+    [
+        ({}, 64_000, {"max_tokens": 1_983}),
+        ({"n": 2}, 64_000, {"n": 2, "max_tokens": 991}),
+        ({}, 1_983, {}),
+        ({"max_tokens": 5}, 64_000, {"max_tokens": 5}),
+    ],
+)
+async def test_a_call_without_a_bound_gets_what_the_limit_leaves(
+    gateway: ByteGateway, options: dict[str, Any], longest: int, sent: dict[str, Any]
+) -> None:
+    gateway.handlers[ESTIMATE] = estimating(17, longest)
+    async with client(gateway, max_tokens_per_request=2_000) as adapter:
+        assert (await adapter.complete_chat(ASK, "demo", **options)).content == "Hello."
+    path, _, body = gateway.requests[-1]
+    assert (path, body) == (CHAT, {**sent, "model": "demo", "messages": ASK})
+
+
+async def test_messages_that_leave_nothing_for_an_answer_are_not_sent(gateway: ByteGateway) -> None:
+    gateway.handlers[ESTIMATE] = estimating(2_000, 64_000)
+    async with client(gateway, max_tokens_per_request=2_000) as adapter:
+        with pytest.raises(ga.LimitExceeded, match="2000 tokens"):
+            await adapter.complete_chat(ASK, "demo")
+    assert [path for path, _, _ in gateway.requests] == [ESTIMATE]
+
+
+async def test_an_estimate_without_a_price_is_above_every_amount(gateway: ByteGateway) -> None:
+    gateway.handlers[ESTIMATE] = answers_with(ESTIMATED | {"estimated_cost_usd": None, "price": {"source": "none"}})
+    async with client(gateway) as adapter:
+        cost = await adapter.get_cost_estimate(ASK, "litellm/demo")
+    assert cost["estimated_cost_usd"] > 1.0
+    assert not cost.has_price
+    assert cost.to_dict()["estimated_cost_usd"] is None
+    assert gateway.requests[-1][2]["model"] == "demo"
+
+
+def test_key_and_limits_have_a_second_name_and_one_value() -> None:
+    limits = ga.SafetyConfig(max_tokens_per_request=1)
+    for adapter in (ga.LiteLLMAdapter, ga.LiteLLMAdapterSync):
+        adapter(base_url="http://127.0.0.1:1", master_key=KEY, safety_config=limits)
+        with pytest.raises(ga.ConfigurationError, match="master_key"):
+            adapter(base_url="http://127.0.0.1:1", api_key=KEY, master_key=KEY)
+        with pytest.raises(ga.ConfigurationError, match="safety_config"):
+            adapter(base_url="http://127.0.0.1:1", api_key=KEY, safety=limits, safety_config=limits)
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ async def test_an_error_inside_a_stream_is_raised_after_the_pieces_before_it(
     with pytest.raises(ga.PolicyDenied) as caught:
         await read(stream, got)
     assert got == ["a"]
-    assert (caught.value.status, caught.value.call_id, caught.value.policies) == (403, "c-9", ("r1",))
+    assert (caught.value.status, caught.value.call_id, caught.value.policies) == (403, "c-9", ["r1"])
 
 
 @pytest.mark.parametrize(

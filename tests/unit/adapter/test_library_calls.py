@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import gatehouse_adapter as ga
@@ -18,6 +19,7 @@ from gatehouse_adapter.litellm import (
     ApprovalTimeout,
     GovernanceUnavailable,
     Governor,
+    GovernorConfig,
     PolicyDeniedError,
 )
 from litellm.types.utils import Message
@@ -105,6 +107,33 @@ def test_all_messages_are_put_to_the_gateway_and_keys_are_not(gateway: LibraryGa
     assert "user" not in sent(upstream)[0]
 
 
+def test_a_call_names_its_end_user_and_no_provider_hears_of_it(gateway: LibraryGateway, upstream: Upstream) -> None:
+    mine = governor(gateway, default_user_token="ada")
+    mine.completion(**to(upstream), user_token="grace")
+    mine.completion(**to(upstream), user="of the provider", user_token="grace")
+    mine.completion(**to(upstream), user="alan")
+    assert [asked["body"]["user"] for asked in gateway.asked] == ["grace", "grace", "alan"]
+    assert [body.get("user") for body in sent(upstream)] == [None, None, "alan"]
+    assert all("user_token" not in body for body in sent(upstream))
+
+
+def test_a_config_holds_what_a_governor_takes(gateway: LibraryGateway, upstream: Upstream) -> None:
+    config = GovernorConfig(gateway.url, "planner", SECRET, default_user_token="ada")
+    assert SECRET not in repr(config)
+    assert len(fields(config)) == 13
+    Governor(config).completion(**to(upstream))
+    assert gateway.asked[0]["body"]["user"] == "ada"
+    with pytest.raises(ga.ConfigurationError, match="GovernorConfig"):
+        Governor(config, fail_open=True)
+
+
+def test_whoever_catches_refusals_catches_those_of_people_too() -> None:
+    for error in (ApprovalRejected, ApprovalTimeout):
+        assert issubclass(error, PolicyDeniedError)
+    assert issubclass(ApprovalRejected, ga.ApprovalRejected)
+    assert issubclass(ApprovalTimeout, ga.ApprovalTimeout)
+
+
 async def test_what_is_sent_is_what_the_gateway_let_through_and_the_answer_is_restored(
     gateway: LibraryGateway, upstream: Upstream
 ) -> None:
@@ -171,7 +200,7 @@ def test_a_4xx_refuses_whatever_fail_open_says_and_never_trips_the_breaker(
         with pytest.raises(PolicyDeniedError) as caught:
             mine.completion(**to(upstream, num_retries=3, fallbacks=["openai/gpt-4o-mini"]))
         assert (caught.value.code, caught.value.reason) == (code, f"Because of {code}.")
-        assert caught.value.policies == ("rule-1",)
+        assert caught.value.policies == ["rule-1"]
     assert len(gateway.asked) == 3
     assert upstream.requests == []
     assert not isinstance(caught.value, litellm.exceptions.APIError | litellm.exceptions.APIConnectionError)
@@ -280,7 +309,7 @@ def test_a_reviewers_no_and_an_approval_that_is_over_are_errors_of_their_own(
         threading.Timer(0.3, decided.set).start()
         with pytest.raises(error) as caught:
             mine.completion(**to(upstream))
-        assert caught.value.policies == ("rule-1",)
+        assert caught.value.policies == ["rule-1"]
     assert upstream.requests == []
 
 
