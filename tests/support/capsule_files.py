@@ -14,7 +14,7 @@ from gatehouse.capsule.keyring import read_keyring
 from gatehouse.capsule.keys import KEYRING_NAME
 from gatehouse.capsule.seal import SealedCapsule
 from gatehouse.loggers.capsules.opening import keys_beside
-from gatehouse.loggers.capsules.record import asked, document, failed
+from gatehouse.loggers.capsules.record import Asked, asked, document, failed
 from gatehouse.loggers.capsules.sqlite import SqliteStore
 from gatehouse.loggers.capsules.store import ChainStore
 from qp_capsule.cli import verify_chain as qp_verify_chain
@@ -56,7 +56,7 @@ def reference_verifies_rows(rows: list[SealedCapsule], keys: Path, scratch: Path
 
 def capsule(number: int, chain: str = "chat") -> dict[str, Any]:
     """Return a capsule that can be given to a store."""
-    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, "a" * 64)
+    call = asked({"litellm_call_id": f"call {number}", "model": "m", "call_type": "completion"}, Asked("a" * 64))
     return document(call, failed(call, {}, None), agent_id="a", domain=chain, capsule_type="chat")
 
 

@@ -81,10 +81,15 @@ def loop() -> BackgroundLoop:
 async def in_thread(function: Callable[..., T], *args: Any, **call: Any) -> T:
     """Run `function` in a thread with the caller's context variables, and return its result.
 
-    Cancelling ends the wait at once. The thread cannot be stopped: it continues, and its result is dropped.
+    While the process ends it runs here instead. Cancelling ends the wait at once. The thread cannot be stopped: it
+    continues, and its result is dropped.
     """
     context = contextvars.copy_context()
-    return await asyncio.wrap_future(_shared.threads.submit(context.run, lambda: function(*args, **call)))
+    try:
+        running = _shared.threads.submit(context.run, lambda: function(*args, **call))
+    except RuntimeError:  # the interpreter is ending, and starts no threads any more
+        return function(*args, **call)
+    return await asyncio.wrap_future(running)
 
 
 async def iterate_in_thread(items: Iterator[T]) -> AsyncGenerator[T, None]:

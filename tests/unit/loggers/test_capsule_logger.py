@@ -8,11 +8,14 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import sha3_256
 from pathlib import Path
 from typing import Any
 
 import litellm
 import pytest
+import qp_capsule
+from gatehouse.core.errors import SetupError
 from gatehouse.loggers import CapsuleLogger
 from gatehouse.loggers.capsules.litellm_queue import settle
 from gatehouse.loggers.capsules.logger import CapsuleLost, answer_hash, prompt_hash
@@ -68,6 +71,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "capsules.db"
 
 
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def recorded(file: Path) -> list[dict[str, Any]]:
     """Return every capsule of the file; check that it verifies."""
     verified(file)
@@ -98,9 +105,86 @@ def test_a_call_leaves_one_capsule_that_says_what_it_was(
     assert capsule["reasoning"]["prompt_hash"] == prompt_hash(MESSAGES)
     assert capsule["execution"]["resources_used"] == {
         "model": "up", "provider": "openai", "tokens_in": 3, "tokens_out": 2, "tokens_total": 5, "cost_usd": None,
+        "latency_ms": capsule["execution"]["duration_ms"],
     }  # fmt: skip
+    assert capsule["context"]["environment"]["model"] == "up"
+    assert capsule["context"]["environment"]["messages_hash"] == sha3_256(canonical(MESSAGES)).hexdigest()
+    (tool_call,) = capsule["execution"]["tool_calls"]
+    assert (tool_call["tool"], tool_call["success"], tool_call["error"]) == ("litellm.completion", True, None)
+    assert tool_call["arguments"] == {"model": "up", "message_count": 1}
+    metrics = capsule["outcome"]["metrics"]
+    assert (metrics["tokens_in"], metrics["tokens_out"]) == (3, 2)
+    assert metrics["latency_ms"] == capsule["execution"]["duration_ms"]
     assert capsule["outcome"]["status"] == "success"
     assert capsule["outcome"]["result"] == {"answer_hash": answer_hash(answer)}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("content", "request_kept", "answer_kept"),
+    [
+        ("full", "and reach me at jane@example.com", "Mail joe@example.com"),
+        ("redacted", "and reach me at <EMAIL_ADDRESS_", "Mail <EMAIL_ADDRESS_"),
+    ],
+)
+def test_texts_are_kept_where_that_is_asked_for(
+    tmp_path: Path, upstream: Upstream, call: dict[str, Any], stream: bool, content: str, request_kept: str,
+    answer_kept: str,
+) -> None:  # fmt: skip
+    upstream.says = lambda _: "Mail joe@example.com"
+    logger = CapsuleLogger(tmp_path / "capsules.db", content=content)
+    litellm.callbacks = [logger]
+    said = {"role": "user", "content": [{"type": "text", "text": "and reach me at jane@example.com"}]}
+    answer = litellm.completion(
+        **call | {"messages": [*MESSAGES, {"role": "assistant", "content": "Yes?"}, said]}, stream=stream
+    )
+    if stream:
+        assert list(answer)
+    logger.close()
+    (capsule,) = recorded(tmp_path / "capsules.db")
+    assert capsule["trigger"]["request"].startswith(request_kept)
+    assert capsule["outcome"]["result"].startswith(answer_kept)
+    assert capsule["execution"]["tool_calls"][0]["result"] == capsule["outcome"]["result"]
+    assert capsule["context"]["environment"]["content"] == content
+    assert len(capsule["context"]["environment"]["answer_hash"]) == 64
+    assert SECRET not in json.dumps(capsule)
+    assert content == "full" or "example.com" not in json.dumps(capsule)
+
+
+def test_a_content_that_there_is_not_is_refused_at_once(file: Path) -> None:
+    with pytest.raises(ValueError, match="everything"):
+        CapsuleLogger(file, content="everything")
+
+
+def test_capsules_of_the_protocols_own_library_are_written_through_its_chain(
+    tmp_path: Path, upstream: Upstream, call: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", str(tmp_path / "keys"))
+    theirs = qp_capsule.Capsules(str(tmp_path / "theirs.db"))
+    logger = CapsuleLogger(theirs, capsule_type=qp_capsule.CapsuleType.AGENT)
+    litellm.callbacks = [logger]
+    litellm.completion(**call)
+    upstream.status = 500
+    with pytest.raises(InternalServerError):
+        litellm.completion(**call)
+    logger.close()
+
+    async def found() -> Any:
+        assert (await theirs.chain.verify()).valid
+        first, second = await theirs.chain.storage.list(limit=10)
+        await theirs.close()
+        return sorted((first, second), key=lambda each: each.sequence)
+
+    first, second = asyncio.run(found())
+    assert [each.outcome.status for each in (first, second)] == ["success", "failure"]
+    assert (first.type, first.reasoning.model) == (qp_capsule.CapsuleType.AGENT, "up")
+    assert second.previous_hash == first.hash
+    assert (logger.written, logger.lost) == (2, 0)
+
+
+def test_what_cannot_keep_capsules_is_refused_at_once() -> None:
+    with pytest.raises(SetupError, match="list cannot keep capsules"):
+        CapsuleLogger([])  # type: ignore[arg-type]
 
 
 def test_a_stream_is_one_capsule_with_the_hash_of_the_whole_answer(
@@ -247,7 +331,11 @@ async def test_no_word_of_prompts_answers_and_errors_is_in_the_file_or_the_log(
     assert len(rows) == 6
     assert all(row["reasoning"]["prompt_hash"] for row in rows)
     # Threads bring them in any order; both answers with `upstream.tool` asked for it.
-    assert {call["tool"] for row in rows for call in row["execution"]["tool_calls"]} == {"lookup"}
+    assert {call["tool"] for row in rows for call in row["execution"]["tool_calls"]} == {
+        "litellm.completion",
+        "litellm.acompletion",
+        "lookup",
+    }
     assert b"swordfish" not in b"".join(path.read_bytes() for path in file.parent.iterdir() if path.is_file())
     assert "swordfish" not in caplog.text
 

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -125,7 +126,10 @@ WRITES = """
 
     nothing = lambda: None
     writer = Writer(open_store(Path(sys.argv[1])), before_exit=nothing, before_fork=nothing, in_child=nothing)
-    threads = [threading.Thread(target=lambda: [writer.take(capsule(n)) for n in range(50)]) for _ in range(4)]
+    def write():
+        for n in range(50):
+            writer.take(lambda n=n: capsule(n))
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -150,7 +154,7 @@ def test_importing_it_brings_in_nothing_of_the_proxy_and_nothing_that_is_not_nee
         import gatehouse.loggers
         assert set(sys.modules) - before == {"gatehouse", "gatehouse.loggers"}, set(sys.modules) - before
         logger = gatehouse.loggers.CapsuleLogger(sys.argv[1])
-        logger._writer.take({}).exception()
+        logger._writer.take(dict).exception()
         heavy = "presidio_analyzer fastapi starlette uvicorn prisma psycopg redis spacy prometheus_client typer cel"
         found = {name for name in sys.modules if name.split(".")[0] in heavy.split()}
         assert not found, found
@@ -233,7 +237,9 @@ def test_a_batch_that_is_given_again_is_written_once(file: Path) -> None:
 
 def test_a_record_that_cannot_be_sealed_takes_no_other_with_it(file: Path) -> None:
     logger = CapsuleLogger(file)
-    taken = [logger._writer.take(each) for each in (capsule(1), capsule(2) | {"type": "poem"}, capsule(3))]
+    taken = [
+        logger._writer.take(partial(dict, each)) for each in (capsule(1), capsule(2) | {"type": "poem"}, capsule(3))
+    ]
     with pytest.raises(CapsuleLost, match="type is none of the protocol's"):
         taken[1].result(30)
     logger.close()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from textwrap import dedent
 from typing import Any
 
 import litellm
@@ -340,3 +343,19 @@ async def test_the_filter_refuses_an_answer_that_it_cannot_read() -> None:
         await word_filter.async_post_call_success_hook({}, None, {"content": [{"type": "text", "text": "spam"}]})
     vectors = litellm.EmbeddingResponse()
     assert await word_filter.async_post_call_success_hook({}, None, vectors) is vectors
+
+
+def test_the_last_call_of_a_program_is_logged_when_its_loop_closes() -> None:
+    program = """
+        import asyncio, logging, sys, litellm
+        from gatehouse.loggers import RequestLogger
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(message)s")
+        litellm.callbacks = [RequestLogger()]
+        ask = [{"role": "user", "content": "Hi"}]
+        asyncio.run(litellm.acompletion(model="gpt-4o", messages=ask, mock_response="Hello"))
+    """
+    run = [sys.executable, "-c", dedent(program)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'gatehouse.requests {"status": "success"' in done.stdout
+    assert "cannot schedule" not in done.stdout + done.stderr

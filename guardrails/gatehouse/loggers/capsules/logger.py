@@ -3,7 +3,8 @@
     litellm.callbacks = [CapsuleLogger()]
 
 Promises: one capsule for each call, whichever of its hooks LiteLLM fires and however often, and also for calls of
-whose end it tells nothing: streams left early, cancelled calls. Prompts and answers are kept as hashes alone.
+whose end it tells nothing: streams left early, cancelled calls. Prompts and answers are kept as hashes, unless
+`content` asks for their texts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final, TypeVar
 from litellm.integrations.custom_logger import CustomLogger
 
 from gatehouse.capsule.canonical import TYPES
+from gatehouse.capsule.document import ContentMode
 from gatehouse.core.call import Status
 from gatehouse.core.clock import now
 from gatehouse.core.errors import SetupError
@@ -31,13 +33,14 @@ from gatehouse.core.text import clean
 from gatehouse.loggers.capsules import litellm_queue
 from gatehouse.loggers.capsules.opening import open_store
 from gatehouse.loggers.capsules.record import (
+    Asked,
     StartedCall,
     answer_hash,
     asked,
     document,
     failed,
     prompt_hash,
-    prompt_hash_of,
+    prompt_of,
     succeeded,
     unreported,
 )
@@ -73,7 +76,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
 
     Args:
         capsules: where they go: None for `capsules.db` in the working directory, the path of an SQLite file, a
-            `postgresql://` address, or an object with `append` and `close` (`CapsuleStore`).
+            `postgresql://` address, an object with `append` and `close` (`CapsuleStore`), or qp-capsule's `Capsules`.
         agent_id: whose calls these are.
         domain: the chain they are on.
         capsule_type: one of the protocol's: agent, tool, system, kill, workflow, chat, vault, auth.
@@ -81,9 +84,11 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
             hooks wait until the capsule is committed and raise `CapsuleLost`, which LiteLLM logs and never lets through
             to its caller; `flush` and `close` raise it too, and the store is opened now.
         keys: the folder of the Ed25519 key; `<file>.keys` beside the file, `capsules.keys` with Postgres.
+        content: what is kept of the user's last message and the answer: `hash` (hashes alone), `redacted` (their texts,
+            personal data masked) or `full` (their texts).
 
     Raises:
-        ValueError: a name or a type that the protocol does not have.
+        ValueError: a name, a type or a content that there is not.
         SetupError: an address that is none; with `swallow_errors=False`, also a store or keys that cannot be used.
     """
 
@@ -96,6 +101,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         swallow_errors: bool = True,
         *,
         keys: str | PathLike[str] | None = None,
+        content: str = "hash",
     ) -> None:
         super().__init__()
         kind = str(getattr(capsule_type, "value", capsule_type))  # qp-capsule's CapsuleType too
@@ -104,7 +110,13 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         for name, value in (("agent_id", agent_id), ("domain", domain)):
             if not value or clean(value) != value:
                 raise ValueError(f"{name}: it is empty, longer than 256 characters, or not UTF-8")
-        self._capsule = partial(document, agent_id=agent_id, domain=domain, capsule_type=kind)
+        mode = ContentMode(content)
+        self._keep_text = mode is not ContentMode.HASH
+        self._capsule = partial(document, agent_id=agent_id, domain=domain, capsule_type=kind, mode=mode)
+        if mode is ContentMode.REDACTED:
+            from gatehouse.loggers.capsules.redactor import Redactor  # brings the detectors of personal data
+
+            self._capsule = partial(self._capsule, kept=Redactor())
         self._swallow_errors = swallow_errors
         self._lock = threading.Lock()
         self._open: dict[_Key, _Begun] = {}
@@ -220,7 +232,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
                 ended = self._ended.get(key)
             if (known is not None and not again) or not (ended is None or (again and ended is Status.FAILURE)):
                 return
-            call = asked(details, known.asked.prompt_hash if known is not None else prompt_hash_of(details))
+            call = asked(details, known.asked.prompt if known is not None else self._prompt(details))
             with self._lock:
                 self._open[key] = _Begun(call, known.answer if known is not None else None)
             if known is None and details.get(_ALIVE) is None:
@@ -238,13 +250,16 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
                     return None
                 begun = self._remember(key, status)
             # Described anew, for more is known now; the prompt only as it was before anybody changed it.
-            call = asked(details, begun.asked.prompt_hash if begun is not None else prompt_hash_of(details))
+            call = asked(details, begun.asked.prompt if begun is not None else self._prompt(details))
             success = status is Status.SUCCESS
             ended = succeeded(call, details, response, end_time) if success else failed(call, details, end_time)
-            return self._writer.take(self._capsule(call, ended))
+            return self._writer.take(partial(self._capsule, call, ended))
         except Exception as error:
             self._not_recorded(error)
             return None
+
+    def _prompt(self, details: dict[str, Any]) -> Asked:
+        return prompt_of(details, keep_text=self._keep_text)
 
     def _left(self, key: _Key, why: str) -> Document | None:
         """The capsule of a call that is over without LiteLLM telling so, if it is one."""
@@ -287,8 +302,7 @@ class CapsuleLogger(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped f
         with self._lock:
             still_open = list(self._open)
         for key in still_open:
-            if (capsule := self._left(key, "process_ended")) is not None:
-                self._writer.take(capsule)
+            self._writer.take(partial(self._left, key, "process_ended"))
 
     def _forked(self) -> None:
         """In the child: the calls under way are the parent's."""

@@ -16,15 +16,15 @@ def open_store(
 
     Args:
         target: None for `capsules.db` in the working directory, the path of an SQLite file, a `postgresql://` address,
-            or a store.
+            a store, or qp-capsule's `Capsules`.
         keys: the folder of the keys; `<file>.keys` beside the file, `capsules.keys` in the working directory when left
             out.
 
     Raises:
-        SetupError: it is an address of something else.
+        SetupError: it is an address or an object of something else.
     """
     if target is not None and not isinstance(target, str | PathLike):
-        return target
+        return _store_of(target)
     address = fspath(target if target is not None else "capsules.db")
     if address.startswith(("postgresql://", "postgres://")):
         from gatehouse.loggers.capsules.postgres import PostgresStore
@@ -36,6 +36,20 @@ def open_store(
 
     path = Path(address).absolute()
     return SqliteStore(path, Path(keys).absolute() if keys else keys_beside(path))
+
+
+def _store_of(target: object) -> CapsuleStore:
+    # Of qp-capsule's class, by what is needed of it.
+    if callable(getattr(getattr(target, "chain", None), "seal_and_store", None)):
+        from gatehouse.loggers.capsules.library import LibraryStore  # brings LiteLLM
+
+        return LibraryStore(target)
+    if isinstance(target, CapsuleStore):
+        return target
+    raise SetupError(
+        f"capsules: {type(target).__name__} cannot keep capsules. Give a path, a postgresql:// address, an object with "
+        "append and close, or Capsules of qp-capsule."
+    )
 
 
 def keys_beside(path: Path) -> Path:

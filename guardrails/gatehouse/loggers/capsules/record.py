@@ -1,19 +1,20 @@
 """From what LiteLLM tells its callbacks about a call to the call's capsule: pure functions, no I/O.
 
-Promises: no text of a prompt, an answer or an error gets into a capsule, only hashes, names, numbers and codes; what
-LiteLLM leaves out, or writes in a shape that is not known, leaves a field empty.
+Promises: with content mode `hash` no text of a prompt or an answer gets into a capsule, and with none a text of an
+error: only hashes, names, numbers and codes; what LiteLLM leaves out, or writes in an unknown shape, leaves a field
+empty.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha3_256
 from typing import Any, Final
 
-from gatehouse.capsule.document import Content, call_capsule
+from gatehouse.capsule.document import Content, ContentMode, call_capsule
 from gatehouse.core.call import Outcome, Status, ToolCallRecord, Usage
 from gatehouse.core.clock import new_call_id, now
 from gatehouse.core.text import clean
@@ -24,6 +25,23 @@ from gatehouse.dialects.prompt import tool_calls_of
 _REDACTED: Final = "redacted-by-litellm"
 # Where a request keeps instructions beside its messages.
 _INSTRUCTIONS: Final = ("system", "instructions")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asks.
+
+    Attributes:
+        hash: `prompt_hash` of the prompt.
+        messages_hash: SHA3-256 of the list of messages alone as canonical JSON, as quantumpipes' capsule-litellm does.
+        text: the last message of the user, where content is kept.
+        messages: how many there are.
+    """
+
+    hash: str | None = None
+    messages_hash: str | None = None
+    text: str | None = field(default=None, repr=False)
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,7 @@ class StartedCall:
     user: str | None
     session: str | None
     started_at: datetime
-    prompt_hash: str | None
+    prompt: Asked
     tools: frozenset[str]
 
 
@@ -55,10 +73,11 @@ class Ended:
     outcome: Outcome
     duration_ms: float | None
     answer_hash: str | None = None
+    answer: str | None = field(default=None, repr=False)
     tool_calls: tuple[ToolCallRecord, ...] = ()
 
 
-def asked(details: Mapping[str, Any], prompt_hash: str | None) -> StartedCall:
+def asked(details: Mapping[str, Any], prompt: Asked) -> StartedCall:
     """A call as LiteLLM describes it in `kwargs`."""
     options = _mapping(details.get("optional_params"))
     parameters = _mapping(details.get("litellm_params"))
@@ -75,7 +94,7 @@ def asked(details: Mapping[str, Any], prompt_hash: str | None) -> StartedCall:
         session=clean(metadata.get("session_id")),
         # LiteLLM's times are naive and local.
         started_at=started.astimezone(UTC) if isinstance(started, datetime) else now(),
-        prompt_hash=prompt_hash,
+        prompt=prompt,
         tools=frozenset(offered_tools({"tools": options.get("tools")})),
     )
 
@@ -97,7 +116,11 @@ def succeeded(call: StartedCall, details: Mapping[str, Any], response: Any, end_
         cache_hit=details.get("cache_hit") is True,
     )
     return Ended(
-        outcome, _duration(call, end_time), answer_hash(body), tool_calls_of(body, call.tools, keep_text=False)
+        outcome,
+        _duration(call, end_time),
+        answer_hash(body),
+        "\n".join(choice["text"] for choice in _said(body) if choice["text"]) or None,
+        tool_calls_of(body, call.tools, keep_text=False),
     )
 
 
@@ -119,8 +142,24 @@ def unreported(call: StartedCall, why: str, end_time: datetime) -> Ended:
     return Ended(Outcome(Status.PARTIAL, provider=call.provider, error=why), _duration(call, end_time))
 
 
-def document(call: StartedCall, ended: Ended, *, agent_id: str, domain: str, capsule_type: str) -> dict[str, Any]:
-    """The capsule, ready to be sealed. Its id is new: two calls under one id of the caller's are two capsules."""
+def document(
+    call: StartedCall,
+    ended: Ended,
+    *,
+    agent_id: str,
+    domain: str,
+    capsule_type: str,
+    mode: ContentMode = ContentMode.HASH,
+    kept: Callable[[str | None], str | None] = lambda text: text,
+) -> dict[str, Any]:
+    """The capsule, ready to be sealed. Its id is new: two calls under one id of the caller's are two capsules.
+
+    Args:
+        kept: makes of a text what a capsule may hold.
+    """
+    content = Content(prompt_hash=call.prompt.hash)
+    if mode is not ContentMode.HASH:
+        content = Content(mode, kept(call.prompt.text), kept(ended.answer), call.prompt.hash)
     capsule = call_capsule(
         call_id=new_call_id(),
         started_at=call.started_at,
@@ -136,15 +175,61 @@ def document(call: StartedCall, ended: Ended, *, agent_id: str, domain: str, cap
         outcome=ended.outcome,
         duration_ms=ended.duration_ms,
         tool_calls=ended.tool_calls,
-        content=Content(prompt_hash=call.prompt_hash),
+        content=content,
         chain=domain,
     )
     capsule["type"] = capsule_type
     capsule["trigger"] |= {"source": "litellm", "correlation_id": call.call_id}
-    capsule["context"]["environment"]["trace_id"] = call.trace_id
+    capsule["context"]["environment"] |= {
+        "trace_id": call.trace_id,
+        "model": call.model,
+        "messages_hash": call.prompt.messages_hash,
+    }
+    outcome, execution = capsule["outcome"], capsule["execution"]
+    outcome["metrics"] |= {name: execution["resources_used"][name] for name in ("tokens_in", "tokens_out")}
+    execution["resources_used"]["latency_ms"] = outcome["metrics"]["latency_ms"]
+    execution["tool_calls"].insert(0, _call_itself(call, capsule))
     if ended.answer_hash is not None:
-        capsule["outcome"]["result"] = {"answer_hash": ended.answer_hash}
+        if mode is ContentMode.HASH:
+            outcome["result"] = {"answer_hash": ended.answer_hash}
+        else:
+            capsule["context"]["environment"]["answer_hash"] = ended.answer_hash
     return capsule
+
+
+def _call_itself(call: StartedCall, capsule: Mapping[str, Any]) -> dict[str, Any]:
+    """LiteLLM's call as the first tool call of its capsule; those behind it are what the model asked for."""
+    outcome = capsule["outcome"]
+    return {
+        "tool": f"litellm.{call.call_type or 'completion'}",
+        "arguments": {"model": call.model, "message_count": call.prompt.messages},
+        "result": outcome["result"],
+        "success": outcome["status"] == Status.SUCCESS,
+        "duration_ms": capsule["execution"]["duration_ms"],
+        "error": outcome["error"],
+    }
+
+
+def prompt_of(details: Mapping[str, Any], *, keep_text: bool) -> Asked:
+    """What a call asks, out of LiteLLM's description of it."""
+    messages = details.get("messages")
+    if not messages:
+        return Asked()
+    text = _json(messages)
+    redacted = text is None or f'"{_REDACTED}"' in text
+    return Asked(
+        prompt_hash_of(details),
+        None if redacted or text is None else _digest(text),
+        _last_of_user(messages) if keep_text and not redacted else None,
+        len(messages) if isinstance(messages, list | tuple) else 0,
+    )
+
+
+def _last_of_user(messages: Any) -> str | None:
+    content = next((each.get("content") for each in reversed(_dicts(messages)) if each.get("role") == "user"), None)
+    if content is None or isinstance(content, str):
+        return content
+    return "\n".join(str(part["text"]) for part in _dicts(content) if part.get("text")) or _json(content)
 
 
 def prompt_hash(messages: Any, **instructions: Any) -> str | None:

@@ -108,11 +108,11 @@ class Writer:
                     # Such a process ends without atexit.
                     Finalize(None, _each, args=(Writer.end,), exitpriority=100)
 
-    def take(self, document: Document) -> Future[None]:
-        """Write a record soon; the future says when it is there, or raises `CapsuleLost`."""
-        item = _Item(lambda: document)
+    def take(self, make: Callable[[], Document | None]) -> Future[None]:
+        """Have the writer's thread make and write a record. The future says when it is there, or raises CapsuleLost."""
+        item = _Item(make)
         if self._queue.qsize() >= _WAITING:
-            self._lose([(document, item.done)], "too many are waiting for a store that cannot write")
+            self._lose([({}, item.done)], "too many are waiting for a store that cannot write")
             return item.done
         try:
             self.start()
@@ -198,11 +198,18 @@ class Writer:
                 found.append(queue.get_nowait())
         items = [item for item in found if item is not None]
         with self._writing:
-            made = [(_made(item), item.done) for item in items]
+            made = [(self._made(item), item.done) for item in items]
             self._commit([(document, done) for document, done in made if document is not None])
         for item in items:
             _settle(item.done)
         return len(items) == len(found)
+
+    def _made(self, item: _Item) -> Document | None:
+        try:
+            return item.make()
+        except Exception as error:
+            self._lose([({}, item.done)], f"making it raised {type(error).__name__}")
+            return None
 
     def _commit(self, records: list[_Record]) -> None:
         if not records:
@@ -241,14 +248,6 @@ class Writer:
         log.error("%d capsules could not be written: %s", len(records), reason)
         for _, done in records:
             _settle(done, CapsuleLost(reason))
-
-
-def _made(item: _Item) -> Document | None:
-    try:
-        return item.make()
-    except Exception as error:
-        log.error("a capsule could not be made: %s", type(error).__name__)
-        return None
 
 
 def _settle(done: Future[None], error: Exception | None = None) -> None:
