@@ -153,7 +153,7 @@ class Values:
     def _ip6(self) -> str:
         """Return a full address, or one as machines in a network have it, without its zeros."""
         full = str(self._us.ipv6())
-        return full if self._random.random() < 0.5 else f"2001:db8:{self._hex(4)}::{self._hex(4)}"
+        return full if self._random.random() < 0.5 else f"2a02:26f7:{self._hex(4)}::{self._hex(4)}"
 
     def _mac(self) -> str:
         return str(self._us.mac_address()).replace(":", self._random.choice([":", ":", "-"]))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gatehouse.core.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Locate personal data in a text: `text[start:end]` is an `entity`, with a score between 0 and 1."""
+    """Locate personal data in a text: `text[start:end]` is an `entity`, with a score between 0 and 1.
+
+    Attributes:
+        evidence: what speaks for it, such as a label or a check digit; for people, not for comparison.
+    """
 
     entity: str
     start: int
     end: int
     score: float
+    evidence: tuple[str, ...] = field(default=(), compare=False)
 
 
 def merged(findings: Iterable[Finding], rank: Callable[[Finding], int]) -> list[Finding]:

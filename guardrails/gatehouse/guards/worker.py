@@ -92,7 +92,8 @@ def _scanner(config: ScanConfig) -> Callable[[str], Any]:
         screens = ScreenEngine(config.screens)
         screens.warm()
     return lambda text: [
-        [list(astuple(each)) for each in engine.scan(text)] if engine is not None else [] for engine in (pii, screens)
+        [[each.entity, each.start, each.end, each.score] for each in pii.scan(text)] if pii is not None else [],
+        [list(astuple(each)) for each in screens.scan(text)] if screens is not None else [],
     ]
 
 

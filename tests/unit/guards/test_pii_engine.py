@@ -143,8 +143,21 @@ def test_a_number_that_is_no_card_is_left_alone(engine: Engine) -> None:
 
 def test_a_scope_operator_and_a_version_are_no_addresses(engine: Engine) -> None:
     assert found(engine, "std::dead::beef a::b :: ::1 1.2.3.4.5 10.0.19045.4291") == []
-    text = "::ffff:10.1.2.3 fe80::1 2001:db8::7 10.1.2.3."
-    assert [value for _, value in found(engine, text)] == ["::ffff:10.1.2.3", "fe80::1", "2001:db8::7", "10.1.2.3"]
+    text = "::ffff:10.1.2.3 2a02:26f7::7 10.1.2.3."
+    assert [value for _, value in found(engine, text)] == ["::ffff:10.1.2.3", "2a02:26f7::7", "10.1.2.3"]
+
+
+def test_an_address_that_is_no_machines_own_is_none(engine: Engine) -> None:
+    for text in (
+        "127.0.0.1 127.8.8.8 0.0.0.0 ::1 ::",  # loopback, unspecified
+        "169.254.169.254 fe80::1 224.0.0.251 ff02::fb",  # link-local, multicast
+        "192.0.2.1 198.51.100.7 203.0.113.9 2001:db8::7",  # documentation
+        "255.255.255.0 255.255.240.0 0.0.0.255 10.0.0.0/8 2a02:26f7::/32",  # masks and networks
+        "v1.2.3.4 Chrome/120.0.6099.109 pkg==1.2.3.4 version 10.20.30.40 oid 1.3.6.1",
+        "a[1::2] x[::3] 10::20 std::dead::beef",
+    ):
+        assert found(engine, text) == [], text
+    assert found(engine, "host 10.20.30.40/8") == [("IP_ADDRESS", "10.20.30.40/8")]
 
 
 def test_ordinary_text_has_no_findings(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import regex  # type: ignore[import-untyped]
 from gatehouse.guards import encoded
-from gatehouse.guards.pii import cards, detectors
+from gatehouse.guards.pii import cards, detectors, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,8 +24,13 @@ def _presidios(name: str, look: Callable[[str], object], patterns: Any) -> None:
 
 for entity, needed in detectors._NEEDED.items():
     _presidios(entity, needed, detectors._PRESIDIO[entity]().patterns)
-for version, look in (("IPv4", detectors._INSIDE_V4.search), ("IPv6", detectors._has_groups)):
+for version, look in (("IPv4", network._INSIDE_V4.search), ("IPv6", network._has_groups)):
     _presidios(version, look, [each for each in detectors.presidio.IpRecognizer().patterns if version in each.name])
+_presidios(
+    "MAC",
+    lambda text: any(each.search(text) for each in network._INSIDE_MAC),
+    detectors.presidio.MacAddressRecognizer().patterns,
+)
 for name, look, own in (
     ("IBAN", detectors._has_letters_and_digits, detectors._IBAN),
     ("card", cards._FOUR_DIGITS.search, cards._ALONE),

@@ -37,6 +37,10 @@ DEFAULT_ENTITIES = (
     "US_SSN",
 )
 
+# Of these, machines have one and people do not: they are counted as shipped, and masked where policy.yaml names
+# them. An agent that reads logs, configurations and journals of networks needs them.
+OBSERVED_ENTITIES = frozenset(("IP_ADDRESS", "MAC_ADDRESS"))
+
 # Every entity with a detector, and the languages whose texts hold it; "" means all.
 KNOWN_ENTITIES: Mapping[str, str] = MappingProxyType(
     {
@@ -90,6 +94,9 @@ REGIONS_BY_LANGUAGE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tr": ("TR",),
         "th": ("TH",),
         "he": ("IL",),
+        "hi": ("IN",),
+        "ja": ("JP",),
+        "zh": ("CN",),
     }
 )
 
@@ -183,7 +190,11 @@ class PiiConfig:
         wanted = entity in (self.entities or self._by_default) or any(
             each.entity == entity for each in self.recognizers
         )
-        return self.mode if wanted else Mode.OFF
+        if not wanted:
+            return Mode.OFF
+        if not self.entities and entity in OBSERVED_ENTITIES and self.mode is not Mode.OFF:
+            return Mode.OBSERVE
+        return self.mode
 
     @property
     def wanted(self) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ def _context(words: tuple[str, ...]) -> Any:
     if not words:
         return None
     return regex.compile(
-        rf"(?<![^\W_])(?:{'|'.join(regex.escape(fold(word.strip()).text) for word in words)})", regex.I
+        rf"(?<![A-Za-z0-9])(?:{'|'.join(regex.escape(fold(word.strip()).text) for word in words)})", regex.I
     )
 
 
