@@ -19,7 +19,8 @@ from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import PiiConfig
 from gatehouse.guards.pii.engine import Engine
 
-from evaluation.pii_values import NAMES, PERSONAL, Sample, Values
+from evaluation.pii_values import NAMES, PERSONAL, Values
+from evaluation.samples import Sample
 
 TEMPLATES = Path(__file__).with_name("pii_templates.yaml")
 IOU = 0.5

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from faker import Faker
+
+from evaluation.samples import Sample
 
 # The names in a template that stand for personal data. All others stand for text that must not be found.
 PERSONAL = {
@@ -35,14 +36,6 @@ _DIGITS = re.compile(r"digits?(\d*)")
 _HEX = re.compile(r"hex(\d+)")
 _YEARS = (datetime(2000, 1, 1), datetime(2026, 1, 1))  # not "until now": the seed alone decides
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Hold a filled template: the text, and which entity stands where in it."""
-
-    text: str
-    spans: tuple[tuple[str, int, int], ...]
 
 
 class Values:

@@ -27,8 +27,9 @@ _ALPHABETS = {
     "u": string.ascii_uppercase + string.digits,
     "L": string.ascii_letters,
 }
-# `{a36}` is 36 characters of alphabet a; the text between `<` and `>` is the secret.
-_FORMATS = {
+# `{a36}` is 36 characters of alphabet a; the text between `<` and `>` is the secret. The frozen set holds
+# these too, so a format that is added or changed belongs somewhere else.
+FORMATS = {
     "openai": "<sk-proj-{b20}_{a53}T3BlbkFJ{b74}>",
     "openai service account": "<sk-svcacct-{b58}T3BlbkFJ{b58}>",
     "openai legacy": "<sk-{a20}T3BlbkFJ{a20}>",
@@ -96,17 +97,20 @@ _AROUND = (
 _DISGUISED = ("zero_width", "fullwidth", "base64", "percent")
 
 
-def _drawn(template: str, rng: random.Random) -> str:
+def drawn(template: str, rng: random.Random) -> str:
+    """Fill a format with random characters."""
     return re.sub(r"\{(\w)(\d+)\}", lambda part: "".join(rng.choices(_ALPHABETS[part[1]], k=int(part[2]))), template)
 
 
-def _pem(rng: random.Random, kind: str) -> str:
+def pem(rng: random.Random, kind: str) -> str:
+    """Return a private key of that kind, which opens nothing."""
     body = base64.b64encode(rng.randbytes(600)).decode()
     lines = "\n".join(body[at : at + 64] for at in range(0, len(body), 64))
     return f"<-----BEGIN {kind}-----\n{lines}\n-----END {kind}----->"
 
 
-def _jwt(rng: random.Random) -> str:
+def jwt(rng: random.Random) -> str:
+    """Return a JSON Web Token that no key has signed."""
     parts = [{"alg": "RS256", "typ": "JWT"}, {"sub": str(rng.randrange(10**6)), "exp": rng.randrange(10**9, 2 * 10**9)}]
     raw = [json.dumps(each).encode() for each in parts]
     return (
@@ -117,15 +121,15 @@ def _jwt(rng: random.Random) -> str:
 def secrets(seed: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Yield texts with one secret: its kind, the text, and the place of the secret."""
     rng = random.Random(seed)  # noqa: S311 - for a test, and the same each time
-    drawn = [(kind, _drawn(template, rng)) for _ in range(3) for kind, template in _FORMATS.items()]
-    drawn += [("jwt", _jwt(rng)) for _ in range(4)]
-    drawn += [("private key", _pem(rng, kind)) for kind in ("PRIVATE KEY", "RSA PRIVATE KEY", "OPENSSH PRIVATE KEY")]
-    drawn.append(("private key in JSON", _pem(rng, "PRIVATE KEY").replace("\n", "\\n")))
-    for index, (kind, value) in enumerate(drawn):
+    values = [(kind, drawn(template, rng)) for _ in range(3) for kind, template in FORMATS.items()]
+    values += [("jwt", jwt(rng)) for _ in range(4)]
+    values += [("private key", pem(rng, kind)) for kind in ("PRIVATE KEY", "RSA PRIVATE KEY", "OPENSSH PRIVATE KEY")]
+    values.append(("private key in JSON", pem(rng, "PRIVATE KEY").replace("\n", "\\n")))
+    for index, (kind, value) in enumerate(values):
         text = _AROUND[index % len(_AROUND)].format(value)
         start, end = text.index("<"), text.rindex(">") - 1
         yield kind, text[:start] + text[start + 1 : end + 1] + text[end + 2 :], (start, end)
-    for index, (kind, value) in enumerate(drawn[:40:4]):
+    for index, (kind, value) in enumerate(values[:40:4]):
         name = _DISGUISED[index % len(_DISGUISED)]
         disguised = DISGUISES[name](value.replace("<", "").replace(">", ""))
         yield f"{kind}, {name}", f"Use {disguised} please", (4, 4 + len(disguised))
@@ -144,6 +148,6 @@ def look_alikes(seed: int) -> Iterator[str]:
         yield f"--hash=sha512:{hashlib.sha512(raw).hexdigest()} \\"
         yield f"trace {rng.randbytes(16).hex()} span {rng.randbytes(8).hex()} at {rng.randrange(10**9, 2 * 10**9)}"
         yield f"{rng.randrange(10**9, 10**10)}:{hashlib.sha256(raw).hexdigest()}"
-        yield f"order {rng.randrange(10**11)} shipped, tracking number 1Z{_drawn('{u16}', rng)}"
-        yield f"GET /assets/index-{_drawn('{b8}', rng)}.js?v={_drawn('{h20}', rng)} 200 {rng.randrange(10**5)}"
+        yield f"order {rng.randrange(10**11)} shipped, tracking number 1Z{drawn('{u16}', rng)}"
+        yield f"GET /assets/index-{drawn('{b8}', rng)}.js?v={drawn('{h20}', rng)} 200 {rng.randrange(10**5)}"
     yield from (Path(__file__).parent / "cases" / "no_secrets.txt").read_text().splitlines()

@@ -10,7 +10,8 @@ from gatehouse.guards.pii.config import DEFAULT_ENTITIES, PiiConfig
 from gatehouse.guards.pii.engine import Engine
 
 from evaluation.pii import Result, Templates, _score, evaluate, main
-from evaluation.pii_values import PERSONAL, Sample, Values
+from evaluation.pii_values import PERSONAL, Values
+from evaluation.samples import Sample
 
 
 @pytest.fixture(scope="module")
