@@ -21,7 +21,8 @@ from gatehouse.policy.cases import read_cases
 from gatehouse.policy.document import DocumentError, Problem, parse_document
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.load import LoadedPolicy, read_policy
-from gatehouse.policy.rules import Result, ruling
+from gatehouse.policy.rules import Result, Ruling
+from gatehouse.policy.stages import outcome
 
 NO = 3
 _T = TypeVar("_T")
@@ -57,7 +58,7 @@ def run_cases(
     tried = _all_mistakes(lambda: cases.prepared(loaded.rules))
     failed = 0
     for each in tried:
-        differences = each.differences(loaded.rules)
+        differences = each.differences(loaded.policy, loaded.rules)
         failed += bool(differences)
         print(
             f"{'FAIL' if differences else 'ok  '}  {each.case.name}" + (f"  ({file}:{each.line})" * bool(differences))
@@ -77,7 +78,7 @@ def explain(
     ] = None,
     policy: PolicyFile = None,
 ) -> None:
-    """Show which rules match a request, and why."""
+    """Show what the gateway does with a request: its stages, which rules match, and why."""
     loaded, refused = read(policy or own_policy())
     known = _facts(facts, loaded)
     results = loaded.rules.results(known)
@@ -89,17 +90,27 @@ def explain(
             print(f"          {'.'.join(path)} = {_shown(_at(values, path))}")
         if result.error:
             print(f"    error {result.error}")
-    outcome = ruling(results)
-    print(f"\nverdict      {outcome.verdict.value}")
-    print(f"rules        {', '.join(rule.id for rule in outcome.matched) or '-'}")
-    if outcome.observed:
-        print(f"observed     {', '.join(outcome.observed)}")
-    if outcome.reason:
-        print(f"reason       {outcome.reason}")
-    for name in outcome.obligation.__slots__:
-        if value := getattr(outcome.obligation, name):
-            print(f"obligation   {name}: {_shown(value)}")
+    decided = outcome(loaded.policy, loaded.rules, known)
+    for each in decided.effects:
+        print(f"{each.effect.value:<15}  {each.stage}")
+        print(f"    {each.why}")
+    print(f"\nverdict      {decided.verdict.value}")
+    if decided.ruling is None:
+        print(f"refused by   {', '.join(decided.policies)}, before the rules are asked")
+    else:
+        _print_ruling(decided.ruling)
     _note(refused)
+
+
+def _print_ruling(ruling: Ruling) -> None:
+    print(f"rules        {', '.join(rule.id for rule in ruling.matched) or '-'}")
+    if ruling.observed:
+        print(f"observed     {', '.join(ruling.observed)}")
+    if ruling.reason:
+        print(f"reason       {ruling.reason}")
+    for name in ruling.obligation.__slots__:
+        if value := getattr(ruling.obligation, name):
+            print(f"obligation   {name}: {_shown(value)}")
 
 
 def own_policy() -> Path:

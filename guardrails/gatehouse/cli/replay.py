@@ -19,8 +19,10 @@ from gatehouse.cli.where import gateway_settings
 from gatehouse.core.errors import SetupError
 from gatehouse.ledger.store.capsules import reading
 from gatehouse.policy.facts import Facts
+from gatehouse.policy.load import LoadedPolicy
+from gatehouse.policy.model import Policy
 from gatehouse.policy.replay import PastDecision, Replay, replay
-from gatehouse.policy.rules import RuleSet
+from gatehouse.policy.stages import STAGES, outcome
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SINCE = re.compile(r"([0-9]{1,5})([mhdw])")
@@ -36,18 +38,21 @@ def replay_calls(
 ) -> None:
     """Show what this file would have decided on the recorded calls, and the changes against today's policy.
 
-    Rules are evaluated again on the facts recorded with each call. Limits, screens and personal data are not, because
-    the texts were not recorded.
+    Stages and rules decide again on the facts recorded with each call. The texts were not recorded, so a finding counts
+    as one in the newest turn. Without a file, what screens and personal data refuse is not compared.
     """
     match = _SINCE.fullmatch(since)
     if match is None:
         raise SetupError(f"--since {since!r}: not a time. Write one such as 30m, 12h, 7d or 4w.")
     period = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    today = read(own_policy())[0].rules
-    tried = read(file)[0].rules if file is not None else today
+    today = read(own_policy())[0]
     with reading(gateway_settings().database_url) as connection:
         calls = _shown(recorded_decisions.recorded(connection, period), recorded_decisions.count(connection, period))
-        found = replay(_as_decided_by(today, calls) if file is not None else _by_rules(calls), tried)
+        if file is not None:
+            tried = read(file)[0]
+            found = replay(_as_decided_by(today, calls), tried.policy, tried.rules)
+        else:
+            found = replay(_by_rules(calls), _without_texts(today.policy), today.rules)
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"changed": found.changed}, indent=2))
         return
@@ -55,19 +60,23 @@ def replay_calls(
         typer.echo(line)
 
 
-def _as_decided_by(rules: RuleSet, calls: Iterable[PastDecision]) -> Iterator[PastDecision]:
-    """Yield the calls with the decisions of today's rules."""
+def _as_decided_by(today: LoadedPolicy, calls: Iterable[PastDecision]) -> Iterator[PastDecision]:
+    """Yield the calls with the decisions of today's policy."""
+    rules = today.rules
     for call in calls:
-        ruling = rules.evaluate(Facts.from_mapping(call.facts, strict=False, entities=rules.entities))
-        yield replace(call, verdict=ruling.verdict, policies=tuple(rule.id for rule in ruling.matched))
+        facts = Facts.from_mapping(call.facts, strict=False, entities=rules.entities)
+        decided = outcome(today.policy, rules, facts)
+        yield replace(call, verdict=decided.verdict, policies=decided.policies)
+
+
+def _without_texts(policy: Policy) -> Policy:
+    """Return the policy without what depends on where a finding stands, which no record says."""
+    return policy.model_copy(update={"screens": None, "pii": None})
 
 
 def _by_rules(calls: Iterable[PastDecision]) -> Iterator[PastDecision]:
-    """Yield the calls that rules decided on; rules never saw what a limit or a screen refused."""
-    return (call for call in calls if not (_BUILT_IN & {name.partition("/")[0] for name in call.policies}))
-
-
-_BUILT_IN: Final = frozenset({"limits", "screens", "pii", "shape"})
+    """Yield the calls that rules decided on; rules never saw what another stage refused."""
+    return (call for call in calls if not (STAGES & {name.partition("/")[0] for name in call.policies}))
 
 
 def _lines(found: Replay, since: str, name: str) -> Iterator[str]:
@@ -82,7 +91,8 @@ def _lines(found: Replay, since: str, name: str) -> Iterator[str]:
         ("cannot be evaluated", found.errors),
     ):
         for rule, number in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-            yield f"  rule {rule} {title}: {number:,}"
+            kind = "stage" if rule.partition("/")[0] in STAGES else "rule"
+            yield f"  {kind} {rule} {title}: {number:,}"
 
 
 def _shown(calls: Iterator[PastDecision], total: int) -> Iterator[PastDecision]:

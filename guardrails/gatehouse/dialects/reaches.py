@@ -103,9 +103,9 @@ def check_stored_data(request: CanonicalRequest, allowed: Collection[str]) -> No
     Raises:
         PolicyDenied: it names the field.
     """
-    beginnings = tuple(entry[:-1] for entry in allowed if entry.endswith("*"))
+    refused = {*refused_data((fact for _, _, fact in stored_data(request)), allowed)}
     for path, what, fact in stored_data(request):
-        if what in _FROM_ANSWERS or _is_listed(fact, allowed, beginnings):
+        if fact not in refused:
             continue
         where = shown(path)
         raise PolicyDenied(
@@ -118,7 +118,19 @@ def check_stored_data(request: CanonicalRequest, allowed: Collection[str]) -> No
         )
 
 
+def refused_data(facts: Iterable[str], allowed: Collection[str]) -> list[str]:
+    """Return those of a request's facts that name stored data which policy.yaml does not list.
+
+    Args:
+        allowed: see `check_stored_data`.
+    """
+    beginnings = tuple(entry[:-1] for entry in allowed if entry.endswith("*"))
+    kinds = tuple(f"{fact}:" for what, fact in _FACT_OF.items() if what not in _FROM_ANSWERS)
+    return [fact for fact in facts if fact.startswith(kinds) and not _is_listed(fact, allowed, beginnings)]
+
+
 PROVIDER_DATA: Final = ("provider_data",)
+HOSTED_MCP: Final = ("hosted_mcp",)
 
 
 def _is_listed(fact: str, allowed: Collection[str], beginnings: tuple[str, ...]) -> bool:
@@ -166,9 +178,25 @@ def check_servers(body: Mapping[str, Any], allowed: Iterable[str]) -> None:
             raise PolicyDenied(
                 f"{where}: the model's provider would call that server itself, which policy.yaml does not allow. "
                 "Leave it out, or have an administrator name it under hosted_mcp.allow.",
-                policies=("hosted_mcp",),
+                policies=HOSTED_MCP,
                 param=where,
             )
+
+
+def refused_servers(facts: Iterable[str], allowed: Collection[str]) -> list[tuple[str, bool]]:
+    """Return those of a request's facts that name a server which may be refused, and whether it certainly is.
+
+    A fact has the server's host. `check_servers` compares the whole address, so a host that policy.yaml names may
+    still be refused.
+
+    Args:
+        allowed: see `check_servers`.
+    """
+    named = {_named(name) for name in allowed}
+    if _OPERATORS_OWN in allowed:
+        named.add(_named(f"{_OPERATORS_OWN}/"))
+    servers = (fact for fact in facts if fact.startswith(("mcp:", "connector:")))
+    return [(fact, fact not in named) for fact in servers if fact not in named or fact.startswith("mcp:")]
 
 
 def _servers(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.seams import joined, with_joined
 from gatehouse.pipeline.turns import before_newest
 from gatehouse.policy.model import Policy, ScreensPolicy
+from gatehouse.policy.screens_section import mode_of
 
 
 async def scan(governance: PolicyInForce, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
@@ -117,11 +118,8 @@ def count_hits(hits: Iterable[Hit], side: str) -> None:
 
 def blocks(policy: ScreensPolicy, screen: str, *, can_be_masked: bool = True) -> bool:
     """Whether a hit of this screen blocks. In mode `mask` a secret does where it cannot be replaced."""
-    if screen == SECRETS:
-        return policy.secrets == "block" or (policy.secrets == "mask" and not can_be_masked)
-    if screen == "prompt_injection":
-        return policy.prompt_injection == "block"
-    return True
+    mode = mode_of(policy, screen)
+    return mode == "block" or (mode == "mask" and not can_be_masked)
 
 
 def personal_data(config: PiiConfig, texts: Sequence[TextPart], scans: Sequence[Scan], older: Sequence[bool]) -> None:

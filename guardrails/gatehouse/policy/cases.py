@@ -1,4 +1,4 @@
-"""Tests of a policy that its author writes: facts in, verdict and rules out."""
+"""Tests of a policy that its author writes: facts in; verdict, rules and what the other stages do out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pydantic import Field
 from gatehouse.core.errors import SetupError
 from gatehouse.policy.document import Document, DocumentError, Problem, did_you_mean, read_document
 from gatehouse.policy.facts import Facts
-from gatehouse.policy.model import Section, Text
+from gatehouse.policy.model import Policy, Section, Text
 from gatehouse.policy.rules import RuleSet, Ruling
+from gatehouse.policy.stages import STAGES, Outcome, outcome
 
 
 class ExpectedObligation(Section):
@@ -29,10 +30,15 @@ class Expected(Section):
     """State the expected result. Keys that are left out are not compared."""
 
     verdict: str = Field(pattern="^(allow|require_approval|deny)$")
-    rules: tuple[str, ...] | None = Field(default=None, description="Ids of all rules that match, in the file's order.")
+    rules: tuple[str, ...] | None = Field(
+        default=None, description="Ids of all rules that match, in the file's order, or the stage that refuses."
+    )
     observed: tuple[str, ...] | None = Field(default=None, description="Those of the ids in `mode: observe`.")
     reason: str | None = None
     obligations: ExpectedObligation | None = None
+    stages: dict[str, str] | None = Field(
+        default=None, description="What a stage does: refuses, may refuse, masks, observes or nothing."
+    )
 
 
 class Case(Section):
@@ -67,9 +73,9 @@ class Tried:
     facts: Facts
     line: int
 
-    def differences(self, rules: RuleSet) -> list[FailedExpectation]:
-        """Return where the rules decide otherwise than expected; empty when the case passes."""
-        return list(_differences(self.case.expect, rules.evaluate(self.facts)))
+    def differences(self, policy: Policy, rules: RuleSet) -> list[FailedExpectation]:
+        """Return where the gateway decides otherwise than expected; empty when the case passes."""
+        return list(_differences(self.case.expect, outcome(policy, rules, self.facts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class CaseFile:
         for index, case in enumerate(self.cases.cases):
             for key in ("rules", "observed"):
                 for name in set(getattr(case.expect, key) or ()) - known:
+                    if key == "rules" and name.partition("/")[0] in STAGES:
+                        continue
                     line = self.document.line_of(("cases", index, "expect", key))
                     problems.append(Problem(line, f"{case.name}: {name} is not a rule{did_you_mean(name, known)}"))
             try:
@@ -119,12 +127,20 @@ def read_cases(path: Path) -> CaseFile:
     return CaseFile(document, document.validated(Cases))
 
 
-def _differences(expected: Expected, ruling: Ruling) -> Iterator[FailedExpectation]:
-    got = tuple(rule.id for rule in ruling.matched)
-    if expected.verdict != ruling.verdict.value:
-        yield FailedExpectation("verdict", expected.verdict, ruling.verdict.value)
-    if expected.rules is not None and expected.rules != got:
-        yield FailedExpectation("rules", list(expected.rules), list(got))
+def _differences(expected: Expected, got: Outcome) -> Iterator[FailedExpectation]:
+    if expected.verdict != got.verdict.value:
+        yield FailedExpectation("verdict", expected.verdict, got.verdict.value)
+    if expected.rules is not None and expected.rules != got.policies:
+        yield FailedExpectation("rules", list(expected.rules), list(got.policies))
+    does = {each.stage: each.effect.value for each in got.effects}
+    for stage, effect in (expected.stages or {}).items():
+        if effect != does.get(stage, "nothing"):
+            yield FailedExpectation(f"stages.{stage}", effect, does.get(stage, "nothing"))
+    if got.ruling is not None:
+        yield from _ruled_otherwise(expected, got.ruling)
+
+
+def _ruled_otherwise(expected: Expected, ruling: Ruling) -> Iterator[FailedExpectation]:
     if expected.observed is not None and expected.observed != ruling.observed:
         yield FailedExpectation("observed", list(expected.observed), list(ruling.observed))
     if expected.reason is not None and expected.reason != ruling.reason:

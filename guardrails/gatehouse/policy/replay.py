@@ -9,7 +9,9 @@ from typing import Any
 
 from gatehouse.core.decision import Verdict
 from gatehouse.policy.facts import Facts
+from gatehouse.policy.model import Policy
 from gatehouse.policy.rules import RuleSet
+from gatehouse.policy.stages import outcome
 
 _EXAMPLES = 5
 
@@ -41,7 +43,7 @@ class Replay:
     Attributes:
         calls: how many calls were replayed.
         changes: by verdict, most calls first.
-        gained: how many more calls each rule would match, by rule id; `lost` how many fewer.
+        gained: how many more calls each rule would match or each stage refuse, by name; `lost` how many fewer.
         errors: on how many calls each rule would fail.
     """
 
@@ -57,8 +59,8 @@ class Replay:
         return sum(change.calls for change in self.changes)
 
 
-def replay(records: Iterable[PastDecision], rules: RuleSet) -> Replay:
-    """Decide again on each recorded call.
+def replay(records: Iterable[PastDecision], policy: Policy, rules: RuleSet) -> Replay:
+    """Decide again on each recorded call, as the stages and the rules of a policy would.
 
     Facts that an earlier version recorded and this one does not know are dropped; facts it did not record are neutral.
 
@@ -73,13 +75,13 @@ def replay(records: Iterable[PastDecision], rules: RuleSet) -> Replay:
     errors: Counter[str] = Counter()
     for record in records:
         calls += 1
-        ruling = rules.evaluate(Facts.from_mapping(record.facts, strict=False, entities=rules.entities))
-        matched = {rule.id for rule in ruling.matched}
+        decided = outcome(policy, rules, Facts.from_mapping(record.facts, strict=False, entities=rules.entities))
+        matched = {*decided.policies}
         gained.update(matched.difference(record.policies))
         lost.update(set(record.policies).difference(matched))
-        errors.update(rule for rule, _ in ruling.errors)
-        if ruling.verdict is not record.verdict:
-            move = (record.verdict, ruling.verdict)
+        errors.update(rule for rule, _ in (decided.ruling.errors if decided.ruling is not None else ()))
+        if decided.verdict is not record.verdict:
+            move = (record.verdict, decided.verdict)
             counts[move] += 1
             examples = moved.setdefault(move, [])
             if len(examples) < _EXAMPLES:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.guards.screens.config import ScreenConfig
+from gatehouse.guards.screens.hits import SECRETS
 
 if TYPE_CHECKING:
     from gatehouse.policy.model import ScreensPolicy
+
+
+def mode_of(policy: ScreensPolicy, screen: str) -> str:
+    """Return how a hit of a screen is treated: `block`, `mask`, `observe` or `off`. Blocked content always blocks."""
+    if screen == SECRETS:
+        return policy.secrets
+    return policy.prompt_injection if screen == "prompt_injection" else "block"
 
 
 def screen_config(policy: ScreensPolicy) -> ScreenConfig:

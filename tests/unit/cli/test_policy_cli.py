@@ -162,3 +162,35 @@ def test_facts_that_are_none_are_refused_in_one_sentence(gatehouse: Run, facts: 
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+STAGES = "version: 1\nscreens: {secrets: mask}\nprovider_data: {allow: ['file:mine']}\n"
+
+
+def test_explain_shows_what_every_stage_does(folder: Path, gatehouse: Run) -> None:
+    (folder / "policy.yaml").write_text(STAGES)
+    masked = gatehouse(
+        "explain", "--facts", "-", stdin="{screens: {hits: [secrets]}, request: {reaches: ['file:mine']}}"
+    )
+    assert "masks            screens/secrets\n" in masked.stdout
+    assert "verdict      allow\nrules        -\n" in masked.stdout
+    refused = gatehouse("explain", "--facts", "-", stdin="{request: {reaches: ['mcp:x.example', 'file:other']}}")
+    assert "refuses          hosted_mcp\n    mcp:x.example is not under hosted_mcp.allow\n" in refused.stdout
+    assert "refuses          provider_data\n" in refused.stdout
+    assert "verdict      deny\nrefused by   hosted_mcp, before the rules are asked\n" in refused.stdout
+
+
+def test_cases_say_what_stages_do(folder: Path, gatehouse: Run) -> None:
+    (folder / "policy.yaml").write_text(STAGES)
+    case = "  - {{name: {0}, facts: {1}, expect: {2}}}\n"
+    secret, file = "{screens: {hits: [secrets]}}", "{request: {reaches: ['file:x']}}"
+    (folder / "cases.yaml").write_text(
+        "policy: policy.yaml\ncases:\n"
+        + case.format("masked", secret, "{verdict: allow, stages: {screens/secrets: masks, limits: nothing}}")
+        + case.format("refused", file, "{verdict: deny, rules: [provider_data]}")
+        + case.format("wrong", secret, "{verdict: deny, stages: {screens/secrets: refuses}}")
+    )
+    done = gatehouse("test", "cases.yaml")
+    assert done.returncode == 3
+    assert "2 passed, 1 failed" in done.stdout
+    assert "stages.screens/secrets: expected refuses, got masks" in done.stdout

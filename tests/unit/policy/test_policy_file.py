@@ -191,7 +191,7 @@ def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
     loaded, _ = read_policy(written(tmp_path, policy))
     (tmp_path / "cases.yaml").write_text(cases)
     tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.rules)
-    assert [case.differences(loaded.rules) for case in tried] == [[]]
+    assert [case.differences(loaded.policy, loaded.rules) for case in tried] == [[]]
 
 
 SHIPPED = (Path(__file__).parents[3] / "policy.yaml").read_text()
