@@ -36,11 +36,6 @@ class ScanConfig:
         return self.pii is not None or self.screens is not None
 
     @property
-    def max_chars(self) -> int:
-        """Return the length of the longest text that is scanned."""
-        return min((part.max_chars for part in (self.pii, self.screens) if part is not None), default=0)
-
-    @property
     def timeout_s(self) -> float:
         """Return the seconds for one text."""
         return sum(part.timeout_s for part in (self.pii, self.screens) if part is not None)

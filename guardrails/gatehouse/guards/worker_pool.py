@@ -1,4 +1,5 @@
-"""Scans texts in warmed processes: each distinct text once, within its time, or `ScanFailed`; never a skip.
+"""Scans texts in warmed processes: each distinct text once, within its time, or `ScanFailed`; never a skip. A long text
+is scanned in pieces, each within the time of a text.
 
 Callers take turns (`guards.fair_turns`), and of several processes one stays free of long texts: a short text waits for
 the scans under way, and not for what another caller has sent before it.
@@ -27,6 +28,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.core.reasons import Reason
 from gatehouse.guards.fair_turns import WHEN_IDLE, Entry, FairTurns
 from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pieces import MAX_CHARS, Piece, pieces, together
 from gatehouse.guards.scan import NOTHING, Scan, ScanConfig
 from gatehouse.guards.screens.hits import Hit
 from gatehouse.guards.worker import HEADER, frame
@@ -212,14 +214,14 @@ class Scanner:
         """
         if self._closed or not self._count:
             raise ScanFailed(Reason.CLOSED)
-        if max(map(len, texts), default=0) > self._config.max_chars:
+        if max(map(len, texts), default=0) > MAX_CHARS:
             raise ScanFailed(Reason.TOO_LONG)
         call = _Call(caller, next(self._numbers))
-        keys = self._ask(call, texts)
+        asked = self._ask(call, texts)
         await self._wait(call)
         if call.failed is not None:
             raise ScanFailed(call.failed)
-        return [call.found[key] for key in keys]
+        return [together(parts, [call.found[key] for key in keys]) for parts, keys in asked]
 
     async def scan_if_possible(self, texts: Sequence[str], caller: str = "unnamed") -> list[Scan]:
         """Scan as `scan` does, but treat texts that cannot be scanned as texts without findings.
@@ -230,11 +232,9 @@ class Scanner:
         if self._closed or not self._count:
             return [NOTHING] * len(texts)
         call = _Call(caller, next(self._numbers), goes_on=True)
-        most = self._config.max_chars
-        short = [text if len(text) <= most else "" for text in texts]
-        keys = self._ask(call, short)
+        asked = self._ask(call, [text if len(text) <= MAX_CHARS else "" for text in texts])
         await self._wait(call)
-        return [call.found.get(key, NOTHING) for key in keys]
+        return [together(parts, [call.found.get(key, NOTHING) for key in keys]) for parts, keys in asked]
 
     async def _wait(self, call: _Call) -> None:
         """Wait for a call's texts. A cancelled caller leaves; the scan goes on for others, and ends in time."""
@@ -249,21 +249,22 @@ class Scanner:
 
     def begin(self, texts: Sequence[str]) -> None:
         """Scan texts that will soon be needed, while no caller waits. `scan` repeats what fails."""
-        if self._closed or not self._count or max(map(len, texts), default=0) > self._config.max_chars:
+        if self._closed or not self._count or max(map(len, texts), default=0) > MAX_CHARS:
             return
         with contextlib.suppress(ScanFailed):
             self._ask(_Call(WHEN_IDLE, next(self._numbers)), texts)
 
-    def _ask(self, call: _Call, texts: Sequence[str]) -> list[bytes]:
+    def _ask(self, call: _Call, texts: Sequence[str]) -> list[tuple[list[Piece], list[bytes]]]:
         """Note the known results of a call's texts, and queue the other texts.
 
         Returns:
-            The texts' keys.
+            Each text's pieces, and their keys.
 
         Raises:
             ScanFailed: the caller already has the most texts waiting (`crowded`).
         """
-        key_of = {text: self._key(text) for text in dict.fromkeys(texts)}
+        asked = [pieces(text) for text in texts]
+        key_of = {each: self._key(each) for each in dict.fromkeys(part.text for parts in asked for part in parts)}
         missing: dict[bytes, str] = {}
         for text, key in key_of.items():
             if (scan := self._cache.get(key)) is not None:
@@ -283,7 +284,7 @@ class Scanner:
                 call.begin()
             self._queue(waiting, call)
         self._dispatch()
-        return [key_of[text] for text in texts]
+        return [(parts, [key_of[part.text] for part in parts]) for parts in asked]
 
     def _has_turn(self, key: bytes, caller: str) -> bool:
         """Tell whether a text is being scanned, or waits in this caller's turn."""

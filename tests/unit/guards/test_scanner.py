@@ -17,6 +17,7 @@ import uvloop
 from gatehouse.core.errors import SetupError
 from gatehouse.guards import worker_pool as scanner_module
 from gatehouse.guards.findings import Finding, ScanFailed
+from gatehouse.guards.pieces import MAX_CHARS
 from gatehouse.guards.pii.config import CustomPattern, CustomRecognizer, Mode, PiiConfig
 from gatehouse.guards.scan import Scan, ScanConfig
 from gatehouse.guards.worker_pool import Scanner
@@ -96,7 +97,16 @@ async def test_a_process_that_dies_fails_its_text_and_is_replaced(scanner: Scann
 
 async def test_a_text_over_the_limit_fails_before_any_process_sees_it(scanner: Scanner) -> None:
     with pytest.raises(ScanFailed, match="too_long"):
-        await scanner.scan([MAIL, "x" * 200_001])
+        await scanner.scan([MAIL, "x" * (MAX_CHARS + 1)])
+
+
+async def test_a_long_text_is_scanned_in_pieces_and_what_was_seen_of_it_is_not_scanned_again(scanner: Scanner) -> None:
+    line = "the tram crosses the river twice\n"
+    text = line * 12_000 + MAIL + "\n" + line * 12_000
+    (found,) = await scanner.scan([text])
+    assert [text[each.start : each.end] for each in found.findings] == ["jane@example.com"]
+    os.kill(workers_of(scanner)[0], signal.SIGSTOP)  # whatever would ask a worker now would fail
+    assert await scanner.scan([text]) == [found]
 
 
 async def test_cancelled_callers_leave_nothing_behind(scanner: Scanner) -> None:
@@ -227,7 +237,7 @@ async def test_without_a_turn_for_too_long_a_caller_is_told_to_come_back(
 
 
 async def test_what_can_be_scanned_is_beside_what_cannot(scanner: Scanner) -> None:
-    texts = ["a" * 5_000, MAIL, "x" * 200_001, MAIL, ""]
+    texts = ["a" * 5_000, MAIL, "x" * (MAX_CHARS + 1), MAIL, ""]
     assert [len(each.findings) for each in await scanner.scan_if_possible(texts)] == [0, 1, 0, 1, 0]
 
 

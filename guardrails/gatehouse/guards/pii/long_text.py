@@ -1,6 +1,6 @@
 """Scans a text of any length in parts: no finding is cut in two, and each part is read with what stands before it.
 
-Only files are scanned so. In the gateway a text over the limit blocks the call.
+Only files are scanned so, because they may be larger than memory; `guards/pieces.py` cuts what the gateway scans.
 """
 
 from __future__ import annotations
