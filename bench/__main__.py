@@ -2,7 +2,8 @@
 LiteLLM as pip installs it, beside it on the same machine in the same minutes. `python -m bench ledger` measures the
 ledger instead, `python -m bench pipeline` the policy, the screens and the masking of personal data, `python -m bench
 approvals` how soon a held call continues after its approval, `python -m bench egress` the check of what is about to be
-sent, `python -m bench hostile` how one key is served beside hostile callers.
+sent, `python -m bench hostile` how one key is served beside hostile callers, `python -m bench first_byte` how soon the
+first text of a stream is passed on.
 """
 
 from __future__ import annotations
@@ -119,6 +120,10 @@ if __name__ == "__main__":
             from bench import hostile
 
             hostile.main(sys.argv[2:])
+        elif sys.argv[1:2] == ["first_byte"]:
+            from bench import first_byte
+
+            first_byte.main(sys.argv[2:])
         else:
             main()
     except SetupError as error:

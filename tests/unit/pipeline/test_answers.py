@@ -564,3 +564,64 @@ def test_numbers_are_written_only_where_the_provider_wrote_one_and_an_event_was_
     plain = responses_stream(["without a number "], [])[0] | {"output_index": 3}
     stream = written([held | {"sequence_number": 0}, done | {"sequence_number": 1}, plain])
     assert passed_on("responses", stream).endswith(written([plain]))
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 4), st.booleans())
+def test_choices_keep_their_role_order_and_end_and_usage_comes_last_without_a_choice(
+    random: Any, size: int, with_usage: bool
+) -> None:
+    said = [f"One {PLACEHOLDER} and", f"two <{PLACEHOLDER[1:-1].lower()}", f"three **{PLACEHOLDER}**\u4eca\u5929"]
+    reasons = ["stop", "length", "content_filter"]
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    queues = [
+        [
+            ({"role": "assistant", "content": ""}, None),
+            *(({"content": text[at : at + size]}, None) for at in range(0, len(text), size)),
+            ({}, reason),
+        ]
+        for text, reason in zip(said, reasons, strict=True)
+    ]
+    events: list[dict[str, Any]] = []
+    while any(queues):
+        index = random.choice([index for index, queue in enumerate(queues) if queue])
+        delta, finish = queues[index].pop(0)
+        events.append(chunk(delta, finish))
+        events[-1]["choices"][0]["index"] = index
+    if with_usage:
+        events.append({"id": "c", "object": "chat.completion.chunk", "choices": [], "usage": usage})
+    answers = Answers("acompletion", mask(), no_fruit)
+    out = read(b"".join(answers.push(written([event])) for event in events) + answers.end())
+    for index, text in enumerate(said):
+        own = [event["choices"][0] for event in out if event["choices"] and event["choices"][0]["index"] == index]
+        assert [choice["delta"].get("role") for choice in own] == ["assistant", *[None] * (len(own) - 1)]
+        assert "".join(choice["delta"].get("content") or "" for choice in own) == text.replace(
+            PLACEHOLDER, MAIL
+        ).replace(f"<{PLACEHOLDER[1:-1].lower()}", MAIL)
+        assert [choice["finish_reason"] for choice in own] == [None] * (len(own) - 1) + [reasons[index]]
+    assert [event.get("usage") for event in out] == [None] * (len(out) - with_usage) + [usage] * with_usage
+    assert all(event["choices"] for event in out if "usage" not in event)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "\u7535\u8f66\u4e5d\u70b9\u79bb\u5f00\u5e7f\u573a\uff0c\u4e24\u6b21\u8fc7\u6cb3\u3002",
+        "\u96fb\u8eca\u306f\u4e5d\u6642\u306b\u5e83\u5834\u3092\u51fa\u307e\u3059\u3002\u30c8\u30e9\u30e0\u3067\u3059",
+        "\u0e23\u0e16\u0e23\u0e32\u0e07\u0e2d\u0e2d\u0e01\u0e08\u0e32\u0e01\u0e08\u0e31\u0e15\u0e38\u0e23\u0e31\u0e2a\u0e40\u0e01\u0e49\u0e32\u0e42\u0e21\u0e07",
+    ],
+    ids=["Chinese", "Japanese", "Thai"],
+)
+@pytest.mark.parametrize("call_type", STREAMS)
+def test_a_script_without_blanks_is_passed_on_with_each_event_while_values_are_masked(
+    call_type: str, said: str
+) -> None:
+    events = STREAMS[call_type](list(said), [])
+    answers = Answers(call_type, mask(), no_fruit)
+    lag = 0
+    sent = passed = ""
+    for event in events:
+        sent += heard(call_type, [event])[0]
+        passed += heard(call_type, read(answers.push(written([event]))))[0]
+        lag = max(lag, len(sent) - len(passed))
+    assert passed == said
+    assert lag <= 1
