@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import random
+from pathlib import Path
 from time import process_time
 
 import pytest
@@ -13,7 +16,7 @@ from gatehouse.guards.screens.formats import Format, formats
 from gatehouse.guards.screens.phrases import Sign, signs
 from gatehouse.guards.screens.secrets import is_placeholder
 
-from evaluation.secret_samples import look_alikes, secrets
+from evaluation.secret_samples import _drawn, look_alikes, secrets
 
 SEED = 7  # not the one that the published numbers are of
 
@@ -37,6 +40,54 @@ def test_every_format_is_found_where_it_stands(engine: ScreenEngine) -> None:
     # A short key without a prefix of its own is told from words by its digits, and of fifty one has none.
     assert set(missed) <= {"virtual key", "bearer"}
     assert len(missed) <= 2
+
+
+def _templates() -> list[tuple[str, str]]:
+    lines = (Path(__file__).with_name("cases") / "secrets.txt").read_text().splitlines()
+    return [
+        (line.partition("|")[0], line.partition("|")[2].replace("\\n", "\n"))
+        for line in lines
+        if line and line[0] != "#"
+    ]
+
+
+def _made(template: str, draw: random.Random) -> str:
+    number = base64.b64encode(str(draw.randrange(10**17, 10**18)).encode()).decode()
+    pair = base64.b64encode(f"deploy:{_drawn('{a14}', draw)}".encode()).decode()
+    return _drawn(template.replace("<discord>", number).replace("<docker>", f'"auth": "{pair}"'), draw)
+
+
+@pytest.mark.parametrize(("kind", "template"), _templates())
+def test_every_issuers_keys_are_found(engine: ScreenEngine, kind: str, template: str) -> None:
+    draw = random.Random(kind)
+    texts = [f"config\n{_made(template, draw)}\nend" for _ in range(10)]
+    # A key that only the name before it shows is told from words by its digits, which few keys lack.
+    assert sum(bool(engine.scan(text)) for text in texts) >= 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://postgres:postgres@db:5432/app",
+        "amqp://user:user@rabbit:5672",
+        "redis://default:redis@cache",
+        "mysql://app:changeme@db/app",
+        "https://oauth2:x-oauth-basic@git.internal/a.git",
+        "sk_test_" + "4eC39HqLyjWDarjtT1zdp7dc",
+        "AccountKey=" + "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+        "openai_api_key = settings.openai_api_key_for_tests_only",
+        '"api_key": "this_is_the_name_of_a_field_2"',
+        "mistral token_count_per_minute_of_model_2",
+        "private key: see chapter 3 of the manual for the sixty-four digits",
+        "seed phrase words are shown only once",
+        'twitter_secret = get_secret("twitter/production/secret/v2")',
+        "-d sdk-manager -p api-server-2 re_compile_pattern_of_words",
+        "curl -u user:password https://example.com",
+        'SECRET_KEY = "your-secret-key-goes-here-1"',
+    ],
+)
+def test_examples_of_documentation_and_names_in_programs_are_no_secrets(engine: ScreenEngine, text: str) -> None:
+    assert engine.scan(text) == []
 
 
 def test_what_looks_like_a_secret_is_none(engine: ScreenEngine) -> None:

@@ -6,6 +6,7 @@ because they report every hash and every `password:`, and so is the one for publ
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +14,8 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]
 from detect_secrets.plugins.jwt import JwtTokenDetector
+
+from gatehouse.guards.screens.prefixes import NAMED, TOKENS
 
 
 def _any(value: str) -> bool:
@@ -37,18 +40,69 @@ def _no_words(value: str) -> bool:
     return any(map(str.isdigit, value)) or (any(map(str.isupper, value)) and any(map(str.islower, value)))
 
 
+def _random(value: str) -> bool:
+    """Require what a drawn key has and a name in a program has not: digits in it, and no long words."""
+    if len(value) >= 32 and set(value.lower()) <= set("0123456789abcdef-"):
+        return True
+    if not _digits_too(value):
+        return False
+    digits = sum(map(str.isdigit, value))
+    longest = max(map(len, _SMALL.findall(value)), default=0)
+    return (digits >= 3 and longest <= _LONG_WORD) or (_mixed(value) and longest < _LONG_WORD)
+
+
+_SMALL = regex.compile("[a-z]+")
+_LONG_WORD = 7
+
+
+def _is_discord(value: str) -> bool:
+    """Require that the first part is the number of a bot in base64."""
+    try:
+        return base64.b64decode(value.partition(".")[0] + "==", altchars=b"-_").isdigit()
+    except ValueError:
+        return False
+
+
+def _is_pair(value: str) -> bool:
+    """Require a user and a password in base64, which are not the same word."""
+    try:
+        user, colon, password = base64.b64decode(value + "=" * (-len(value) % 4)).decode().partition(":")
+    except ValueError:
+        return False
+    return bool(user and colon and password and user != password and password.isprintable() and _is_password(password))
+
+
+def _mixed_after(value: str) -> bool:
+    return _mixed(value.partition("|")[2])
+
+
+def _is_django(value: str) -> bool:
+    return value.startswith("django-insecure-") or (any(map(str.isdigit, value)) and " " not in value)
+
+
 def _is_jwt(value: str) -> bool:
     return bool(JwtTokenDetector.is_formally_valid(value))
 
 
 _NO_PASSWORD = frozenset(
-    "pass password passwd pwd pw secret changeme example user username root admin test guest".split()
+    """
+    pass password passwd pwd pw secret changeme example user username root admin test guest token apikey api_key key
+    postgres mysql redis rabbitmq minio minioadmin mongo mongodb elastic docker dev local localhost password1
+    password123 admin123 test123 123456 12345 1234 foobar hunter2 my-password mypassword my_password your-password
+    yourpassword yourpass your_password pass123 p4ssw0rd passw0rd p%40ss tiger xxx foo bar baz x-oauth-basic
+    """.split()
 )
 
 
+# `key_1234` and the like.
+_NO_PASSWORD_EITHER = regex.compile(r"(?i)(?:key|pass|token|secret|pwd?|password|repo)[_-]?[0-9]{0,4}")
+
+
 def _is_password(value: str) -> bool:
+    if _NO_PASSWORD_EITHER.fullmatch(value):
+        return False
     same = len(value) > 2 and len(set(value)) == 1
-    return not same and value[0] not in "$%{<[*" and value.lower() not in _NO_PASSWORD
+    return not same and value[0] not in "$%{<[*#" and value.lower() not in _NO_PASSWORD and "..." not in value
 
 
 # A private key has more letters and digits than a text that only mentions one.
@@ -124,6 +178,7 @@ def formats() -> tuple[Format, ...]:
         *_of_clouds(),
         *_of_platforms(),
         *_of_connections(),
+        *_of_issuers(),
         *_of_detect_secrets(),
     )
 
@@ -218,11 +273,14 @@ def _of_platforms() -> Iterable[Format]:
 def _of_connections() -> Iterable[Format]:
     """Return the formats of passwords and tokens in addresses, connection strings and headers."""
     return (
-        _within(
+        Format(
             "url_password",
-            "://",
-            r"""://[^\s:/@"'<>`]{0,100}+:([^\s/@"'<>`]{1,200}+)@[A-Za-z0-9\[.-]""",
+            ("://",),
+            # `postgres:postgres@` of every example is no secret.
+            regex.compile(r"""://([^\s:/@"'<>`]{0,100}+):(?!\1@)([^\s/@"'<>`]{1,200}+)@[A-Za-z0-9\[.-]"""),
+            0.9,
             _is_password,
+            2,
             words=False,
         ),
         _within(
@@ -240,6 +298,28 @@ def _of_connections() -> Iterable[Format]:
             _mixed_or_hex,
         ),
     )
+
+
+_CHECK_OF = {
+    "any": _any,
+    "mixed": _mixed,
+    "digits": _digits_too,
+    "random": _random,
+    "discord": _is_discord,
+    "basic": _is_pair,
+    "mixed_after": _mixed_after,
+    "password": _is_password,
+    "django": _is_django,
+    "seed": _any,
+}
+
+
+def _of_issuers() -> Iterable[Format]:
+    """Yield the formats of the table of prefixes."""
+    for name, anchors, pattern, check in TOKENS:
+        yield _token(name, anchors, pattern, _CHECK_OF[check])
+    for name, anchors, pattern, check, words in NAMED:
+        yield _within(name, anchors, pattern, _CHECK_OF[check], words=words)
 
 
 # Also left out: npm's (its time grows with the square of the text; ours stands above), and those for JWT, private keys,

@@ -13,6 +13,7 @@ import regex  # type: ignore[import-untyped]
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.screens.formats import formats
 from gatehouse.guards.screens.hits import SECRETS, Hit
+from gatehouse.guards.screens.prefixes import PUBLISHED
 from gatehouse.guards.screens.views import View
 
 # A random token holds one of these words once in ten thousand cases or less.
@@ -61,5 +62,9 @@ class Secrets:
 
 
 def is_placeholder(value: str) -> bool:
-    """Tell whether a secret only marks the place of one: words, or too few different characters."""
-    return len(set(value)) < _MIN_DIFFERENT or _PLACEHOLDER.search(value) is not None
+    """Tell whether a secret only marks the place of one: words, too few different characters, or an example of docs."""
+    return (
+        len(set(value)) < _MIN_DIFFERENT
+        or any(each in value for each in PUBLISHED)
+        or _PLACEHOLDER.search(value) is not None
+    )
