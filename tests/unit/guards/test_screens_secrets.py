@@ -16,7 +16,7 @@ from gatehouse.guards.screens.formats import Format, formats
 from gatehouse.guards.screens.phrases import Sign, signs
 from gatehouse.guards.screens.secrets import is_placeholder
 
-from evaluation.secret_samples import _drawn, look_alikes, secrets
+from evaluation.secret_samples import drawn, look_alikes, secrets
 
 SEED = 7  # not the one that the published numbers are of
 
@@ -53,8 +53,8 @@ def _templates() -> list[tuple[str, str]]:
 
 def _made(template: str, draw: random.Random) -> str:
     number = base64.b64encode(str(draw.randrange(10**17, 10**18)).encode()).decode()
-    pair = base64.b64encode(f"deploy:{_drawn('{a14}', draw)}".encode()).decode()
-    return _drawn(template.replace("<discord>", number).replace("<docker>", f'"auth": "{pair}"'), draw)
+    pair = base64.b64encode(f"deploy:{drawn('{a14}', draw)}".encode()).decode()
+    return drawn(template.replace("<discord>", number).replace("<docker>", f'"auth": "{pair}"'), draw)
 
 
 @pytest.mark.parametrize(("kind", "template"), _templates())
