@@ -111,3 +111,20 @@ async def test_another_spelling_and_its_placeholder_are_told_apart_from_the_plai
     assert case.scope.mask is not None
     assert case.text.startswith(f"<{NAME}> <{name_of(loud)}> <LITERAL_")
     assert case.scope.mask.unmask(case.text) == text
+
+
+async def test_what_was_sent_before_stays_the_same_while_new_people_and_typed_placeholders_come(tmp_path: Path) -> None:
+    """A provider's prompt cache matches on the bytes of the earlier messages; here each turn is a gateway's first."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": f"You work for {MAIL}."}]
+    before: list[str] = []
+    for turn in range(30):
+        mail = f"person{turn}@example.com"
+        messages += [
+            {"role": "user", "content": f"Write to {mail}! Not to {mail.title()}, nor <{name_of(mail)}>."},
+            {"role": "assistant", "content": f"I wrote to {mail}, as {MAIL} said: {NAME.lower()}."},
+        ]
+        case = await sent(tmp_path, json.loads(json.dumps(messages)))
+        now = [json.dumps(each) for each in case.body["messages"]]
+        assert now[: len(before)] == before
+        assert "person" not in json.dumps(now)
+        before = now
