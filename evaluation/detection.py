@@ -122,7 +122,7 @@ def damage(scanner: Scanner, artefacts: Iterable[tuple[str, Sample]]) -> Damage:
         for each in _apart(scanner.altered(sample.text)):
             if not any(each.start < end and start < each.end for _, start, end in sample.spans):
                 result.altered[kind] += 1
-                result.items.append(f"{kind}: {each.entity} {_around(sample.text, each)}")
+                result.items.append(f"{kind}: {each.entity} {_around(sample.text, each.start, each.end)}")
     return result
 
 
@@ -135,8 +135,8 @@ def _apart(found: Iterable[Finding]) -> Iterator[Finding]:
             done = each.end
 
 
-def _around(text: str, finding: Finding) -> str:
-    before, value, after = text[: finding.start][-25:], text[finding.start : finding.end], text[finding.end :][:15]
+def _around(text: str, start: int, end: int) -> str:
+    before, value, after = text[max(0, start - 25) : start], text[start:end], text[end : end + 15]
     return repr(f"{before}[{value}]{after}")
 
 
@@ -181,7 +181,9 @@ def main(argv: Sequence[str]) -> int:
         _print_people(scanners, [*read(given.outside, given.format)], given.outside.name, given.mistakes)
         return 0
     if given.files:
-        _print_damage(scanners, [*_files(given.files)], given.mistakes)
+        artefacts = [*_files(given.files)]
+        _print_damage(scanners, artefacts, given.mistakes)
+        _print_hits(artefacts, given.mistakes)
         return 0
     _print_people(scanners, [*people(), *negatives()], "texts in 19 languages", given.mistakes)
     _print_national([Ours(NATIONAL, ner=given.model), *([Presidio(NATIONAL)] if given.presidio else [])])
@@ -266,6 +268,14 @@ def _print_secrets(result: Secrets, mistakes: bool) -> None:
     print(f"A hit in {result.wrong:,} of {result.ordinary:,} texts without one.\n")
     if mistakes:
         print("missed:", ", ".join(result.missed), end="\n\n")
+
+
+def _print_hits(artefacts: Sequence[tuple[str, Sample]], mistakes: bool) -> None:
+    engine = ScreenEngine(ScreenConfig(secrets=True))
+    hits = [(kind, sample.text, hit) for kind, sample in artefacts for hit in engine.scan(sample.text)]
+    print(f"Secrets: {len(hits):,} hits.\n")
+    for kind, text, hit in hits if mistakes else ():
+        print(f"{kind}: {hit.rule} {_around(text, hit.start, hit.end)}")
 
 
 def _print_damage(scanners: Sequence[Scanner], artefacts: Sequence[tuple[str, Sample]], mistakes: bool) -> None:

@@ -130,8 +130,11 @@ def test_the_command_counts_the_damage_in_a_folder(tmp_path: Path, capsys: pytes
     (tmp_path / "a.txt").write_text("write to jane@example.com")
     (tmp_path / "b.bin").write_bytes(b"\xff\xfe\0")
     (tmp_path / "long.txt").write_text("x" * 200_001)
-    assert main(["--no-presidio", "--files", str(tmp_path)]) == 0
-    assert "| .txt | 1 | 25 | 1 | 400.00 |" in capsys.readouterr().out
+    (tmp_path / "b.env").write_text("cache=redis://:hunter2plus@cache:6379/0")
+    assert main(["--no-presidio", "--mistakes", "--files", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "| .txt | 1 | 25 | 1 | 400.00 |" in out
+    assert "Secrets: 1 hits.\n\n.env: url_password 'cache=redis://:[hunter2plus]@cache:6379/0'" in out
 
 
 def test_the_command_reads_an_outside_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
