@@ -2,7 +2,8 @@
 
 It needs a model behind an OpenAI-compatible API, which is yours to serve. Each form goes through the same prompts:
 tasks that an agent has, three entities, fixed tokens, temperature 0. An answer counts as exact, as tolerated (the
-gateway would put the value back: another case, other brackets, escapes), or as lost. The control is the value itself.
+gateway would put the value back: another case, other brackets, escapes), as altered (a part of it is there), or as
+absent: the model said something else. The control is the value itself.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from itertools import product
 import httpx
 from gatehouse.core.errors import SetupError
 
-# Entity, its short name, a value, and two tokens as a gateway would make them.
+# Entity, its short name, a value, and tokens as a gateway would make them.
 _VALUES = (
-    ("EMAIL_ADDRESS", "email", "jane.doe@example.com", ("7Q2MKD4P", "E0X4VN8T")),
-    ("PHONE_NUMBER", "phone", "+44 20 7946 0958", ("W3HB6R1Z", "0KD95TQM")),
-    ("PERSON", "person", "Jane Doe", ("5GJ8YC2N", "PA7T3X0V")),
+    ("EMAIL_ADDRESS", "email", "jane.doe@example.com", ("7Q2MKD4P", "E0X4VN8T", "R9C1ZB5H", "4TNW60YG")),
+    ("PHONE_NUMBER", "phone", "+44 20 7946 0958", ("W3HB6R1Z", "0KD95TQM", "XV28PJ7C", "N1G4EYS3")),
+    ("PERSON", "person", "Jane Doe", ("5GJ8YC2N", "PA7T3X0V", "8MQD0W6B", "HZ3K9FR2")),
 )
 FORMS: Mapping[str, str] = {
     "<EMAIL_ADDRESS_7Q2MKD4P>": "<{entity}_{token}>",
@@ -42,6 +43,10 @@ TASKS: Mapping[str, str] = {
     "edit a line": "Change the port to 9090 and print both lines again.\nport = 8080\nowner = {it}",
     "translate": "Translate into French: Please contact {it} before Friday.",
 }
+
+VERDICTS = ("exact", "tolerated", "altered", "absent")
+# The characters of a token, and how many of them in a row are a part of it and no accident.
+_TOKEN, _PART = 8, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,18 @@ def _tolerated(written: str) -> re.Pattern[str]:
 
 
 def judged(prompt: Prompt, answer: str) -> str:
-    """Return `exact`, `tolerated` or `lost`."""
+    """Return one of `VERDICTS`."""
     if prompt.written in answer:
         return "exact"
-    return "tolerated" if prompt.tolerated.search(answer) else "lost"
+    if prompt.tolerated.search(answer):
+        return "tolerated"
+    end = _plain(prompt.written)[-_TOKEN:]
+    parts = (end[at : at + _PART] for at in range(len(end) - _PART + 1))
+    return "altered" if any(part in _plain(answer) for part in parts) else "absent"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^0-9a-z]", "", text.lower())
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,8 +101,8 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
     with httpx.Client(base_url=given.base_url.rstrip("/"), headers=headers, timeout=300) as client:
-        print("| form | prompts | exact | tolerated | lost |" + "".join(f" {task} |" for task in TASKS))
-        print("|---|---|---|---|---|" + "---|" * len(TASKS))
+        print(f"| form | prompts | {' | '.join(VERDICTS)} |" + "".join(f" {task} |" for task in TASKS))
+        print("|---|---|" + "---|" * (len(VERDICTS) + len(TASKS)))
         for form in FORMS:
             print(_row(form, [*_asked(client, given.model, form, shown=given.answers)]), flush=True)
     return 0
@@ -121,6 +134,6 @@ def _asked(client: httpx.Client, model: str, form: str, *, shown: bool) -> Itera
 def _row(form: str, verdicts: Sequence[tuple[str, str]]) -> str:
     """Return a line of the table; by task it says how many of its answers keep the value."""
     counts = Counter(verdict for _, verdict in verdicts)
-    kept = Counter(task for task, verdict in verdicts if verdict != "lost")
-    cells = [str(len(verdicts)), *(str(counts[each]) for each in ("exact", "tolerated", "lost"))]
+    kept = Counter(task for task, verdict in verdicts if verdict in ("exact", "tolerated"))
+    cells = [str(len(verdicts)), *(str(counts[each]) for each in VERDICTS)]
     return f"| `{form}` | {' | '.join([*cells, *(str(kept[task]) for task in TASKS)])} |"

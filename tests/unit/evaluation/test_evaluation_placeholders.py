@@ -37,10 +37,11 @@ def test_each_form_gets_the_same_prompts() -> None:
         (f"It is {NAME.lower()}.", "tolerated"),
         (f"It is [{NAME}]", "tolerated"),
         (f"It is {NAME.replace('_', chr(92) + '_')}", "tolerated"),
-        (f"It is <{NAME[:-1]}>", "lost"),
-        (f"It is {NAME}0", "lost"),
-        ("It is <EMAIL_ADDRESS>", "lost"),
-        ("", "lost"),
+        (f"It is <{NAME[:-1]}>", "altered"),
+        (f"It is {NAME}0", "altered"),
+        (f"It is the address {NAME[-8:]}", "altered"),
+        ("It is <EMAIL_ADDRESS>", "absent"),
+        ("", "absent"),
     ],
 )
 def test_an_answer_is_kept_where_the_gateway_puts_the_value_back(answer: str, verdict: str) -> None:
@@ -48,7 +49,7 @@ def test_an_answer_is_kept_where_the_gateway_puts_the_value_back(answer: str, ve
     assert judged(prompt, answer) == verdict
     mask = new_mask()
     mask_one(mask, MAIL, find(MAIL, MAIL))
-    assert (MAIL in mask.unmask(answer)) == (verdict != "lost")
+    assert (MAIL in mask.unmask(answer)) == (verdict in ("exact", "tolerated"))
 
 
 @pytest.fixture
@@ -79,8 +80,8 @@ def test_the_command_counts_what_comes_back(model: str, capsys: pytest.CaptureFi
     assert main(["--base-url", model, "--answers"]) == 0
     out, answers = capsys.readouterr()
     count = len([*prompts("EMAIL_ADDRESS_7Q2MKD4P")])
-    assert f"| `<EMAIL_ADDRESS_7Q2MKD4P>` | {count} | {count} | 0 | 0 |" in out
-    assert f"| `<email:7q2mkd4p>` | {count} | 0 | {count} | 0 |" in out
+    assert f"| `<EMAIL_ADDRESS_7Q2MKD4P>` | {count} | {count} | 0 | 0 | 0 |" in out
+    assert f"| `<email:7q2mkd4p>` | {count} | 0 | {count} | 0 | 0 |" in out
     assert answers.count("\n") == count * len(FORMS)
     assert all(f" {task} |" in out for task in TASKS)
 
