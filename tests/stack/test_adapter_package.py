@@ -32,7 +32,8 @@ async def agent() -> float:
         max_tokens_per_request=1000,
         require_approval_over=0.25,
         rate_limit_per_minute=60,
-        blocked_content_types=["image_url"],
+        blocked_content_types=["harmful", "illegal"],
+        blocked_part_types=["image_url"],
     )
     async with LiteLLMAdapter(base_url="http://127.0.0.1:4000", api_key="sk-x", safety=safety, verify=False) as adapter:
         health: ga.Health = await adapter.validate_proxy_health()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -39,7 +40,7 @@ def test_writers_of_one_chain_lose_nothing_and_qp_capsule_verifies_it(url: str, 
 
     def write(number: int) -> None:
         for each in range(50):
-            writers[number].take(capsule(each)).result(60)
+            writers[number].take(partial(capsule, each)).result(60)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -55,13 +56,13 @@ def test_writers_of_one_chain_lose_nothing_and_qp_capsule_verifies_it(url: str, 
 
 def test_a_session_that_is_ended_loses_nothing_and_writes_nothing_twice(url: str, tmp_path: Path) -> None:
     ours = writer(url, tmp_path / "keys")
-    ours.take(capsule(1)).result(60)
+    ours.take(partial(capsule, 1)).result(60)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gatehouse capsules'"
             " and datname = current_database()"
         )
-    ours.take(capsule(2)).result(60)
+    ours.take(partial(capsule, 2)).result(60)
     ours.stop()
     assert len(stored(PostgresStore(url, tmp_path / "keys"))) == 2
     assert (ours.written, ours.lost) == (2, 0)
@@ -71,7 +72,7 @@ def test_whoever_changes_a_record_is_refused_or_found(url: str, tmp_path: Path) 
     keys = tmp_path / "keys"
     ours = writer(url, keys)
     for number in range(5):
-        ours.take(capsule(number))
+        ours.take(partial(capsule, number))
     ours.stop()
     keyring = read_keyring(keys / KEYRING_NAME)
     (report,) = verify_store(PostgresStore(url, keys), keyring)
@@ -91,7 +92,7 @@ def test_whoever_changes_a_record_is_refused_or_found(url: str, tmp_path: Path) 
 
 def test_an_empty_database_has_no_chain_to_verify(url: str, tmp_path: Path) -> None:
     ours = writer(url, tmp_path / "keys")
-    ours.take(capsule(1)).result(60)
+    ours.take(partial(capsule, 1)).result(60)
     ours.stop()
     with psycopg.connect(url) as connection:
         connection.execute("drop schema gatehouse_capsules cascade")
@@ -144,7 +145,7 @@ def test_tables_of_before_are_verified_and_appended_to(url: str, tmp_path: Path)
 def test_a_time_that_python_cannot_hold_is_found(url: str, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     ours = writer(url, keys)
-    ours.take(capsule(1))
+    ours.take(partial(capsule, 1))
     ours.stop()
     for time in ("infinity", "20000-01-01", "0044-03-15 BC", "2026-01-01"):
         with psycopg.connect(url) as connection:

@@ -31,7 +31,7 @@ class Guard:
     def __init__(self, safety: SafetyConfig, *, timeout: float) -> None:
         self._safety = safety
         self._timeout = timeout
-        self._blocked = frozenset(safety.blocked_content_types)
+        self._blocked = frozenset(safety.blocked_part_types)
         rate = safety.rate_limit_per_minute
         self._limiter = None if rate is None else _limiter(rate)
 
@@ -50,6 +50,7 @@ class Guard:
             "x-gatehouse-max-tokens": safety.max_tokens_per_request,
             "x-gatehouse-max-cost-usd": _amount(safety.max_budget_per_request),
             "x-gatehouse-approval-over-usd": _amount(safety.require_approval_over),
+            "x-gatehouse-block-content": ", ".join(sorted(safety.blocked_content_types)) or None,
         }
         return {name: str(value) for name, value in said.items() if value is not None}
 
@@ -75,7 +76,7 @@ class Guard:
                     found |= {"text"}
                 if found:
                     raise ContentBlocked(
-                        f"SafetyConfig blocks content of type {', '.join(sorted(found))}. Nothing was sent. "
+                        f"SafetyConfig blocks parts of type {', '.join(sorted(found))}. Nothing was sent. "
                         "Remove it from the messages."
                     )
                 left.extend(each.values())

@@ -47,6 +47,7 @@ _SHAPED: Final = {
 OUR_NAMES: Final = frozenset((b"x-gatehouse-agent", b"x-gatehouse-session"))
 OURS: Final = OUR_NAMES | {
     b"x-gatehouse-approval",
+    b"x-gatehouse-block-content",
     b"x-gatehouse-approval-over-usd",
     b"x-gatehouse-hold",
     b"x-gatehouse-max-cost-usd",

@@ -27,6 +27,7 @@ from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
 from gatehouse.pipeline import call_facts, obligations, screening
+from gatehouse.pipeline.caller_screens import caller_screens
 from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered, StoredCall
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.obligations import apply_obligations, changed_by
@@ -136,6 +137,8 @@ class _Stages:
             GovernanceError: it is refused.
         """
         wanted = caller_options(self._call.grants.headers)
+        asked = caller_screens(self._call.grants.headers, self._governance.policy.screens)
+        self._scope.asked_screens = asked
         with metrics.stage_seconds.labels("read").time():
             request = await self._read(body)
         with metrics.stage_seconds.labels("limits").time():
@@ -143,6 +146,8 @@ class _Stages:
         with metrics.stage_seconds.labels("scan").time():
             scans = await self._scan(request, estimate)
         screening.enforce(self._governance, request.scanned, scans)
+        if asked is not None:
+            await self._work(partial(asked.enforce, request.scanned, scans))
         with metrics.stage_seconds.labels("policy").time():
             ruling, decision = self._rule(wanted, estimate)
         with metrics.stage_seconds.labels("mask").time():

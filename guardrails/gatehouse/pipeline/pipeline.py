@@ -143,11 +143,13 @@ class Pipeline:
 
     def answers(self, scope: CallScope) -> Answers | None:
         """What the answer to this call must pass; None where it may pass as it is."""
-        governance, mask = scope.governance, scope.mask
-        if scope.call is None or governance is None or (mask is None and governance.answers is None):
+        governance, mask, asked = scope.governance, scope.mask, scope.asked_screens
+        if scope.call is None or governance is None:
             return None
-        screens = governance.answers is not None and governance.policy.screens is not None
-        return Answers(scope.call.call_type, mask, partial(screen, governance) if screens else None)
+        screens = asked is not None or (governance.answers is not None and governance.policy.screens is not None)
+        if mask is None and not screens:
+            return None
+        return Answers(scope.call.call_type, mask, partial(screen, governance, asked=asked) if screens else None)
 
     async def keep(self, scope: CallScope, answers: Answers) -> None:
         """Keep the way back of what the provider stores, before the caller reads the answer's id."""

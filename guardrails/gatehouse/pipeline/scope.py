@@ -23,6 +23,7 @@ from gatehouse.pipeline.conversations import StoredCall
 
 if TYPE_CHECKING:
     from gatehouse.approvals.model import Approval
+    from gatehouse.pipeline.caller_screens import CallerScreens
     from gatehouse.pipeline.in_force import PolicyInForce
     from gatehouse.policy.facts import Facts
 
@@ -141,6 +142,7 @@ class CallScope:
         hidden: what stands in all records, and in LiteLLM's, for names that callers gave, with those names.
         left: is set when the client is gone.
         governance: what the call is decided by, to its end.
+        asked_screens: what its caller asks to be blocked, besides what policy.yaml blocks.
         mask: the way back from its placeholders; a stream that is held alive needs it early.
         stored: what is kept of it, because the provider stores its answer.
         intent: its row is committed; only then may anything go upstream. `intent_tried`: that was begun.
@@ -161,6 +163,7 @@ class CallScope:
     call: GovernedCall | None = None
     governance: PolicyInForce | None = field(default=None, repr=False)
     considered: Considered = field(default_factory=Considered)
+    asked_screens: CallerScreens | None = None
     mask: Mask | None = field(default=None, repr=False)
     stored: StoredCall | None = field(default=None, repr=False)
     let_through: LetThrough | None = None

@@ -17,6 +17,7 @@ from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.scan import NOTHING, Scan
 from gatehouse.guards.screens.hits import SECRETS, Hit
+from gatehouse.pipeline.caller_screens import CallerScreens
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.seams import joined, with_joined
 from gatehouse.pipeline.turns import before_newest
@@ -170,21 +171,30 @@ def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def screen(governance: PolicyInForce, text: str) -> None:
+def screen(governance: PolicyInForce, text: str, asked: CallerScreens | None = None) -> None:
     """Look at what a model said.
+
+    Args:
+        asked: what the caller asks to be blocked besides.
 
     Raises:
         ContentBlocked: it may not be passed on.
     """
+    hits = _screened(governance, text)
+    if asked is not None:
+        asked.screen(text, hits)
+
+
+def _screened(governance: PolicyInForce, text: str) -> Sequence[Hit]:
     engine, policy = governance.answers, governance.policy.screens
     if engine is None or policy is None:
-        return
+        return ()
     try:
         hits = engine.scan(text)
     except ScanFailed as failed:
         metrics.stage_errors.labels("answer", failed.reason).inc()
         if policy.on_error == "allow":
-            return
+            return ()
         raise ContentBlocked("The answer could not be screened in time. Ask for a shorter one.") from None
     count_hits(hits, "answer")
     # A secret in an answer is not the caller's own, for those are placeholders here.
@@ -194,3 +204,4 @@ def screen(governance: PolicyInForce, text: str) -> None:
             f"The model's answer was withheld: blocked by {_and(names)}.",
             policies=tuple(f"screens/{name}" for name in names),
         )
+    return hits

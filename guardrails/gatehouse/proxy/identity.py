@@ -13,6 +13,7 @@ from uuid import UUID
 from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_caller_option
 from gatehouse.core.call import Agent, Caller, CallerGrants, GovernedCall
 from gatehouse.core.text import clean
+from gatehouse.guards.screens.categories import HEADER as BLOCK_CONTENT_HEADER
 from gatehouse.proxy.model_access import may_use
 
 
@@ -80,14 +81,15 @@ def _grants(key: Any, headers: dict[str, str]) -> CallerGrants:
         budget_usd=_finite(getattr(key, "max_budget", None)) or 0.0,
         key_metadata=metadata,
         team_metadata=getattr(key, "team_metadata", None) or {},
-        headers={
-            name: value
-            for name, value in headers.items()
-            if name.lower().startswith("x-gatehouse-max-") or is_caller_option(name)
-        },
+        headers={name: value for name, value in headers.items() if _tightens(name.lower())},
         approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
         may_use=partial(may_use, key),
     )
+
+
+def _tightens(header: str) -> bool:
+    """Tell whether a header is one by which callers tighten what a call may do."""
+    return header.startswith("x-gatehouse-max-") or header == BLOCK_CONTENT_HEADER.lower() or is_caller_option(header)
 
 
 def key_hash(key: str | None) -> str | None:

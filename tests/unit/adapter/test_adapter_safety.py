@@ -156,7 +156,7 @@ async def test_where_the_gateway_cannot_be_asked_nothing_is_sent(gateway: ByteGa
     ],
 )
 async def test_a_kind_of_content_that_is_blocked_is_never_sent(gateway: ByteGateway, message: dict[str, Any]) -> None:
-    async with client(gateway, blocked_content_types=["image_url", "file"]) as adapter:
+    async with client(gateway, blocked_part_types=["image_url", "file"]) as adapter:
         for call in (adapter.complete_chat, adapter.request_approval):
             with pytest.raises(ga.ContentBlocked, match="image_url"):
                 await call([*ASK, message], "demo")
@@ -164,10 +164,17 @@ async def test_a_kind_of_content_that_is_blocked_is_never_sent(gateway: ByteGate
     assert len(gateway.requests) == 1
 
 
+async def test_categories_of_content_are_the_gateways_to_block(gateway: ByteGateway) -> None:
+    async with client(gateway, blocked_content_types=["illegal", "harmful"]) as adapter:
+        await adapter.complete_chat(ASK, "demo")
+    ((path, headers, _),) = gateway.requests
+    assert (path, headers["x-gatehouse-block-content"]) == (CHAT, "harmful, illegal")
+
+
 async def test_messages_that_go_in_circles_are_refused_and_not_searched_for_ever(gateway: ByteGateway) -> None:
     message: dict[str, Any] = {"role": "user", "content": []}
     message["content"].append(message)
-    async with client(gateway, blocked_content_types=["file"]) as adapter:
+    async with client(gateway, blocked_part_types=["file"]) as adapter:
         with pytest.raises(ga.BadRequest):
             await adapter.complete_chat([message], "demo")
     assert gateway.requests == []
@@ -200,6 +207,8 @@ async def test_calls_over_the_rate_wait_for_their_turn_and_not_for_ever(gateway:
         {"rate_limit_per_minute": 0},
         {"blocked_content_types": "image_url"},
         {"blocked_content_types": [7]},
+        {"blocked_content_types": ["harmful,illegal"]},
+        {"blocked_part_types": "image_url"},
     ],
 )
 def test_a_limit_that_is_none_is_refused_by_name(wrong: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from gatehouse.dialects.caller_headers import (
     passed_on,
     renamed_headers,
 )
+from gatehouse.guards.screens.categories import HEADER
 from gatehouse.policy.limits import MAX_COST_HEADER, MAX_TOKENS_HEADER
 
 NONE = ConfiguredHeaders()
@@ -117,7 +118,14 @@ def test_names_in_headers_are_those_that_are_kept() -> None:
 
 
 def test_our_own_headers_are_those_that_are_read() -> None:
-    read = {APPROVAL_HEADER, OVER_HEADER, HOLD_HEADER, MAX_TOKENS_HEADER.lower(), MAX_COST_HEADER.lower()}
+    read = {
+        APPROVAL_HEADER,
+        OVER_HEADER,
+        HOLD_HEADER,
+        MAX_TOKENS_HEADER.lower(),
+        MAX_COST_HEADER.lower(),
+        HEADER.lower(),
+    }
     assert {name.encode() for name in read} | OUR_NAMES == OURS
 
 
