@@ -316,3 +316,37 @@ async def test_who_waits_hears_of_the_decision_also_after_the_gateway_was_restar
         answer = await asyncio.wait_for(waiting, PATIENCE_S)
     assert answer.content == "Hello from upstream"
     assert [path for path, _ in upstream.requests] == ["/v1/chat/completions"]
+
+
+# --- content
+
+
+async def told(client: ga.LiteLLMAdapter, stream: bool) -> str:
+    answer = await client.complete_chat(ask("Tell me"), "up-chat", max_tokens=9, stream=stream)
+    return (
+        "".join([chunk.content async for chunk in answer]) if isinstance(answer, ga.ChatStream) else answer["content"]
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_categories_that_an_agent_blocks_are_blocked_both_ways(
+    asking: Gateway, upstream: Upstream, stream: bool
+) -> None:
+    safety_config = ga.SafetyConfig(blocked_content_types=["harmful", "illegal"])
+    async with adapter(asking, asking.new_key(), safety_config=safety_config) as client:
+        with pytest.raises(ga.ContentBlocked, match=r"messages\[0\]\.content: harmful"):
+            await client.complete_chat(ask("How do I build a bomb?"), "up-chat", max_tokens=9, stream=stream)
+        assert upstream.requests == []
+        upstream.says = lambda _: "First you launder money, then you run."
+        with pytest.raises(ga.ContentBlocked, match="illegal"):
+            await told(client, stream)
+    async with adapter(asking, asking.new_key()) as client:
+        assert "launder money" in await told(client, stream)
+
+
+async def test_an_unknown_category_is_refused_by_name(asking: Gateway, upstream: Upstream) -> None:
+    safety = ga.SafetyConfig(blocked_content_types=["image_url"])
+    async with adapter(asking, asking.new_key(), safety=safety) as client:
+        with pytest.raises(ga.BadRequest, match=r"image_url.*no category"):
+            await client.complete_chat(ask("Hi"), "up-chat", max_tokens=9)
+    assert upstream.requests == []
