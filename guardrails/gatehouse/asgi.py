@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from functools import partial
 from types import SimpleNamespace
 
 import litellm
@@ -25,7 +26,7 @@ from gatehouse.console import inbox, records
 from gatehouse.console import router as console
 from gatehouse.console.access import SessionAuthenticator
 from gatehouse.core import metrics
-from gatehouse.core.call import AuditLine
+from gatehouse.core.call import AuditLine, Payer
 from gatehouse.core.errors import SetupError
 from gatehouse.core.http import Message, Receive, Scope, Send
 from gatehouse.core.keys import Purpose
@@ -45,18 +46,21 @@ from gatehouse.gateway.request_body import BodyReader
 from gatehouse.gateway.ways_out import watch_ways_out
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.checkpointer import Checkpointer
+from gatehouse.ledger.reconciliation import Reconciler
 from gatehouse.ledger.recorder import Recorder
+from gatehouse.ledger.store import budgets
 from gatehouse.notifications.dispatcher import Dispatcher
 from gatehouse.pipeline.conversations import Conversations
 from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
 from gatehouse.pipeline.library_mode import Library
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.recorded_names import RecordedNames
+from gatehouse.pipeline.scope import current_scope
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
-from gatehouse.proxy import enterprise, listings
+from gatehouse.proxy import configured, enterprise, listings, litellm_budgets
 from gatehouse.proxy.catalog import Deployments
 from gatehouse.proxy.configured import (
     believes_forwarded_addresses,
@@ -150,6 +154,10 @@ class Gateway:
             prescan=Prescan(lambda: self._governance.current.scanner),
             slots=CallSlots,
             shown=labels(),
+            spend_set=partial(budgets.forget, self._pool),
+        )
+        self._reconciler = Reconciler(
+            self._pool, lambda: bool(self._governance.current.policy.ungoverned_routes), configured.logs_spend
         )
         self._app = with_caller(self._middleware, self._settings.trusted_proxies)
         watch_answers(self._settings.max_answer_bytes)
@@ -158,6 +166,7 @@ class Gateway:
         guard_contexts()
         listings.close_to_keys()
         enterprise.stand_in()
+        litellm_budgets.entrust(_payers, partial(budgets.spend_of, self._pool))
         # The routes take these parts by name (`proxy/parts.py`).
         self._parts = litellm_app.state.gatehouse = SimpleNamespace(
             settings=self._settings,
@@ -209,6 +218,7 @@ class Gateway:
             settings.spool_dir,
             spooling=audit.on_error == "spool",
             by_team=audit.chain == "team",
+            died=self._reconciler.look,
         )
         await self._recorder.start()
         checkpointer = Checkpointer(settings.database_url, keys, settings.checkpoint_dir)
@@ -220,6 +230,7 @@ class Gateway:
         await self._gate.start()
         conversations = Conversations(self._pool, settings.keys, provider_id)
         self._tasks.append(asyncio.create_task(conversations.run(), name="gatehouse-conversations"))
+        self._tasks.append(asyncio.create_task(self._reconciler.run(), name="gatehouse-reconciliation"))
         pipeline = Pipeline(
             self._recorder,
             self._in_force,
@@ -294,6 +305,12 @@ class Gateway:
         if self._governance.current.policy.audit.content != "hash" and litellm.turn_off_message_logging:
             return _HIDDEN
         return None
+
+
+def _payers() -> tuple[Payer, ...] | None:
+    """Return who pays for the running call; None where it is not governed."""
+    scope = current_scope.get()
+    return None if scope is None or scope.exempt else scope.payers
 
 
 def _policy_loaded(good: bool) -> None:

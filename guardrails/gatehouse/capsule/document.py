@@ -173,6 +173,7 @@ def _outcome(outcome: Outcome, content: Content, duration: int | None) -> dict[s
             "http_status": outcome.http_status,
             "cache_hit": outcome.cache_hit,
             "client_gone": outcome.client_gone,
+            "cost_source": outcome.cost_source,
         },
     }
 

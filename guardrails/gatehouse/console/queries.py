@@ -18,6 +18,7 @@ from fastapi import Query
 from psycopg import errors
 
 from gatehouse.approvals.model import Pending
+from gatehouse.core.clock import first_id
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.ledger.store.capsules import Connection, reading
 from gatehouse.storage.connection import Connection as SharedConnection
@@ -247,8 +248,3 @@ def since_days(now: datetime, days: int) -> datetime:
     """Return the start of the day (UTC) that many days before this day's end."""
     start = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return start - timedelta(days=days - 1)
-
-
-def first_id(since: datetime) -> UUID:
-    """Return the smallest id that a call of that time can have: version 7 begins with milliseconds (RFC 9562)."""
-    return UUID(int=max(0, int(since.timestamp() * 1000)) << 80)

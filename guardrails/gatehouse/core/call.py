@@ -46,6 +46,23 @@ class Agent:
     session: str | None = None
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Payer:
+    """Name one of those who pay for a call.
+
+    Attributes:
+        kind: key, user, team, team_member, organization, tag, end_user or project.
+        id: LiteLLM's id.
+        of: a member's team; of an end user, the budget of those who have none of their own.
+        limited: the payer's budget, if they have one, limits this call.
+    """
+
+    kind: str
+    id: str
+    of: str = ""
+    limited: bool = True
+
+
 async def _may_use_no_model(_model: str) -> bool:
     return False
 
@@ -62,6 +79,7 @@ class CallerGrants:
         headers: the request's headers that set limits or state options for approvals.
         approval_id: the approval that the caller names.
         may_use: tells whether the caller's key may use a model, by the model's name.
+        payers: who pays for the call, and whose budgets it must fit.
     """
 
     tags: tuple[str, ...] = ()
@@ -72,6 +90,7 @@ class CallerGrants:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     approval_id: str | None = None
     may_use: Callable[[str], Awaitable[bool]] = field(default=_may_use_no_model, repr=False, compare=False)
+    payers: tuple[Payer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +153,13 @@ class Status(StrEnum):
     BLOCKED = "blocked"
 
 
+class CostSource(StrEnum):
+    """Name where a cost comes from, where the engine did not say what the call cost."""
+
+    ESTIMATED = "estimated"  # from our own count of what was sent, and of what came
+    NO_PRICE = "no_price"  # the model has no price, so the cost is not known
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Count tokens as the provider or LiteLLM counted them."""
@@ -158,6 +184,7 @@ class Outcome:
     provider: str | None = None
     usage: Usage | None = None
     cost_usd: float | None = None
+    cost_source: CostSource | None = None
     cache_hit: bool | None = None
     error: str | None = None
     client_gone: bool = False

@@ -24,3 +24,8 @@ def new_call_id() -> UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)
+
+
+def first_id(since: datetime) -> UUID:
+    """Return the smallest id that a call of that time can have: version 7 begins with milliseconds (RFC 9562)."""
+    return UUID(int=max(0, int(since.timestamp() * 1000)) << 80)

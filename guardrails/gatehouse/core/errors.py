@@ -14,6 +14,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- ContentBlocked      403  a screen found something, or could not read the whole request
 |-- PiiBlocked          403  the request holds forbidden personal data, or text that could not be scanned
 |-- LimitExceeded       413  the request may use more than the caller's limit for one request
+|-- BudgetExceeded      422  the request may cost more than is left of a budget, in LiteLLM's words
 |-- InvalidRequest      400  a parameter is wrong, or callers may not set it
 |-- ModelNotFound       404  config.yaml has no model of that name
 |-- TooLarge            413  the body is over the gateway's bounds
@@ -47,6 +48,7 @@ from gatehouse.core.reasons import Reason
 # OpenAI's `type` of an error, by its status.
 _TYPES: Final = {
     403: "permission_error",
+    422: "budget_exceeded",
     429: "rate_limit_error",
     499: "permission_error",
     500: "api_error",
@@ -174,6 +176,11 @@ class LimitExceeded(GovernanceError):
     status = 413
     anthropic_status = 400
     code = Reason.LIMIT_EXCEEDED
+
+
+class BudgetExceeded(GovernanceError):
+    status = 422
+    code = Reason.BUDGET_EXCEEDED
 
 
 class GovernanceUnavailable(GovernanceError):

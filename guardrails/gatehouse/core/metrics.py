@@ -16,6 +16,11 @@ intent_seconds = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
 unsettled = Gauge("gatehouse_calls_unsettled", "Ended calls that are not yet in the database and the audit log.")
+spend_drift = Gauge(
+    "gatehouse_spend_drift_usd",
+    "US dollars by which LiteLLM's tables of spend differed from the ledger when they were last compared and repaired.",
+    ["tables"],
+)
 plugin_errors = Counter(
     "gatehouse_plugin_errors_total", "Failures inside the governance plugin, by stage; calls are refused.", ["stage"]
 )

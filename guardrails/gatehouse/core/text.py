@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 # No real name is longer; the limit keeps a hostile caller from filling the ledger.
 _NAME_CHARS = 256
@@ -56,3 +57,8 @@ class Spliced(str):
         made = cls("".join((*out, text[done:])))
         made.parts = tuple(kept)
         return made
+
+
+def shown_usd(amount: float | Decimal) -> str:
+    """Format dollars with enough places to tell small amounts apart."""
+    return f"{amount:,.2f}" if amount >= 1 and round(amount, 2) == amount else f"{float(amount):.6g}"

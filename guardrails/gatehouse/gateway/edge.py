@@ -130,6 +130,7 @@ class Edge:
             *((name, value) for name, value in headers if name not in _ABOUT_BODY),
             (_TYPE, kind),
             (b"content-length", str(len(body)).encode()),
+            (_ENGINES_ID, str(call.call_id).encode()),
         ]
         # LiteLLM also reads a version and a model there; no governed API uses it.
         scope["query_string"] = b""
@@ -213,6 +214,8 @@ def _written(asked: Mapping[str, Any]) -> bytes:
 
 _TYPE: Final = b"content-type"
 _JSON: Final = b"application/json"
+# LiteLLM takes this for its own id of the call, by which its log of spend can be compared with the ledger.
+_ENGINES_ID: Final = b"x-litellm-call-id"
 _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"expect"))
 
 

@@ -176,9 +176,10 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         scope = current_scope.get()
         if scope is None or scope.ending.settled or not scope.intent or self.pipeline is None:
             return
-        if scope.engine.call_id and kwargs.get("litellm_call_id") not in (None, scope.engine.call_id):
-            return  # an inner call that LiteLLM made for this one, such as a router's classifier
         payload = kwargs.get("standard_logging_object") or {}
+        if scope.engine.call_id and kwargs.get("litellm_call_id") not in (None, scope.engine.call_id):
+            scope.ending.inner_usd += _finite(payload.get("response_cost")) or 0.0
+            return
         await self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
 
     async def async_post_call_failure_hook(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
+from urllib.parse import unquote
 
 from gatehouse.core.errors import InvalidRequest, TooLarge
 from gatehouse.core.strict_json import RepeatedName, unique
+from gatehouse.proxy.identity import key_hash
 from gatehouse.proxy.key_settings import check_management
 
 # The largest request of LiteLLM's UI (five hundred users at once) has some 100 kB.
@@ -28,6 +30,21 @@ def check_stored(path: str, body: bytes) -> None:
     if len(body) > MAX_BYTES:
         raise TooLarge(f"A management request may have {MAX_BYTES // 1024:,} KiB. Send fewer objects at once.")
     check_management(route, _decoded(body))
+
+
+def sets_spend_of(path: str, body: bytes) -> tuple[str, ...]:
+    """Return whose spend a management request sets, as LiteLLM's tables name them; empty for every other request."""
+    route = path.removesuffix("/")
+    stated = _decoded(body) if body else None
+    fields = stated if isinstance(stated, dict) else {}
+    if not route.endswith("/reset_spend") and "spend" not in fields:
+        return ()
+    names = [fields.get(name) for name in _NAMES] + ([unquote(route.split("/")[-2])] if "/reset_spend" in route else [])
+    return tuple(str(key_hash(name)) for name in names if isinstance(name, str) and name)
+
+
+# The fields by which management requests name whom they change.
+_NAMES: Final = ("key", "token", "user_id", "team_id", "organization_id", "project_id", "name", "tag_name")
 
 
 def _decoded(body: bytes) -> Any:

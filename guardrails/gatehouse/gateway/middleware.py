@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
@@ -21,11 +21,15 @@ from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, answer, respond
 from gatehouse.gateway.edge import Edge
 from gatehouse.gateway.exposition import Exposition, Shown
-from gatehouse.gateway.management import check_stored
+from gatehouse.gateway.management import check_stored, sets_spend_of
 from gatehouse.gateway.prescan import Prescan
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.gateway.routes import RouteKind, classify, is_management
 from gatehouse.pipeline.scope import CallScope, current_scope
+
+
+async def _ignored(_spenders: tuple[str, ...]) -> None:
+    pass
 
 
 class GovernanceMiddleware:
@@ -41,6 +45,7 @@ class GovernanceMiddleware:
         slots: makes the holder of the slots that a call takes.
         shown: bounds what `/metrics` shows of some of LiteLLM's labels.
         metrics_token: bearer token for /metrics; without one the page is closed.
+        spend_set: is told whose spend an administrator has set.
         grace_s: how long to wait after the last byte for LiteLLM's own account of a call.
     """
 
@@ -56,6 +61,7 @@ class GovernanceMiddleware:
         prescan: Prescan | None = None,
         slots: Callable[[], Slots] = NoSlots,
         shown: Mapping[str, Shown] | None = None,
+        spend_set: Callable[[tuple[str, ...]], Awaitable[None]] = _ignored,
     ) -> None:
         self._app = app
         self._armed = armed
@@ -68,6 +74,7 @@ class GovernanceMiddleware:
         self._slots = slots
         self._exposition = Exposition(REGISTRY, shown or {})
         self._pending: set[CallScope] = set()
+        self._spend_set = spend_set
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -105,7 +112,8 @@ class GovernanceMiddleware:
         try:
             with self._share(scope) as share:
                 scope[SENDER] = share.sender
-                await self._app(scope, await self._bounded(scope, receive, share), send)
+                receive, spenders = await self._bounded(scope, receive, share)
+                await self._app(scope, receive, self._noting(spenders, send) if spenders else send)
         except ClientLeft:
             return
         except GovernanceError as error:
@@ -121,13 +129,15 @@ class GovernanceMiddleware:
         address = (scope.get("client") or ("",))[0]
         return self._edge.reader.shares.of(f"key {key}" if key is not None else f"address {address}")
 
-    async def _bounded(self, scope: Scope, receive: Receive, share: Share) -> Receive:
-        """Read the body first, and check it where LiteLLM would store it."""
+    async def _bounded(self, scope: Scope, receive: Receive, share: Share) -> tuple[Receive, tuple[str, ...]]:
+        """Read the body first, and check it where LiteLLM would store it; return also whose spend it sets."""
         if scope["type"] != "http":
-            return receive
+            return receive, ()
         body: bytes | None = await self._edge.reader.read(scope["headers"], receive, share)
+        spenders: tuple[str, ...] = ()
         if body is not None and is_management(scope["method"], scope["path"]):
             check_stored(scope["path"], body)
+            spenders = sets_spend_of(scope["path"], body)
 
         async def replayed() -> Message:
             nonlocal body
@@ -136,7 +146,17 @@ class GovernanceMiddleware:
             whole, body = body, None
             return {"type": "http.request", "body": whole, "more_body": False}
 
-        return replayed
+        return replayed, spenders
+
+    def _noting(self, spenders: tuple[str, ...], send: Send) -> Send:
+        """Return a `send` that lets the ledger know, before the answer, that an administrator has set these spends."""
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                await self._spend_set(spenders)
+            await send(message)
+
+        return noting
 
     async def _governed(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = CallScope(new_call_id(), scope["path"], now(), monotonic())

@@ -46,6 +46,7 @@ def line(
             "total_tokens": outcome.usage.total_tokens,
         },
         "cost_usd": outcome.cost_usd,
+        "cost_source": outcome.cost_source,
         "cache_hit": outcome.cache_hit,
         "decision": (decision.verdict if decision else verdict).value,
         "error": outcome.error,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gatehouse.capsule.document import NO_CONTENT, Content, ContentMode
@@ -15,7 +15,7 @@ from gatehouse.core.errors import GovernanceError
 from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
 from gatehouse.ledger.rows import BlockedRow, ReportRow
-from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
+from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, estimated_usd, settlement
 from gatehouse.ledger.store.library_calls import LibraryCall
 
 
@@ -71,7 +71,7 @@ def _blocked(error: GovernanceError) -> BlockedRow:
 def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlement:
     """The settlement of a call that is due."""
     said = call.reported
-    return settlement(
+    sealed = settlement(
         call_id=call.call_id,
         started_at=call.started_at,
         request=call.request,
@@ -85,6 +85,17 @@ def ending(call: LibraryCall, ended_at: datetime, *, by_team: bool) -> Settlemen
         salt=bytes.fromhex((call.prompt and call.prompt.get("salt")) or "") or None,
         tool_calls=[ToolCallRecord(name) for name in (said and said.get("tools")) or ()],
     )
+    return replace(sealed, usd=None if said is None else counted_usd(said["cost_usd"], call))
+
+
+def counted_usd(reported: float | None, call: LibraryCall) -> float | None:
+    """Return what a call's payers are charged: what its caller reports, and no more than its estimate.
+
+    Returns:
+        None where its caller reports no cost, or it has no price.
+    """
+    estimated = estimated_usd(call.decision)
+    return None if reported is None or estimated is None else min(reported, estimated)
 
 
 def _outcome(said: ReportRow) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -40,6 +41,7 @@ class Recorder:
         spool_dir: where intents and endings go while the ledger cannot be written.
         spooling: whether calls are let through then.
         by_team: whether each team has a chain of its own.
+        died: is told that another gateway has died.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Recorder:
         *,
         spooling: bool = False,
         by_team: bool = False,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
         self.gateway_id: UUID = uuid4()
         self._url = database_url
@@ -65,7 +68,7 @@ class Recorder:
             audit_log=audit_log,
             files=self._spool,
             spooling=spooling,
-            watch=Recovery(self.gateway_id, audit_log, by_team=by_team),
+            watch=Recovery(self.gateway_id, audit_log, by_team=by_team, died=died),
         )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from uuid import UUID
 
 from gatehouse.core import metrics
-from gatehouse.core.call import AuditLine, Outcome, Status
+from gatehouse.core.call import AuditLine, CostSource, Outcome, Status
 from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line, library_report
@@ -30,9 +30,16 @@ DEAD_AFTER_S = 15.0
 
 
 class Recovery:
-    """One gateway's watch over the others. Used by one task on one connection at a time."""
+    """One gateway's watch over the others. Used by one task on one connection at a time.
 
-    def __init__(self, gateway_id: UUID, audit_log: AuditLog, *, by_team: bool) -> None:
+    Args:
+        died: is told that another gateway has died.
+    """
+
+    def __init__(
+        self, gateway_id: UUID, audit_log: AuditLog, *, by_team: bool, died: Callable[[], None] = lambda: None
+    ) -> None:
+        self._died = died
         self._me = gateway_id
         self._by_team = by_team
         self._audit_log = audit_log
@@ -55,7 +62,7 @@ class Recovery:
                 request=call.request,
                 decision=decision_of(call.decision),
                 approvals=approvals_of(call.decision),
-                outcome=Outcome(Status.PARTIAL, error=Reason.GATEWAY_DIED),
+                outcome=_died(call.may_cost_usd),
                 ended_at=now(),
                 duration_ms=None,
                 by_team=self._by_team,
@@ -107,3 +114,14 @@ class Recovery:
         for gateway, (heartbeat, since) in self._seen.items():
             if time - since >= DEAD_AFTER_S:
                 await calls.declare_dead(connection, gateway, heartbeat)
+                self._died()
+
+
+def _died(usd: float | None) -> Outcome:
+    """Return how a call ended whose gateway died: its provider may have been asked, and may charge for an answer."""
+    return Outcome(
+        Status.PARTIAL,
+        error=Reason.GATEWAY_DIED,
+        cost_usd=usd,
+        cost_source=CostSource.NO_PRICE if usd is None else CostSource.ESTIMATED,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from gatehouse.core.call import AuditLine
@@ -60,18 +60,29 @@ class CallRow(TypedDict):
     decision: DecisionRow | None
 
 
+# Kind, id, what it is of, and "limited" where a budget of theirs limits the call.
+PayerRow = Sequence[str]
+
+
 class IntentRow(CallRow):
-    """A call that may be sent once this is committed; both fields are of library mode."""
+    """A call that may be sent once this is committed.
+
+    `report_within_s` and `prompt` are of library mode. `payers` pay for it, and `reserve` is the most it may cost them;
+    None where it has no price, which no budget of theirs has room for.
+    """
 
     report_within_s: NotRequired[float]
     prompt: NotRequired[PromptRow]
+    payers: NotRequired[Sequence[PayerRow]]
+    reserve: NotRequired[float | None]
 
 
 class SettlementRow(CallRow):
-    """How a call ended; `salt` is of the prompt's hash, in hex."""
+    """How a call ended; `salt` is of the prompt's hash, in hex. The payers are its intent's, if it has one."""
 
     record: AuditLine
     salt: str | None
+    payers: NotRequired[Sequence[PayerRow]]
 
 
 class BlockedRow(TypedDict):

@@ -15,7 +15,7 @@ from gatehouse.core.call import AuditLine, Outcome, Status, ToolCallRecord
 from gatehouse.core.decision import Decision, Obligation, Verdict
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line
-from gatehouse.ledger.rows import DecisionRow, RequestRow, SettlementRow
+from gatehouse.ledger.rows import DecisionRow, PayerRow, RequestRow, SettlementRow
 from gatehouse.policy.facts import Facts
 
 # A chain's name, percent-encoded, is a folder's name too.
@@ -30,6 +30,8 @@ class Settlement:
         record: the audit line, still without the capsule's place.
         capsule: the document to seal; its `domain` is the chain.
         salt: of the prompt's hash, in hex; None where there is no hash.
+        usd: what its payers are charged; None where that is not known.
+        payers: who they are, where the call's intent does not say.
     """
 
     call_id: str
@@ -39,6 +41,8 @@ class Settlement:
     record: AuditLine
     capsule: dict[str, Any]
     salt: str | None = None
+    usd: float | None = None
+    payers: Sequence[PayerRow] = ()
 
     def row(self) -> SettlementRow:
         """What goes to `gatehouse.calls`."""
@@ -49,6 +53,7 @@ class Settlement:
             "decision": self.decision,
             "record": self.record,
             "salt": self.salt,
+            "payers": self.payers,
         }
 
     def bare(self) -> Settlement:
@@ -60,6 +65,7 @@ class Settlement:
             request={},
             decision=None,
             record=audit_line.bare(self.record),
+            usd=self.usd,
             capsule=call_capsule(
                 call_id=call_id,
                 started_at=started_at,
@@ -87,6 +93,7 @@ def settlement(
     content: Content = NO_CONTENT,
     salt: bytes | None = None,
     tool_calls: Sequence[ToolCallRecord] = (),
+    payers: Sequence[PayerRow] = (),
 ) -> Settlement:
     """Everything that is written of a call that ended.
 
@@ -97,6 +104,7 @@ def settlement(
         approvals: of the people who approved the call.
         by_team: whether each team has a chain of its own (policy.yaml's `audit.chain`).
         salt: what the prompt's hash is salted with.
+        payers: who pays for the call.
     """
     return Settlement(
         call_id=str(call_id),
@@ -117,6 +125,8 @@ def settlement(
             chain=chain_of(request, by_team=by_team),
         ),
         salt=salt.hex() if salt is not None and content.prompt_hash is not None else None,
+        usd=outcome.cost_usd,
+        payers=payers,
     )
 
 
@@ -177,3 +187,10 @@ def decision_of(row: DecisionRow | None) -> Decision | None:
         tuple(row.get("observed") or ()),
         Obligation(**obligation | {"tags": tuple(obligation.get("tags") or ())}),
     )
+
+
+def estimated_usd(row: DecisionRow | None) -> float | None:
+    """Return the most that one answer to a call was estimated to cost; None where that is not known."""
+    facts = (row and row.get("facts")) or {}
+    usd = (facts.get("cost") or {}).get("estimated_usd")
+    return None if usd is None else float(usd)

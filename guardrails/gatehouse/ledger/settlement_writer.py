@@ -23,11 +23,12 @@ from gatehouse.core.clock import monotonic, now
 from gatehouse.ledger import audit_line, recovery, spool
 from gatehouse.ledger.appender import Place, append
 from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.bills import charges
 from gatehouse.ledger.recovery import Recovery
 from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
 from gatehouse.ledger.spool import Spool
-from gatehouse.ledger.store import calls
+from gatehouse.ledger.store import budgets, calls
 from gatehouse.storage.connection import Connection
 from gatehouse.storage.reconnecting import Reconnecting
 
@@ -195,9 +196,12 @@ class SettlementWriter:
 
     async def _commit(self, connection: Connection, owner: UUID, batch: Sequence[Settlement]) -> None:
         async with connection.transaction():
-            sequences = await calls.settle(connection, owner, [settlement.row() for settlement in batch])
-            documents = [settlement.capsule for settlement in batch if settlement.call_id in sequences]
-            places = await append(connection, self._keys, documents, now())
+            ended = await calls.settle(connection, owner, [settlement.row() for settlement in batch])
+            settled = [settlement for settlement in batch if settlement.call_id in ended]
+            places = await append(connection, self._keys, [settlement.capsule for settlement in settled], now())
+            bill = charges((ended[settlement.call_id], settlement.usd) for settlement in settled)
+            await budgets.charge(connection, bill)
+        sequences = {call_id: row.settle_seq for call_id, row in ended.items()}
         missing = [settlement.call_id for settlement in batch if settlement.call_id not in sequences]
         if missing:
             for call_id, found in (await calls.settled_before(connection, owner, missing)).items():
@@ -240,7 +244,7 @@ class SettlementWriter:
         while files := await self._spool.cut():
             intents = await self._drain(connection, self._me, files)
             if intents:  # of calls that are not over yet
-                await calls.insert_intents(connection, self._me, list(intents.values()))
+                await budgets.open_intents(connection, self._me, list(intents.values()), anyhow=True)
             _remove(files)
             await self._write_lines(connection)
 
@@ -251,7 +255,7 @@ class SettlementWriter:
             log.warning("draining the spool of gateway %s, which died", owner)
             intents = await self._drain(connection, owner, files)
             if intents:
-                await calls.insert_intents(connection, owner, list(intents.values()))
+                await budgets.open_intents(connection, owner, list(intents.values()), anyhow=True)
             await calls.reopen_log(connection, owner)
             _remove(files)
 

@@ -16,6 +16,7 @@ from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
 from gatehouse.core.call import GovernedCall
+from gatehouse.core.decision import Decision, Verdict
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
@@ -29,6 +30,7 @@ from gatehouse.ledger.settlement import decision_row
 from gatehouse.pipeline.admission import Admission
 from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered
 from gatehouse.pipeline.in_force import PolicyInForce
+from gatehouse.pipeline.money import reserve
 from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Retention, note_prompt
 from gatehouse.pipeline.scope import CallScope, Considered
@@ -110,13 +112,18 @@ class Pipeline:
             "request": request_facts(scope),
             "decision": decision_row(scope.considered.decision, recorded_facts(scope), approved_by(scope.approval)),
         }
+        reserve(intent, scope, governance.policy.limits)
         if call.library:
             intent["report_within_s"] = self.report_within_s
             intent["prompt"] = self._reported_prompt(note_prompt(scope), governance, scope.salt)
         try:
             with metrics.intent_seconds.time():
                 await asyncio.gather(self._recorder.open(intent), _note_prompt_meanwhile(scope))
-        except GovernanceUnavailable:
+        except GovernanceError as error:
+            if error.policies:  # a budget has no room for it
+                metrics.blocks.labels(error.code).inc()
+                denied = Decision(Verdict.DENY, error.policies, governance.version, error.message)
+                scope.considered = replace(scope.considered, decision=denied)
             # People need not decide again on what was not sent.
             passed = scope.let_through
             if passed and passed.approval is not None and await self._gate.give_back(passed.approval):

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from gatehouse.core.call import Attempt, GovernedCall, Outcome, new_salt
+from gatehouse.core.call import Attempt, GovernedCall, Outcome, Payer, new_salt
 from gatehouse.core.decision import Decision
 from gatehouse.core.errors import GovernanceError, ProviderFailed
 from gatehouse.dialects.admitted import Admitted
@@ -117,6 +117,7 @@ class Ending:
         closed: the connection is over.
         blocked: why the answer was not passed on, or not to its end.
         outcome: how the model's part ended.
+        inner_usd: what calls cost that LiteLLM made on the way, such as a router's classifier.
         failure: the kind of error that LiteLLM named.
         on_settled: is called once the call is settled.
     """
@@ -126,6 +127,7 @@ class Ending:
     closed: bool = False
     blocked: GovernanceError | None = None
     outcome: Outcome | None = None
+    inner_usd: float = 0.0
     failure: str | None = None
     settled: bool = False
     on_settled: Callable[[], None] | None = field(default=None, repr=False)
@@ -145,6 +147,7 @@ class CallScope:
         asked_screens: what its caller asks to be blocked, besides what policy.yaml blocks.
         mask: the way back from its placeholders; a stream that is held alive needs it early.
         stored: what is kept of it, because the provider stores its answer.
+        payers: who pays for it.
         intent: its row is committed; only then may anything go upstream. `intent_tried`: that was begun.
         refusal: replaces whatever LiteLLM would answer.
     """
@@ -169,6 +172,7 @@ class CallScope:
     let_through: LetThrough | None = None
     intent_tried: bool = False
     intent: bool = False
+    payers: tuple[Payer, ...] = ()
     refusal: GovernanceError | None = None
     sending: Sending = field(default_factory=Sending)
     ending: Ending = field(default_factory=Ending)

@@ -11,6 +11,7 @@ from gatehouse.core.call import Outcome, Status, ToolCallRecord
 from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger.audit_line import caller_facts
+from gatehouse.ledger.bills import payer_rows
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.rows import RequestRow
 from gatehouse.ledger.settlement import settlement
@@ -59,6 +60,8 @@ class CallSettlement:
         elif failed is not None:  # whatever LiteLLM made of it
             outcome = replace(outcome, status=Status.FAILURE, error=failed.code)
         outcome = _with_unanswered(scope, outcome)
+        if ending.inner_usd:
+            outcome = replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + ending.inner_usd)
         if outcome.http_status is None or ending.http_status is not None:
             outcome = replace(outcome, http_status=ending.http_status)
         self.settle(scope, outcome)
@@ -85,6 +88,7 @@ class CallSettlement:
             content=self._retention.of(scope, outcome),
             salt=scope.salt,
             tool_calls=outcome.tool_calls,
+            payers=payer_rows(scope.payers),
         )
         call_type = scope.call.call_type if scope.call else "none"
         metrics.calls_total.labels(outcome=outcome.status.value, call_type=call_type).inc()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatehouse.core.errors import GovernanceUnavailable, InvalidRequest, LimitExceeded
+from gatehouse.core.text import shown_usd
 from gatehouse.policy.model import LimitsPolicy
 
 log = logging.getLogger("gatehouse.limits")
@@ -139,19 +140,30 @@ def check(estimate: Estimate, ceiling: Ceiling, policy: LimitsPolicy | None) -> 
         return
     if estimate.estimated_usd is None:
         if not is_allowed_unpriced(estimate.model, policy):
-            raise LimitExceeded(
-                f"The price of {_named(estimate.model)}, or of a model that it falls back to, is not known, and "
-                f"{ceiling.cost_from} sets a limit of ${_usd(ceiling.max_cost_usd)} for one request. Use a model that "
-                "has a price, or ask an administrator to give this one a price in config.yaml or to name it under "
-                "limits.allow_unpriced_models in policy.yaml."
+            raise unpriced(
+                estimate.model,
+                f"{ceiling.cost_from} sets a limit of ${shown_usd(ceiling.max_cost_usd)} for one request",
             )
         return
     if not estimate.estimated_usd <= ceiling.max_cost_usd:  # written so that NaN is refused
         raise LimitExceeded(
-            f"This request may cost ${_usd(estimate.estimated_usd)} ({estimate.input_tokens:,} tokens in, up to "
-            f"{estimate.max_output_tokens:,} out), more than the ${_usd(ceiling.max_cost_usd)} that "
+            f"This request may cost ${shown_usd(estimate.estimated_usd)} ({estimate.input_tokens:,} tokens in, up to "
+            f"{estimate.max_output_tokens:,} out), more than the ${shown_usd(ceiling.max_cost_usd)} that "
             f"{ceiling.cost_from} allows for one request. Ask for a shorter answer, send less, or use a cheaper model."
         )
+
+
+def unpriced(model: str, because: str) -> LimitExceeded:
+    """Return the refusal of a call whose price is not known.
+
+    Args:
+        because: why it would have to be.
+    """
+    return LimitExceeded(
+        f"The price of {_named(model)}, or of a model that it falls back to, is not known, and {because}. Use a model "
+        "that has a price, or ask an administrator to give this one a price in config.yaml or to name it under "
+        "limits.allow_unpriced_models in policy.yaml."
+    )
 
 
 def is_allowed_unpriced(model: str, policy: LimitsPolicy | None) -> bool:
@@ -211,8 +223,3 @@ def _unreadable(where: str, expected: str, source: str, key_name: str | None) ->
 def _named(model: str) -> str:
     """Return a model's name for a message. A name that is not plain may hold anything, so it is not repeated."""
     return f"model {model}" if _PLAIN_NAME.fullmatch(model) else "this model"
-
-
-def _usd(amount: float) -> str:
-    """Format dollars with enough places to tell small amounts apart."""
-    return f"{amount:,.2f}" if amount >= 1 and round(amount, 2) == amount else f"{amount:.6g}"

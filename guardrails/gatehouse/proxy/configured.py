@@ -116,6 +116,11 @@ def believes_forwarded_addresses() -> bool:
     return (proxy_server.general_settings or {}).get("use_x_forwarded_for") is True
 
 
+def logs_spend() -> bool:
+    """Tell whether LiteLLM keeps a log of each call's spend."""
+    return (proxy_server.general_settings or {}).get("disable_spend_logs") is not True
+
+
 def configured_tags() -> frozenset[str]:
     """Return the tags of config.yaml's models, and of those added later."""
     router = proxy_server.llm_router

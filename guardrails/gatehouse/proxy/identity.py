@@ -11,10 +11,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gatehouse.approvals.caller_options import APPROVAL_HEADER, ONLY_ASK, is_caller_option
-from gatehouse.core.call import Agent, Caller, CallerGrants, GovernedCall
+from gatehouse.core.call import Agent, Caller, CallerGrants, GovernedCall, Payer
 from gatehouse.core.text import clean
 from gatehouse.guards.screens.categories import HEADER as BLOCK_CONTENT_HEADER
 from gatehouse.proxy.model_access import may_use
+from gatehouse.proxy.payers import payers_of
 
 
 class UnidentifiedCall(Protocol):
@@ -67,12 +68,12 @@ def governed_call(scope: UnidentifiedCall, key: Any, data: dict[str, Any], call_
             id=clean(getattr(key, "agent_id", None)) or recorded(headers.get("x-gatehouse-agent")),
             session=recorded(headers.get("x-gatehouse-session") or data.get("litellm_session_id")),
         ),
-        grants=_grants(key, headers),
+        grants=_grants(key, headers, payers_of(key, data, recorded(getattr(key, "end_user_id", None)))),
         hidden=scope.hidden,
     )
 
 
-def _grants(key: Any, headers: dict[str, str]) -> CallerGrants:
+def _grants(key: Any, headers: dict[str, str], payers: tuple[Payer, ...]) -> CallerGrants:
     metadata = getattr(key, "metadata", None) or {}
     tags = metadata.get("tags")
     return CallerGrants(
@@ -84,6 +85,7 @@ def _grants(key: Any, headers: dict[str, str]) -> CallerGrants:
         headers={name: value for name, value in headers.items() if _tightens(name.lower())},
         approval_id=approval_id if (approval_id := headers.get(APPROVAL_HEADER)) != ONLY_ASK else None,
         may_use=partial(may_use, key),
+        payers=payers,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from litellm.proxy._types import UserAPIKeyAuth
 
 from gatehouse.core.clock import now
-from gatehouse.ledger.library_report import Report
+from gatehouse.ledger.library_report import Report, counted_usd
 from gatehouse.ledger.store.library_calls import LibraryCall
 from gatehouse.proxy import spend
 from gatehouse.proxy.spend import Spent
@@ -22,16 +22,9 @@ from gatehouse.proxy.spend import Spent
 _MAX_WAIT_S: Final = 2.0
 
 
-def counted_usd(report: Report, call: LibraryCall) -> float | None:
-    """Return a call's cost in US dollars; None where its caller reports no cost, or it has no price."""
-    facts = (call.decision and call.decision.get("facts")) or {}
-    estimated = facts.get("cost", {}).get("estimated_usd")
-    return None if report.cost_usd is None or estimated is None else min(report.cost_usd, float(estimated))
-
-
 async def add(key: UserAPIKeyAuth, call: LibraryCall, report: Report) -> None:
     """Add the cost of a call, once. The next decision sees it, unless LiteLLM's counters lag behind."""
-    cost = counted_usd(report, call)
+    cost = counted_usd(report.cost_usd, call)
     if cost is None:
         return
     requested = call.request.get("model")

@@ -1,7 +1,7 @@
-"""Adds to LiteLLM's spend of a key, its user, team, organisation and end user where LiteLLM itself counts nothing.
+"""Adds a cost to LiteLLM's logs, its daily tables and its counters where LiteLLM itself counts nothing.
 
 It calls the two functions that LiteLLM's own cost callback calls: one for the database, one for the counters that
-LiteLLM compares with budgets.
+LiteLLM compares with budgets. The ledger charges the key, its user, team and so on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.litellm_pre_call_utils import LiteLLMProxyRequestSetup
 
 from gatehouse.core import metrics
+from gatehouse.proxy.litellm_budgets import by_ledger
 
 log = logging.getLogger("gatehouse.spend")
 
@@ -58,6 +59,7 @@ def add(key: UserAPIKeyAuth, spent: Spent) -> asyncio.Task[None]:
 
 
 async def _add(key: UserAPIKeyAuth, spent: Spent) -> None:
+    by_ledger.set(True)
     try:
         token = LiteLLMProxyRequestSetup.get_logged_api_key(key)
         whose = {

@@ -23,6 +23,7 @@ _KEEP = _APPEND | {"UPDATE"}
 # The role may only read tables that this dictionary does not name.
 _OURS = {
     "calls": _KEEP,
+    "budgets": _KEEP,
     "gateways": _KEEP,
     "chains": _KEEP,
     "capsules": _APPEND,

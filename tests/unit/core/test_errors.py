@@ -17,6 +17,7 @@ TYPES = {
     "api_error": {500, 502},
     "service_unavailable_error": {503},
     "invalid_request_error": {400, 404, 408, 409, 410, 413, 415},
+    "budget_exceeded": {422},
 }
 
 

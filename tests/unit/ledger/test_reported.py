@@ -11,9 +11,8 @@ from uuid import UUID
 import pytest
 from gatehouse.core.call import Status, Usage
 from gatehouse.core.errors import ContentBlocked
-from gatehouse.ledger.library_report import Report, ending, report_row
+from gatehouse.ledger.library_report import Report, counted_usd, ending, report_row
 from gatehouse.ledger.store.library_calls import LibraryCall
-from gatehouse.proxy.library_spend import counted_usd
 
 AT = datetime(2026, 11, 21, 13, tzinfo=UTC)
 DECISION: dict[str, Any] = {
@@ -92,9 +91,9 @@ def test_it_goes_to_its_teams_chain() -> None:
 
 @pytest.mark.parametrize(("cost", "counted"), [(0.25, 0.25), (0.5, 0.5), (7.0, 0.5), (0.0, 0.0), (None, None)], ids=str)
 def test_a_call_counts_for_no_more_than_its_estimate(cost: float | None, counted: float | None) -> None:
-    assert counted_usd(replace(REPORT, cost_usd=cost), CALL) == counted
+    assert counted_usd(cost, CALL) == counted
 
 
 def test_a_call_without_a_price_counts_for_nothing() -> None:
     unpriced = replace(CALL, decision={**DECISION, "facts": {}})
-    assert counted_usd(REPORT, unpriced) is None
+    assert counted_usd(REPORT.cost_usd, unpriced) is None

@@ -10,21 +10,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from gatehouse.core.call import AuditLine
-from gatehouse.ledger.rows import DecisionRow, IntentRow, RequestRow, SettlementRow
+from gatehouse.ledger.rows import DecisionRow, IntentRow, PayerRow, RequestRow, SettlementRow
 from gatehouse.storage.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """An intent whose gateway died: what is known of the call."""
+    """An intent whose gateway died: what is known of the call, and the most that an answer was estimated to cost."""
 
     call_id: UUID
     started_at: datetime
     request: RequestRow
     decision: DecisionRow | None
+    may_cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequ
     clock."""
     await connection.execute(
         """insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision, prompt,
-                                        expires_at, seal_after)
+                                        expires_at, seal_after, payers, reserved)
            select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', r->'prompt',
-                  due, due
+                  due, due, r->'payers', (r->>'reserve')::numeric
              from jsonb_array_elements(%s::jsonb) r,
                   lateral (select clock_timestamp() + (r->>'report_within_s')::float8 * interval '1 second') d(due)
            on conflict (call_id) do nothing""",
@@ -59,30 +61,42 @@ async def insert_intents(connection: Connection, gateway_id: UUID, intents: Sequ
     )
 
 
-async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[SettlementRow]) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that was just settled: its settle sequence, who pays for it, and whose budgets held how much for it."""
+
+    settle_seq: int
+    payers: Sequence[PayerRow] | None
+    held: Sequence[PayerRow] | None
+    reserved: Decimal | None
+
+
+async def settle(connection: Connection, gateway_id: UUID, settlements: Sequence[SettlementRow]) -> dict[str, Ended]:
     """Write down how calls ended.
 
     A call whose intent never arrived gets its whole row. A row that is settled, or that another gateway has taken over,
     is left alone: each call is settled once.
 
     Returns:
-        call id to settle sequence, for the rows that this settled.
+        The calls that this settled, by their ids.
     """
     cursor = await connection.execute(
         """insert into gatehouse.calls as c
-                  (call_id, gateway_id, started_at, request, decision, settled_at, settle_seq, record, prompt_salt)
+                  (call_id, gateway_id, started_at, request, decision, settled_at, settle_seq, record, prompt_salt,
+                   payers)
            select (r->>'call_id')::uuid, %s, (r->>'started_at')::timestamptz, r->'request', r->'decision', now(),
-                  nextval('gatehouse.settle_seq'), r->'record', decode(r->>'salt', 'hex')
+                  nextval('gatehouse.settle_seq'), r->'record', decode(r->>'salt', 'hex'),
+                  r->'payers'
              from jsonb_array_elements(%s::jsonb) r
            on conflict (call_id) do update
               set settled_at = excluded.settled_at, settle_seq = excluded.settle_seq, record = excluded.record,
                   prompt_salt = excluded.prompt_salt, prompt = null, reported = c.reported - 'answer'
             where c.gateway_id = excluded.gateway_id and c.settled_at is null
-           returning call_id, settle_seq""",
+           returning call_id, settle_seq, payers, held, reserved""",
         (gateway_id, json.dumps(settlements)),
         prepare=True,
     )
-    return {str(call_id): seq for call_id, seq in await cursor.fetchall()}
+    return {str(call_id): Ended(*rest) for call_id, *rest in await cursor.fetchall()}
 
 
 async def settled_before(connection: Connection, gateway_id: UUID, call_ids: Sequence[str]) -> dict[str, SettledCall]:
@@ -141,7 +155,7 @@ async def adopt_open_calls(connection: Connection, me: UUID) -> list[OpenCall]:
         """update gatehouse.calls set gateway_id = %s
             where settled_at is null and seal_after is null
               and gateway_id in (select gateway_id from gatehouse.gateways where ended_at is not null)
-           returning call_id, started_at, request, decision""",
+           returning call_id, started_at, request, decision, reserved::float8""",
         (me,),
     )
     return [OpenCall(*row) for row in await cursor.fetchall()]
