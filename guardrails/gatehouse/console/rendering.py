@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gatehouse.core.call import CostSource
 
 HEADERS: Final = {
     "content-security-policy": (
@@ -43,6 +46,17 @@ def money(amount: Decimal | float | str | None) -> str:
     return f"${value:,.2f}" if abs(value) >= 1 or value == 0 else f"${value:.6f}".rstrip("0").rstrip(".")
 
 
+def cost(record: Mapping[str, Any]) -> str:
+    """Format what a call cost, and say where that is not known or is an estimate."""
+    match record.get("cost_source"):
+        case CostSource.NO_PRICE:
+            return "no price"
+        case CostSource.ESTIMATED:
+            return f"{money(record.get('cost_usd'))} (estimated)"
+        case _:
+            return money(record.get("cost_usd"))
+
+
 def number(value: object) -> str:
     """Format a count in groups of three digits."""
     return f"{value:,}" if isinstance(value, int) else "—" if value is None else str(value)
@@ -71,7 +85,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(money=money, number=number, moment=moment, pretty=_pretty)
+    environment.filters.update(money=money, cost=cost, number=number, moment=moment, pretty=_pretty)
     return environment
 
 

@@ -21,6 +21,12 @@ spend_drift = Gauge(
     "US dollars by which LiteLLM's tables of spend differed from the ledger when they were last compared and repaired.",
     ["tables"],
 )
+unpriced = Counter(
+    "gatehouse_unpriced_calls_total", "Model calls whose cost is not known, because their model has no price."
+)
+estimated_costs = Counter(
+    "gatehouse_estimated_costs_total", "Model calls whose cost is our own count, because no other account was left."
+)
 plugin_errors = Counter(
     "gatehouse_plugin_errors_total", "Failures inside the governance plugin, by stage; calls are refused.", ["stage"]
 )

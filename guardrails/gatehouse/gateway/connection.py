@@ -175,6 +175,7 @@ class Connection:
 
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
+        self._call.ending.delivered.add(body)
         # Codex hangs up once it has read the last event, and does not wait for the end of the connection.
         if not message.get("more_body") or (self._answers is not None and self._answers.over):
             self.complete = not self._call.ending.client_gone

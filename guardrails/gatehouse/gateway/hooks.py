@@ -43,6 +43,7 @@ from gatehouse.gateway.destinations import stop
 from gatehouse.gateway.edge import NO_SUCH_MODEL
 from gatehouse.gateway.provider_answers import UNREADABLE
 from gatehouse.guards.offload import OFFLOAD
+from gatehouse.pipeline.money import priced
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.recorded_names import RecordedNames, hide_other_names
 from gatehouse.pipeline.scope import CallScope, EngineNotes, current_scope
@@ -180,7 +181,12 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         if scope.engine.call_id and kwargs.get("litellm_call_id") not in (None, scope.engine.call_id):
             scope.ending.inner_usd += _finite(payload.get("response_cost")) or 0.0
             return
-        await self.pipeline.ended(scope, _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text))
+        outcome = _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text)
+        if not outcome.cost_usd and scope.call is not None and outcome.usage is not None:
+            group = payload.get("model_group") or scope.call.model or ""
+            usd = self.pipeline.cost(scope.call.call_type, group, payload.get("model_id"), outcome.usage)
+            outcome = priced(outcome, usd, scope.let_through)
+        await self.pipeline.ended(scope, outcome)
 
     async def async_post_call_failure_hook(
         self,

@@ -178,6 +178,7 @@ class _Stages:
             self._approval,
             self._estimate.estimated_usd,
             input_usd(self._estimate),
+            self._estimate.output_usd_per_token,
         )
 
     def note_refusal(self, error: GovernanceError) -> None:

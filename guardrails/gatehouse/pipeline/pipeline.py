@@ -75,7 +75,7 @@ class Pipeline:
         self._conversations = conversations
         self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note)
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
-        self.reconsider = self._deciding.reconsider
+        self.reconsider, self.cost = self._deciding.reconsider, prices.cost
         self.ended, self.conclude = endings.ended, endings.conclude
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gatehouse.core.call import Attempt, GovernedCall, Outcome, Payer, new_salt
@@ -84,12 +84,39 @@ class LetThrough:
         approval: the one that it used up.
         attempt_usd: what one attempt may cost; None where that is not known.
         input_usd: what one costs without an answer.
+        output_usd_per_token: what a token of an answer costs; None where answers are not paid by token.
     """
 
     models: frozenset[str] = frozenset()
     approval: Approval | None = field(default=None, repr=False)
     attempt_usd: float | None = None
     input_usd: float | None = None
+    output_usd_per_token: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Delivered:
+    """Count what a client received of an answer, for calls of which the engine gives no account.
+
+    Attributes:
+        size: bytes.
+        events: events of a stream.
+        end: the last bytes, where an answer says what it used.
+    """
+
+    size: int = 0
+    events: int = 0
+    end: bytes = field(default=b"", repr=False)
+
+    def add(self, body: bytes) -> None:
+        """Count what is sent."""
+        self.size += len(body)
+        self.events += body.count(b"data:")
+        self.end = (self.end + body[-_END_BYTES:])[-_END_BYTES:]
+
+
+# More than any provider's account of tokens has.
+_END_BYTES: Final = 4096
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +140,7 @@ class Ending:
 
     Attributes:
         http_status: what the client was answered with.
+        delivered: what it received.
         client_gone: it left before it had all of the answer.
         closed: the connection is over.
         blocked: why the answer was not passed on, or not to its end.
@@ -123,6 +151,7 @@ class Ending:
     """
 
     http_status: int | None = None
+    delivered: Delivered = field(default_factory=Delivered)
     client_gone: bool = False
     closed: bool = False
     blocked: GovernanceError | None = None

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from gatehouse.approvals.model import Approval as UsedApproval
 from gatehouse.capsule.document import ContentMode, SealedApproval
 from gatehouse.core import metrics
-from gatehouse.core.call import Outcome, Status, ToolCallRecord
+from gatehouse.core.call import CostSource, Outcome, Status, ToolCallRecord
 from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger.audit_line import caller_facts
@@ -15,6 +15,7 @@ from gatehouse.ledger.bills import payer_rows
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.rows import RequestRow
 from gatehouse.ledger.settlement import settlement
+from gatehouse.pipeline.money import delivered_usd
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope
 from gatehouse.policy.facts import Facts
@@ -59,7 +60,7 @@ class CallSettlement:
             outcome = replace(outcome, status=Status.BLOCKED, error=ending.blocked.code, answer=None)
         elif failed is not None:  # whatever LiteLLM made of it
             outcome = replace(outcome, status=Status.FAILURE, error=failed.code)
-        outcome = _with_unanswered(scope, outcome)
+        outcome = _with_uncounted(scope, outcome)
         if ending.inner_usd:
             outcome = replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + ending.inner_usd)
         if outcome.http_status is None or ending.http_status is not None:
@@ -93,6 +94,10 @@ class CallSettlement:
         call_type = scope.call.call_type if scope.call else "none"
         metrics.calls_total.labels(outcome=outcome.status.value, call_type=call_type).inc()
         metrics.call_seconds.observe(seconds)
+        if outcome.cost_source is CostSource.NO_PRICE:
+            metrics.unpriced.inc()
+        elif outcome.cost_source is CostSource.ESTIMATED:
+            metrics.estimated_costs.inc()
         if scope.intent_tried or self._recorder.accepting:
             self._recorder.settle(ending)
         else:
@@ -112,18 +117,28 @@ def _as_seen_from_outside(scope: CallScope) -> Outcome:
     return Outcome(Status.FAILURE, http_status=status, error=failure)
 
 
-def _with_unanswered(scope: CallScope, outcome: Outcome) -> Outcome:
-    """Add what was sent and not answered, which a provider may charge for: its input, at the least."""
-    attempts = sum(each.unanswered for each in scope.sending.attempts)
-    if outcome.cost_usd is not None:
-        attempts -= 1  # the one that was answered
-    input_usd = scope.let_through and scope.let_through.input_usd
-    if attempts <= 0 or not input_usd or scope.ending.settled:
+def _with_uncounted(scope: CallScope, outcome: Outcome) -> Outcome:
+    """Add what the engine did not count: an answer that came, and attempts without one, which a provider may charge."""
+    passed = scope.let_through
+    if scope.ending.settled or passed is None or not scope.intent:
         return outcome
-    usd = attempts * input_usd
+    attempts = sum(each.unanswered for each in scope.sending.attempts)
+    counted = outcome.cost_usd is not None or outcome.cost_source is not None
+    answered = None if counted or not _was_answered(scope) else delivered_usd(scope.ending.delivered, passed)
+    if counted or answered is not None:
+        attempts -= 1  # the one that was answered
+    usd = (answered or 0.0) + max(attempts, 0) * (passed.input_usd or 0.0)
+    if not usd:
+        return outcome
     if scope.engine.charge is not None:
         scope.engine.charge(usd)
-    return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd)
+    return replace(outcome, cost_usd=(outcome.cost_usd or 0.0) + usd, cost_source=CostSource.ESTIMATED)
+
+
+def _was_answered(scope: CallScope) -> bool:
+    """Tell whether what was delivered came from a provider."""
+    status = scope.ending.http_status
+    return bool(scope.sending.attempts) and status is not None and status < 400
 
 
 def approved_by(approval: UsedApproval | None) -> tuple[SealedApproval, ...]:

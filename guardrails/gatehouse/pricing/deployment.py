@@ -15,9 +15,11 @@ class Deployment:
         name: provider and model as the provider calls it.
         encoding: the tokenizer to count with.
         factor: how many tokens the model may count for one token of `encoding`.
+        id: LiteLLM's id; empty where the router has none.
     """
 
     name: str
     tariff: Tariff
     encoding: str
     factor: float
+    id: str = ""

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gatehouse.core.call import Usage
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import FilePart, value_at
 from gatehouse.dialects.requested import MOST
@@ -122,6 +123,22 @@ class Prices:
             modal=body.get("modalities") not in (None, ["text"]) or body.get("audio") is not None,
         )
         return _estimate(model, kind, use, tariffs)
+
+    def cost(self, call_type: str, model: str, deployment: str | None, usage: Usage) -> float | None:
+        """Return what an answer costs that used these tokens; None where its price is not known, or is not by token.
+
+        Args:
+            model: as callers name it.
+            deployment: LiteLLM's id of the one that answered; the dearest counts where it is not known.
+        """
+        kind, found = kind_of(call_type), self._deployments.of(model)
+        answered = [each for each in found if each.id == deployment] or found
+        if kind not in (Kind.TEXT, Kind.INPUT) or not answered:
+            return None
+        use = Use(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
+        costs = [each.tariff.cost(kind, use) for each in answered]
+        known = [cost for cost in costs if cost is not None]
+        return max(known) if len(known) == len(costs) else None
 
     def _counted(self, texts: Sequence[str], deployments: Iterable[Deployment]) -> int:
         ways = {(each.encoding, each.factor) for each in deployments} or {(CL100K, 1.0)}

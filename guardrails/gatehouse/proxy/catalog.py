@@ -183,6 +183,7 @@ def _deployment(entry: Mapping[str, Any]) -> Deployment:
         tariff=tariff(listed, configured, caches_unasked=not claude),
         encoding=encoding,
         factor=_CLAUDE if claude else factor,
+        id=str(info.get("id") or ""),
     )
 
 
