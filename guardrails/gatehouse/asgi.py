@@ -197,6 +197,10 @@ class Gateway:
         finally:
             await self._stop()
 
+    def begin_to_stop(self) -> None:
+        """Be ready for no more calls; those that come all the same are served until the server stops."""
+        self._middleware.stopping = True
+
     def _write_down(self, line: AuditLine) -> None:
         if self._recorder is not None:
             self._recorder.log_only(line)

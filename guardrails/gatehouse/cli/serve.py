@@ -56,6 +56,7 @@ def serve(
 
     import uvicorn
 
+    from gatehouse.gateway import draining_server
     from gatehouse.gateway.http_protocol import BoundedHttpProtocol
     from gatehouse.gateway.huge_pages import in_huge_pages
 
@@ -66,7 +67,7 @@ def serve(
     if prepared_itself:
         threading.Thread(target=_build_indexes, args=(settings.database_url,), daemon=True).start()
     try:
-        uvicorn.run(
+        config = uvicorn.Config(
             in_huge_pages(gateway),
             host=host,
             port=port,
@@ -75,9 +76,13 @@ def serve(
             access_log=False,
             proxy_headers=False,  # `gateway.forwarded` reads them: uvicorn would believe every process on this machine
             log_config=None,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=draining_server.DRAIN_S,
             server_header=False,
         )
+        server = draining_server.DrainingServer(config, gateway.begin_to_stop)
+        server.run()
+        if not server.started:
+            raise SystemExit(1)
     except SystemExit:
         # LiteLLM's background work ends with many log lines; the reason must be the last line.
         logging.disable()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
@@ -16,6 +17,7 @@ from gatehouse.core import metrics
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
 from gatehouse.core.http import SENDER, App, Message, Receive, Scope, Send
+from gatehouse.core.reasons import Reason
 from gatehouse.gateway.anthropic_errors import with_anthropics_errors
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, answer, respond
@@ -26,6 +28,9 @@ from gatehouse.gateway.prescan import Prescan
 from gatehouse.gateway.request_body import ClientLeft
 from gatehouse.gateway.routes import RouteKind, classify, is_management
 from gatehouse.pipeline.scope import CallScope, current_scope
+
+# Who sends calls here asks this; see `draining_server`.
+_READY: Final = frozenset(("/health/readiness", "/health/readiness/"))
 
 
 async def _ignored(_spenders: tuple[str, ...]) -> None:
@@ -68,6 +73,8 @@ class GovernanceMiddleware:
         self._metrics_token = metrics_token
         self._grace_s = grace_s
         self.settler: Settler | None = None
+        self.stopping = False
+        self._running: set[CallScope] = set()
         self._edge = edge
         self._named_routes = named_routes
         self._prescan = prescan or Prescan(lambda: None)
@@ -83,6 +90,9 @@ class GovernanceMiddleware:
         path: str = scope["path"]
         if path == "/metrics":
             await self._metrics(scope, send)
+            return
+        if self.stopping and path in _READY:
+            await respond(send, 503, b'{"status":"stopping"}', [(b"content-type", b"application/json")])
             return
         method = scope.get("method", "WEBSOCKET")
         send = with_anthropics_errors(path, send)
@@ -190,9 +200,11 @@ class GovernanceMiddleware:
         slots = self._slots()
         connection = Connection(call, scope, receive, send, self.settler, taken.body, slots)
         token = current_scope.set(call)
+        self._running.add(call)
         try:
             await self._app(scope, connection.receive, connection.send)
         finally:
+            self._running.discard(call)
             connection.close()
             current_scope.reset(token)
             self._prescan.remember(caller, _key_of(call), admitted=call.intent)
@@ -207,7 +219,9 @@ class GovernanceMiddleware:
         if not call.intent and call.ending.http_status == 401 and call.refusal is None:
             metrics.unauthenticated.inc()
             return
-        if not complete:
+        if not complete and self.stopping and not call.left.is_set():
+            call.ending.failure = Reason.GATEWAY_STOPPED
+        elif not complete:
             call.ending.client_gone = True
         if not call.intent or call.refusal is not None or call.ending.outcome is not None:
             self.settler.conclude(call)
@@ -222,9 +236,11 @@ class GovernanceMiddleware:
         call.ending.on_settled = settled
 
     def conclude_all(self) -> None:
-        """Settle calls that still wait for LiteLLM's account, because the gateway is stopping."""
-        for call in tuple(self._pending):
-            if self.settler is not None:
+        """Settle calls that still run, or wait for LiteLLM's account, because the gateway is stopping."""
+        for call in (*self._pending, *self._running):
+            if self.settler is not None and not call.ending.settled:
+                if call in self._running:
+                    call.ending.failure = Reason.GATEWAY_STOPPED
                 self.settler.conclude(call)
 
     async def _metrics(self, scope: Scope, send: Send) -> None:

@@ -110,7 +110,7 @@ def _as_seen_from_outside(scope: CallScope) -> Outcome:
         return Outcome(Status.BLOCKED, http_status=refusal.status_on(scope.route), error=refusal.code)
     if not scope.intent:
         return Outcome(Status.BLOCKED, http_status=status, error=failure or Reason.REFUSED_BY_PROXY)
-    if scope.ending.client_gone or status is None:
+    if scope.ending.client_gone or status is None or failure == Reason.GATEWAY_STOPPED:
         return Outcome(Status.PARTIAL, http_status=status, error=failure or Reason.CLIENT_GONE)
     if status < 400:
         return Outcome(Status.SUCCESS, http_status=status)
