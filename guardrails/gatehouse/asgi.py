@@ -244,6 +244,7 @@ class Gateway:
             conversations,
             control_fields().obeys,
             settings.report_within_s,
+            partial(budgets.reserve_more, self._pool),
         )
         self._parts.library = Library(pipeline, self._recorder, self._pool)
         governance.pipeline = self._middleware.settler = pipeline

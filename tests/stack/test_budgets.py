@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import httpx
 import psycopg
 import pytest
 import redis
+import yaml
 
 from tests.support.gateway import REPOSITORY, Gateway
 from tests.support.postgres import Postgres
@@ -281,3 +283,92 @@ def test_a_spend_that_an_administrator_set_stays(pair: tuple[Gateway, Gateway], 
     _wait(first)
     reconcile(first)
     assert spend_of(first, key) == pytest.approx(COST, abs=1e-12)
+
+
+def test_an_attempt_that_may_be_billed_and_the_next_one_both_have_room(
+    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(upstream_config.read_text())
+    config["router_settings"]["num_retries"] = 1
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    gateway = Gateway(postgres.create_database(), shared.port, config=path).start()
+    try:
+        each = estimate(gateway)
+        key, rich = gateway.new_key(max_budget=1.5 * each), gateway.new_key(max_budget=2.5 * each)
+        upstream.delay_s = 3.0
+        assert ask(gateway, key, timeout=1).status_code == 422
+        assert len(upstream.requests) == 1
+        assert ask(gateway, rich, timeout=1).status_code != 422
+        assert len(upstream.requests) == 3
+        _wait(gateway)
+        assert reserved(gateway) == 0
+        # The provider may charge for what it read.
+        assert 0 < spend_of(gateway, key) < spend_of(gateway, rich)
+    finally:
+        gateway.close()
+
+
+def test_a_model_behind_an_address_costs_what_its_base_model_costs_and_without_a_price_there_is_none(
+    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(upstream_config.read_text())
+    for name, info in (("based", {"base_model": "gpt-4o"}), ("unknown", {}), ("free", {"base_model": "gpt-4o"})):
+        params = {"model": f"openai/{name}-model", "api_base": upstream.url, "api_key": "sk-upstream"}
+        config["model_list"].append({"model_name": name, "litellm_params": params, "model_info": info})
+    path, policy = tmp_path / "config.yaml", tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(config))
+    policy.write_text("version: 1\nlimits: {allow_unpriced_models: [unknown-but-named]}\n")
+    gateway = Gateway(postgres.create_database(), shared.port, config=path, policy=policy).start()
+    try:
+        key, free = gateway.new_key(max_budget=1), gateway.new_key()
+        call = ask(gateway, key, model="based").headers["x-gatehouse-call-id"]
+        _wait(gateway)
+        usd = 3 * 2.5e-6 + 2 * 1e-5
+        assert gateway.calls()[call]["record"]["data"]["cost_usd"] == pytest.approx(usd)
+        assert spend_of(gateway, key) == pytest.approx(usd)
+        refused = ask(gateway, key, model="unknown")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "limit_exceeded")
+        assert "allow_unpriced_models" in refused.text
+        call = ask(gateway, free, model="unknown").headers["x-gatehouse-call-id"]
+        _wait(gateway)
+        record = gateway.calls()[call]["record"]["data"]
+        assert (record["cost_source"], record.get("cost_usd")) == ("no_price", None)
+    finally:
+        gateway.close()
+
+
+def test_a_stop_waits_for_running_calls_and_seals_those_that_it_cuts_off(
+    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+) -> None:
+    environ = constants({"gatehouse.gateway.draining_server:DRAIN_S": 4})
+    gateway = Gateway(postgres.create_database(), shared.port, config=upstream_config, environ=environ).start()
+    try:
+        key = gateway.new_key()
+        with holding(upstream, pool := ThreadPoolExecutor(2)) as answered:
+            asked = pool.submit(ask, gateway, key)
+            wait_until(lambda: len(upstream.requests) == 1, "a call is under way")
+            gateway.server.send(signal.SIGTERM)
+            wait_until(lambda: _status(gateway) in (503, 0), "it is not ready any more")
+            answered.set()
+            assert asked.result().status_code == 200
+        wait_until(lambda: not gateway.server.running, "it has stopped")
+        assert settled(gateway)
+        gateway.start()
+        with holding(upstream, pool := ThreadPoolExecutor(2)) as answered:
+            pool.submit(ask, gateway, key)
+            wait_until(lambda: len(upstream.requests) == 2, "another call is under way")
+            gateway.server.send(signal.SIGTERM)
+            wait_until(lambda: not gateway.server.running, "it has stopped")
+        ended = {row["record"]["data"].get("error") for row in gateway.calls().values() if row["settled_at"]}
+        assert len(gateway.calls()) == 2
+        assert ended == {None, "gateway_stopped"}
+    finally:
+        gateway.close()
+
+
+def _status(gateway: Gateway) -> int:
+    try:
+        return httpx.get(f"{gateway.url}/health/readiness", timeout=5).status_code
+    except httpx.HTTPError:
+        return 0

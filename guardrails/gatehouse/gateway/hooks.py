@@ -155,6 +155,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
                 with metrics.stage_seconds.labels("egress").time():
                     check = partial(_check_egress, scope, call_type, kwargs)
                     await OFFLOAD.run(scope.incoming.effort, scope.turns, check)
+                await self.pipeline.reserve_again(scope)
                 _begin_attempt(scope, call_type, kwargs)
             except ProviderFailed as failed:
                 sending.provider_failed = failed

@@ -99,7 +99,7 @@ class IntentWriter:
             if done.done():
                 continue
             if (full := refused.get(row["call_id"])) is not None:
-                done.set_exception(exceeded(full, row))
+                done.set_exception(exceeded(full, row.get("reserve"), row["request"].get("model")))
             else:
                 done.set_result(None)
 
@@ -129,11 +129,15 @@ _WHOSE: Final = {
 }
 
 
-def exceeded(full: Full, intent: IntentRow) -> GovernanceError:
-    """Return the refusal of a call for which a budget has no room."""
-    usd, whose = intent.get("reserve"), _WHOSE.get(full.kind, "the caller")
+def exceeded(full: Full, usd: float | None, model: str | None = None) -> GovernanceError:
+    """Return the refusal of a call for which a budget has no room.
+
+    Args:
+        usd: what it may cost; None where its model has no price.
+    """
+    whose = _WHOSE.get(full.kind, "the caller")
     if usd is None:
-        return unpriced(intent["request"].get("model") or "", f"{whose} has a budget of ${shown_usd(full.limit)}")
+        return unpriced(model or "", f"{whose} has a budget of ${shown_usd(full.limit)}")
     reserved = _RESERVED.format(shown_usd(full.reserved)) if full.reserved else ""
     return BudgetExceeded(
         _EXCEEDED.format(

@@ -9,7 +9,7 @@ from typing import Final
 from gatehouse.core.call import CostSource, Outcome, Payer
 from gatehouse.ledger.bills import payer_rows
 from gatehouse.ledger.rows import IntentRow
-from gatehouse.pipeline.scope import CallScope, Delivered, LetThrough
+from gatehouse.pipeline.scope import CallScope, Delivered, LetThrough, Sending
 from gatehouse.policy.limits import is_allowed_unpriced
 from gatehouse.policy.model import LimitsPolicy
 
@@ -27,6 +27,14 @@ def reserve(intent: IntentRow, scope: CallScope, policy: LimitsPolicy | None) ->
     intent["payers"] = payer_rows(scope.payers)
     if passed.attempt_usd is not None or not is_allowed_unpriced(call.model or "", policy):
         intent["reserve"] = passed.attempt_usd
+
+
+def attempts_to_reserve(sending: Sending) -> int:
+    """Return for how many more attempts budgets must have room before a call is sent again.
+
+    An attempt that was sent and not answered may be billed, and the next one beside it.
+    """
+    return max(sum(each.unanswered for each in sending.attempts) + 1 - sending.reserved, 0)
 
 
 def priced(outcome: Outcome, usd: float | None, passed: LetThrough | None) -> Outcome:

@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
 
 from gatehouse.approvals.gate import Gate
 from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
-from gatehouse.core.call import GovernedCall
+from gatehouse.core.call import GovernedCall, Usage
 from gatehouse.core.decision import Decision, Verdict
-from gatehouse.core.errors import GovernanceError, GovernanceUnavailable
+from gatehouse.core.errors import BudgetExceeded, GovernanceError, GovernanceUnavailable
 from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.masking import Mask
+from gatehouse.ledger.intent_writer import exceeded
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.rows import IntentRow, PromptRow
 from gatehouse.ledger.settlement import decision_row
+from gatehouse.ledger.store.budgets import Full
 from gatehouse.pipeline.admission import Admission
 from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered
 from gatehouse.pipeline.in_force import PolicyInForce
-from gatehouse.pipeline.money import reserve
+from gatehouse.pipeline.money import attempts_to_reserve, reserve
 from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Retention, note_prompt
 from gatehouse.pipeline.scope import CallScope, Considered
@@ -39,6 +44,9 @@ from gatehouse.pipeline.settlement import CallSettlement, approved_by, recorded_
 
 if TYPE_CHECKING:
     from gatehouse.pricing.estimate import Prices
+
+
+ReserveMore = Callable[[UUID, float], Awaitable[Full | None]]
 
 
 class Pipeline:
@@ -51,6 +59,7 @@ class Pipeline:
         keys: what placeholders and keyed hashes are made with.
         conversations: keeps what providers' stored answers need.
         is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
+        reserve_more: reserves dollars for a call under way, or returns the budget that has no room for them.
         report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
 
@@ -64,9 +73,11 @@ class Pipeline:
         conversations: Conversations,
         is_note: Callable[[str], bool],
         report_within_s: float = 900.0,
+        reserve_more: ReserveMore | None = None,
     ) -> None:
         self.report_within_s = report_within_s
         self._recorder = recorder
+        self._reserve_more = reserve_more
         self._governance = governance
         self._gate = gate
         audit = governance().policy.audit
@@ -75,7 +86,8 @@ class Pipeline:
         self._conversations = conversations
         self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note)
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
-        self.reconsider, self.cost = self._deciding.reconsider, prices.cost
+        self._prices = prices
+        self.reconsider = self._deciding.reconsider
         self.ended, self.conclude = endings.ended, endings.conclude
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Mapping[str, str]:
@@ -130,6 +142,29 @@ class Pipeline:
                 scope.let_through = replace(passed, approval=None)
             raise
         scope.intent = True
+
+    def cost(self, call_type: str, model: str, deployment: str | None, usage: Usage) -> float | None:
+        """Return what an answer costs that used these tokens; None where its price is not known, or is not by token."""
+        return self._prices.cost(call_type, model, deployment, usage)
+
+    async def reserve_again(self, scope: CallScope) -> None:
+        """See to it that budgets have room for one more attempt beside those that may be billed without an answer.
+
+        Raises:
+            GovernanceError: they have none, or the database cannot be asked.
+        """
+        more, passed = attempts_to_reserve(scope.sending), scope.let_through
+        usd = more * ((passed and passed.attempt_usd) or 0.0)
+        if not usd or self._reserve_more is None:
+            return
+        try:
+            full = await self._reserve_more(scope.call_id, usd)
+        except (TimeoutError, psycopg.Error, OSError):
+            raise GovernanceUnavailable("The budget cannot be asked for another attempt. Try again soon.") from None
+        if full is not None:
+            metrics.blocks.labels(BudgetExceeded.code).inc()
+            raise exceeded(full, usd)
+        scope.sending.reserved += more
 
     def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
         """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""

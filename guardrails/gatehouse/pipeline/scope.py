@@ -126,11 +126,13 @@ class Sending:
     Attributes:
         admitted: what may leave.
         attempts: the times that it did.
+        reserved: for how many of them that may be billed its payers' budgets have room.
         provider_failed: why the last answer of a provider may not pass for one.
     """
 
     admitted: Admitted | None = field(default=None, repr=False)
     attempts: list[Attempt] = field(default_factory=list)
+    reserved: int = 1
     provider_failed: ProviderFailed | None = None
 
 

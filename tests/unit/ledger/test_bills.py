@@ -67,7 +67,7 @@ def test_a_call_without_a_cost_gives_its_reservation_back_and_charges_nobody() -
 
 def test_the_refusal_names_budget_cost_and_what_is_left_in_the_words_of_litellm() -> None:
     full = Full("team", "t", Decimal("1.25"), Decimal("0.5"), Decimal(2))
-    refusal = exceeded(full, intent(TEAM, reserve=0.3))
+    refusal = exceeded(full, 0.3)
     assert isinstance(refusal, BudgetExceeded)
     assert refusal.message.startswith(
         "Budget has been exceeded! This request may cost $0.3. Of the budget of $2.00 of "
@@ -77,7 +77,7 @@ def test_the_refusal_names_budget_cost_and_what_is_left_in_the_words_of_litellm(
 
 
 def test_without_a_price_the_refusal_says_so_and_what_to_do() -> None:
-    refusal = exceeded(Full("key", "k", Decimal(0), Decimal(0), Decimal(2)), intent(KEY, reserve=None))
+    refusal = exceeded(Full("key", "k", Decimal(0), Decimal(0), Decimal(2)), None, "up-chat")
     assert isinstance(refusal, LimitExceeded)
     assert "The price of model up-chat" in refusal.message
     assert "the key has a budget of $2.00" in refusal.message

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from gatehouse.core.call import CostSource, Outcome, Status
-from gatehouse.pipeline.money import delivered_usd, priced
-from gatehouse.pipeline.scope import Delivered, LetThrough
+from gatehouse.core.call import Attempt, CostSource, Outcome, Status
+from gatehouse.pipeline.money import attempts_to_reserve, delivered_usd, priced
+from gatehouse.pipeline.scope import Delivered, LetThrough, Sending
 
 ANSWERED = Outcome(Status.SUCCESS, http_status=200, cost_usd=0.0)
 PASSED = LetThrough(attempt_usd=1.0, input_usd=0.25, output_usd_per_token=0.125)
@@ -54,6 +54,17 @@ def test_of_a_stream_that_does_not_say_it_each_event_counts_and_never_more_than_
     assert delivered_usd(delivered(event, event, event), PASSED) == 0.625
     assert delivered_usd(delivered(*[event] * 100), PASSED) == 1.0
     assert delivered_usd(delivered(b"{}" * 50), PASSED) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "reserved", "more"),
+    [([], 1, 0), ([False], 1, 0), ([True], 1, 1), ([True, False, True], 1, 2), ([True], 2, 0), ([False], 2, 0)],
+)
+def test_another_attempt_has_room_beside_those_that_may_be_billed(
+    unanswered: list[bool], reserved: int, more: int
+) -> None:
+    sending = Sending(attempts=[Attempt("plain", unanswered=each) for each in unanswered], reserved=reserved)
+    assert attempts_to_reserve(sending) == more
 
 
 def test_nothing_is_counted_where_nothing_came_or_there_is_no_price() -> None:

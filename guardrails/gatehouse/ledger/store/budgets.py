@@ -57,6 +57,20 @@ async def open_intents(
     return {call_id: Full(*rest) for call_id, *rest in await cursor.fetchall()}
 
 
+async def reserve_more(pool: Pool, call_id: UUID, usd: float) -> Full | None:
+    """Reserve more for a call under way; return the first budget that has no room, where there is one.
+
+    Raises:
+        TimeoutError, psycopg.Error, OSError: it may or may not be reserved.
+    """
+    async with asyncio.timeout(_PATIENCE_S), pool.connection() as connection:
+        cursor = await connection.execute(
+            "select * from gatehouse.reserve_more(%s, %s::numeric)", (call_id, repr(usd)), prepare=True
+        )
+        row = await cursor.fetchone()
+    return None if row is None else Full(*row)
+
+
 async def charge(connection: Connection, charges: Sequence[Charge]) -> None:
     """Charge payers for their calls, here and in LiteLLM's tables, and give back what was reserved for the calls."""
     if charges:

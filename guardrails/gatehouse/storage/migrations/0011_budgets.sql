@@ -219,3 +219,29 @@ begin
     perform gatehouse.add_spend(_kind, _id, _of, (budget.settled - room.spend)::float8);
     return budget.settled - room.spend;
 end $$;
+
+-- Reserves more for a call under way. Returns the first budget that has no room for it, and then reserves nothing.
+create function gatehouse.reserve_more(_call uuid, _usd numeric)
+returns table (kind text, id text, spent numeric, reserved numeric, max_budget numeric)
+language plpgsql as $$
+declare
+    payers jsonb := (select c.held from gatehouse.calls c where c.call_id = _call and c.settled_at is null);
+    payer jsonb;
+    room record;
+    holds numeric;
+begin
+    for payer in select value from jsonb_array_elements(payers) loop
+        select b.reserved into holds from gatehouse.budgets b
+         where b.kind = payer->>0 and b.id = payer->>1 and b.of = payer->>2 for update;
+        select * into room from gatehouse.litellm_budget(payer->>0, payer->>1, payer->>2);
+        if room.spend + holds + _usd > room.max_budget then
+            return query select payer->>0, payer->>1, room.spend, holds, room.max_budget;
+            return;
+        end if;
+    end loop;
+    for payer in select value from jsonb_array_elements(payers) loop
+        update gatehouse.budgets b set reserved = b.reserved + _usd
+         where b.kind = payer->>0 and b.id = payer->>1 and b.of = payer->>2;
+    end loop;
+    update gatehouse.calls c set reserved = c.reserved + _usd where c.call_id = _call;
+end $$;
