@@ -109,3 +109,36 @@ def _decoded(arrival: Arrival) -> dict[str, Any]:
 
 def _text(payload: object) -> str:
     return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else str(payload)
+
+
+def fields(raw: bytes) -> dict[str, bytes]:
+    """Return the bytes of each field of a JSON object."""
+    text, found = raw.decode(), {}
+    at = _blanks(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, end = _DECODER.raw_decode(text, at)
+        start = _blanks(text, _blanks(text, end) + 1)
+        _, at = _DECODER.raw_decode(text, start)
+        found[str(name)] = text[start:at].encode()
+        at = _blanks(text, at)
+        at = _blanks(text, at + 1) if text[at] == "," else at
+    return found
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """Return the bytes of each element of a JSON array."""
+    text, found = raw.decode(), []
+    at = _blanks(text, 1)
+    while text[at] != "]":
+        _, end = _DECODER.raw_decode(text, at)
+        found.append(text[at:end].encode())
+        at = _blanks(text, end)
+        at = _blanks(text, at + 1) if text[at] == "," else at
+    return found
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _blanks(text: str, at: int) -> int:
+    return at + len(text[at:]) - len(text[at:].lstrip())
