@@ -76,11 +76,24 @@ def translated() -> Body:
     return {"model": "gpt-4o", "max_tokens": 50, "system": TEXT, "messages": _said(100, 500), "tools": offered}
 
 
+def large() -> Body:
+    """Return two megabytes, of which only the last question is new; every seventh text holds an address."""
+    texts = [f"{number}: {TEXT * 80}"[:5_000] for number in range(400)]
+    texts = [text + f" person{number}@example.com" * (number % 7 == 0) for number, text in enumerate(texts)]
+    said = [
+        {"role": role, "content": text}
+        for role, text in zip(itertools.cycle(("user", "assistant")), texts, strict=False)
+    ]
+    said.append({"role": "user", "content": f"new {next(_numbers)}"})
+    return {"model": "gpt-4o", "max_tokens": 50, "messages": said}
+
+
 CASES: dict[str, tuple[str, Callable[[], Body]]] = {
     "short chat": ("acompletion", short),
     "100 messages of 500 characters": ("acompletion", long),
     "the same with 30 tools": ("acompletion", tools),
     "the same, from messages to chat": ("anthropic_messages", translated),
+    "2 MB, seen but for a question": ("acompletion", large),
 }
 
 

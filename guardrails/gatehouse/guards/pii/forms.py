@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,12 +21,6 @@ SPELLING_CHARS: Final = 2
 _DIGIT: Final = "[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]"
 _TOKEN: Final = f"{_DIGIT}{{{TOKEN_CHARS}}}(?:{_DIGIT}{{{SPELLING_CHARS}}})?"
 _DIGITS: Final = re.compile(f"{_DIGIT}*")
-# The last characters of an escape that may stand before a token.
-_ENDS_OF_ESCAPES: Final = "[nrt]|u[0-9a-f]{4}|5f|20|2d|a0"
-_TOKENS: Final = re.compile(rf"[^0-9A-Za-z](?:{_ENDS_OF_ESCAPES})??({_TOKEN})(?![0-9A-Za-z])", re.ASCII | re.IGNORECASE)
-# How far before its last character a token can begin to be one: what stands before it, and an escape's end.
-TOKEN_REACH: Final = 1 + 5 + TOKEN_CHARS + SPELLING_CHARS
-
 # Markdown, and JSON in JSON, put up to so many backslashes before a character.
 _SLASHES: Final = r"\\{0,4}"
 _ESCAPE: Final = r"\\{1,4}"
@@ -40,6 +34,8 @@ _JOIN: Final = (
     rf"(?:{_MARK}|{_SLASHES}[-\u2010-\u2015\uff3f]|{_BLANK}"
     rf"|{_ESCAPE}u(?:005f|002d|201[0-5]|ff3f)|&lowbar;|&\#95;|%5f|%2d){{1,6}}"
 )
+# Behind the last word of a name.
+_TOKEN_BEHIND: Final = re.compile(rf"{_JOIN}({_TOKEN})(?![0-9A-Za-z])", re.ASCII | re.IGNORECASE)
 # Between a name and its brackets.
 _FILL: Final = rf"(?:{_MARK}|{_BLANK}|</?(?:b|i|u|s|em|strong|code|mark|span|tt)>){{0,6}}"
 
@@ -92,15 +88,33 @@ _MAX_OPENING: Final = 4 + max(map(len, _BRACKETS))
 # What may stand around and inside a name of one word, at most: brackets, two times six of the longest filling.
 _MAX_AROUND: Final = 2 * (_MAX_OPENING + 6 * len("</strong>")) + TOKEN_CHARS + SPELLING_CHARS
 _MAX_JOIN: Final = 6 * len(r"\\\\u00a0")
+# How far before its end a token can begin with the last word of its entity, which has at most 64 characters.
+TOKEN_REACH: Final = 64 + _MAX_JOIN + TOKEN_CHARS + SPELLING_CHARS
 
 
-def tokens_in(text: str, low: int, high: int) -> Iterator[tuple[str, int, int]]:
-    """Yield what may be a token in `text[low:high]`, in capitals, with its start and end."""
-    for match in _TOKENS.finditer(text, low, high):
-        token, end = match[1].upper(), match.end()
-        yield token, match.start(1), end
-        if len(token) > TOKEN_CHARS:  # the first two characters may be those of an escape
-            yield token[SPELLING_CHARS:], end - TOKEN_CHARS, end
+def last_word(entity: str) -> str:
+    """Return the word of an entity's name that stands before its tokens, in lower case."""
+    return entity.rstrip("_").rpartition("_")[2].lower()
+
+
+def tokens_in(text: str, low: int, high: int, words: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Return what may be a token in `text[low:high]`, in capitals, with its start and end, in order.
+
+    Args:
+        words: the last words of the call's entities.
+    """
+    # Almost no text holds such a word with a token behind it, and this finds out fastest.
+    part = text[low:high].lower()
+    if len(part) != high - low:  # this letter alone becomes two
+        part = text[low:high].replace("\u0130", "I").lower()
+    found: dict[int, tuple[str, int, int]] = {}
+    for word in words:
+        at = part.find(word)
+        while at >= 0:
+            if match := _TOKEN_BEHIND.match(text, low + at + len(word), high):
+                found[match.start(1)] = (match[1].upper(), *match.span(1))
+            at = part.find(word, at + 1)
+    return sorted(found.values(), key=lambda each: each[1])
 
 
 def reach(entity: str, text: str, start: int, end: int, low: int, high: int) -> tuple[int, int] | None:

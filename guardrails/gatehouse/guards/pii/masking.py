@@ -20,7 +20,7 @@ from gatehouse.core.keys import DerivedKey
 from gatehouse.core.text import Spliced, is_encodable
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.config import Mode, PiiConfig
-from gatehouse.guards.pii.forms import SPELLING_CHARS, TOKEN_CHARS, TOKEN_REACH, Beginnings, reach, tokens_in
+from gatehouse.guards.pii.forms import SPELLING_CHARS, TOKEN_CHARS, TOKEN_REACH, Beginnings, last_word, reach, tokens_in
 from gatehouse.guards.pii.links import LinkReader, Links, Place
 from gatehouse.guards.pii.nesting import Nesting
 from gatehouse.guards.unicode_fold import fold
@@ -132,7 +132,7 @@ def _spans(text: str, findings: Iterable[Finding], config: PiiConfig) -> Iterato
 class Mask:
     """Hold the placeholders of one call, and the way back from them."""
 
-    __slots__ = ("_beginnings", "_by_token", "_escaped", "_names", "_placeholders", "_values", "links")
+    __slots__ = ("_beginnings", "_by_token", "_escaped", "_names", "_placeholders", "_values", "_words", "links")
 
     def __init__(
         self, placeholders: Placeholders, links: Links | None = None, earlier: Mapping[str, str] | None = None
@@ -149,6 +149,7 @@ class Mask:
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self._by_token: dict[str, str] = {}
+        self._words: set[str] = set()  # the last words of its entities
         self._escaped = False  # some value has characters that JSON escapes
         self._beginnings: Beginnings | None = None  # most calls are not streamed
         for name, value in (earlier or {}).items():
@@ -185,7 +186,7 @@ class Mask:
         self._give((span.entity, span.value) for _, spans in parts for span in spans)
         if self._values:
             self._give_literals(parts)
-        return [self._masked(text, spans) for text, spans in parts]
+        return [self._masked(text, spans) if spans else text for text, spans in parts]
 
     def _masked(self, text: str, spans: Iterable[_Span]) -> str:
         parts = ((each.start, each.end, self._names[each.entity, each.value]) for each in sorted(spans))
@@ -216,23 +217,19 @@ class Mask:
             raise PlaceholdersCollide
         self._names[entity, value] = self._by_token[token] = name
         self._values[name] = value
+        self._words.add(last_word(entity))
         self._escaped = self._escaped or _in_json(value, 1) != value
         self._beginnings = None
 
     def _give_literals(self, parts: Iterable[tuple[str, list[_Span]]]) -> None:
         """Mask texts that would be turned back. Each adds a placeholder, which another text may hold in turn."""
         seen: dict[str, list[_Place]] = {}
-
-        def look(text: str, spans: list[_Span], low: int, high: int, first: int) -> Iterator[str]:
-            for token, start, end in tokens_in(text, first, high):
-                seen.setdefault(token, []).append(_Place(text, spans, start, end, low, high))
-                yield token
-
+        words = self._words | {last_word(LITERAL)}
         for text, spans in parts:
             low = 0
             for high, after in [*((span.start, span.end) for span in spans), (len(text), len(text))]:
-                for _ in look(text, spans, low, high, low):
-                    pass
+                for token, start, end in tokens_in(text, low, high, words):
+                    seen.setdefault(token, []).append(_Place(text, spans, start, end, low, high))
                 low = after
         tokens = list(self._by_token)
         while tokens:
@@ -244,7 +241,11 @@ class Mask:
                         start, end = reached
                         found.append((each.spans, _Span(start, end, LITERAL, each.text[start:end])))
                         # A token that continues into this one ends where its placeholder begins, which closes nothing.
-                        before.update(look(each.text, each.spans, each.low, start, max(each.low, start - TOKEN_REACH)))
+                        for ends in tokens_in(each.text, max(each.low, start - TOKEN_REACH), start, words):
+                            if ends[2] == start:
+                                place = _Place(each.text, each.spans, *ends[1:], each.low, start)
+                                seen.setdefault(ends[0], []).append(place)
+                                before.add(ends[0])
             for spans, span in found:
                 spans.append(span)
             given = self._give((LITERAL, span.value) for _, span in found)
@@ -256,7 +257,7 @@ class Mask:
     def found(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Yield the place of each placeholder of this call in a text, in any form, and its value."""
         done = 0
-        for token, start, end in tokens_in(text, 0, len(text)) if self._values else ():
+        for token, start, end in tokens_in(text, 0, len(text), self._words) if self._values else ():
             if token in self._by_token and start >= done:
                 reached = reach(self._entity(token), text, start, end, done, len(text))
                 if reached is not None:
