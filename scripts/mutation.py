@@ -39,12 +39,16 @@ JUDGES: Final[dict[str, str]] = {
     "capsule/checkpoint.py": "capsule/test_checkpoint.py",
     "capsule/merkle.py": "capsule/test_merkle.py",
     "capsule/seal.py": "capsule/test_seal.py",
-    "dialects/canonical.py": "dialects/test_canonical.py dialects/test_shapes.py pipeline/test_scanned_values.py",
+    "dialects/canonical.py": (
+        "dialects/test_canonical.py dialects/test_shapes.py pipeline/test_scanned_values.py "
+        "pipeline/test_signed_parts.py"
+    ),
     "dialects/sse.py": "dialects/test_sse.py",
+    "dialects/tags.py": "dialects/test_tags.py",
     "dialects/writing.py": "dialects/test_file_text.py dialects/test_shapes.py dialects/test_writing.py",
     "gateway/routes.py": "gateway/test_routes.py",
     "guards/pii/masking.py": "guards/test_pii_masking.py guards/test_links.py",
-    "pipeline/response.py": "pipeline/test_answers.py",
+    "pipeline/response.py": "pipeline/test_answers.py pipeline/test_signed_parts.py",
     "policy/limits.py": "policy/test_limits.py",
     "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
 }

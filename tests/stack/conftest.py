@@ -11,6 +11,7 @@ from tests.support.gateway import REPOSITORY, Gateway, config_with_upstream
 from tests.support.postgres import Postgres
 from tests.support.prefork import constants
 from tests.support.redis_server import Redis
+from tests.support.strict_provider import StrictProvider
 from tests.support.upstream import Upstream
 
 
@@ -54,13 +55,29 @@ def upstream(recording_upstream: Upstream) -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="session")
-def upstream_config(recording_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return config_with_upstream(recording_upstream.url, tmp_path_factory.mktemp("config"))
+def running_strict_provider() -> Iterator[StrictProvider]:
+    server = StrictProvider()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def strict(running_strict_provider: StrictProvider) -> StrictProvider:
+    """Return the strict provider without a script, which has refused nothing."""
+    running_strict_provider.plays()
+    return running_strict_provider
+
+
+@pytest.fixture(scope="session")
+def upstream_config(
+    recording_upstream: Upstream, running_strict_provider: StrictProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return config_with_upstream(recording_upstream.url, tmp_path_factory.mktemp("config"), running_strict_provider.url)
 
 
 @pytest.fixture(scope="session")
 def upstream_gateway(postgres: Postgres, redis_server: Redis, upstream_config: Path) -> Iterator[Gateway]:
-    """Start a gateway whose `up-*` models are the recording provider's."""
+    """Start a gateway whose `up-*` models are the recording provider's, and `strict-*` the strict provider's."""
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}
     server = Gateway(postgres.create_database(), redis_server.port, config=upstream_config, environ=environ).start()
     yield server
@@ -95,7 +112,7 @@ rules:
 def governed(
     postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """Start a gateway with every stage on, whose `up-*` models are the recording provider's."""
+    """Start a gateway with every stage on, whose models are those of `upstream_gateway`."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(_POLICY)
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1"}

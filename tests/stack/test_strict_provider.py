@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -18,17 +17,9 @@ each_way = pytest.mark.parametrize("stream", [False, True], ids=["plain", "strea
 READS = Call("read_file", {"path": "a.txt"})
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[StrictProvider]:
-    server = StrictProvider()
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def provider(running: StrictProvider) -> StrictProvider:
-    running.plays()
-    return running
+def provider(strict: StrictProvider) -> StrictProvider:
+    return strict
 
 
 def of_anthropic(provider: StrictProvider, stream: bool) -> AnthropicConversation:

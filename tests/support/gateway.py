@@ -174,8 +174,12 @@ def _is_engine(process: psutil.Process) -> bool:
     return False
 
 
-def config_with_upstream(upstream_url: str, folder: Path) -> Path:
-    """Return the repository's configuration, with models `up-*` that a test's own provider answers."""
+def config_with_upstream(upstream_url: str, folder: Path, strict_url: str | None = None) -> Path:
+    """Return the repository's configuration, with models `up-*` that a test's own provider answers.
+
+    Args:
+        strict_url: the address of a strict provider, which answers the models `strict-*`.
+    """
     config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     provider = {"api_base": upstream_url, "api_key": "sk-upstream"}
     priced = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002, "max_output_tokens": 1024}
@@ -195,6 +199,16 @@ def config_with_upstream(upstream_url: str, folder: Path) -> Path:
         config["model_list"].append(
             {"model_name": name, "litellm_params": {"model": model, **base}, "model_info": priced}
         )
+    for name, model, path in (
+        ("strict-claude", "anthropic/claude-sonnet-4-20250514", ""),
+        ("strict-gpt", "openai/gpt-5", "/v1"),
+        ("strict-gemini", "gemini/gemini-3-pro-preview", "/v1beta"),
+    ):
+        if strict_url is not None:
+            base = {"api_base": strict_url + path, "api_key": "sk-upstream"}
+            config["model_list"].append(
+                {"model_name": name, "litellm_params": {"model": model, **base}, "model_info": priced}
+            )
     config["router_settings"]["num_retries"] = 0
     config["router_settings"]["fallbacks"].append({"up-first": ["up-chat"]})
     config["router_settings"]["disable_cooldowns"] = True

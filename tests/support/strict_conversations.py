@@ -76,6 +76,7 @@ class ResponsesConversation:
     Attributes:
         items: what the next turn sends before its own.
         answers: the responses that came, as OpenAI's client read them.
+        done: the items that the last stream said were done.
     """
 
     client: openai.OpenAI
@@ -83,6 +84,7 @@ class ResponsesConversation:
     stream: bool
     items: list[Any] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
+    done: list[Any] = field(default_factory=list)
 
     def work(self, text: str, results: Results) -> Any:
         """Say something, and answer the model's tool calls until it makes none."""
@@ -104,9 +106,10 @@ class ResponsesConversation:
             "store": False,
             "include": ["reasoning.encrypted_content"],
             "tools": [{"type": "function", "name": "read_file", "parameters": TOOL_SCHEMA, "strict": False}],
+            "reasoning": {"effort": "low"},
         }
         if self.stream:
-            answer = _completed(self.client.responses.create(stream=True, **settings))
+            answer = self._completed(self.client.responses.create(stream=True, **settings))
         else:
             answer = self.client.responses.create(**settings)
         said = [item.model_dump(mode="json", exclude_unset=True) for item in answer.output]
@@ -114,18 +117,16 @@ class ResponsesConversation:
         self.answers.append(answer)
         return answer
 
-
-def _completed(events: Any) -> Any:
-    """Return the response of a stream, and check that its events said the same of each item."""
-    done, completed = [], None
-    for event in events:
-        if event.type == "response.output_item.done":
-            done.append(event.item)
-        if event.type == "response.completed":
-            completed = event.response
-    assert completed is not None, "the stream did not end"
-    assert completed.output == done
-    return completed
+    def _completed(self, events: Any) -> Any:
+        """Return the response that a stream ends with."""
+        self.done, completed = [], None
+        for event in events:
+            if event.type == "response.output_item.done":
+                self.done.append(event.item)
+            if event.type == "response.completed":
+                completed = event.response
+        assert completed is not None, "the stream did not end"
+        return completed
 
 
 def texts_of(blocks: Sequence[Any], kind: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ def check(body: dict[str, Any]) -> None:
             raise Refused("Please use a valid role: user, model.")
         if at and content["role"] == contents[at - 1]["role"]:
             raise Refused("Please ensure that multiturn requests alternate between user and model.")
-        calls = [part for part in content["parts"] if "functionCall" in part]
+        calls = [part for part in content["parts"] if _called(part)]
         for place, part in enumerate(content["parts"]):
             _check_signature(part, at, place, is_first=bool(calls) and part is calls[0])
 
@@ -31,11 +31,17 @@ def _check_signature(part: dict[str, Any], at: int, place: int, *, is_first: boo
     if signed is not None and not seals.is_encrypted("thought", signed):
         raise Refused("Corrupted thought signature.")
     if signed is None and is_first:
-        name = part["functionCall"]["name"]
+        name = _called(part)["name"]
         raise Refused(
             "Function call is missing a thought_signature in functionCall parts. This is required for tools to work "
             f"correctly. Additional data, function call `default_api:{name}`, position {at + 1}.{place}."
         )
+
+
+def _called(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the function that a part calls; Gemini takes both spellings."""
+    called: dict[str, Any] = part.get("functionCall") or part.get("function_call") or {}
+    return called
 
 
 def answer(said: Said, number: int) -> dict[str, Any]:

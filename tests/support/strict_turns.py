@@ -100,7 +100,7 @@ def _texts(value: Any) -> Iterator[str]:
         for each in reversed(value):
             yield from _texts(each)
     elif isinstance(value, dict):
-        for name in ("text", "content", "output", "parts", "functionResponse", "response"):
+        for name in ("text", "content", "output", "parts", "function_response", "functionResponse", "response"):
             inner = value.get(name)
             if isinstance(inner, str):
                 yield inner

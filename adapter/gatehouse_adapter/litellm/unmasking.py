@@ -1,14 +1,14 @@
 """Replaces placeholders with their values, in whole answers and in streams cut anywhere.
 
 The map comes with a decision and lives as long as the call. Only the exact form is replaced, and only once: inserted
-values are not searched again.
+values are not searched again. Signed thinking stays as it is.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -16,6 +16,8 @@ from litellm.types.utils import ChatCompletionDeltaToolCall, Function
 from pydantic import BaseModel
 
 _JSON_FIELDS = frozenset({"arguments"})
+# What a provider has signed must come back as it was, or the provider refuses the next turn.
+_SIGNED_FIELDS = frozenset({"thinking_blocks"})
 
 
 class Replacements:
@@ -63,9 +65,9 @@ class Replacements:
         if isinstance(value, list):
             value[:] = [self._restore(each, turn) for each in value]
         elif isinstance(value, dict):
-            value.update({name: self._restore(each, self._turn(name)) for name, each in value.items()})
+            value.update({name: self._restore(each, self._turn(name)) for name, each in _unsigned(value.items())})
         elif isinstance(value, BaseModel):
-            for name, each in list(value):
+            for name, each in _unsigned(value):
                 restored = self._restore(each, self._turn(name))
                 if restored is not each:
                     setattr(value, name, restored)
@@ -73,6 +75,10 @@ class Replacements:
 
     def _turn(self, name: Any) -> Callable[[str], str]:
         return self.json_text if name in _JSON_FIELDS else self.text
+
+
+def _unsigned(fields: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    return [(name, value) for name, value in fields if name not in _SIGNED_FIELDS]
 
 
 class Running:
@@ -139,7 +145,7 @@ class Restorer:
         return chunk
 
     def _delta(self, index: int, delta: Any) -> None:
-        for name, value in list(delta):
+        for name, value in _unsigned(delta):
             if isinstance(value, str) and name != "role":
                 setattr(delta, name, self._run(index, name).push(value))
             elif name == "tool_calls" and isinstance(value, list):

@@ -12,7 +12,9 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- ApprovalMismatch    403  the approval is for another request, or does not exist
 |-- Cancelled           499  the client left while its call was held
 |-- ContentBlocked      403  a screen found something, or could not read the whole request
+|   `-- SealedContentBlocked 400 a screen found something in what a provider has signed or encrypted
 |-- PiiBlocked          403  the request holds forbidden personal data, or text that could not be scanned
+|   `-- SealedPiiBlocked     400 personal data stands where nothing can be masked
 |-- LimitExceeded       413  the request may use more than the caller's limit for one request
 |-- BudgetExceeded      422  the request may cost more than is left of a budget, in LiteLLM's words
 |-- InvalidRequest      400  a parameter is wrong, or callers may not set it
@@ -170,6 +172,14 @@ class ContentBlocked(GovernanceError):
 class PiiBlocked(GovernanceError):
     anthropic_status = 400
     code = Reason.PII_BLOCKED
+
+
+class SealedContentBlocked(ContentBlocked):
+    status = 400
+
+
+class SealedPiiBlocked(PiiBlocked):
+    status = 400
 
 
 class LimitExceeded(GovernanceError):

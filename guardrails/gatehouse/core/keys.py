@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     REVIEW = "review"
     APPROVALS = "approvals"
     SIGN_IN = "sign-in"
+    TAGS = "tags"
     EPOCH = "epoch"
 
 

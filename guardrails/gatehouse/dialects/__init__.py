@@ -12,10 +12,9 @@ from typing import Any, Final, TypeAlias
 from gatehouse.dialects import chat, media, messages, responses
 from gatehouse.dialects.chat_events import chat_carrier, chat_event
 from gatehouse.dialects.events import EventView, Source
-from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.litellm_fields import Request, callers_metadata
 from gatehouse.dialects.messages_events import messages_carrier, messages_event
-from gatehouse.dialects.parts import BodyView, UnknownShape, plain, unknown
+from gatehouse.dialects.parts import BodyView, Reader, UnknownShape, plain, unknown
 from gatehouse.dialects.responses_events import responses_carrier, responses_event
 
 # By LiteLLM's names: the hook receives the asynchronous one for most calls, and the other for some older routes.

@@ -6,7 +6,7 @@ knows is refused where it could hold text; the fields behind facts have the type
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -14,8 +14,9 @@ from typing import Any, Final
 from gatehouse.core.errors import InvalidRequest
 from gatehouse.dialects import names_of, request_view
 from gatehouse.dialects.litellm_fields import BY_OPERATOR
-from gatehouse.dialects.parts import FilePart, Path, StoredPart, TextPart
+from gatehouse.dialects.parts import JSON, FilePart, Path, SealedPart, StoredPart, TextPart
 from gatehouse.dialects.requested import Requested, requested
+from gatehouse.dialects.tags import Digest, Tags
 from gatehouse.dialects.writing import write_back
 
 # Where LiteLLM keeps its own notes beside the caller's entries.
@@ -125,14 +126,16 @@ def canonical_request(
     body: MutableMapping[str, Any],
     names: CallerNames,
     is_note: Callable[[str], bool] = lambda _: False,
+    tags: Tags | None = None,
 ) -> CanonicalRequest:
-    """Read a body.
+    """Read a body, and take the tags out of it.
 
     Args:
         call_type: LiteLLM's call type.
         body: the body that the edge admitted and the operator's hooks changed; later changes are written to it.
         names: the caller's names in it.
         is_note: tells whether LiteLLM keeps a note beside a request under a name that no API has.
+        tags: tell what a model wrote itself; None: nothing of it.
 
     Raises:
         UnknownShape: it could hide text.
@@ -146,11 +149,13 @@ def canonical_request(
     # LiteLLM copies a caller's tags into its own notes.
     entries = names.metadata | ({"tags"} if "tags" in names.top else frozenset())
     view = request_view(call_type, read, metadata=entries)
+    write_back(body, {part.path: part.value for part in view.sealed if part.tag})
+    proven = _proven(view.sealed, tags)
     plain = _of_form(fields) if call_type.endswith("transcription") else fields
     return CanonicalRequest(
         call_type,
-        tuple(view.texts),
-        tuple(view.values),
+        _marked(view.texts, proven),
+        _marked(view.values, proven),
         tuple(view.files),
         tuple(view.stored),
         requested(fields),
@@ -160,6 +165,25 @@ def canonical_request(
         body,
         names,
     )
+
+
+def _proven(sealed: Iterable[SealedPart], tags: Tags | None) -> frozenset[Path]:
+    """Return the places of everything that tags fit."""
+    fitting = [
+        part for part in sealed if part.tag and tags and tags.fits(part.tag, part.value, Digest(part.signed).value)
+    ]
+    return frozenset(path for part in fitting for path in (part.path, part.text) if path is not None)
+
+
+def _marked(parts: Iterable[TextPart], proven: frozenset[Path]) -> tuple[TextPart, ...]:
+    if not proven:
+        return tuple(parts)
+    return tuple(replace(part, proven=True) if _outside_json(part.path) in proven else part for part in parts)
+
+
+def _outside_json(path: Path) -> Path:
+    """Return the place of the string that holds what is at a path."""
+    return path[: path.index(JSON)] if JSON in path else path
 
 
 def _fields(call_type: str, body: Mapping[str, Any], names: CallerNames) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from gatehouse.dialects.content import (
     one_part,
     other_free,
     other_text,
+    provider_fields,
     result_content,
     thinking,
     thinking_settings,
@@ -22,7 +23,6 @@ from gatehouse.dialects.content import (
     tools,
 )
 from gatehouse.dialects.fields import (
-    Reader,
     as_role,
     each,
     either,
@@ -36,7 +36,7 @@ from gatehouse.dialects.fields import (
 )
 from gatehouse.dialects.freejson import free
 from gatehouse.dialects.litellm_fields import Request
-from gatehouse.dialects.parts import BodyView, Path, unknown
+from gatehouse.dialects.parts import BodyView, Path, Reader, unknown
 from gatehouse.dialects.stored import RECORDING, settings, stored
 
 _TOOL_CALL: dict[str, Reader] = {
@@ -46,8 +46,8 @@ _TOOL_CALL: dict[str, Reader] = {
     "function": function_call,
     "custom": fields({"name": other_text, "input": text}),
     "cache_control": kind_only,
-    "provider_specific_fields": free,
-    "extra_content": free,
+    "provider_specific_fields": provider_fields,
+    "extra_content": provider_fields,
 }
 _reasoning_item = fields(
     {
@@ -87,7 +87,7 @@ _message: dict[str, Reader] = {
     "reasoning_items": each(_reasoning_item),
     "reasoning_details": free,
     "annotations": free,
-    "provider_specific_fields": free,
+    "provider_specific_fields": provider_fields,
     "images": each(one_part),
     "parsed": free,
     "prefix": token,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gatehouse.dialects.content import provider_fields, thinking_rest
 from gatehouse.dialects.events import EventView, Kind, Source, index_of, objects, rest
 from gatehouse.dialects.freejson import free
 from gatehouse.dialects.parts import Path, unknown
@@ -52,24 +53,35 @@ def _chat_delta(view: EventView, delta: Any, path: Path, index: int) -> None:
         elif name == "audio" and isinstance(value, dict):
             view.piece((*below, "transcript"), value.get("transcript") or "", (index, "audio"))
         elif name == "thinking_blocks":
-            for position, thought in objects(value, below):
-                view.piece(
-                    (*below, position, "thinking"),
-                    thought.get("thinking") or "",
-                    (index, "thinking_blocks", "thinking"),
-                )
+            _thoughts(view, value, below, (index, name))
+        elif name == "provider_specific_fields" and isinstance(value, dict):
+            _thoughts(view, value.get("thinking_blocks"), (*below, "thinking_blocks"), (index, name))
+            others = {each: inner for each, inner in value.items() if each != "thinking_blocks"}
+            view.whole(provider_fields, others, below)
         else:
             view.whole(free, value, below)
 
 
+def _thoughts(view: EventView, blocks: Any, path: Path, source: Source) -> None:
+    """Read pieces of signed thinking. Its signature comes last, in a piece without text."""
+    for position, thought in objects(blocks, path):
+        view.piece((*path, position, "thinking"), thought.get("thinking") or "", (*source, "thinking"), sealed=True)
+        if thought.get("signature"):
+            view.signature((*path, position, "signature"), thought["signature"], source)
+        if others := {name: each for name, each in thought.items() if name not in ("type", "thinking", "signature")}:
+            view.whole(thinking_rest, others, (*path, position))
+
+
 def _chat_call(view: EventView, call: dict[str, Any], path: Path, source: Source) -> None:
     for name, value in call.items():
-        if value is None or name in ("index", "id", "type"):
+        if value is None or name in ("index", "type"):
             continue
-        if name in _CALL:
+        if name == "id":
+            view.identifier((*path, name), value)
+        elif name in _CALL:
             _named_call(view, value, (*path, name), source, _CALL[name])
         else:
-            view.whole(free, value, (*path, name))
+            view.whole(provider_fields, value, (*path, name))
 
 
 def _named_call(view: EventView, value: Any, path: Path, source: Source, running: tuple[str, Kind]) -> None:
@@ -81,7 +93,7 @@ def _named_call(view: EventView, value: Any, path: Path, source: Source, running
         if name == running[0]:
             view.piece((*path, name), inner, (*source, name), running[1])
         else:
-            view.whole(free, inner, (*path, name), "other")
+            view.whole(provider_fields if name == "provider_specific_fields" else free, inner, (*path, name), "other")
 
 
 def chat_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str, Any]:
@@ -93,8 +105,9 @@ def chat_carrier(like: Mapping[str, Any], source: Source, more: str) -> dict[str
     elif name == "tool":
         call = "custom" if rest[1] == "input" else "function"
         choice = {"delta": {"tool_calls": [{"index": rest[0], call: {str(rest[1]): more}}]}}
-    elif name == "thinking_blocks":
-        choice = {"delta": {name: [{"type": "thinking", "thinking": more}]}}
+    elif name in ("thinking_blocks", "provider_specific_fields"):
+        thoughts = [{"type": "thinking", "thinking": more}]
+        choice = {"delta": {name: thoughts if name == "thinking_blocks" else {"thinking_blocks": thoughts}}}
     elif name == "audio":
         choice = {"delta": {name: {"transcript": more}}}
     else:

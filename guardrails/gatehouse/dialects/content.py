@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from gatehouse.dialects.fields import (
-    Reader,
     as_role,
     blob,
     each,
@@ -19,14 +18,16 @@ from gatehouse.dialects.fields import (
     opaque,
     present,
     refuse,
+    signed,
     tagged,
     text,
     token,
     tokens,
 )
-from gatehouse.dialects.freejson import free, json_text, schema, written_result
-from gatehouse.dialects.parts import BodyView, Path, unknown
+from gatehouse.dialects.freejson import free, free_but, json_text, schema, written_result
+from gatehouse.dialects.parts import BodyView, Path, Reader, unknown
 from gatehouse.dialects.stored import FILE, settings, stored
+from gatehouse.dialects.tags import split
 
 other_text = as_role("other", text)
 other_free = as_role("other", free)
@@ -92,15 +93,50 @@ def _result(view: BodyView, value: Any, path: Path, role: str) -> None:
 
 
 caller = fields({"type": token, "tool_id": token, "caller_id": token})
-_server_tool_result = part(tool_use_id=token, content=as_role("tool", free), is_error=token, caller=caller)
+
+
+def _signatures(view: BodyView, value: Any, path: Path, role: str) -> None:
+    """Read a signature or a list of them; anything else in their place as free JSON."""
+    for index, inner in enumerate(value) if isinstance(value, list) else ():
+        (opaque if isinstance(inner, str) else free)(view, inner, (*path, index), role)
+    if not isinstance(value, list):
+        (opaque if isinstance(value, str) else free)(view, value, path, role)
+
+
+# What a provider encrypts in the results of its own tools.
+_encrypted: dict[str, Reader] = dict.fromkeys("encrypted_content encrypted_index encrypted_stdout".split(), _signatures)
+_server_tool_result = part(
+    tool_use_id=token, content=as_role("tool", free_but(_encrypted)), is_error=token, caller=caller
+)
 
 
 def _perhaps_encrypted(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read data that OpenAI has encrypted, a Fernet token. Codex puts plain text there if a model encrypts nothing."""
-    (opaque if isinstance(value, str) and value.startswith("gAAAAA") else text)(view, value, path, role)
+    encrypted = isinstance(value, str) and split(value)[1].startswith("gAAAAA")
+    (opaque if encrypted else text)(view, value, path, role)
 
 
 _input_image = part(image_url=_image("image"), file_id=uploaded("image"), detail=token)
+
+
+def _thoughts(view: BodyView, value: Any, path: Path, role: str) -> None:
+    """Read blocks of thinking; anything else in their place as free JSON."""
+    for index, inner in enumerate(value) if isinstance(value, list) else ():
+        (_thought if isinstance(inner, dict) else free)(view, inner, (*path, index), role)
+    if not isinstance(value, list):
+        free(view, value, path, role)
+
+
+# What LiteLLM keeps of a provider's answer and sends back to it, in the fields that OpenAI's API does not have.
+provider_fields = free_but(
+    {
+        **_encrypted,
+        **dict.fromkeys("thinking_blocks compaction_blocks".split(), _thoughts),
+        **dict.fromkeys(
+            "signature thought_signature thought_signatures response_thought_signature".split(), _signatures
+        ),
+    }
+)
 
 
 def _parts(otherwise: Reader) -> dict[str, Reader]:
@@ -139,12 +175,21 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
         "document": part(source=_source("file", _nested), title=text, context=text, citations=citations),
         "search_result": part(source=text, title=text, content=_nested, citations=citations),
         "container_upload": part(file_id=uploaded("file")),
-        "tool_use": part(id=token, name=other_text, input=free, caller=caller, toolset_name=other_text),
+        "tool_use": part(
+            id=token,
+            name=other_text,
+            input=free,
+            caller=caller,
+            toolset_name=other_text,
+            provider_specific_fields=provider_fields,
+        ),
         "server_tool_use": part(id=token, name=other_text, input=free, caller=caller),
         "mcp_tool_use": part(id=token, name=other_text, server_name=other_text, input=free),
         "tool_result": part(tool_use_id=token, is_error=token, content=_result, toolset_name=other_text),
         "mcp_tool_result": part(tool_use_id=token, is_error=token, content=_result),
-        "compaction": part(content=text, signature=opaque, encrypted_content=opaque, tool_changes=other_free),
+        "compaction": signed(
+            "content", part(content=text, signature=opaque, encrypted_content=opaque, tool_changes=other_free)
+        ),
         "browser_state": part(tabs=free, state_changes=free),
         "tool_addition": part(tool=as_role("other", settings)),
         "tool_removal": part(tool=other_free),
@@ -155,7 +200,7 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
             text_editor_code_execution_tool_result tool_search_tool_result advisor_tool_result""".split(),
             _server_tool_result,
         ),
-        "thinking": part(thinking=text, signature=opaque),
+        "thinking": signed("thinking", part(thinking=text, signature=opaque)),
         "redacted_thinking": part(data=opaque),
         # OpenAI's responses
         "input_text": part(text=text),
@@ -175,12 +220,19 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
 PARTS = _parts(refuse)
 ANSWERED_PARTS = _parts(free)
 thinking = {kind: PARTS[kind] for kind in ("thinking", "redacted_thinking")}
+# The other fields of a block of thinking that comes in pieces.
+thinking_rest = fields({"data": opaque}, otherwise=free)
+_thought = tagged(
+    {kind: ANSWERED_PARTS[kind] for kind in ("thinking", "redacted_thinking", "compaction")}, otherwise=provider_fields
+)
 
 one_part = tagged(PARTS)
 content = either(string=text, items=either(string=text, mapping=one_part), mapping=one_part)
 result_content = either(string=written_result, items=either(string=written_result, mapping=one_part), mapping=one_part)
 
-function_call = fields({"name": other_text, "arguments": json_text}, otherwise=free)
+function_call = fields(
+    {"name": other_text, "arguments": json_text, "provider_specific_fields": provider_fields}, otherwise=free
+)
 function = as_role(
     "other",
     fields(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from gatehouse.dialects.fields import Reader
+from gatehouse.dialects.fields import token
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import BodyView, DeltaPart, Path, TextPart, unknown
+from gatehouse.dialects.parts import BodyView, DeltaPart, Path, Reader, SealedPart, SignaturePart, TextPart, unknown
+from gatehouse.dialects.tags import THOUGHT
 
 Source: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal["text", "json"]
@@ -23,25 +24,43 @@ class EventView:
     Attributes:
         deltas: pieces of running texts.
         texts: whole texts; some repeat texts that came in pieces.
+        sealed: whole strings that the provider has signed or encrypted.
+        signatures: signatures of running texts.
         closes: sources that end with this event; a source stands for all that begin with it, and the empty one for all.
     """
 
     deltas: list[DeltaPart] = field(default_factory=list)
     texts: list[TextPart] = field(default_factory=list)
+    sealed: list[SealedPart] = field(default_factory=list)
+    signatures: list[SignaturePart] = field(default_factory=list)
     closes: list[Source] = field(default_factory=list)
 
-    def piece(self, path: Path, value: Any, source: Source, kind: Kind = "text") -> None:
+    def piece(self, path: Path, value: Any, source: Source, kind: Kind = "text", *, sealed: bool = False) -> None:
         """Add a piece of a running text."""
         if not isinstance(value, str):
             raise unknown(path, "a text was expected")
         if value:
-            self.deltas.append(DeltaPart(path, value, source, kind))
+            self.deltas.append(DeltaPart(path, value, source, kind, sealed))
+
+    def signature(self, path: Path, value: Any, source: Source) -> None:
+        """Add the signature of a running text, which ends with it."""
+        if not isinstance(value, str):
+            raise unknown(path, "a signature was expected")
+        if value:
+            self.signatures.append(SignaturePart(path, value, source, len(self.deltas)))
+            self.closes.append(source)
+
+    def identifier(self, path: Path, value: Any) -> None:
+        """Add an identifier in which a signature may stand."""
+        if isinstance(value, str) and THOUGHT in value:
+            self.whole(token, value, path)
 
     def whole(self, reader: Reader, value: Any, path: Path, role: str = "assistant") -> None:
         """Add the whole texts that a reader finds."""
         view = BodyView()
         reader(view, value, path, role)
         self.texts += view.texts
+        self.sealed += view.sealed
 
 
 def type_of(event: dict[str, Any]) -> str:

@@ -1,21 +1,20 @@
 """Readers of fields, and the tables that combine them: a dialect is a table from names to readers.
 
-A reader takes the view to fill, a value that is not None, its path and the role of its author. A field that a table
-does not name is refused if it could hold text; a table for answers reads it instead.
+A field that a table does not name is refused if it could hold text; a table for answers reads it instead.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from gatehouse.dialects.file_text import file_text
-from gatehouse.dialects.freejson import number
-from gatehouse.dialects.parts import FILE, KEY, MAX_DEPTH, BodyView, Path, plain, unknown
+from gatehouse.dialects.freejson import number, written_result
+from gatehouse.dialects.parts import FILE, KEY, MAX_DEPTH, BodyView, Path, Reader, plain, unknown
 from gatehouse.dialects.sealed import is_written
-
-Reader: TypeAlias = Callable[[BodyView, Any, Path, str], None]
+from gatehouse.dialects.tags import THOUGHT, split
 
 
 def skip(view: BodyView, value: Any, path: Path, role: str) -> None:
@@ -55,6 +54,9 @@ def token(view: BodyView, value: Any, path: Path, role: str) -> None:
     if isinstance(value, str):
         if is_api_word(value):
             return
+        if THOUGHT in value:
+            opaque(view, value, path, role)
+            return
         if len(value) > _MAX_TOKEN_CHARS or (len(value) > 6 and not _TOKEN.fullmatch(value)):
             view.text(path, value, "other")
         else:
@@ -78,10 +80,42 @@ def opaque(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read bytes that only the provider can read: a signature, an encrypted state. Other values are read as text."""
     if not isinstance(value, str):
         raise unknown(path, "base64 was expected")
+    unread(view, view.seal(path, value), path)
+
+
+def unread(view: BodyView, value: str, path: Path) -> None:
+    """Note a value that only the provider can read, where a person may have written it.
+
+    LiteLLM writes signed thinking as JSON there for clients of /v1/responses, and sends on what it holds.
+    """
     if not is_base64(value):
-        view.text(path, value, "other", sealed=True)
+        read = BodyView()
+        written_result(read, value, path, "other")
+        texts = [(part.path, part.text) for part in read.texts] if not read.files else [(path, value)]
+        for at, text in texts:
+            view.text(at, text, "other", sealed=True)
     elif is_written(value):
         view.value(path, value, sealed=True)
+
+
+def signed(name: str, reader: Reader) -> Reader:
+    """Make a reader of objects whose text `name` must not be changed where its `signature` stands beside it."""
+
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
+        texts, seals = len(view.texts), len(view.sealed)
+        reader(view, value, path, role)
+        if not split(value.get("signature") or "")[1]:
+            return
+        text_at, signature_at = (*path, name), (*path, "signature")
+        view.texts[texts:] = [
+            replace(part, sealed=True) if part.path == text_at else part for part in view.texts[texts:]
+        ]
+        view.sealed[seals:] = [
+            replace(each, text=text_at, signed=value.get(name) or "") if each.path == signature_at else each
+            for each in view.sealed[seals:]
+        ]
+
+    return read
 
 
 def text_of_file(view: BodyView, value: str, path: Path, role: str) -> bool:
@@ -125,11 +159,12 @@ def blob(kind: str) -> Reader:
         if isinstance(value, str) and value[:5].lower() == "data:":
             as_link(view, value, path, role)
             return
-        if not isinstance(value, str) or not is_base64(value):
-            opaque(view, value, path, role)
+        if not isinstance(value, str):
+            raise unknown(path, "base64 was expected")
+        if not is_base64(value):
+            view.text(path, value, "other", sealed=True)
         view.file(path, kind)
-        if isinstance(value, str):
-            text_of_file(view, value, path, role)
+        text_of_file(view, value, path, role)
 
     as_link = link(kind)
     return read

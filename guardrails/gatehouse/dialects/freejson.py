@@ -6,7 +6,8 @@ JSON inside a string is read decoded where that shows more than the string itsel
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gatehouse.core.strict_json import RepeatedName, decode
 from gatehouse.dialects.file_text import file_text
@@ -18,6 +19,7 @@ from gatehouse.dialects.parts import (
     MAX_PARTS,
     BodyView,
     Path,
+    Reader,
     TooManyTexts,
     UnknownShape,
     unknown,
@@ -43,26 +45,38 @@ _SCHEMA_NAMES = frozenset(
 _SCHEMA_TYPES = frozenset("string number integer boolean object array null STRING NUMBER INTEGER OBJECT ARRAY".split())
 
 
+def free_but(known: Mapping[str, Reader]) -> Reader:
+    """Make a reader of any JSON value, with readers for the fields of some names, wherever they stand in it."""
+
+    def read(view: BodyView, value: Any, path: Path, role: str) -> None:
+        if isinstance(value, str):
+            _string(view, value, path, role)
+        elif isinstance(value, dict):
+            _check_depth(path)
+            for name, inner in value.items():
+                if not isinstance(name, str):
+                    raise unknown(path, "a field without a name")
+                below = (*path, name)
+                view.text((*below, KEY), name, role)
+                if inner is not None:
+                    known.get(name, read)(view, inner, below, role)
+        elif isinstance(value, list):
+            _check_depth(path)
+            for index, inner in enumerate(value):
+                if inner is not None:
+                    read(view, inner, (*path, index), role)
+        else:
+            _plain_value(view, value, path, role)
+
+    return read
+
+
+_free: Final = free_but({})
+
+
 def free(view: BodyView, value: Any, path: Path, role: str) -> None:
     """Read any JSON value."""
-    if isinstance(value, str):
-        _string(view, value, path, role)
-    elif isinstance(value, dict):
-        _check_depth(path)
-        for name, inner in value.items():
-            if not isinstance(name, str):
-                raise unknown(path, "a field without a name")
-            below = (*path, name)
-            view.text((*below, KEY), name, role)
-            if inner is not None:
-                free(view, inner, below, role)
-    elif isinstance(value, list):
-        _check_depth(path)
-        for index, inner in enumerate(value):
-            if inner is not None:
-                free(view, inner, (*path, index), role)
-    else:
-        _plain_value(view, value, path, role)
+    _free(view, value, path, role)
 
 
 def schema(view: BodyView, value: Any, path: Path, role: str) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gatehouse.dialects.fields import Reader, as_role, fields, kind_only, refuse, skip, text, token, tokens
+from gatehouse.dialects.fields import as_role, fields, kind_only, refuse, skip, text, token, tokens
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import KEY, BodyView, Path
+from gatehouse.dialects.parts import KEY, BodyView, Path, Reader
 from gatehouse.dialects.stored import settings
 
 other_text = as_role("other", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gatehouse.dialects.content import citations
+from gatehouse.dialects.content import citations, provider_fields
 from gatehouse.dialects.events import EventView, Kind, Source, index_of, rest, type_of, without_type
 from gatehouse.dialects.fields import fields, skip
 from gatehouse.dialects.freejson import free
@@ -43,7 +43,9 @@ def _block_start(view: EventView, event: dict[str, Any]) -> None:
     if running is None:
         view.whole(block, started, path)
         return
-    view.piece((*path, running), started.get(running) or "", (index, running))
+    view.piece((*path, running), started.get(running) or "", (index, running), sealed=running == "thinking")
+    if started.get("signature"):
+        view.signature((*path, "signature"), started["signature"], (index,))
     if started.get("citations"):
         view.whole(citations, started["citations"], (*path, "citations"))
 
@@ -53,14 +55,16 @@ def _block_delta(view: EventView, event: dict[str, Any]) -> None:
     delta = event.get("delta")
     if not isinstance(delta, dict):
         raise unknown(path, "an object was expected")
-    kind = type_of(delta)
-    if kind == "signature_delta":
-        return
-    if kind not in _BLOCK_DELTAS:
-        view.whole(free, {name: value for name, value in delta.items() if name != "type"}, path)
-        return
-    name, running = _BLOCK_DELTAS[kind]
-    view.piece((*path, name), delta.get(name) or "", (index_of(event, "index", 0), name), running)
+    kind, index = type_of(delta), index_of(event, "index", 0)
+    name, running = _BLOCK_DELTAS.get(kind, ("", "text"))
+    if name:
+        # The signature of thinking may come at its end, that of a summary only together with it.
+        sealed = name == "thinking" or bool(delta.get("signature"))
+        view.piece((*path, name), delta.get(name) or "", (index, name), running, sealed=sealed)
+    if delta.get("signature"):
+        view.signature((*path, "signature"), delta["signature"], (index,))
+    if others := {each: value for each, value in delta.items() if each not in ("type", "signature", name)}:
+        view.whole(provider_fields, others, path)
 
 
 _MESSAGE_EVENTS: dict[str, Callable[[EventView, dict[str, Any]], None]] = {

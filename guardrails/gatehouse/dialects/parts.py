@@ -7,9 +7,12 @@ string that is JSON text, `FILE` into the text of a base64 file, and `KEY` means
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
+
+from gatehouse.dialects.tags import split
 
 
 class Step(Enum):
@@ -47,12 +50,35 @@ class TextPart:
         text: the text, never empty. A long number in free JSON is text too, as `repr` writes it.
         role: system, developer, user, assistant, tool, or other (tool definitions, schemas, names, links, settings).
         sealed: it must not be changed, because a provider has signed or encrypted it.
+        proven: a tag shows that a model wrote it in an answer of this installation.
     """
 
     path: Path
     text: str
     role: str
     sealed: bool = False
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """Hold a string that a provider has signed or encrypted, or a signature with the text that it signs.
+
+    Attributes:
+        path: its place in the body.
+        whole: the string as it stands there.
+        value: the string without its tag.
+        tag: empty where it has none.
+        text: the place of the signed text; None where there is none.
+        signed: that text.
+    """
+
+    path: Path
+    whole: str
+    value: str
+    tag: str
+    text: Path | None = None
+    signed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +119,30 @@ class DeltaPart:
         source: identifies the running text in each of its events: the choice, block or item, and the part of it, such
             as `(0, "content")` or `(0, "tool", 1, "arguments")`.
         kind: `json` when the running text is JSON text, so that insertions must be escaped.
+        sealed: it must not be changed, because the provider signs it.
     """
 
     path: Path
     text: str
     source: tuple[str | int, ...]
     kind: Literal["text", "json"] = "text"
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignaturePart:
+    """Hold the signature of a running text.
+
+    Attributes:
+        path: its place in the event.
+        source: identifies the block that it ends; its running texts begin with it.
+        after: how many pieces of texts come before it in the event.
+    """
+
+    path: Path
+    value: str
+    source: tuple[str | int, ...]
+    after: int
 
 
 class UnknownShape(Exception):
@@ -117,15 +161,17 @@ class BodyView:
         values: other values to scan: identifiers, numbers, data that only a provider can read.
         files: everything that is not text.
         stored: references to what a provider holds.
+        sealed: what a provider has signed or encrypted.
     """
 
-    __slots__ = ("files", "stored", "texts", "values")
+    __slots__ = ("files", "sealed", "stored", "texts", "values")
 
     def __init__(self) -> None:
         self.texts: list[TextPart] = []
         self.values: list[TextPart] = []
         self.files: list[FilePart] = []
         self.stored: list[StoredPart] = []
+        self.sealed: list[SealedPart] = []
 
     @property
     def scanned(self) -> list[TextPart]:
@@ -158,11 +204,21 @@ class BodyView:
         self.values += other.values
         self.files += other.files
         self.stored += other.stored
+        self.sealed += other.sealed
+
+    def seal(self, path: Path, value: str) -> str:
+        """Add what a provider has signed or encrypted; return it without its tag."""
+        tag, rest = split(value)
+        self.sealed.append(SealedPart(path, value, rest, tag))
+        return rest
 
     def name_stored(self, path: Path, what: str) -> None:
         """Add the name of something that the provider holds."""
         self.stored.append(StoredPart(path, what))
 
+
+Reader: TypeAlias = Callable[[BodyView, Any, Path, str], None]
+"""Takes the view to fill, a value that is not None, its path and the role of its author."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)
 

@@ -14,13 +14,13 @@ from gatehouse.dialects.content import (
     one_part,
     other_free,
     other_text,
+    provider_fields,
     result_content,
     thinking_settings,
     tool_choice,
     tools,
 )
 from gatehouse.dialects.fields import (
-    Reader,
     as_role,
     blob,
     each,
@@ -35,7 +35,7 @@ from gatehouse.dialects.fields import (
 )
 from gatehouse.dialects.freejson import free, json_text, schema, written_result
 from gatehouse.dialects.litellm_fields import Request
-from gatehouse.dialects.parts import KEY, BodyView, Path, unknown
+from gatehouse.dialects.parts import KEY, BodyView, Path, Reader, unknown
 from gatehouse.dialects.stored import CONTAINER, CONVERSATION, IMAGE, PROMPT, settings, stored
 
 _caller = fields({"type": token, "caller_id": token})
@@ -46,7 +46,7 @@ _ITEM: dict[str, Reader] = {
     "name": other_text,
     "server_label": other_text,
     "created_by": token,
-    "provider_specific_fields": free,
+    "provider_specific_fields": provider_fields,
 }
 
 
@@ -97,7 +97,8 @@ def _items(otherwise: Reader | None) -> dict[str, Reader]:
         return _item("tool", otherwise, **own)
 
     return {
-        "reasoning": by_model(summary=_texts, content=_texts, encrypted_content=opaque),
+        # LiteLLM writes a role and a phase there for models that it translates the API for.
+        "reasoning": by_model(summary=_texts, content=_texts, encrypted_content=opaque, role=token, phase=token),
         "compaction": by_model(encrypted_content=opaque),
         "compaction_summary": by_model(encrypted_content=opaque),
         "compaction_trigger": by_model(),

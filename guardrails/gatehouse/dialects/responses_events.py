@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatehouse.dialects.events import EventView, Kind, Source, index_of, rest, type_of
-from gatehouse.dialects.fields import Reader, text
+from gatehouse.dialects.fields import text
 from gatehouse.dialects.freejson import json_text
 from gatehouse.dialects.messages import block
+from gatehouse.dialects.parts import Reader
 from gatehouse.dialects.responses import answered_item, response
 
 # By the event without `.delta` or `.done`: the field with the whole text at the end, and its kind.
@@ -42,6 +43,7 @@ def responses_event(event: dict[str, Any]) -> EventView:
     kind = type_of(event)
     if kind in _NO_TEXT:
         return view
+    view.identifier(("item_id",), event.get("item_id"))
     name, _, step = kind.rpartition(".")
     if name in _RUNNING and step in ("delta", "done"):
         whole, running = _RUNNING[name]

@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gatehouse.dialects.fields import Reader
 from gatehouse.dialects.freejson import free
-from gatehouse.dialects.parts import BodyView, Path
+from gatehouse.dialects.parts import BodyView, Path, Reader
 
 FILE: Final = "a file"
 VECTOR_STORE: Final = "a vector store"

@@ -23,6 +23,7 @@ from gatehouse.dialects.conversations import continued, conversation_of, is_stor
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_servers, check_stored_data
+from gatehouse.dialects.tags import Tags
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
@@ -192,7 +193,8 @@ class _Stages:
 
     async def _read(self, body: MutableMapping[str, Any]) -> CanonicalRequest:
         call, policy = self._call, self._governance.policy
-        reading = partial(read, call.call_type, body, self._scope.incoming.names, self._parts.is_note)
+        parts = self._parts
+        reading = partial(read, call.call_type, body, self._scope.incoming.names, parts.is_note, Tags(parts.keys))
         request = await self._work(reading)
         self._note(request=request)
         check_servers(request.fields, policy.hosted_mcp.allow)
@@ -375,7 +377,7 @@ def _check_attempts(attempts: Sequence[Attempt], usd: float | None, most: Ceilin
 
 
 def read(
-    call_type: str, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool]
+    call_type: str, body: MutableMapping[str, Any], names: CallerNames, is_note: Callable[[str], bool], tags: Tags
 ) -> CanonicalRequest:
     """Read a call's body; see `canonical_request`.
 
@@ -383,7 +385,7 @@ def read(
         InvalidRequest: it does not have the shape that the route's API describes.
     """
     try:
-        return canonical_request(call_type, body, names, is_note)
+        return canonical_request(call_type, body, names, is_note, tags)
     except UnknownShape as error:
         metrics.stage_errors.labels("read", Reason.UNKNOWN_SHAPE).inc()
         raise InvalidRequest(

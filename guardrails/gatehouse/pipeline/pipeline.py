@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import psycopg
@@ -25,6 +25,7 @@ from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
 from gatehouse.dialects.parts import UnknownShape
+from gatehouse.dialects.tags import Tags
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.masking import Mask
 from gatehouse.ledger.intent_writer import exceeded
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 
 ReserveMore = Callable[[UUID, float], Awaitable[Full | None]]
+
+# The call types whose answers a provider may sign.
+_SIGNED: Final = frozenset(("completion", "acompletion", "anthropic_messages", "responses", "aresponses"))
 
 
 class Pipeline:
@@ -83,6 +87,7 @@ class Pipeline:
         audit = governance().policy.audit
         self._retention = Retention(ContentMode(audit.content), keys)
         self.keeps_text = self._retention.keeps_text
+        self._tags = Tags(keys)
         self._conversations = conversations
         self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note)
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
@@ -189,9 +194,12 @@ class Pipeline:
         if scope.call is None or governance is None:
             return None
         screens = asked is not None or (governance.answers is not None and governance.policy.screens is not None)
-        if mask is None and not screens:
+        # Where nothing is scanned, nothing has to be known again.
+        tagging = (screens or governance.scanner is not None) and scope.call.call_type in _SIGNED
+        if mask is None and not screens and not tagging:
             return None
-        return Answers(scope.call.call_type, mask, partial(screen, governance, asked=asked) if screens else None)
+        screening = partial(screen, governance, asked=asked) if screens else None
+        return Answers(scope.call.call_type, mask, screening, self._tags if tagging else None)
 
     async def keep(self, scope: CallScope, answers: Answers) -> None:
         """Keep the way back of what the provider stores, before the caller reads the answer's id."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gatehouse.core.decision import Decision
-from gatehouse.core.errors import ContentBlocked, PiiBlocked
+from gatehouse.core.errors import ContentBlocked, SealedPiiBlocked
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.parts import Path, TextPart, UnknownShape, shown
 from gatehouse.guards.findings import Finding, merged
@@ -41,7 +41,7 @@ def mask(
     Raises:
         ContentBlocked: it cannot be written back.
         PlaceholdersCollide: two values would have one placeholder.
-        PiiBlocked: it stands where nothing may be changed.
+        SealedPiiBlocked: it stands where nothing may be changed.
     """
     found = [_to_mask(governance, decision, scan) for scan in scans]
     wanted = kept or bool(earlier.values)
@@ -49,14 +49,12 @@ def mask(
         return None
     for part, findings in zip(request.scanned, found, strict=True):
         if part.sealed and findings:
-            names = sorted({each.entity for each in findings})
-            raise PiiBlocked(
-                f"{shown(part.path)}: {' and '.join(names)}, which cannot be masked there. Take it out and ask again.",
-                policies=tuple(f"pii/{name}" for name in names),
-                where=shown(part.path),
-            )
+            raise _sealed(part, findings)
+    # Nothing changes in sealed parts, not even a text in the form of a placeholder.
+    open_ = [(part, each) for part, each in zip(request.scanned, found, strict=True) if not part.sealed]
+    texts, findings_of = [part for part, _ in open_], [each for _, each in open_]
     links = _links(governance, request, earlier)
-    changes, mask = masked(request.scanned, found, placeholders, links, earlier)
+    changes, mask = masked(texts, findings_of, placeholders, links, earlier)
     if not changes:
         return (request, mask, {}) if wanted else None
     try:
@@ -64,6 +62,15 @@ def mask(
     except UnknownShape as error:
         raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
     return changed, mask, {part.text: changes[part.path] for part in request.scanned if part.path in changes}
+
+
+def _sealed(part: TextPart, findings: Sequence[Finding]) -> SealedPiiBlocked:
+    names = sorted({each.entity for each in findings})
+    return SealedPiiBlocked(
+        f"{shown(part.path)}: {' and '.join(names)}, which cannot be masked there. Take it out and ask again.",
+        policies=tuple(f"pii/{name}" for name in names),
+        where=shown(part.path),
+    )
 
 
 def _to_mask(governance: PolicyInForce, decision: Decision, scan: Scan) -> list[Finding]:

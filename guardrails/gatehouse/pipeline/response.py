@@ -1,7 +1,7 @@
 """What a model says, on its way to the caller: screened, and with the caller's own data put back.
 
 Promises: nothing that a screen blocks is passed on whole, wherever a stream is cut; no placeholder of this call stays
-in what the caller gets. What cannot be read is not passed on.
+in what the caller gets, but for what the provider has signed. What cannot be read is not passed on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -17,8 +18,9 @@ from gatehouse.core.strict_json import decode_answer
 from gatehouse.dialects import answer_view, carrier, event_view
 from gatehouse.dialects.conversations import Kind, StoredId, made
 from gatehouse.dialects.events import EventView, Source
-from gatehouse.dialects.parts import JSON, DeltaPart, Path, Step, UnknownShape
+from gatehouse.dialects.parts import JSON, DeltaPart, Path, SealedPart, SignaturePart, Step, TextPart, UnknownShape
 from gatehouse.dialects.sse import EventTooLarge, ServerSentEvent, SSEDecoder, event
+from gatehouse.dialects.tags import Digest, Tags
 from gatehouse.dialects.writing import write_back
 from gatehouse.guards.pii.masking import Mask
 from gatehouse.guards.screens.unfinished import context, unfinished
@@ -53,20 +55,24 @@ class Answers:
     Args:
         mask: the call's placeholders; None where nothing was masked.
         screen: None where answers are not screened.
+        tags: mark what the provider has signed or encrypted; None: nothing of it.
 
     Attributes:
         over: the answer has said that it is over; whoever leaves now has had all of it.
     """
 
-    def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None) -> None:
+    def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None, tags: Tags | None = None) -> None:
         self.over = False
         self._ids: list[StoredId] = []
         self._ids_seen: set[StoredId] = set()
         self._call_type = call_type
         self._mask = mask
         self._screen = screen
+        self._tags = tags
         self._events = SSEDecoder()
         self._running: dict[Source, _Running] = {}
+        # By block, what has come of a text that the provider signs at its end.
+        self._signed: dict[Source, Digest] = {}
         # Responses number their events: the provider's number of the next one, and how many of ours came before it.
         self._number = 0
         self._inserted = 0
@@ -81,12 +87,14 @@ class Answers:
             answer = decode_answer(body)
             self.over = True
             self._note_ids(answer)
-            texts = answer_view(self._call_type, answer).texts
-            changes = self._changes((part.path, part.text) for part in texts)
+            view = answer_view(self._call_type, answer)
+            changes = self._changes(view.texts) | self._tagged(view.sealed)
             if not changes:
                 return body
             write_back(answer, changes)
         except (ValueError, RecursionError, UnknownShape) as error:
+            if self._only_tags:
+                return body
             raise self._unreadable(error) from None
         return _json(answer)
 
@@ -97,7 +105,7 @@ class Answers:
             GovernanceError: it may not be passed on.
         """
         try:
-            changes = self._changes([((), body.decode())])
+            changes = self._changes([TextPart((), body.decode(), "assistant")])
         except UnicodeDecodeError as error:
             raise self._unreadable(error) from None
         return changes[()].encode(errors="surrogatepass") if changes else body
@@ -158,11 +166,13 @@ class Answers:
             number = said.get("sequence_number")
             if type(number) is int:
                 self._number = number
-            changes = self._changes((part.path, part.text) for part in view.texts)
+            changes = self._changes(view.texts) | self._tagged(view.sealed)
             before = list(self._deltas(said, view, changes))
             if changes:
                 write_back(said, changes)
         except (ValueError, RecursionError, UnknownShape) as error:
+            if self._only_tags:
+                return each.raw
             raise self._unreadable(error) from None
         self.over = self.over or () in view.closes
         renumbered = type(number) is int and self._inserted > 0
@@ -173,18 +183,32 @@ class Answers:
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
         """Note what becomes of an event's pieces; yield what must be sent before it."""
-        for part in view.deltas:
+        signatures = deque(view.signatures)
+        for at, part in enumerate(view.deltas):
+            while signatures and signatures[0].after <= at:
+                self._sign(signatures.popleft(), changes)
+            if part.sealed and self._tags is not None:
+                self._signed.setdefault(part.source[:-1], Digest()).add(part.text)
             running = self._running.get(part.source)
             if running is None:
-                running = self._running[part.source] = _Running(self._mask, self._screen, part)
+                mask = None if part.sealed else self._mask
+                running = self._running[part.source] = _Running(mask, self._screen, part)
             running.like = said
             more = running.push(part.text)
             if any(_begins(part.source, closed) for closed in view.closes):
                 more += self._running.pop(part.source).flush()
             if more != part.text:
                 changes[part.path] = more
+        for each in signatures:
+            self._sign(each, changes)
         for closed in view.closes:
             yield from self._close(closed)
+
+    def _sign(self, signature: SignaturePart, changes: dict[Path, str]) -> None:
+        """Tag the signature of a text that came in pieces."""
+        if self._tags is not None:
+            text = self._signed.pop(signature.source, Digest())
+            changes[signature.path] = self._tags.tagged(signature.value, text.value)
 
     def _close(self, closed: Source) -> Iterator[bytes]:
         for source in [source for source in self._running if _begins(source, closed)]:
@@ -202,15 +226,29 @@ class Answers:
         log.warning("an answer (%s) was withheld, for it could not be read: %s", self._call_type, type(error).__name__)
         return ContentBlocked(_UNREADABLE)
 
-    def _changes(self, texts: Iterable[tuple[Path, str]]) -> dict[Path, str]:
+    @property
+    def _only_tags(self) -> bool:
+        """Say that an answer may pass unread, for nothing but its tags would be lost."""
+        return self._mask is None and self._screen is None
+
+    def _changes(self, texts: Iterable[TextPart]) -> dict[Path, str]:
         """Screen whole texts; those that change when placeholders are turned back."""
         changes: dict[Path, str] = {}
-        for path, text in texts:
+        for part in texts:
             if self._screen is not None:
-                self._screen(text)
-            if self._mask is not None and (plain := _unmasked(self._mask, path, text)) != text:
-                changes[path] = plain
+                self._screen(part.text)
+            if self._mask is None or part.sealed:
+                continue
+            if (plain := _unmasked(self._mask, part.path, part.text)) != part.text:
+                changes[part.path] = plain
         return changes
+
+    def _tagged(self, sealed: Iterable[SealedPart]) -> dict[Path, str]:
+        """Tag what came whole and the provider has signed or encrypted."""
+        if self._tags is None:
+            return {}
+        tagged = self._tags.tagged
+        return {part.path: tagged(part.whole, Digest(part.signed).value) for part in sealed if part.whole}
 
 
 class _Running:

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from gatehouse.core import metrics
-from gatehouse.core.errors import ContentBlocked, GovernanceError, GovernanceUnavailable, PiiBlocked, TooManyRequests
+from gatehouse.core.errors import (
+    ContentBlocked,
+    GovernanceError,
+    GovernanceUnavailable,
+    PiiBlocked,
+    SealedContentBlocked,
+    TooManyRequests,
+)
 from gatehouse.core.reasons import Reason
 from gatehouse.dialects.parts import TextPart, shown
 from gatehouse.guards.findings import ScanFailed
@@ -28,6 +35,9 @@ from gatehouse.policy.screens_section import mode_of
 async def scan(governance: PolicyInForce, texts: Sequence[TextPart], caller: str, effort: int = 0) -> list[Scan]:
     """What is in each text, alone and read together with its neighbours.
 
+    What a model wrote and signed was screened when it was an answer, and holds no data but placeholders and what the
+    model made up itself, so nothing is looked for in it.
+
     Args:
         caller: whose turns it takes.
         effort: how much there is to be read.
@@ -35,6 +45,11 @@ async def scan(governance: PolicyInForce, texts: Sequence[TextPart], caller: str
     Raises:
         GovernanceError: that cannot be known, and policy.yaml does not let such calls through.
     """
+    scans = iter(await _scanned(governance, [part for part in texts if not part.proven], caller, effort))
+    return [NOTHING if part.proven else next(scans) for part in texts]
+
+
+async def _scanned(governance: PolicyInForce, texts: Sequence[TextPart], caller: str, effort: int) -> list[Scan]:
     scanner = governance.scanner
     if scanner is None:
         return [NOTHING] * len(texts)
@@ -99,12 +114,12 @@ def sealed(policy: ScreensPolicy, texts: Sequence[TextPart], scans: Sequence[Sca
     """Refuse what a screen that blocks has hit where nothing may be changed, and say where.
 
     Raises:
-        ContentBlocked: names the place and the screen.
+        SealedContentBlocked: names the place and the screen.
     """
     for part, scan in zip(texts, scans, strict=True):
         for hit in scan.hits if part.sealed else ():
             if blocks(policy, hit.screen, can_be_masked=False):
-                raise ContentBlocked(
+                raise SealedContentBlocked(
                     f"{shown(part.path)}: blocked by {hit.screen} ({hit.rule}). Take it out and ask again.",
                     policies=(f"screens/{hit.screen}",),
                     where=shown(part.path),
@@ -126,6 +141,8 @@ def blocks(policy: ScreensPolicy, screen: str, *, can_be_masked: bool = True) ->
 def personal_data(config: PiiConfig, texts: Sequence[TextPart], scans: Sequence[Scan], older: Sequence[bool]) -> None:
     """Refuse personal data whose mode is `block`, and say where. That of older turns is masked instead.
 
+    What cannot be masked where it stands is refused together with the rest of that kind; see `redaction.mask`.
+
     Raises:
         PiiBlocked: names the entities, and the first place.
     """
@@ -133,7 +150,7 @@ def personal_data(config: PiiConfig, texts: Sequence[TextPart], scans: Sequence[
         (part, each.entity)
         for part, scan, old in zip(texts, scans, older, strict=True)
         for each in scan.findings
-        if not old and config.mode_of(each.entity) is Mode.BLOCK
+        if not (old or part.sealed) and config.mode_of(each.entity) is Mode.BLOCK
     ]
     if found:
         where, names = shown(found[0][0].path), sorted({entity for _, entity in found})

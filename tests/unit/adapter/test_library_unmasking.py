@@ -106,5 +106,22 @@ def test_nothing_is_lost_of_a_stream_that_ends_without_saying_so() -> None:
     assert restorer.rest() is None
 
 
+def test_signed_thinking_stays_as_it_is() -> None:
+    thought = {"type": "thinking", "thinking": "Of <PERSON_0BN4TZ6R>.", "signature": "c2ln"}
+    said = {"content": "<PERSON_0BN4TZ6R>", "thinking_blocks": [thought]}
+    message = answer({**said, "provider_specific_fields": {"thinking_blocks": [thought]}}).choices[0].message
+    KNOWN.restore(message)
+    assert message.content == "<PERSON_5M8C2WQA>"
+    delta = {"content": "<PERSON_0BN4TZ6R>", "thinking_blocks": [thought]}
+    chunk = Restorer(KNOWN).chunk(ModelResponseStream(choices=[{"index": 0, "delta": delta}]))
+    assert chunk.choices[0].delta.content == "<PERSON_5M8C2WQA>"
+    for blocks in (
+        message.thinking_blocks,
+        message.provider_specific_fields["thinking_blocks"],
+        chunk.choices[0].delta.thinking_blocks,
+    ):
+        assert [(each["thinking"], each["signature"]) for each in blocks] == [(thought["thinking"], "c2ln")]
+
+
 def test_the_map_is_not_shown() -> None:
     assert "example" not in repr(KNOWN)
