@@ -56,10 +56,11 @@ def free_but(known: Mapping[str, Reader]) -> Reader:
             for name, inner in value.items():
                 if not isinstance(name, str):
                     raise unknown(path, "a field without a name")
-                below = (*path, name)
-                view.text((*below, KEY), name, role)
+                below, reader = (*path, name), known.get(name)
+                if reader is None:
+                    view.text((*below, KEY), name, role)
                 if inner is not None:
-                    known.get(name, read)(view, inner, below, role)
+                    (reader or read)(view, inner, below, role)
         elif isinstance(value, list):
             _check_depth(path)
             for index, inner in enumerate(value):

@@ -187,7 +187,7 @@ class Answers:
         for at, part in enumerate(view.deltas):
             while signatures and signatures[0].after <= at:
                 self._sign(signatures.popleft(), changes)
-            if part.sealed and self._tags is not None:
+            if part.sealed:
                 self._signed.setdefault(part.source[:-1], Digest()).add(part.text)
             running = self._running.get(part.source)
             if running is None:

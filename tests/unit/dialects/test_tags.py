@@ -71,6 +71,7 @@ def test_the_signature_in_an_identifier_is_what_is_tagged() -> None:
     tagged = TAGS.tagged(f"call_1{THOUGHT}c2ln")
     assert tagged.startswith(f"call_1{THOUGHT}GHt1")
     assert split(tagged)[1] == f"call_1{THOUGHT}c2ln"
+    assert TAGS.tagged(f"a{THOUGHT}b{THOUGHT}c").startswith(f"a{THOUGHT}GHt1")  # as LiteLLM cuts it
 
 
 @pytest.mark.parametrize(

@@ -329,3 +329,44 @@ def test_words_and_fields_of_the_callers_api_may_stand_beside_the_translation(sa
     assert place(translated, "aresponses", known=known) is None
     for hidden in ({"speed": "something else"}, {"compaction": {"something else": 1}}):
         assert place(translated | hidden, "aresponses", known=known) == "text"
+
+
+THOUGHT = 'I think "twice"\nof it.'
+SIGNED = {"type": "thinking", "thinking": THOUGHT, "signature": "c2ln"}
+ASKED = {
+    "type": "tool_use",
+    "id": "t",
+    "name": "weather",
+    "input": {},
+    "provider_specific_fields": {"signature": "Z2Vt"},
+}
+
+
+@pytest.mark.parametrize(
+    ("call_type", "said"),
+    [
+        ("anthropic_messages", {"messages": [{"role": "assistant", "content": [SIGNED, ASKED]}]}),
+        (
+            "aresponses",
+            {
+                "input": [
+                    {"type": "reasoning", "summary": [], "encrypted_content": json.dumps([SIGNED])},
+                    {"type": "function_call", "call_id": "t", "name": "weather", "arguments": "{}"},
+                ]
+            },
+        ),
+    ],
+)
+def test_signed_parts_may_leave_where_chat_has_them(call_type: str, said: dict[str, Any]) -> None:
+    known = of({"model": "openai/gpt-4o", **said}, call_type)
+    function = {"name": "weather", "arguments": "{}", "provider_specific_fields": {"thought_signature": "Z2Vt"}}
+    message = {
+        "role": "assistant",
+        "thinking_blocks": [SIGNED],
+        "reasoning_content": THOUGHT,
+        "tool_calls": [{"id": "t", "type": "function", "function": function}],
+    }
+    kwargs = {"model": "openai/gpt-4o", "messages": [message], **DEPLOYMENT}
+    assert differs(kwargs, "acompletion", known=known) is None
+    message["thinking_blocks"] = [SIGNED | {"thinking": "Another thought."}]
+    assert place(kwargs, "acompletion", known=known) == "text"
