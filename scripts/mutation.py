@@ -48,7 +48,7 @@ JUDGES: Final[dict[str, str]] = {
     "dialects/writing.py": "dialects/test_file_text.py dialects/test_shapes.py dialects/test_writing.py",
     "gateway/routes.py": "gateway/test_routes.py",
     "guards/pii/masking.py": "guards/test_pii_masking.py guards/test_links.py",
-    "pipeline/response.py": "pipeline/test_answers.py pipeline/test_signed_parts.py",
+    "pipeline/response.py": "pipeline/test_answers.py pipeline/test_conversations.py pipeline/test_signed_parts.py",
     "policy/limits.py": "policy/test_limits.py",
     "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
 }
