@@ -55,7 +55,7 @@ def run_cases(
     """Run a file of cases against a policy."""
     cases = _all_mistakes(lambda: read_cases(file))
     loaded, refused = read(policy or (file.parent / cases.policy if cases.policy else own_policy()))
-    tried = _all_mistakes(lambda: cases.prepared(loaded.rules))
+    tried = _all_mistakes(lambda: cases.prepared(loaded.policy, loaded.rules))
     failed = 0
     for each in tried:
         differences = each.differences(loaded.policy, loaded.rules)

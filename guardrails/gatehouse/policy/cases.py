@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from gatehouse.policy.document import Document, DocumentError, Problem, did_you_
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.model import Policy, Section, Text
 from gatehouse.policy.rules import RuleSet, Ruling
-from gatehouse.policy.stages import STAGES, Outcome, outcome
+from gatehouse.policy.stages import Outcome, outcome, stage_names
 
 
 class ExpectedObligation(Section):
@@ -36,8 +36,8 @@ class Expected(Section):
     observed: tuple[str, ...] | None = Field(default=None, description="Those of the ids in `mode: observe`.")
     reason: str | None = None
     obligations: ExpectedObligation | None = None
-    stages: dict[str, str] | None = Field(
-        default=None, description="What a stage does: refuses, may refuse, masks, observes or nothing."
+    stages: dict[str, Literal["refuses", "may refuse", "masks", "observes", "nothing"]] | None = Field(
+        default=None, description="What each of these stages does."
     )
 
 
@@ -89,22 +89,22 @@ class CaseFile:
     def policy(self) -> str | None:
         return self.cases.policy
 
-    def prepared(self, rules: RuleSet) -> list[Tried]:
-        """Return the cases, with their facts and rule ids checked against those of the policy.
+    def prepared(self, policy: Policy, rules: RuleSet) -> list[Tried]:
+        """Return the cases, with their facts, rule ids and stages checked against those of the policy.
 
         Raises:
             DocumentError: with every mistake.
         """
-        known = {rule.id for rule in rules.rules}
+        ids, stages = {rule.id for rule in rules.rules}, stage_names(policy, rules.entities)
+        known = {"rules": ids | stages, "observed": ids, "stages": stages}
         tried: list[Tried] = []
         problems: list[Problem] = []
         for index, case in enumerate(self.cases.cases):
-            for key in ("rules", "observed"):
-                for name in set(getattr(case.expect, key) or ()) - known:
-                    if key == "rules" and name.partition("/")[0] in STAGES:
-                        continue
+            for key, names in known.items():
+                kind = "stage" if key == "stages" else "rule"
+                for name in set(getattr(case.expect, key) or ()) - names:
                     line = self.document.line_of(("cases", index, "expect", key))
-                    problems.append(Problem(line, f"{case.name}: {name} is not a rule{did_you_mean(name, known)}"))
+                    problems.append(Problem(line, f"{case.name}: {name} is not a {kind}{did_you_mean(name, names)}"))
             try:
                 facts = Facts.from_mapping(case.facts, entities=rules.entities)
             except SetupError as error:

@@ -7,7 +7,7 @@ count, and a server whose host is named may be refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -64,6 +64,17 @@ class Outcome:
     policies: tuple[str, ...]
     effects: tuple[StageEffect, ...]
     ruling: Ruling | None
+
+
+def stage_names(policy: Policy, entities: Iterable[str]) -> set[str]:
+    """Return every name that an effect under this policy may have."""
+    categories = policy.screens.blocked_content if policy.screens is not None else ()
+    screens = {
+        "screens/secrets",
+        "screens/prompt_injection",
+        *(f"screens/blocked_content/{each}" for each in categories),
+    }
+    return {*HOSTED_MCP, *PROVIDER_DATA, LIMITS, *screens, *(f"pii/{entity}" for entity in entities)}
 
 
 def outcome(policy: Policy, rules: RuleSet, facts: Facts) -> Outcome:

@@ -133,6 +133,12 @@ def test_a_case_that_fails_shows_what_was_expected_and_what_came(folder: Path, g
         ("rules: [batch-is-short]", "rules: [batch]", "cases.yaml:10: batch work is kept short: batch is not a rule"),
         ("verdict: deny", "verdict: no", "cases.yaml:5: cases.0.expect.verdict"),
         ("expect:\n", "expects:\n", "did you mean expect?"),
+        (
+            "verdict: deny",
+            "stages: {screens/secret: nothing}, verdict: deny",
+            "is not a stage; did you mean screens/sec",
+        ),
+        ("verdict: deny", "stages: {limits: masked}, verdict: deny", "cases.yaml:5: cases.0.expect.stages.limits"),
     ],
 )
 def test_a_mistake_in_the_cases_is_no_passing_case(folder: Path, gatehouse: Run, old: str, new: str, said: str) -> None:

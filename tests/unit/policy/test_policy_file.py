@@ -190,7 +190,7 @@ def test_the_examples_of_the_policys_page_hold(tmp_path: Path) -> None:
     policy, cases, _ = re.findall(r"```yaml\n(.*?)```", page, re.S)
     loaded, _ = read_policy(written(tmp_path, policy))
     (tmp_path / "cases.yaml").write_text(cases)
-    tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.rules)
+    tried = read_cases(tmp_path / "cases.yaml").prepared(loaded.policy, loaded.rules)
     assert [case.differences(loaded.policy, loaded.rules) for case in tried] == [[]]
 
 
