@@ -109,9 +109,11 @@ class Model:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                length = next(
-                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-                )
+                lines = head.lower().split(b"\r\n")
+                length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+                if not head.startswith(b"POST"):  # LiteLLM looks what models there are
+                    writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{"data": []}')
+                    continue
                 asked = json.loads(await reader.readexactly(length))
                 language, number = asked["messages"][-1]["content"].split(":")[:2]
                 await self._stream(writer, language, number)

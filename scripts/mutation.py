@@ -45,9 +45,15 @@ JUDGES: Final[dict[str, str]] = {
     ),
     "dialects/sse.py": "dialects/test_sse.py",
     "dialects/tags.py": "dialects/test_tags.py",
-    "dialects/writing.py": "dialects/test_file_text.py dialects/test_shapes.py dialects/test_writing.py",
+    "dialects/writing.py": (
+        "dialects/test_file_text.py dialects/test_shapes.py dialects/test_writing.py pipeline/test_bytes.py"
+    ),
     "gateway/routes.py": "gateway/test_routes.py",
-    "guards/pii/masking.py": "guards/test_pii_masking.py guards/test_links.py",
+    "guards/pii/forms.py": "guards/test_pii_forms.py guards/test_pii_masking.py",
+    "guards/pii/masking.py": (
+        "guards/test_links.py guards/test_nesting.py guards/test_pii_forms.py guards/test_pii_masking.py"
+    ),
+    "guards/pii/nesting.py": "guards/test_nesting.py",
     "pipeline/response.py": "pipeline/test_answers.py pipeline/test_conversations.py pipeline/test_signed_parts.py",
     "policy/limits.py": "policy/test_limits.py",
     "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
