@@ -82,13 +82,13 @@ def _has_issuer(digits: str) -> bool:
 
 
 def _is_labelled(text: str, start: int, end: int) -> bool:
-    label = _LABELS.before(text, start, _BEFORE)
+    label = _LABELS.before(text, start, _BEFORE, across=True)
     if label is not None:
         return label.kind == "card"
     if _BESIDE.search(text, end, end + _AFTER) or _BESIDE.search(text, max(0, start - _AFTER), start):
         return True
     after = _LABELS.after(text, end, _AFTER)
-    return after is not None and after.kind == "card"
+    return (after is not None and after.kind == "card") or _LABELS.of_column(text, start) == "card"
 
 
 def luhn(digits: str) -> bool:

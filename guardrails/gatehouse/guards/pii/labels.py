@@ -18,6 +18,8 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[a-z\u0400-\u04ff]+#?")
 # What ends the sentence or the field that a label belongs to, but for the point of "tel." and "no.".
 _BREAK = re.compile(r"[a-z]{4}\.\s|[!?;\u3002\uff01\uff1f\uff1b]|\n[^\n]*[^\s\d]")
+# So far above a cell, in characters, the head of its column is looked for.
+_TABLE = 4_000
 # Words that a label has at most.
 _LONGEST = 3
 
@@ -51,15 +53,15 @@ class Labels:
         longest_first = sorted(unspaced, key=lambda word: (-len(word), word))
         self._unspaced = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def before(self, text: str, at: int, reach: int = BEFORE) -> Label | None:
-        """Return the last label before a place, in the same sentence and field."""
+    def before(self, text: str, at: int, reach: int = BEFORE, *, across: bool = False) -> Label | None:
+        """Return the last label before a place, in the same sentence and field, or `across` their ends."""
         window = _spelled(text[max(0, at - reach) : at])
         found = self._last(window)
         if found is None:
             return None
         kind, end = found
         gap = window[end:]
-        return None if _BREAK.search(gap) else Label(kind, gap)
+        return None if not across and _BREAK.search(gap) else Label(kind, gap)
 
     def after(self, text: str, at: int, reach: int = AFTER) -> Label | None:
         """Return the first label after a place, in the same sentence."""
@@ -67,6 +69,22 @@ class Labels:
         for start, _, kind in self._all(window):
             return None if _BREAK.search(window[:start]) else Label(kind, window[:start])
         return None
+
+    def of_column(self, text: str, at: int) -> str | None:
+        """Return the kind of the label at the head of the column of a table in which a place stands."""
+        above = text[max(0, at - _TABLE) : at].split("\n")
+        line = above.pop()
+        sign = next((each for each in "|\t;," if each in line), None)
+        if sign is None or not above or sign not in above[-1]:
+            return None
+        head = above[-1]
+        for row in reversed(above):
+            if sign not in row:
+                break
+            head = row
+        cells = head.split(sign)
+        found = self._last(_spelled(cells[line.count(sign)][:BEFORE])) if line.count(sign) < len(cells) else None
+        return found[0] if found is not None else None
 
     def _last(self, window: str) -> tuple[str, int] | None:
         kind, end = "", -1

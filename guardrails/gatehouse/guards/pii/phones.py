@@ -19,17 +19,22 @@ from phonenumbers import NumberParseException, PhoneMetadata
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.labels import Label, Labels, words
+from gatehouse.guards.pii.text_kind import TextKind, kind_of
 from gatehouse.guards.pii.times import times
 
 # After a label any number counts. International: with a plus or zeros and a country's code. Likely: valid with its
-# trunk prefix or in its country's groups. Weak: digits alone, or a number that is assigned to no subscriber.
-LABELLED, INTERNATIONAL, LIKELY, WEAK = 0.9, 0.7, 0.5, 0.3
+# trunk prefix or in its country's groups. Weak: digits alone, or a number that is assigned to no subscriber; such a one
+# after a word as "call" counts where people write, and not in a program's output.
+LABELLED, INTERNATIONAL, CALLED, LIKELY, WEAK = 0.9, 0.7, 0.6, 0.5, 0.3
 _LABELS = Labels(strong=words("phone"), weak=words("call"), other=words("other"))
 _AFTER = regex.compile(
     r"(?i)[ ]{0,2}[(\[\-\u2013,/:]?[ ]{0,2}"
     r"(?:cell|mobile|mob|office|fax|home|work|phone|tel|direct|handy|mobil|gsm)\b(?!-)"
 )
 _SHORT_GAP, _LONG_GAP = 25, 45
+# A label of a language that puts it behind stands so near.
+_NEAR = 12
+_OF_PROGRAMS = frozenset((TextKind.CODE, TextKind.DIFF, TextKind.LOG, TextKind.LOCK_FILE))
 
 _GROUP = regex.compile(r"\d++")
 _DASH = r"\-\u2010-\u2015\u2212"
@@ -59,6 +64,8 @@ _SCRIPTS = (
 _TIME = 24
 # A line of which only this much on either side is looked at.
 _LINE = 80
+# What a line of a dump of bytes begins with.
+_OFFSET = regex.compile(r"[0-9a-fA-F]{4,16}:? {1,2}")
 _A_WORD = regex.compile(r"(?<![\w.])[^\W\d_]{2,}+(?!\w)")
 _NUMBER_BEFORE, _NUMBER_AFTER = regex.compile(r"(?<![\w.,])\d++[ \t]++\Z"), regex.compile(r"[ \t]++\d++(?![\w.,/])")
 _NUMBERS_ONLY = regex.compile(r"[\d \t]*+")
@@ -155,12 +162,17 @@ def phones(regions: tuple[str, ...]) -> Callable[[str, Deadline], Iterator[Findi
 
     def find(text: str, deadline: Deadline) -> Iterator[Finding]:
         rules = [_rule(region) for region in dict.fromkeys((*regions, *_regions_of(text)))]
+        kind = None
         for run in _runs(text, deadline):
             nth = 0
             while nth < len(run.groups):
                 if not nth % 100:
                     deadline.left()
                 if run.may_begin(nth) and (found := _longest(run, nth, rules)) is not None:
+                    kind = kind or (kind_of(text) if found.score == CALLED else None)
+                    if found.score == CALLED and kind in _OF_PROGRAMS:
+                        nth = found.last + 1
+                        continue
                     yield Finding(
                         "PHONE_NUMBER", found.start, _with_extension(text, found.end), found.score, found.evidence
                     )
@@ -204,8 +216,9 @@ def _longest(run: _Run, first: int, rules: list[Rule]) -> _Number | None:
         return None
     if best is None:
         return _by_label(run, first, begin, label) if label is not None else None
-    if (label is not None and label.kind != "other") or _AFTER.match(text, best.end, best.end + 20):
-        return replace(best, score=LABELLED, evidence=("label", *best.evidence))
+    if (label is not None and label.kind != "other") or _is_named_after(text, best):
+        weak = label is not None and label.kind == "weak" and best.score == WEAK
+        return replace(best, score=CALLED if weak else LABELLED, evidence=("label", *best.evidence))
     if _is_column(run, first, best):
         return None
     return None if label is not None and _is_other(run, first, best, label) else best
@@ -215,9 +228,21 @@ def _is_other(run: _Run, first: int, number: _Number, label: Label) -> bool:
     """Tell whether a word says that it is another number: one of digits alone, or of blanks right behind the word."""
     if number.score == INTERNATIONAL:
         return False
-    right_behind = not any(map(str.isalnum, label.gap))
+    right_behind = not label.gap.strip(" :#.=\"'")
     blanks = all(run.between(nth).isspace() for nth in range(first, number.last))
     return number.last == first or (right_behind and blanks)
+
+
+def _is_named_after(text: str, number: _Number) -> bool:
+    """Tell whether a word behind a number, or at the head of its column, says that it is a telephone's."""
+    if _AFTER.match(text, number.end, number.end + 20):
+        return True
+    if number.score != WEAK:
+        return False
+    after = text[number.end : number.end + _NEAR]
+    if not after.isascii() and (label := _LABELS.after(text, number.end, _NEAR)) is not None and label.kind != "other":
+        return True
+    return _LABELS.of_column(text, number.start) == "strong"
 
 
 def _has_digits(run: _Run, first: int) -> bool:
@@ -295,6 +320,8 @@ def _is_column(run: _Run, first: int, number: _Number) -> bool:
         return False
     text, start, end = run.text, number.start, number.end
     before = text[max(0, start - _LINE) : start].rpartition("\n")[2]
+    if _OFFSET.match(before):
+        return True
     after = text[end : end + _LINE].partition("\n")[0]
     if _NUMBERS_ONLY.fullmatch(before) and _NUMBERS_ONLY.fullmatch(after):
         few = number.last < first + 2 or (text[start] == "0" and text[start + 1].isdigit())
