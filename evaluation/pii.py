@@ -86,6 +86,11 @@ class Result:
         return sum(self.scores.values(), Score())
 
 
+def looking_for(personal: Mapping[str, str] = PERSONAL, *, ner: bool = False) -> PiiConfig:
+    """Return the configuration that looks for what the templates label."""
+    return PiiConfig(entities=dict.fromkeys(sorted({*personal.values()})), ner=ner)
+
+
 def evaluate(
     engine: Engine,
     templates: Sequence[tuple[str, str]],
@@ -158,8 +163,8 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--ner", action="store_true", help="with the language model, and names to be found")
     given = parser.parse_args(argv)
-    engine = Engine(PiiConfig(ner=given.ner))
     personal = PERSONAL | NAMES if given.ner else PERSONAL
+    engine = Engine(looking_for(personal, ner=given.ner))
     engine.warm()
     templates = Templates.read()
     development = evaluate(engine, templates.development, Values(given.seed), given.sentences, personal)
@@ -175,7 +180,9 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(_table(name, result)))
         print()
     print("| tokens | processor ms, p50 |\n|---|---|")
-    for tokens, ms in timings(engine, templates.held_out, Values(given.seed)).items():
+    shipped = Engine(PiiConfig(ner=given.ner))
+    shipped.warm()
+    for tokens, ms in timings(shipped, templates.held_out, Values(given.seed)).items():
         print(f"| {tokens:,} | {ms:.1f} |")
     return 0
 

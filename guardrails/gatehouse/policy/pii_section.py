@@ -63,7 +63,7 @@ def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
     for name, mode in policy.entities.items():
         if name in own or mode == "off" or (name in NER_ENTITIES and policy.ner):
             continue
-        if name in NER_ENTITIES:
+        if name in NER_ENTITIES and name not in KNOWN_ENTITIES:
             yield (
                 ("entities", name),
                 f"{name} is found by a language model; add `ner: true`, or a recognizer of your own",

@@ -6,10 +6,9 @@ import re
 
 import pytest
 from gatehouse.guards.findings import Finding
-from gatehouse.guards.pii.config import DEFAULT_ENTITIES, PiiConfig
 from gatehouse.guards.pii.engine import Engine
 
-from evaluation.pii import Result, Templates, _score, evaluate, main
+from evaluation.pii import Result, Templates, _score, evaluate, looking_for, main
 from evaluation.pii_values import PERSONAL, Values
 from evaluation.samples import Sample
 
@@ -33,7 +32,7 @@ def test_there_are_templates_of_every_style_and_half_are_held_out(templates: Tem
 def test_each_half_has_every_entity_that_is_looked_for(templates: Templates) -> None:
     for half in (templates.development, templates.held_out):
         assert {PERSONAL[name] for _, text in half for name in re.findall(r"{{(\w+)}}", text) if name in PERSONAL} == {
-            *DEFAULT_ENTITIES
+            *PERSONAL.values()
         }
 
 
@@ -65,8 +64,8 @@ def test_a_finding_is_right_when_kind_and_half_of_the_place_are() -> None:
 
 def test_what_is_held_out_is_found(templates: Templates) -> None:
     """The floors are a little under what docs/pii.md says, as this is a tenth of the texts."""
-    result = evaluate(Engine(PiiConfig()), templates.held_out, Values(1), 345)
-    for entity in DEFAULT_ENTITIES:
+    result = evaluate(Engine(looking_for()), templates.held_out, Values(1), 345)
+    for entity in PERSONAL.values():
         assert result.scores[entity].recall >= {"PHONE_NUMBER": 0.9, "CREDIT_CARD": 0.8}.get(entity, 0.95), entity
     assert result.overall.precision >= 0.96
 
@@ -75,7 +74,7 @@ def test_the_command_prints_every_number(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr("evaluation.pii._TIMED", 2)
     assert main(["--sentences", "140", "--seed", "3"]) == 0
     out = capsys.readouterr().out
-    assert {*re.findall(r"^\| ([A-Z_]+) \|", out, re.M)} == {*DEFAULT_ENTITIES}
+    assert {*re.findall(r"^\| ([A-Z_]+) \|", out, re.M)} == {*PERSONAL.values()}
     assert len(re.findall(r"^\| \*\*all\*\* \|", out, re.M)) == 2
     assert re.findall(r"^\| ([\d,]+) \| [\d.]+ \|$", out, re.M) == ["50", "200", "1,000", "4,000"]
     assert main(["--sentences", "140", "--mistakes"]) == 0

@@ -24,7 +24,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.encoded import has_word
 from gatehouse.guards.findings import Finding
-from gatehouse.guards.pii import cards, emails, network, phones, social_security
+from gatehouse.guards.pii import cards, emails, labelled, network, persons, phones, postal, social_security
 from gatehouse.guards.pii.boundaries import DEFAULT_FLAGS, compiled
 from gatehouse.guards.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
 from gatehouse.guards.unicode_fold import fold
@@ -100,11 +100,18 @@ _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
 _OWN: Mapping[str, Detector] = {
     each.entity: each
     for each in (
+        Detector("ACCOUNT_NUMBER", labelled.numbers("ACCOUNT_NUMBER", "account")),
+        Detector("ADDRESS", postal.addresses),
         Detector("CREDIT_CARD", cards.cards),
+        Detector("DATE_OF_BIRTH", labelled.births),
         Detector("EMAIL_ADDRESS", emails.emails),
         Detector("IBAN_CODE", _ibans),
         Detector("IP_ADDRESS", network.ips),
+        Detector("LICENSE_NUMBER", labelled.numbers("LICENSE_NUMBER", "license")),
         Detector("MAC_ADDRESS", network.macs),
+        Detector("PASSPORT_NUMBER", labelled.numbers("PASSPORT_NUMBER", "passport")),
+        Detector("PERSON", persons.persons),
+        Detector("POLICY_NUMBER", labelled.numbers("POLICY_NUMBER", "policy")),
         Detector("URL", _urls),
         Detector("US_ITIN", social_security.itins),
         Detector("US_SSN", social_security.ssns),

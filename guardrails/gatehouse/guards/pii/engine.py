@@ -19,7 +19,7 @@ from gatehouse.core.reasons import Reason
 from gatehouse.guards.deadline import Deadline
 from gatehouse.guards.encoded import decoded_runs, hex_runs, unescaped
 from gatehouse.guards.findings import Finding, ScanFailed
-from gatehouse.guards.pii.config import NER_ENTITIES, Mode, PiiConfig
+from gatehouse.guards.pii.config import KNOWN_ENTITIES, NER_ENTITIES, Mode, PiiConfig
 from gatehouse.guards.pii.detectors import built_in, custom, warm
 from gatehouse.guards.pii.names import names
 from gatehouse.guards.unicode_fold import fold
@@ -49,7 +49,7 @@ class Engine:
         named = {each.entity for each in config.recognizers}
         wanted = [each for each in config.wanted if each not in named]
         by_model = {each for each in wanted if each in NER_ENTITIES} if config.ner else set()
-        known = [built_in(each, config.languages) for each in wanted if each not in by_model]
+        known = [built_in(each, config.languages) for each in wanted if each in KNOWN_ENTITIES or each not in by_model]
         found = [*own, *filter(None, known), *([names(frozenset(by_model))] if by_model else ())]
         self._detectors = [(each, _context(each.context)) for each in found]
         self._allowed = frozenset(_key(value) for value in config.allow_list)

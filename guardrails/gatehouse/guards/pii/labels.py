@@ -72,10 +72,16 @@ class Labels:
 
     def of_column(self, text: str, at: int) -> str | None:
         """Return the kind of the label at the head of the column of a table in which a place stands."""
-        above = text[max(0, at - _TABLE) : at].split("\n")
-        line = above.pop()
-        sign = next((each for each in "|\t;," if each in line), None)
-        if sign is None or not above or sign not in above[-1]:
+        line_start = text.rfind("\n", max(0, at - _TABLE), at) + 1
+        line = text[line_start:at]
+        sign = next(
+            (each for each in "|\t;," if each in line),
+            "," if text[at : at + _TABLE].partition("\n")[0].count(",") else "",
+        )
+        if not sign or not line_start:
+            return None
+        above = text[max(0, line_start - 1 - _TABLE) : line_start - 1].split("\n")
+        if sign not in above[-1]:
             return None
         head = above[-1]
         for row in reversed(above):

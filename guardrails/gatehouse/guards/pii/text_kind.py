@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 
 class TextKind(StrEnum):
@@ -19,7 +20,7 @@ class TextKind(StrEnum):
 
 
 # So much of a text is looked at, and so many of its lines.
-_CHARS, _LINES = 8_000, 120
+_CHARS, _LINES = 4_000, 40
 _DIFF = re.compile(r"(?m)^(?:diff --git |@@ -[0-9]+(?:,[0-9]+)? \+[0-9]+|\+\+\+ [ab]/|Index: )")
 _LOCK = re.compile(
     r"sha(?:256|384|512)[-:][A-Za-z0-9+/=]{32,}| h1:[A-Za-z0-9+/]{40}|\"?(?:lockfileVersion|content-hash)\"?[:=]"
@@ -45,7 +46,11 @@ _MOST, _MANY = 0.6, 0.4
 
 def kind_of(text: str) -> TextKind:
     """Return the kind of a text."""
-    head = text[:_CHARS]
+    return _kind_of(text[:_CHARS])
+
+
+@lru_cache(maxsize=4)  # several detectors ask for the kind of one text, one after another
+def _kind_of(head: str) -> TextKind:
     if _DIFF.search(head):
         return TextKind.DIFF
     if len(_LOCK.findall(head)) > 2:
