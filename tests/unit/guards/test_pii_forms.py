@@ -269,7 +269,7 @@ def written(draw: st.DrawFn) -> tuple[str, str]:
 TEXTS = st.lists(st.one_of(WORDS, written().map(lambda each: each[0])), max_size=12).map("".join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from([". Dear ", ", to: ", ";", "\u5230", "; so, ", "\r"]), written()), max_size=5),
     st.data(),
@@ -285,7 +285,7 @@ def test_what_was_masked_comes_back_from_any_form_in_any_text_wherever_it_is_cut
     assert fed(KNOWING, said, list(range(len(said)))) == meant
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(TEXTS, st.lists(st.integers(0, 400), max_size=30), st.booleans())
 def test_a_stream_of_any_forms_comes_out_as_the_whole_text_does(text: str, cuts: list[int], json_: bool) -> None:
     whole = KNOWING.unmask_json(text) if json_ else KNOWING.unmask(text)
@@ -293,7 +293,7 @@ def test_a_stream_of_any_forms_comes_out_as_the_whole_text_does(text: str, cuts:
     assert fed(KNOWING, text, list(range(len(text))), inside_json=json_) == whole
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.lists(TEXTS, max_size=3), st.data())
 def test_what_a_caller_writes_in_any_form_comes_back_as_it_was_written(texts: list[str], data: st.DataObject) -> None:
     """The caller's own text may hold every form of the call's placeholders, beside the values and touching them."""

@@ -156,6 +156,14 @@ def _before(entity: str) -> Any:
     return regex.compile(rf"(?r){_named(entity)}", _FLAGS)
 
 
+@lru_cache(maxsize=256)
+def _begun(entity: str) -> tuple[Any, Any]:
+    """Return the patterns of a name up to its token with what opens it, and of a whole placeholder."""
+    name = _named(entity)
+    closed = rf"{_OPEN}{_FILL}{name}{_TOKEN}(?:{_FILL}(?P<closed>{_CLOSE}))?"
+    return regex.compile(rf"(?:{_OPEN}{_FILL})?{name}", _FLAGS), regex.compile(rf"{closed}|{name}{_TOKEN}", _FLAGS)
+
+
 def _named(entity: str) -> str:
     return "".join(regex.escape(word) + _JOIN for word in entity.split("_") if word)
 
@@ -167,22 +175,17 @@ class Beginnings:
         names: the names of the placeholders, without brackets.
     """
 
-    __slots__ = ("_first", "_head", "_longest", "_tokens", "_whole")
+    __slots__ = ("_entities", "_first", "_longest", "_tokens")
 
     def __init__(self, names: Collection[str]) -> None:
         pairs = [name.rpartition("_") for name in names]
         self._tokens = sorted({token for _, _, token in pairs})
-        entities = sorted({entity for entity, _, _ in pairs}, key=lambda each: (-len(each), each))
-        self._longest = _MAX_AROUND + max(
-            (len(each) + _MAX_JOIN * (each.count("_") + 1) for each in entities), default=0
-        )
+        entities = sorted({entity for entity, _, _ in pairs})
+        self._entities = [_begun(each) for each in entities]
+        longest = (len(each) + _MAX_JOIN * (each.count("_") + 1) for each in entities)
+        self._longest = _MAX_AROUND + max(longest, default=0)
         begins = {each.lstrip("_")[0] for each in entities} | {each[0] for each in _BRACKETS.values()} | {"\\"}
         self._first = re.compile(f"[{re.escape(''.join(sorted(begins)))}]", re.ASCII | re.IGNORECASE)
-        name = f"(?:{'|'.join(map(_named, entities))})"
-        self._head = regex.compile(rf"(?:{_OPEN}{_FILL})?{name}", _FLAGS)
-        self._whole = regex.compile(
-            rf"{_OPEN}{_FILL}{name}{_TOKEN}(?:{_FILL}(?P<closed>{_CLOSE}))?|{name}{_TOKEN}", _FLAGS
-        )
 
     def start(self, text: str, found: Iterable[tuple[int, int, str]]) -> int:
         """Return where the beginning of a placeholder stands at the end of a text; the text's length without one.
@@ -201,13 +204,18 @@ class Beginnings:
 
     def _may_go_on(self, text: str, at: int) -> bool:
         """Tell whether what begins here is unfinished, or may still be closed."""
-        whole = self._whole.fullmatch(text, at, partial=True)
-        if whole is None:
-            return False
-        if not whole.partial:
-            return whole["closed"] is None or whole["closed"].endswith("]")
-        head = self._head.match(text, at)
-        return head is None or head.end() == len(text) or self._is_known(text, head.end())
+        for head, form in self._entities:
+            whole = form.fullmatch(text, at, partial=True)
+            if whole is None:
+                continue
+            if not whole.partial:
+                if whole["closed"] is None or whole["closed"].endswith("]"):
+                    return True
+                continue
+            begun = head.match(text, at)
+            if begun is None or begun.end() == len(text) or self._is_known(text, begun.end()):
+                return True
+        return False
 
     def _is_known(self, text: str, at: int) -> bool:
         """Tell whether a token of the call begins here, as far as the text goes."""
