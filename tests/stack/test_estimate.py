@@ -92,7 +92,7 @@ def test_the_limits_of_the_key_and_of_the_headers_are_told(gateway: Gateway) -> 
 def test_a_key_whose_limits_cannot_be_read_is_told_so(gateway: Gateway) -> None:
     key = gateway.new_key(metadata={"gatehouse": {"max_tokens_per_request": "many"}})
     answer = ask(gateway, chat(), key)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "governance_unavailable")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "misconfigured")
 
 
 def test_a_key_is_told_nothing_of_a_model_that_it_may_not_call(gateway: Gateway) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 import yaml
 
@@ -80,6 +82,34 @@ UNANSWERED = [
     *(("late", *call) for call in CALLS if "moderations" not in call[0]),
     *(("cut", *call) for call in CALLS if call[0] in ROUTES),
 ]
+
+
+def ask_openai(url: str, key: str, said: Any) -> None:
+    openai.OpenAI(base_url=f"{url}/v1", api_key=key).chat.completions.create(model="up-chat", messages=said)
+
+
+def ask_anthropic(url: str, key: str, said: Any) -> None:
+    anthropic.Anthropic(base_url=url, api_key=key).messages.create(model="up-claude", max_tokens=5, messages=said)
+
+
+SDKS = {"openai": ask_openai, "anthropic": ask_anthropic}
+
+
+@pytest.mark.parametrize("status", [429, 500, 529])
+@pytest.mark.parametrize("api", SDKS)
+def test_a_client_that_asks_again_by_itself_has_had_the_repetitions(
+    retrying: Gateway, upstream: Upstream, api: str, status: int
+) -> None:
+    """A call has 1 + num_retries attempts, and each of the client's two repetitions has one."""
+    upstream.status = status
+    upstream.error_headers = {"retry-after-ms": "1"}  # clients obey it, and need not wait
+    key = retrying.new_key()
+    said: Any = HELLO
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as raised:
+        SDKS[api](retrying.url, key, said)
+    assert raised.value.status_code == status
+    assert "upstream says no" in str(raised.value)
+    assert len(upstream.requests) == 1 + RETRIES + 2
 
 
 @pytest.mark.parametrize(

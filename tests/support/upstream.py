@@ -55,6 +55,7 @@ class Upstream:
         holds: wait before it until this is set.
         chunk_delay_s: wait between chunks of a stream.
         status: answer with this instead of 200.
+        error_headers: headers of such an answer.
         tool: name and JSON arguments of a tool that a plain chat answer asks for, and every answer of /responses until
             the request brings the tool's result.
         says: what a model answers, from the text of the request's body; a stream brings it three characters at a time.
@@ -76,6 +77,7 @@ class Upstream:
         self.holds: threading.Event | None = None
         self.chunk_delay_s = 0.0
         self.status = 200
+        self.error_headers: dict[str, str] = {}
         self.tool: tuple[str, str] | None = None
         self.says: Callable[[str], str] | None = None
         self.breaks: str | None = None
@@ -115,6 +117,7 @@ class Upstream:
         self.delay_s = self.chunk_delay_s = 0.0
         self.holds = None
         self.status = 200
+        self.error_headers = {}
         self.tool = None
         self.says = None
         self.breaks = None
@@ -149,7 +152,7 @@ class Upstream:
             return JSONResponse(
                 {"error": {"message": "upstream says no", "type": "server_error"}},
                 status_code=status,
-                headers={"location": self.location} if self.location else None,
+                headers=self.error_headers | ({"location": self.location} if self.location else {}),
             )
         if path.endswith("/audio/speech"):
             return Response(b"ID3-not-really-audio", media_type="audio/mpeg")

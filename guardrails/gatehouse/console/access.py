@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
@@ -137,7 +137,7 @@ class TooManyAttempts(GovernanceError):
 
     status = 429
     code = Reason.TOO_MANY_ATTEMPTS
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "300"}
+    headers: Mapping[str, str] = {"retry-after": "300"}
 
     def __init__(self) -> None:
         super().__init__("Too many keys were refused lately. Wait five minutes, then try again.")

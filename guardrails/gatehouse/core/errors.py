@@ -28,11 +28,14 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- EgressMismatch    500  LiteLLM was about to send something else than was admitted
 |-- Misconfigured     500  the gateway cannot govern what the operator configured
 |-- PlaceholdersCollide 500  two values of the request would have one placeholder
-|-- ProviderFailed      502  the provider answered, and the gateway cannot pass its answer on
+|-- ProviderFailed      502  the call was admitted, and there is no answer of a provider to pass on
 |   |-- AnswerTooLarge       the answer is larger than the operator allows
-|   |-- UpstreamFailed       the provider failed at every permitted attempt
+|   |-- UpstreamFailed       the provider failed at every permitted attempt, or cannot be reached
 |   |-- UpstreamCutOff       the answer stopped before its end
-|   `-- UpstreamUnreadable   the answer is not in the format of the provider's API
+|   |-- UpstreamUnreadable   the answer is not in the format of the provider's API
+|   |-- UpstreamTimedOut 504 the provider did not answer in time
+|   |-- UpstreamRests   503  every deployment of the model rests after failures
+|   `-- EngineFailed    500  LiteLLM cannot make this call; nothing was sent
 `-- of /governance alone:
     |-- AccessDenied    403  the caller's role may not do this
     |-- NotFound        404  there is nothing of that name
@@ -56,6 +59,7 @@ _TYPES: Final = {
     500: "api_error",
     502: "api_error",
     503: "service_unavailable_error",
+    504: "api_error",
 }
 _SOON: Final[Mapping[str, str]] = {"retry-after": "2"}
 _NOT_AGAIN: Final[Mapping[str, str]] = {"x-should-retry": "false"}
@@ -87,7 +91,7 @@ class GovernanceError(Exception):
     status: ClassVar[int] = 403
     anthropic_status: ClassVar[int | None] = None
     code: ClassVar[Reason] = Reason.GOVERNANCE_ERROR
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -259,11 +263,11 @@ class TooManyRequests(GovernanceError):
 class TooManyOpenRequests(TooManyRequests):
     """Report a key with too many pending approvals. People decide them, so a quick retry changes nothing."""
 
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "30"}
+    headers: Mapping[str, str] = {"retry-after": "30"}
 
 
 class ProviderFailed(GovernanceError):
-    """Report a provider's answer that the gateway cannot pass on. The record calls it a failure, not a refusal.
+    """Report that an admitted call has no answer to pass on. The record calls it a failure, not a refusal.
 
     Attributes:
         url: the address that answered.
@@ -283,7 +287,7 @@ class AnswerTooLarge(ProviderFailed):
 
 
 class UpstreamFailed(ProviderFailed):
-    """Report a provider that failed at every attempt that one call may make."""
+    """Report a provider that failed at every attempt that one call may make, or that cannot be reached."""
 
 
 class UpstreamCutOff(ProviderFailed):
@@ -292,6 +296,41 @@ class UpstreamCutOff(ProviderFailed):
 
 class UpstreamUnreadable(ProviderFailed):
     code = Reason.UPSTREAM_UNREADABLE
+
+
+class UpstreamTimedOut(ProviderFailed):
+    status = 504
+    code = Reason.UPSTREAM_TIMED_OUT
+
+
+class UpstreamRests(ProviderFailed):
+    """Report a model whose deployments all rest after failures.
+
+    Args:
+        seconds: when one of them is tried again.
+    """
+
+    status = 503
+    code = Reason.UPSTREAM_RESTS
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"The model failed too often and rests. Try again in {seconds} seconds.")
+        self.headers = {"retry-after": str(seconds)}
+
+
+class EngineFailed(ProviderFailed):
+    """Report a call that LiteLLM cannot make, as of an API that the model's provider does not have."""
+
+    status = 500
+    code = Reason.ENGINE_FAILED
+    headers = _NOT_AGAIN
+
+    def __init__(self) -> None:
+        super().__init__(
+            "LiteLLM could not make this call, and nothing was sent. The same request would fail again: the model may "
+            "not have this API, or a field has a value that LiteLLM cannot read. The operator finds the call's id in "
+            "the gateway's log."
+        )
 
 
 class UnsupportedEncoding(GovernanceError):

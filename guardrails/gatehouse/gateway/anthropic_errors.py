@@ -14,7 +14,7 @@ from typing import Any, Final
 from gatehouse.core.http import CALL_ID_HEADER, Message, Send
 
 # Anthropic's `type` of an error, by its status; below 500 the rest are invalid requests.
-_TYPES: Final = {
+TYPES: Final = {
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
@@ -68,10 +68,15 @@ def shaped(status: int, body: bytes, call_id: str | None) -> bytes:
         return body
     if not isinstance(said, dict) or said.get("type") == "error":
         return body
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    kind = type_of(status)
     given = said.get("error")
     error = dict(given) if isinstance(given, dict) else {"message": _detail(said)}
     return json.dumps({"type": "error", "error": {**error, "type": kind}, "request_id": call_id}).encode()
+
+
+def type_of(status: int) -> str:
+    """Return Anthropic's type of an error with this status."""
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def _detail(said: Mapping[str, Any]) -> str:

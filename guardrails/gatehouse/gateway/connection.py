@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from gatehouse.core.errors import GovernanceError
+from gatehouse.core.errors import GovernanceError, ProviderFailed, UpstreamFailed
 from gatehouse.core.http import CALL_ID_HEADER, EDITED_HEADER, Message, Receive, Scope, Send
+from gatehouse.gateway.passthrough import Passthrough, Reply, request_id_header
 from gatehouse.pipeline.response import Answers, error_event
 from gatehouse.pipeline.scope import CallScope
 
@@ -69,7 +71,9 @@ class Connection:
         self._slots = slots or NoSlots()
         self._over = False
         self._answers: Answers | None = None
-        self._start: Message | None = None  # the start of an answer that is screened as a whole
+        self._passthrough = Passthrough(call)
+        self._is_stream = False
+        self._start: Message | None = None  # the start of an answer that is held back until it is whole
         self._body = bytearray()
         self._at_line_start = True
         self._watch: asyncio.Task[Message] | None = None
@@ -103,66 +107,103 @@ class Connection:
             await self._send(message)
         elif self._call.refusal is not None:  # the stream was kept alive while the call was held
             await self._end(self._call.refusal)
-        elif (failed := self._call.sending.provider_failed) is not None and not _is_ping(message):
+        elif (failed := self._failed()) is not None and not _is_ping(message):
             await self._end(failed)  # LiteLLM may still try another model
         elif self._start is not None:
             await self._whole(self._start, message)
-        elif self._answers is not None:
-            await self._piece(self._answers, message)
+        elif self._is_stream:
+            await self._piece(message)
         else:
             await self._pass(message)
+
+    def _failed(self) -> ProviderFailed | None:
+        """Return why there is no answer; a provider's own words on it are better than that every attempt failed."""
+        sending = self._call.sending
+        tried = isinstance(sending.provider_failed, UpstreamFailed) and sending.error is not None
+        return None if tried else sending.provider_failed
 
     async def _begin(self, message: Message) -> None:
         if self._call.refusal is None and message["status"] != 401:
             self._call.refusal = self._call.incoming.fault
-        instead = self._call.refusal or self._call.sending.provider_failed
+        instead = self._call.refusal or self._failed()
         if instead is not None:
             await self._instead(instead)
             return
         self._call.ending.http_status = message["status"]
-        message["headers"] = [*message.get("headers", ()), (CALL_ID_HEADER, str(self._call.call_id).encode())]
+        message["headers"] = [*_without(message.get("headers", ()), _INNER), (CALL_ID_HEADER, self._call_id)]
         edit = self._call.approval.edit if self._call.approval is not None else None
         if edit is not None:
             message["headers"].append((EDITED_HEADER, ",".join(edit.row).encode()))
         kind = _content_type(message)
-        self._answers = self._settler.answers(self._call)
-        if self._answers is None or kind.startswith(_SAYS_NOTHING):
-            self._answers = None
-        elif kind == "text/event-stream":
-            message["headers"] = [pair for pair in message["headers"] if pair[0].lower() != b"content-length"]
-        else:
+        self._answers = None if kind.startswith(_SAYS_NOTHING) else self._settler.answers(self._call)
+        if message["status"] >= 400:
+            self._start = message
+            return
+        _add(message, self._passthrough.headers())
+        self._is_stream = kind == "text/event-stream"
+        if self._is_stream:
+            message["headers"] = _without(message["headers"], (b"content-length",))
+        elif self._answers is not None or self._passthrough.takes(kind):
             self._start = message
             return
         await self._send(message)
 
+    @property
+    def _call_id(self) -> bytes:
+        return str(self._call.call_id).encode()
+
     async def _whole(self, start: Message, message: Message) -> None:
-        assert self._answers is not None
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        take = self._answers.whole if _content_type(start) == "application/json" else self._answers.text
+        kind, body = _content_type(start), bytes(self._body)
+        if start["status"] >= 400:
+            reply = self._passthrough.error(Reply(start["status"], (), kind, body))
+            kind, body = reply.kind, reply.body
+            start["status"] = self._call.ending.http_status = reply.status
+            start["headers"] = _without(start["headers"], (b"content-type",))
+            _add(start, (("content-type", kind), *reply.headers))
+        elif kind == "application/json":
+            body = self._passthrough.whole(body)
         try:
-            body = take(bytes(self._body)) if self._body else b""
+            body = self._screened(kind, body)
         except GovernanceError as error:
             self._settler.block_answer(self._call, error)
             await self._instead(error)
             return
-        await self._settler.keep(self._call, self._answers)
-        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        if self._answers is not None:
+            await self._settler.keep(self._call, self._answers)
+        headers = _without(start["headers"], (b"content-length",))
         await self._send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
         await self._pass({"type": "http.response.body", "body": body})
 
-    async def _piece(self, answers: Answers, message: Message) -> None:
+    def _screened(self, kind: str, body: bytes) -> bytes:
+        """Return a whole answer as the caller gets it.
+
+        Raises:
+            GovernanceError: it may not be passed on.
+        """
+        answers = self._answers
+        if answers is None or not body:
+            return body
+        if kind == "text/event-stream":
+            return answers.push(body) + answers.end()
+        return answers.whole(body) if kind == "application/json" else answers.text(body)
+
+    async def _piece(self, message: Message) -> None:
         more = bool(message.get("more_body"))
+        body = self._passthrough.piece(message.get("body", b""), last=not more)
         try:
-            body = answers.push(message.get("body", b""))
-            if not more:
-                body += answers.end()
+            if self._answers is not None:
+                body = self._answers.push(body)
+                if not more:
+                    body += self._answers.end()
         except GovernanceError as error:
             self._settler.block_answer(self._call, error)
             await self._end(error)
             return
-        await self._settler.keep(self._call, answers)
+        if self._answers is not None:
+            await self._settler.keep(self._call, self._answers)
         if body or not more:
             await self._pass({"type": "http.response.body", "body": body, "more_body": more})
 
@@ -171,7 +212,9 @@ class Connection:
         self._over = self.complete = True
         await self._slots.release()
         call_type = self._call.call.call_type if self._call.call else ""
-        await self._send({"type": "http.response.body", "body": error_event(call_type, error, str(self._call.call_id))})
+        body = error_event(call_type, error, str(self._call.call_id))
+        # What is cut off in the middle of an event must not become the beginning of this one.
+        await self._send({"type": "http.response.body", "body": body if self._at_line_start else b"\n\n" + body})
 
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -207,7 +250,7 @@ async def answer(scope: Scope, send: Send, error: GovernanceError, call: CallSco
     headers = [(b"content-type", b"application/json")]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if call_id:
-        headers.append((CALL_ID_HEADER, call_id.encode()))
+        headers += [(name, call_id.encode()) for name in (CALL_ID_HEADER, request_id_header(scope["path"]).encode())]
     await respond(send, error.status_on(scope["path"]), json.dumps(error.body(call_id)).encode(), headers)
 
 
@@ -221,6 +264,20 @@ async def respond(send: Send, status: int, body: bytes, headers: list[tuple[byte
 def _is_ping(message: Message) -> bool:
     """Tell whether LiteLLM's message only keeps a stream alive."""
     return bool(message.get("body", b"").startswith((b":", b"event: ping")))
+
+
+# Headers of LiteLLM's that say where a model is.
+_INNER = (b"x-litellm-model-api-base",)
+
+
+def _without(headers: Iterable[tuple[bytes, bytes]], names: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers if pair[0].lower() not in names]
+
+
+def _add(start: Message, headers: Iterable[tuple[str, str]]) -> None:
+    """Set headers, in place of those of the same name."""
+    added = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    start["headers"] = [*_without(start["headers"], [name for name, _ in added]), *added]
 
 
 # Types of answers that hold no words; every other answer is read as JSON or as text.

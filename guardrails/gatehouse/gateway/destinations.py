@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -81,11 +81,13 @@ class Destination:
         origin: scheme, host and port; None where they are unknown.
         keys: its static credentials.
         complete: whether it has no other credentials.
+        provider: LiteLLM's name of its provider.
     """
 
     origin: str | None
     keys: frozenset[str]
     complete: bool
+    provider: str = field(default="", compare=False)
 
 
 class Destinations:
@@ -129,7 +131,8 @@ def destination(params: Mapping[str, Any]) -> Destination:
         or default
     )
     keys = frozenset(_keys(values))
-    return Destination(origin_of(address), keys, complete=bool(values.get("api_key")) and provider in _SEND_THEIR_KEY)
+    complete = bool(values.get("api_key")) and provider in _SEND_THEIR_KEY
+    return Destination(origin_of(address), keys, complete, provider)
 
 
 def _stored(name: object) -> Mapping[str, Any]:
@@ -160,6 +163,11 @@ def _provider(values: Mapping[str, Any]) -> tuple[str, str | None]:
 def _ours() -> set[str]:
     """Return the names of custom providers, which find their address themselves."""
     return {str(each.get("provider")) for each in litellm.custom_provider_map}
+
+
+def is_ours(model_id: object) -> bool:
+    """Tell whether a deployment is a custom provider's, which reports its errors by itself."""
+    return str((deployment_params(model_id) or {}).get("model")).partition("/")[0] in _ours()
 
 
 def _keys(values: Mapping[str, Any]) -> Iterator[str]:
@@ -221,6 +229,22 @@ def _has_unknown_key(request: httpx.Request, known: Collection[Destination], ori
     here = [each for each in known if each.origin == origin]
     keys = {key for each in here for key in each.keys}
     return all(each.complete for each in here) and any(key not in keys for key in _authorizing(request))
+
+
+def without_secrets(text: bytes, origin: str | None) -> bytes:
+    """Return what a provider said without the operator's credentials, and without the hosts of other providers.
+
+    Args:
+        origin: who said it.
+    """
+    known = deployed.all().values()
+    own = httpx.URL(origin).host if origin else ""
+    hosts = {httpx.URL(each.origin).host for each in known if each.origin} - {own}
+    for key in sorted((key for each in known for key in each.keys), key=len, reverse=True):
+        text = text.replace(key.encode(), b"[credential]")
+    for host in sorted(hosts, key=len, reverse=True):
+        text = text.replace(host.encode(), b"[host]")
+    return text
 
 
 def looks_like_call(request: httpx.Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -114,6 +115,7 @@ class Edge:
         configured = self._configured()
         try:
             await self._check_path(call, scope)
+            call.incoming = replace(call.incoming, repeated=_is_repeated(scope["headers"]))
             headers = passed_on(scope["headers"], self._bounds(), configured)
             body = self.reader.unpacked(scope["headers"], body, share)
             call_type = call_type_of(call.route)
@@ -151,6 +153,9 @@ class Edge:
         call.incoming = replace(call.incoming, effort=effort(body))
         same, asked = await OFFLOAD.run(call.incoming.effort, call.sender, read)
         note_names(call, asked)
+        options = asked.get("stream_options")
+        asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+        call.incoming = replace(call.incoming, asks_usage=asks_usage)
         model = asked.get("model")
         made_up = [model] if isinstance(model, str) and self._made_up(model) else []
         if made_up and await hide_names(self._names, call, made_up, is_plain_model):
@@ -217,6 +222,15 @@ _JSON: Final = b"application/json"
 # LiteLLM takes this for its own id of the call, by which its log of spend can be compared with the ledger.
 _ENGINES_ID: Final = b"x-litellm-call-id"
 _ABOUT_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"expect"))
+
+
+# OpenAI's and Anthropic's clients count here how often they asked again by themselves.
+_REPETITION: Final = b"x-stainless-retry-count"
+
+
+def _is_repeated(headers: Headers) -> bool:
+    """Tell whether a client asks again by itself."""
+    return any(name == _REPETITION and re.fullmatch(rb"[1-9]\d{0,3}", value) for name, value in headers)
 
 
 def _who_asks(headers: list[tuple[bytes, bytes]], key: bytes | None) -> list[tuple[bytes, bytes]]:

@@ -33,7 +33,6 @@ from gatehouse.core.errors import (
     ProviderFailed,
     UngovernedRoute,
     UpstreamFailed,
-    UpstreamUnreadable,
 )
 from gatehouse.core.text import clean
 from gatehouse.dialects.parts import plain
@@ -41,7 +40,7 @@ from gatehouse.dialects.prompt import answer_of, tool_calls_of
 from gatehouse.gateway import egress
 from gatehouse.gateway.destinations import stop
 from gatehouse.gateway.edge import NO_SUCH_MODEL
-from gatehouse.gateway.provider_answers import UNREADABLE
+from gatehouse.gateway.engine_errors import explained, status_of
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.pipeline.money import priced
 from gatehouse.pipeline.pipeline import Pipeline
@@ -63,6 +62,12 @@ ANSWERS_CACHED = (
     "calls from another's. Set cache: false; Redis goes on counting with general_settings.coordination_redis. "
     "If it is false already, the setting comes from LiteLLM's database: delete the row of the table "
     '"LiteLLM_CacheConfig" and `cache` in the row litellm_settings of "LiteLLM_Config".'
+)
+
+
+_NOT_DECIDED = (
+    "The gateway could not decide on this call, because of a fault in Gatehouse. The same request would fail again. "
+    "Tell the operator, who finds the call's id in the log."
 )
 
 
@@ -100,12 +105,14 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             if self.answers_cached:
                 metrics.plugin_errors.labels(stage="answers_cached").inc()
                 log.error(ANSWERS_CACHED)
-                raise GovernanceUnavailable("LiteLLM's cache of answers is on. The log tells the operator why.")
+                raise Misconfigured("LiteLLM's cache of answers is on. The log tells the operator why.")
             # Stored with the key or its team, perhaps before stored settings were checked.
             check_router_settings(data.get("router_settings_override"))
             bound_stored(data.get("router_settings_override"))
             charge = partial(_charge, scope, user_api_key_dict)
-            scope.engine = EngineNotes(data.get("litellm_call_id"), retries_asked(data), charge)
+            # A client that asks again by itself has had the repetitions of one call.
+            retries = 0 if scope.incoming.repeated else retries_asked(data)
+            scope.engine = EngineNotes(data.get("litellm_call_id"), retries, charge)
             await hide_other_names(self.names, scope, user_api_key_dict, data)
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
@@ -116,6 +123,8 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             assert request is not None
             admitted = partial(egress.admitted, request, data, incoming.top_level, control_fields().numbers)
             scope.sending.admitted = await OFFLOAD.run(incoming.effort, scope.turns, admitted)
+            if incoming.repeated:
+                data["num_retries"] = 0
         except GovernanceError as error:
             self._withhold(scope, data)
             raise _refuse(scope, error) from None
@@ -127,9 +136,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             log.exception("the plugin failed on call %s; the call is refused", scope.call_id)
             self._withhold(scope, data)
             metrics.plugin_errors.labels(stage="admit").inc()
-            raise _refuse(
-                scope, GovernanceUnavailable("The gateway could not decide on this call. Try again soon.")
-            ) from None
+            raise _refuse(scope, Misconfigured(_NOT_DECIDED)) from None
 
     def _withhold(self, scope: CallScope, data: dict[str, Any]) -> None:
         """Remove a refused call's content from what LiteLLM may log, because none of it was masked."""
@@ -208,16 +215,15 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             scope.call = call if serves(user_api_key_dict, call.model or "") else replace(call, model=None)
             self._withhold(scope, request_data)
         scope.ending.failure = _error_code(original_exception)
-        status = _status_of(original_exception)
+        status = status_of(original_exception)
         if status == 401 and not scope.intent:
             return  # an unauthenticated caller: the middleware counts it, and the body is not read
         if unread:
             note = partial(self.pipeline.note_refused, scope, request_data)
             await OFFLOAD.run(scope.incoming.effort, scope.sender, note)
         if scope.refusal is None and scope.intent:
-            if scope.sending.provider_failed is None and status is not None and status < 400:
-                # LiteLLM would send the error with the status of the answer that it could not read.
-                scope.sending.provider_failed = UpstreamUnreadable(UNREADABLE)
+            if scope.sending.provider_failed is None and scope.sending.error is None:
+                scope.sending.provider_failed = explained(original_exception, scope)
             failure, client_gone = scope.ending.failure, scope.ending.client_gone
             outcome = Outcome(Status.FAILURE, http_status=status, error=failure, client_gone=client_gone)
             await self.pipeline.ended(scope, outcome)
@@ -415,14 +421,6 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
         ),
         answer=answer_of(response) if keep_text else None,
     )
-
-
-def _status_of(error: Exception) -> int | None:
-    for name in ("status_code", "code"):
-        value = getattr(error, name, None)
-        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
-            return int(value)
-    return None
 
 
 def _error_code(error: Exception) -> str:

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from gatehouse.core import metrics
 from gatehouse.core.clock import monotonic, new_call_id, now
-from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, UngovernedRoute
+from gatehouse.core.errors import GovernanceError, Misconfigured, UngovernedRoute
 from gatehouse.core.http import SENDER, App, Message, Receive, Scope, Send
 from gatehouse.core.reasons import Reason
 from gatehouse.gateway.anthropic_errors import with_anthropics_errors
@@ -175,9 +175,7 @@ class GovernanceMiddleware:
             await answer(
                 scope,
                 send,
-                GovernanceUnavailable(
-                    "The governance plugin is not loaded. Try again soon; the operator finds why in the gateway's log."
-                ),
+                Misconfigured("The governance plugin is not loaded. The operator finds why in the gateway's log."),
                 call,
             )
             return

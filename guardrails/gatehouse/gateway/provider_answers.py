@@ -20,14 +20,13 @@ from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 from gatehouse.core.call import Attempt, current_attempt
 from gatehouse.core.errors import AnswerTooLarge, EgressMismatch, ProviderFailed, UpstreamCutOff, UpstreamUnreadable
 from gatehouse.dialects.sse import EventTooLarge, SSEDecoder
-from gatehouse.gateway.destinations import check_destination, check_redirect, checked
-from gatehouse.pipeline.scope import CallScope, current_scope
+from gatehouse.gateway.destinations import check_destination, check_redirect, checked, looks_like_call
+from gatehouse.gateway.engine_errors import UNREADABLE
+from gatehouse.gateway.passthrough import MAX_ERROR_BYTES, note
+from gatehouse.pipeline.scope import CallScope, ProviderAnswer, current_scope
 
 Handle = Callable[[Any, httpx.Request], Awaitable[httpx.Response]]
 
-UNREADABLE: Final = (
-    "The provider's answer is not in its API's format. Try again; tell the operator if it happens again."
-)
 _CUT_OFF: Final = "The provider's answer stopped before its end. Try again."
 _TOO_LARGE: Final = (
     "The provider's answer is larger than {} bytes. Ask for a shorter one, or have the operator raise "
@@ -45,7 +44,8 @@ _STREAMS: Final = (
 # Paths of the APIs that mark the end of their streams. In a JSON text, a string's quotes are escaped.
 _PATHS: Final = ("/chat/completions", "/completions", "/responses", "/messages")
 _ASKS_FOR_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
-_LAST: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed", "error"})
+_LAST: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
+_FAILED: Final = frozenset({"response.failed", "error"})
 
 # At most one encoding, because content packed twice may be a million times as large.
 _ENCODINGS: Final = ("", "identity", "gzip", "deflate")
@@ -69,8 +69,9 @@ def watched(handle: Handle, max_bytes: int) -> Handle:
         _ask_again(scope, request)
         request.headers["accept-encoding"] = "gzip, deflate"
         response = await _sent(scope, request, lambda: handle(transport, request))
+        noted: ProviderAnswer | None = response.extensions.pop(_NOTED, None)
         try:
-            stream = _Answer(scope, request, response, max_bytes)
+            stream = _Answer(scope, request, response, max_bytes, noted)
         except httpx.TransportError:
             await response.aclose()
             raise
@@ -88,6 +89,8 @@ def watched(handle: Handle, max_bytes: int) -> Handle:
 # OpenAI's clients number their attempts, and obey this header of an answer.
 _COUNT: Final = "x-stainless-retry-count"
 _SHOULD_RETRY: Final = "x-should-retry"
+# Where a response keeps what was noted of it, until its body is read.
+_NOTED: Final = "gatehouse_answer"
 
 
 async def _sent(
@@ -121,9 +124,13 @@ async def _sent_once(
     key = _key(request)
     _check_repeated(attempt, key)
     billed, attempt.sent, attempt.unanswered = attempt.unanswered, True, True
+    is_call = looks_like_call(request)
+    if is_call:
+        scope.sending.begins(attempt)
     try:
         response = await send()
     except Exception as error:
+        scope.sending.unreachable = True
         if _never_left(error):
             attempt.unanswered = billed
         else:
@@ -131,6 +138,8 @@ async def _sent_once(
         raise
     if response.status_code >= 300:
         attempt.unanswered = billed
+    if is_call:
+        response.extensions[_NOTED] = note(scope, attempt, request, response)
     try:
         check_redirect(scope, request, response)
     except EgressMismatch as error:
@@ -201,8 +210,16 @@ class _Answer(httpx.AsyncByteStream):
         httpx.RemoteProtocolError: it may not be read, or not any further.
     """
 
-    def __init__(self, scope: CallScope, request: httpx.Request, response: httpx.Response, max_bytes: int) -> None:
+    def __init__(
+        self,
+        scope: CallScope,
+        request: httpx.Request,
+        response: httpx.Response,
+        max_bytes: int,
+        noted: ProviderAnswer | None,
+    ) -> None:
         self._scope = scope
+        self._noted = noted
         self._request = request
         self._response = response
         self._max_bytes = max_bytes
@@ -243,6 +260,18 @@ class _Answer(httpx.AsyncByteStream):
             raise self._fail(AnswerTooLarge, _TOO_LARGE.format(self._max_bytes))
         if self._events is not None:
             self._events.push(chunk)
+        if self._noted is not None:
+            self._note(self._noted, chunk)
+
+    def _note(self, noted: ProviderAnswer, chunk: bytes) -> None:
+        """Keep what the caller may get as it came."""
+        if noted.is_error:
+            noted.body += chunk[: MAX_ERROR_BYTES - len(noted.body)]
+        elif noted.own:
+            noted.body += chunk
+        if self._events is not None and self._events.failed is not None and noted.failed is None:
+            noted.failed = self._events.failed
+            self._scope.sending.answered(noted)
 
     def _judge(self) -> httpx.RemoteProtocolError | None:
         """Note an answer that has ended without coming to its end."""
@@ -270,10 +299,12 @@ class _Events:
 
     Attributes:
         readable: an event was JSON.
+        failed: the event that says that the provider failed.
     """
 
     def __init__(self) -> None:
         self.readable = False
+        self.failed: dict[str, Any] | None = None
         self._stream = SSEDecoder()
         self._over = False
         self._begun: set[object] = set()  # of choices, as there may be several
@@ -306,7 +337,9 @@ class _Events:
         self.readable = True
         delta = event.get("delta")
         stopped = isinstance(delta, dict) and event.get("type") == "message_delta" and delta.get("stop_reason")
-        if event.get("error") or stopped or event.get("type") in _LAST:
+        if event.get("error") or event.get("type") in _FAILED:
+            self.failed = event
+        if self.failed or stopped or event.get("type") in _LAST:
             self._over = True
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():

@@ -333,10 +333,19 @@ def _json(value: Any) -> bytes:
 
 def error_event(call_type: str, error: GovernanceError, call_id: str) -> bytes:
     """The end of a stream that may not go on, as the clients of that API read it."""
-    body = error.body(call_id)
+    return event_of_error(call_type, error.body(call_id))
+
+
+def event_of_error(call_type: str, body: dict[str, Any]) -> bytes:
+    """The end of a stream that failed.
+
+    Args:
+        body: the error as a whole answer says it.
+    """
     if call_type == "anthropic_messages":
         return event(_json({"type": "error", **body}), "error")
     if call_type.removeprefix("a") == "responses":
-        said = {"type": "error", "code": error.code, "message": error.message, "param": None, **body}
+        error = body["error"]
+        said = {"type": "error", "code": error["code"], "message": error["message"], "param": error["param"], **body}
         return event(_json(said), "error")
     return event(_json(body)) + b"data: [DONE]\n\n"

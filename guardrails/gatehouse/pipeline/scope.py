@@ -38,6 +38,8 @@ class Incoming:
         top_level: the names at the top of the body as it came, and whether each is but a number or a switch.
         names: those that are the caller's own, where LiteLLM keeps notes beside them.
         new_fields: those that no API has.
+        asks_usage: a stream is to end with what it used.
+        repeated: the client asks again by itself, after an earlier answer was an error.
     """
 
     effort: int = 0
@@ -45,6 +47,8 @@ class Incoming:
     top_level: Mapping[str, bool] = field(default_factory=dict)
     names: CallerNames = field(default_factory=CallerNames)
     new_fields: tuple[str, ...] = ()
+    asks_usage: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +124,73 @@ _END_BYTES: Final = 4096
 
 
 @dataclass(slots=True, eq=False)
+class ProviderAnswer:
+    """What a provider answered to one request, as it came.
+
+    Attributes:
+        attempt: the attempt that it answers.
+        origin: scheme, host and port of who answered.
+        kind: its media type.
+        headers: those that its caller gets.
+        own: its API is the caller's, so that it can be passed on as it is.
+        body: what came of it; of a stream, what was not passed on yet. Empty where nobody will read it.
+        failed: the event by which a stream says that it failed.
+    """
+
+    attempt: Attempt
+    origin: str | None
+    status: int
+    kind: str
+    headers: tuple[tuple[str, str], ...] = ()
+    own: bool = False
+    body: bytearray = field(default_factory=bytearray, repr=False)
+    failed: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether it is an error from its beginning."""
+        return self.status >= 400
+
+
+@dataclass(slots=True, eq=False)
 class Sending:
-    """What leaves for the providers. The gateway writes it.
+    """What leaves for the providers, and what comes back. The gateway writes it.
 
     Attributes:
         admitted: what may leave.
         attempts: the times that it did.
         reserved: for how many of them that may be billed its payers' budgets have room.
+        answer: the last answer to any of them.
+        error: the last answer that reports an error; one of the requested model counts before those of its fallbacks.
+        unreachable: the last request got no answer.
         provider_failed: why the last answer of a provider may not pass for one.
     """
 
     admitted: Admitted | None = field(default=None, repr=False)
     attempts: list[Attempt] = field(default_factory=list)
     reserved: int = 1
+    answer: ProviderAnswer | None = field(default=None, repr=False)
+    error: ProviderAnswer | None = field(default=None, repr=False)
+    unreachable: bool = False
     provider_failed: ProviderFailed | None = None
+
+    def begins(self, attempt: Attempt) -> None:
+        """Note that a request leaves."""
+        self.answer, self.unreachable = None, False
+        if self._is_requested(attempt):
+            self.error = None
+
+    def answered(self, answer: ProviderAnswer) -> None:
+        """Note an answer."""
+        self.answer = answer
+        if answer.is_error or answer.failed is not None:
+            if self.error is None or self._is_requested(answer.attempt):
+                self.error = answer
+        else:
+            self.error = None
+
+    def _is_requested(self, attempt: Attempt) -> bool:
+        return not self.attempts or attempt.group == self.attempts[0].group
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatehouse.core.errors import GovernanceUnavailable, InvalidRequest, LimitExceeded
+from gatehouse.core.errors import InvalidRequest, LimitExceeded, Misconfigured
 from gatehouse.core.text import shown_usd
 from gatehouse.policy.model import LimitsPolicy
 
@@ -100,7 +100,7 @@ def ceiling(
 
     Raises:
         InvalidRequest: a header cannot be read.
-        GovernanceUnavailable: the key's or the team's metadata cannot be read; the log says what is wrong with it.
+        Misconfigured: the key's or the team's metadata cannot be read; the log says what is wrong with it.
     """
     strictest = Ceiling()
     if policy is not None:
@@ -209,7 +209,7 @@ def _of_metadata(metadata: Mapping[str, Any], source: str, key_name: str | None)
     return tokens, None if cost is None else float(cost)
 
 
-def _unreadable(where: str, expected: str, source: str, key_name: str | None) -> GovernanceUnavailable:
+def _unreadable(where: str, expected: str, source: str, key_name: str | None) -> Misconfigured:
     log.error(
         "%s (key %r): %s of its metadata is not %s; its calls are refused until an administrator corrects it",
         source,
@@ -217,7 +217,7 @@ def _unreadable(where: str, expected: str, source: str, key_name: str | None) ->
         where or "the whole",
         expected,
     )
-    return GovernanceUnavailable(f"The limits of {source} cannot be read. Ask an administrator to correct them.")
+    return Misconfigured(f"The limits of {source} cannot be read. Ask an administrator to correct them.")
 
 
 def _named(model: str) -> str:

@@ -121,6 +121,11 @@ def logs_spend() -> bool:
     return (proxy_server.general_settings or {}).get("disable_spend_logs") is not True
 
 
+def always_sends_usage() -> bool:
+    """Tell whether config.yaml makes every stream end with what it used."""
+    return (proxy_server.general_settings or {}).get("always_include_stream_usage") is True
+
+
 def configured_tags() -> frozenset[str]:
     """Return the tags of config.yaml's models, and of those added later."""
     router = proxy_server.llm_router

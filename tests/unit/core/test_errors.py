@@ -14,7 +14,7 @@ from gatehouse.core.reasons import Reason
 TYPES = {
     "permission_error": {403, 499},
     "rate_limit_error": {429},
-    "api_error": {500, 502},
+    "api_error": {500, 502, 504},
     "service_unavailable_error": {503},
     "invalid_request_error": {400, 404, 408, 409, 410, 413, 415},
     "budget_exceeded": {422},
@@ -32,7 +32,9 @@ KINDS = list(kinds())
 
 
 def made(kind: type[GovernanceError]) -> GovernanceError:
-    return kind() if kind is errors.PlaceholdersCollide else kind("Because.")  # type: ignore[call-arg]
+    if kind is errors.UpstreamRests:
+        return errors.UpstreamRests(7)
+    return kind() if kind in (errors.PlaceholdersCollide, errors.EngineFailed) else kind("Because.")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from gatehouse.core.errors import GovernanceError, GovernanceUnavailable, InvalidRequest, LimitExceeded
+from gatehouse.core.errors import GovernanceError, InvalidRequest, LimitExceeded, Misconfigured
 from gatehouse.policy.limits import Ceiling, Estimate, ceiling, check, is_allowed_unpriced
 from gatehouse.policy.model import LimitsPolicy
 from hypothesis import given
@@ -127,7 +127,7 @@ BAD_NUMBERS = [True, False, "100", -1, math.nan, math.inf, -math.inf, 10**30, 10
 def test_metadata_that_cannot_be_read_refuses_the_call_and_tells_the_operator(
     bad: Any, of_team: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.ERROR), pytest.raises(GovernanceUnavailable) as refused:
+    with caplog.at_level(logging.ERROR), pytest.raises(Misconfigured) as refused:
         ceiling(None, {} if of_team else bad, bad if of_team else {}, {}, key_name="billing-bot")
     whose = "the key's team" if of_team else "the key"
     assert whose in refused.value.message
@@ -136,7 +136,7 @@ def test_metadata_that_cannot_be_read_refuses_the_call_and_tells_the_operator(
 
 
 def test_what_metadata_says_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR), pytest.raises(GovernanceUnavailable) as refused:
+    with caplog.at_level(logging.ERROR), pytest.raises(Misconfigured) as refused:
         ceiling(None, {"gatehouse": {"max_tokens_per_request": "hunter2", "secret": "hunter2"}}, {}, {})
     assert "hunter2" not in caplog.text + refused.value.message
 
