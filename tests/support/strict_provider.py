@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from tests.support import strict_anthropic, strict_gemini, strict_openai
 from tests.support.process import free_port, wait_until
-from tests.support.strict_turns import Failure, Refused, Turn
+from tests.support.strict_turns import Failure, Refused, Turn, sse
 from tests.support.upstream import Arrival, arrival_of
 
 
@@ -141,6 +141,8 @@ class StrictProvider:
         if not is_stream:
             return JSONResponse(whole, headers=headers)
         sent = events[:-1] if self.breaks_off else events
+        if turn.breaks_off is not None:
+            sent = [*events[:_BEGINNING], _error_event(path, turn.breaks_off, number)]
         return StreamingResponse(_sent(sent), media_type="text/event-stream", headers=headers)
 
     def _failed(self, path: str, failure: Failure, number: int) -> Response:
@@ -152,6 +154,20 @@ class StrictProvider:
             body = strict_openai.error(failure)
         headers = {**_request_id(path, number), **failure.headers}
         return JSONResponse(body, status_code=failure.status, headers=headers)
+
+
+# How many events come of a stream that breaks off.
+_BEGINNING = 7
+
+
+def _error_event(path: str, failure: Failure, number: int) -> str:
+    """Return the event with which a stream says that it failed."""
+    if path.endswith("/messages"):
+        return sse(strict_anthropic.error(failure, number))
+    if path.endswith("/responses"):
+        said = {"type": "error", "code": failure.code, "message": failure.message, "param": failure.param}
+        return sse(said | {"sequence_number": _BEGINNING})
+    return sse(strict_openai.error(failure), named=False)
 
 
 def _request_id(path: str, number: int) -> dict[str, str]:

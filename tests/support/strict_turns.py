@@ -53,6 +53,7 @@ class Turn:
         text: what it says; empty for nothing.
         calls: tools that it calls; with calls the default text is left out.
         failure: an error instead of all of this.
+        breaks_off: a stream ends with this error after its beginning.
     """
 
     text: Text = DEFAULT_TEXT
@@ -62,6 +63,7 @@ class Turn:
     compaction: Text | None = None
     searches: str | None = None
     failure: Failure | None = None
+    breaks_off: Failure | None = None
 
     def of(self, body: dict[str, Any]) -> Said:
         """Return the turn as it answers a request."""

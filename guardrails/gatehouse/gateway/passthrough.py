@@ -57,6 +57,9 @@ _MAX_HEADERS: Final = 32
 MAX_ERROR_BYTES: Final = 65_536
 _MAX_MESSAGE_CHARS: Final = 2_000
 
+# An event of LiteLLM's that names the model ends before that, or is too long to wait for.
+_MAX_FIRST_BYTES: Final = 1_000_000
+
 _LITELLMS_ERROR: Final = re.compile(rb'(?:event: ?error\r?\n)?data: ?\{"(?:error"|type": ?"error")')
 _LITELLMS_LAST: Final = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _PING: Final = re.compile(rb":|event: ?ping")
@@ -232,6 +235,7 @@ class _Stream:
         self._drops_usage = call_type in ("acompletion", "atext_completion") and not asks_usage
         self._own = SSEDecoder()
         self._litellms = SSEDecoder()
+        self._learned_from = 0
         self._names: dict[str, Any] | None = None
         self._is_over = False
         self._litellm_is_over = False
@@ -263,6 +267,9 @@ class _Stream:
 
     def _learn(self, litellms: bytes) -> dict[str, Any] | None:
         """Return what an event of LiteLLM's says that is not the provider's to say; None until there is one."""
+        self._learned_from += len(litellms)
+        if self._learned_from > _MAX_FIRST_BYTES:
+            return {}
         for each in self._litellms.decode(litellms):
             said = _decoded(each.data or b"")
             if not isinstance(said, dict) or "error" in said:
