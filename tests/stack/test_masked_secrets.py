@@ -84,8 +84,7 @@ def test_the_model_sees_no_secret_and_the_caller_gets_each_back(
     for secret in (TOKEN, "s3cr3t-Pa55"):
         assert secret not in upstream.received
     assert "GITHUB_TOKEN: <SECRET_" in upstream.received
-    # What looks like a mail address goes along with the password in it.
-    assert f"I see {TOKEN} and s3cr3t-Pa55@db.internal." in spoken(answer.text)
+    assert f"I see {TOKEN} and s3cr3t-Pa55." in spoken(answer.text)
     shipped.wait_settled()
     (line,) = shipped.lines_of(answer.headers["x-gatehouse-call-id"])
     assert line["event_type"] == "chat_completion_success"

@@ -110,7 +110,7 @@ class CanonicalRequest:
         """
         write_back(self._body, dict(changes))
         texts, values = (
-            tuple(replace(part, text=changes[part.path]) if part.path in changes else part for part in parts)
+            tuple(replace(part, text=str(changes[part.path])) if part.path in changes else part for part in parts)
             for parts in (self.texts, self.values)
         )
         return replace(self, texts=texts, values=values)

@@ -61,7 +61,7 @@ def mask(
         changed = request.masked(changes)
     except UnknownShape as error:
         raise ContentBlocked(f"The request cannot be masked: {error}. Take the personal data out.") from None
-    return changed, mask, {part.text: changes[part.path] for part in request.scanned if part.path in changes}
+    return changed, mask, {part.text: str(changes[part.path]) for part in request.scanned if part.path in changes}
 
 
 def _sealed(part: TextPart, findings: Sequence[Finding]) -> SealedPiiBlocked:

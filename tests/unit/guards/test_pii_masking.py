@@ -161,7 +161,8 @@ def test_what_the_engine_finds_comes_back_as_written_wherever_the_stream_is_cut(
     mask = new_mask()
     masked = mask.mask([(text, ENGINE.scan(text)) for text in texts], config)
     for text, hidden in zip(texts, masked, strict=True):
-        assert "jane@example.com" not in hidden
+        # With letters and digits behind it, it is another address, or none.
+        assert "jane@example.com" not in hidden.replace("jane@example.comDE89", "")
         assert mask.unmask(hidden) == text
         assert fed(mask, hidden, cuts) == text
         assert fed(mask, hidden, list(range(len(hidden)))) == text

@@ -293,3 +293,15 @@ def test_large_files_leave_room_for_what_comes_behind_them() -> None:
     parts = read(bodies).texts
     assert parts[-1].text == "Hello"
     assert [part.text == text for part in parts].count(True) == 4
+
+
+def test_what_is_sent_and_noted_are_plain_texts() -> None:
+    body = result("to A1, and A2")
+    request = read(body)
+    findings = [
+        [Finding("A", match.start(), match.end(), 1.0) for match in re.finditer(r"A\d", part.text)]
+        for part in request.scanned
+    ]
+    changed = request.masked(masked(request.scanned, findings, PLACEHOLDERS)[0])
+    assert type(content(body)) is str
+    assert {type(part.text) for part in changed.scanned} == {str}
