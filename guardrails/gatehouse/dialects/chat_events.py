@@ -12,6 +12,7 @@ from gatehouse.dialects.parts import Path, unknown
 
 _SAID = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
 _CHUNK = frozenset("id object created model usage system_fingerprint service_tier obfuscation choices".split())
+_OF_PROVIDERS = frozenset({"reasoning_items", "extra_content"})
 _CALL: dict[str, tuple[str, Kind]] = {"function": ("arguments", "json"), "custom": ("input", "text")}
 
 
@@ -59,7 +60,7 @@ def _chat_delta(view: EventView, delta: Any, path: Path, index: int) -> None:
             others = {each: inner for each, inner in value.items() if each != "thinking_blocks"}
             view.whole(provider_fields, others, below)
         else:
-            view.whole(free, value, below)
+            view.whole(provider_fields if name in _OF_PROVIDERS else free, value, below)
 
 
 def _thoughts(view: EventView, blocks: Any, path: Path, source: Source) -> None:

@@ -128,15 +128,14 @@ def _thoughts(view: BodyView, value: Any, path: Path, role: str) -> None:
 
 
 # What LiteLLM keeps of a provider's answer and sends back to it, in the fields that OpenAI's API does not have.
-provider_fields = free_but(
-    {
-        **_encrypted,
-        **dict.fromkeys("thinking_blocks compaction_blocks".split(), _thoughts),
-        **dict.fromkeys(
-            "signature thought_signature thought_signatures response_thought_signature".split(), _signatures
-        ),
-    }
-)
+_kept: dict[str, Reader] = {
+    **_encrypted,
+    **dict.fromkeys("thinking_blocks compaction_blocks".split(), _thoughts),
+    **dict.fromkeys("thought_signature thought_signatures response_thought_signature".split(), _signatures),
+}
+provider_fields = free_but(_kept)
+# The same of a tool call on /v1/messages, where Gemini's signature has another name.
+_call_fields = free_but({**_kept, "signature": _signatures})
 
 
 def _parts(otherwise: Reader) -> dict[str, Reader]:
@@ -181,7 +180,7 @@ def _parts(otherwise: Reader) -> dict[str, Reader]:
             input=free,
             caller=caller,
             toolset_name=other_text,
-            provider_specific_fields=provider_fields,
+            provider_specific_fields=_call_fields,
         ),
         "server_tool_use": part(id=token, name=other_text, input=free, caller=caller),
         "mcp_tool_use": part(id=token, name=other_text, server_name=other_text, input=free),

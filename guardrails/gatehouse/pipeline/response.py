@@ -107,6 +107,8 @@ class Answers:
         try:
             changes = self._changes([TextPart((), body.decode(), "assistant")])
         except UnicodeDecodeError as error:
+            if self._only_tags:
+                return body
             raise self._unreadable(error) from None
         return changes[()].encode(errors="surrogatepass") if changes else body
 

@@ -356,6 +356,12 @@ def test_what_a_model_thinks_is_screened() -> None:
         heard("anthropic_messages", messages(THINKING | {"thinking": "forbidden"}))
 
 
+def test_what_other_fields_call_a_signature_is_text() -> None:
+    answer = completion(provider_specific_fields={"tool_results": [{"signature": f"def send({PLACEHOLDER})"}]})
+    got = heard("acompletion", answer)
+    assert json.dumps(got) == json.dumps(answer).replace(PLACEHOLDER, MAIL)
+
+
 def test_a_picture_is_never_tagged() -> None:
     picture = {"type": "image_generation_call", "id": "ig", "result": "not base64!"}
     assert heard("aresponses", response(picture)) == response(picture)
@@ -370,6 +376,7 @@ def test_where_only_tags_are_written_an_unknown_answer_passes() -> None:
     assert answers("anthropic_messages", masks=False, screens=False).push(event) == event
     with pytest.raises(GovernanceError):
         answers("anthropic_messages").push(event)
+    assert answers("acompletion", masks=False, screens=False).text(b"\xff") == b"\xff"
 
 
 # Streams
@@ -525,7 +532,12 @@ STREAMED = [
     ("acompletion", chunk(thinking_blocks=[REDACTED])),
     ("acompletion", chunk(provider_specific_fields={"thought_signatures": [SIGNATURE]})),
     ("acompletion", chunk(provider_specific_fields={"citation": CITED})),
+    ("acompletion", chunk(reasoning_items=[{"type": "reasoning", "id": "rs", "encrypted_content": SIGNATURE}])),
     ("acompletion", chunk(tool_calls=[{"index": 0, **CALL}])),
+    (
+        "acompletion",
+        chunk(tool_calls=[{"index": 0, "extra_content": {"google": {"thought_signature": SIGNATURE}}}]),
+    ),
     ("acompletion", chunk(tool_calls=[{"index": 0, "provider_specific_fields": {"thought_signature": SIGNATURE}}])),
     (
         "acompletion",
