@@ -22,17 +22,18 @@ from gatehouse.core.errors import SetupError
 
 # Entity, its short name, a value, and tokens as a gateway would make them.
 _VALUES = (
-    ("EMAIL_ADDRESS", "email", "jane.doe@example.com", ("7Q2MKD4P", "E0X4VN8T", "R9C1ZB5H", "4TNW60YG")),
-    ("PHONE_NUMBER", "phone", "+44 20 7946 0958", ("W3HB6R1Z", "0KD95TQM", "XV28PJ7C", "N1G4EYS3")),
-    ("PERSON", "person", "Jane Doe", ("5GJ8YC2N", "PA7T3X0V", "8MQD0W6B", "HZ3K9FR2")),
+    ("EMAIL_ADDRESS", "email", "jane.doe@example.com", ("7Q2MKD4P", "E0X4VN8T", "R9C1ZB5H")),
+    ("PHONE_NUMBER", "phone", "+44 20 7946 0958", ("W3HB6R1Z", "0KD95TQM", "XV28PJ7C")),
+    ("PERSON", "person", "Jane Doe", ("5GJ8YC2N", "PA7T3X0V", "8MQD0W6B")),
 )
+CONTROL = "control: the value"
 FORMS: Mapping[str, str] = {
     "<EMAIL_ADDRESS_7Q2MKD4P>": "<{entity}_{token}>",
     "[EMAIL_ADDRESS_7Q2MKD4P]": "[{entity}_{token}]",
     "EMAIL_ADDRESS_7Q2MKD4P": "{entity}_{token}",
     "{{EMAIL_ADDRESS_7Q2MKD4P}}": "{{{{{entity}_{token}}}}}",
     "<email:7q2mkd4p>": "<{short}:{low}>",
-    "control: the value": "{value}",
+    CONTROL: "{value}",
 }
 """Each form as it is shown, and how it is made."""
 
@@ -64,9 +65,9 @@ class Prompt:
 
 
 def prompts(form: str) -> Iterator[Prompt]:
-    """Yield the prompts of one form: each task with each entity and token."""
+    """Yield the prompts of one form: each task with each entity and token. The control has no tokens."""
     for (task, text), (entity, short, value, tokens) in product(TASKS.items(), _VALUES):
-        for token in tokens:
+        for token in tokens if form != CONTROL else tokens[:1]:
             written = FORMS[form].format(entity=entity, short=short, token=token, low=token.lower(), value=value)
             yield Prompt(task, text.format(it=written), written, _tolerated(written))
 
