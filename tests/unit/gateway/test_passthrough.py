@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import litellm
 import pytest
-from gatehouse.core.call import Attempt
+from gatehouse.core.call import Attempt, Caller, GovernedCall, current_attempt
 from gatehouse.core.clock import monotonic, new_call_id, now
-from gatehouse.gateway import passthrough
+from gatehouse.gateway import passthrough, provider_answers
 from gatehouse.gateway.destinations import Destination, deployed
 from gatehouse.gateway.passthrough import Passthrough, Reply, kept_headers, note
-from gatehouse.pipeline.scope import CallScope, Incoming, ProviderAnswer
+from gatehouse.gateway.provider_answers import watched
+from gatehouse.pipeline.scope import CallScope, Incoming, ProviderAnswer, current_scope
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -388,3 +390,81 @@ def test_the_headers_that_clients_read_are_kept_and_no_others() -> None:
     assert kept_headers([("request-id", "req_1")], CHAT) == (("x-request-id", "req_1"),)
     many = [(f"x-ratelimit-{n}", "1") for n in range(100)]
     assert len(kept_headers(many, CHAT)) == 32
+
+
+# From the transport on.
+
+
+class Body(httpx.AsyncByteStream):
+    """Sends pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+async def received(call: CallScope, monkeypatch: pytest.MonkeyPatch, *pieces: bytes, **answer: Any) -> httpx.Response:
+    """Return a provider's answer as LiteLLM receives it, read to its end."""
+    monkeypatch.setattr(provider_answers, "check_destination", lambda *_: None)
+    call.call = GovernedCall(call.call_id, now(), call.route, "acompletion", "m", stream=True, caller=Caller())
+    attempt = Attempt("m", "one")
+    call.sending.attempts.append(attempt)
+    given = {"status_code": 200, "headers": {"content-type": SSE}, **answer}
+
+    async def handle(_: Any, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(**given, stream=Body(*pieces), request=request)
+
+    tokens = current_scope.set(call), current_attempt.set(attempt)
+    try:
+        request = httpx.Request("POST", f"{HOST}{call.route}", json={"stream": True})
+        response = await watched(handle, 10_000_000)(None, request)
+        await response.aread()
+        return response
+    finally:
+        current_scope.reset(tokens[0])
+        current_attempt.reset(tokens[1])
+
+
+async def test_an_error_is_kept_up_to_a_bound_and_litellm_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = a_call()
+    pieces = [b"x" * 40_000] * 3
+    headers = {"content-type": "text/plain", "retry-after": "7", "x-should-retry": "true"}
+    response = await received(call, monkeypatch, *pieces, status_code=429, headers=headers)
+    assert len(response.content) == 120_000
+    assert response.headers["x-should-retry"] == "true"
+    kept = call.sending.error
+    assert kept is not None
+    assert (len(kept.body), kept.status) == (65_536, 429)
+    assert kept.headers == (("retry-after", "7"), ("x-should-retry", "true"))
+
+
+@pytest.mark.parametrize("cut", [5, 400])
+async def test_a_stream_is_kept_with_the_event_of_its_failure(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = a_call()
+    said = sse(chunk("a"), {"error": FACTS})
+    await received(call, monkeypatch, said[:cut], said[cut:])
+    kept = call.sending.error
+    assert kept is not None
+    assert (bytes(kept.body), kept.failed) == (said, {"error": FACTS})
+
+
+async def test_of_an_answer_in_another_api_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = a_call()
+    monkeypatch.setattr(litellm, "callbacks", [ChangesAnswers()])
+    await received(call, monkeypatch, sse(chunk("a"), chunk()), DONE)
+    assert call.sending.answer is not None
+    assert call.sending.answer.body == b""
+    assert call.sending.error is None
+
+
+async def test_a_provider_without_an_answer_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = a_call()
+    answered(call, b"{}", kind=JSON, status=500)
+    monkeypatch.setattr(httpx, "Response", lambda **_: (_ for _ in ()).throw(httpx.ConnectError("no")))
+    with pytest.raises(httpx.ConnectError):
+        await received(call, monkeypatch)
+    assert call.sending.unreachable
+    assert call.sending.error is None
