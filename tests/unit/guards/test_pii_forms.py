@@ -132,6 +132,7 @@ KEPT = {
     "a comparison": (f"a < {NAME}", f"a < {MAIL}"),
     "a sentence": (f"{NAME} - and so on", f"{MAIL} - and so on"),
     "the end of a line": (f"{NAME}  \n", f"{MAIL}  \n"),
+    "a letter that becomes two": (f"\u0130 <{NAME}> \u0130", f"\u0130 {MAIL} \u0130"),
     "a path": (f"/home/{NAME}/x", f"/home/{MAIL}/x"),
 }
 
@@ -329,6 +330,11 @@ def test_the_arguments_of_a_tool_stay_json_in_any_form() -> None:
                 assert json.loads(KNOWING.unmask_json(arguments)) == {"to": value}
                 every = fed(KNOWING, arguments, list(range(len(arguments))), inside_json=True)
                 assert json.loads(every) == {"to": value}
+
+
+def test_very_many_at_once_come_back_and_so_do_the_words_of_very_many_names_that_are_none() -> None:
+    for text, restored in ((f"<{NAME}> " * 5_000, f"{MAIL} " * 5_000), (f"EMAIL ADDRESS {NOBODY} " * 5_000,) * 2):
+        assert KNOWING.unmask(text) == fed(KNOWING, text, [70_000]) == restored
 
 
 def test_a_stream_waits_only_while_a_placeholder_of_the_call_is_possible() -> None:

@@ -195,8 +195,9 @@ class Beginnings:
         """
         if not self._tokens:
             return len(text)
-        inside = list(found)
-        for match in self._first.finditer(text, max(0, len(text) - self._longest)):
+        low = max(0, len(text) - self._longest)
+        inside = [each for each in found if each[1] > low]
+        for match in self._first.finditer(text, low):
             at = match.start()
             if not any(start < at < end for start, end, _ in inside) and self._may_go_on(text, at):
                 return at
