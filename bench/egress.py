@@ -146,7 +146,7 @@ async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
         prices,
         Retention(ContentMode.HASH, keys),
         keys,
-        Conversations(MagicMock(), keys, str),
+        Conversations(MagicMock(), keys, MagicMock()),
         lambda _: False,
     )
     try:

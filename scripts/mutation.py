@@ -54,7 +54,10 @@ JUDGES: Final[dict[str, str]] = {
         "guards/test_links.py guards/test_nesting.py guards/test_pii_forms.py guards/test_pii_masking.py"
     ),
     "guards/pii/nesting.py": "guards/test_nesting.py",
-    "pipeline/response.py": "pipeline/test_answers.py pipeline/test_conversations.py pipeline/test_signed_parts.py",
+    "pipeline/response.py": (
+        "pipeline/test_answers.py pipeline/test_conversations.py pipeline/test_signed_parts.py "
+        "pipeline/test_stored_responses.py"
+    ),
     "policy/limits.py": "policy/test_limits.py",
     "policy/rules.py": "policy/test_policy_rules.py policy/test_policy_when.py",
 }

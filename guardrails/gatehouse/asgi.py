@@ -43,6 +43,7 @@ from gatehouse.gateway.notification_senders import addresses
 from gatehouse.gateway.prescan import Prescan
 from gatehouse.gateway.provider_answers import watch_answers
 from gatehouse.gateway.request_body import BodyReader
+from gatehouse.gateway.stored_streams import stream_stored_responses
 from gatehouse.gateway.ways_out import watch_ways_out
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.checkpointer import Checkpointer
@@ -72,7 +73,7 @@ from gatehouse.proxy.configured import (
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.model_access import hash_may_use
 from gatehouse.proxy.parallel_slots import CallSlots
-from gatehouse.proxy.stored_ids import provider_id
+from gatehouse.proxy.stored_ids import read_id
 from gatehouse.proxy.tokenizer import Detokenizer, TokenCounter
 from gatehouse.storage.connection import shared
 
@@ -162,6 +163,7 @@ class Gateway:
         self._app = with_caller(self._middleware, self._settings.trusted_proxies)
         watch_answers(self._settings.max_answer_bytes)
         watch_ways_out()
+        stream_stored_responses()
         keep_content_out()
         guard_contexts()
         listings.close_to_keys()
@@ -232,7 +234,7 @@ class Gateway:
         await self._dispatcher.start()
         await self._pool.open()
         await self._gate.start()
-        conversations = Conversations(self._pool, settings.keys, provider_id)
+        conversations = Conversations(self._pool, settings.keys, read_id)
         self._tasks.append(asyncio.create_task(conversations.run(), name="gatehouse-conversations"))
         self._tasks.append(asyncio.create_task(self._reconciler.run(), name="gatehouse-reconciliation"))
         pipeline = Pipeline(

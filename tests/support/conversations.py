@@ -27,6 +27,9 @@ class Conversations:
         found = [self.kept[owner, each] for each in ids if owner is not None and (owner, each) in self.kept]
         return found[-1] if found else None
 
+    async def find(self, owner: str | None, id_: StoredId) -> Remembered | None:
+        return await self.recall(owner, [id_])
+
     async def keep(self, call: StoredCall, ids: Sequence[StoredId], known: Remembered) -> bool:
         if self.away:
             return False

@@ -108,7 +108,12 @@ class StoredResponses:
 def _items(given: Any) -> list[Item]:
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
-    return [{"type": "message", **item} for item in given]
+    return [{"type": "message", **item, **_content(item)} for item in given]
+
+
+def _content(item: Item) -> Item:
+    said = item.get("content")
+    return {"content": [{"type": "input_text", "text": said}]} if isinstance(said, str) else {}
 
 
 def _listed(items: list[Item], query: dict[str, str]) -> dict[str, Any]:

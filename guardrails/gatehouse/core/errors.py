@@ -19,6 +19,7 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |-- BudgetExceeded      422  the request may cost more than is left of a budget, in LiteLLM's words
 |-- InvalidRequest      400  a parameter is wrong, or callers may not set it
 |-- ModelNotFound       404  config.yaml has no model of that name
+|-- NotFound            404  there is nothing of that name, or it belongs to others
 |-- TooLarge            413  the body is over the gateway's bounds
 |-- TooSlow             408  the body did not arrive in time
 |-- UnsupportedEncoding 415  the gateway does not decode the body's encoding
@@ -38,7 +39,6 @@ GovernanceError         a request is refused; shaped like an OpenAI error, so th
 |   `-- EngineFailed    500  LiteLLM cannot make this call; nothing was sent
 `-- of /governance alone:
     |-- AccessDenied    403  the caller's role may not do this
-    |-- NotFound        404  there is nothing of that name
     |-- Conflict        409  it cannot be done now, perhaps later
     `-- Gone            410  its time is over
 """

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from gatehouse.dialects import chat, media, messages, responses
 from gatehouse.dialects.chat_events import chat_carrier, chat_event
 from gatehouse.dialects.events import EventView, Source
+from gatehouse.dialects.fields import refuse
 from gatehouse.dialects.litellm_fields import Request, callers_metadata
 from gatehouse.dialects.messages_events import messages_carrier, messages_event
 from gatehouse.dialects.parts import BodyView, Reader, UnknownShape, plain, unknown
@@ -34,6 +35,9 @@ _BY_CALL_TYPE: dict[str, tuple[Reader, Reader]] = {
     **_DIALECTS,
     **{f"a{name}": readers for name, readers in _DIALECTS.items()},
     "call_mcp_tool": (media.mcp_request, media.mcp_answer),
+    # Requests about stored responses send no content.
+    **dict.fromkeys(("aget_responses", "acancel_responses", "adelete_responses"), (refuse, responses.responses_answer)),
+    "alist_input_items": (refuse, responses.input_items_answer),
 }
 
 # The fields of every route's API.
@@ -48,6 +52,7 @@ _STREAMS: dict[str, tuple[_StreamReader, _Carrier]] = {
     "text_completion": (chat_event, chat_carrier),
     "anthropic_messages": (messages_event, messages_carrier),
     "responses": (responses_event, responses_carrier),
+    "get_responses": (responses_event, responses_carrier),
     "transcription": (responses_event, responses_carrier),
 }
 

@@ -9,6 +9,8 @@ from typing import Final
 # The start of paths that also name the model.
 _DEPLOYMENT = r"(?:/engines/[^/]+|/openai/deployments/[^/]+)"
 
+# The call type whose answers providers store.
+RESPONSES: Final = "aresponses"
 # The call type whose texts may come as tokens.
 EMBEDDING: Final = "aembedding"
 # The call type whose route takes a form.
@@ -19,7 +21,7 @@ CALL_TYPES: Final[Mapping[str, str]] = {
     "/chat/completions": "acompletion",
     "/completions": "atext_completion",
     "/messages": "anthropic_messages",
-    "/responses": "aresponses",
+    "/responses": RESPONSES,
     "/embeddings": EMBEDDING,
     "/moderations": "amoderation",
     "/rerank": "arerank",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _RESPONSES: Final = frozenset(("responses", "aresponses"))
 
@@ -27,6 +27,18 @@ class StoredId:
 
     kind: Kind
     id: str
+
+
+class ReadId(NamedTuple):
+    """Hold an id in two forms.
+
+    Attributes:
+        routed: with the deployment, as LiteLLM needs it.
+        provider: as the provider writes it.
+    """
+
+    routed: str
+    provider: str
 
 
 def is_stored(call_type: str, fields: Mapping[str, Any]) -> bool:

@@ -244,3 +244,8 @@ response = fields(
     {**RESPONSE_ENVELOPE, "output": each(answered_item), "error": free, "instructions": content}, otherwise=free
 )
 responses_answer = as_role("assistant", response)
+# The items of a stored response's input, as a page of a list.
+_PAGE = dict.fromkeys(("object", "first_id", "last_id", "has_more"), skip)
+_listed = fields({**_message, "content": either(string=text, items=_answered_part)}, otherwise=free)
+_listed_item = tagged({**_items(free), "message": _listed}, otherwise=free)
+input_items_answer = as_role("user", fields({**_PAGE, "data": each(_listed_item)}, otherwise=free))

@@ -30,6 +30,7 @@ from gatehouse.dialects.caller_headers import (
     renamed_headers,
 )
 from gatehouse.dialects.parts import plain
+from gatehouse.dialects.stored_responses import StoredResponse, parameters
 from gatehouse.dialects.token_arrays import TextOf, with_texts
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.request_body import BodyReader, json_object
@@ -119,7 +120,10 @@ class Edge:
             headers = passed_on(scope["headers"], self._bounds(), configured)
             body = self.reader.unpacked(scope["headers"], body, share)
             call_type = call_type_of(call.route)
-            if call_type is None:
+            if call.about is not None:
+                call.about = _with_parameters(call.about, scope, body)
+                body = orjson.dumps(call.about.for_engine)
+            elif call_type is None:
                 body, kind = await self._read_form(call, headers, body)
             else:
                 body, asked = await self._read(call, call_type, body)
@@ -199,6 +203,18 @@ class Edge:
         if self._made_up(model):
             scope["path"], scope["raw_path"] = call.route, call.route.encode()
             raise ModelNotFound(NO_SUCH_MODEL, param="model")
+
+
+def _with_parameters(about: StoredResponse, scope: Scope, body: bytes) -> StoredResponse:
+    """Return a request about a stored response with the parameters of its query.
+
+    Raises:
+        InvalidRequest: it has a body, or a parameter has a wrong value.
+    """
+    if body and json_object(body):
+        raise InvalidRequest("A request about a stored response has no fields in its body. Leave them out.")
+    query = scope.get("query_string", b"").decode("ascii", "replace")
+    return replace(about, parameters=parameters(about.action, query))
 
 
 def _written(asked: Mapping[str, Any]) -> bytes:

@@ -106,9 +106,14 @@ def admitted(
         frozenset(_tools(request.fields)),
         request.requested,
         {name: value for name, value in below.items() if name in ALL_NAMES} if isinstance(below, Mapping) else {},
-        {name: body[name] for name in STEERING if body.get(name) is not None},
+        steering(body),
         frozenset(forbidden),
     )
+
+
+def steering(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return LiteLLM's steering values in its body."""
+    return {name: body[name] for name in STEERING if body.get(name) is not None}
 
 
 def check(
@@ -133,7 +138,7 @@ def check(
         or _limits(admitted, dialect, kwargs)
     )
     if found is None and not translated:
-        found = _deployment(admitted, kwargs, configured) or _offered(admitted, kwargs, configured or {})
+        found = deployment(admitted.beside, kwargs, configured) or _offered(admitted, kwargs, configured or {})
     if found is not None:
         return found
     texts = _Texts(admitted, translated=translated)
@@ -220,10 +225,14 @@ def _limits(admitted: Admitted, dialect: str, kwargs: Mapping[str, Any]) -> Diff
     return Difference("limits", "n") if now.choices > admitted.requested.choices else None
 
 
-def _deployment(
-    admitted: Admitted, kwargs: Mapping[str, Any], configured: Mapping[str, Any] | None
+def deployment(
+    beside: Mapping[str, Any], kwargs: Mapping[str, Any], configured: Mapping[str, Any] | None
 ) -> Difference | None:
-    """Check that only the operator decides where the request goes and what LiteLLM makes of it."""
+    """Check that only the operator decides where the request goes and what LiteLLM makes of it.
+
+    Args:
+        beside: LiteLLM's own steering values at admission.
+    """
     if configured is None:
         return Difference("deployment", "model_info")
     model = str(configured.get("model") or "")
@@ -231,7 +240,7 @@ def _deployment(
         return Difference("deployment", "model")
     for name in STEERING & kwargs.keys():
         value = kwargs[name]
-        if value is None or value == configured.get(name) or value == admitted.beside.get(name):
+        if value is None or value == configured.get(name) or value == beside.get(name):
             continue
         if name == "custom_llm_provider" and model.startswith(f"{value}/"):
             continue

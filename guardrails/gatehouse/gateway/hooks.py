@@ -37,6 +37,7 @@ from gatehouse.core.errors import (
 from gatehouse.core.text import clean
 from gatehouse.dialects.parts import plain
 from gatehouse.dialects.prompt import answer_of, tool_calls_of
+from gatehouse.dialects.stored_responses import StoredResponse
 from gatehouse.gateway import egress
 from gatehouse.gateway.destinations import stop
 from gatehouse.gateway.edge import NO_SUCH_MODEL
@@ -54,6 +55,7 @@ from gatehouse.proxy.key_settings import check_router_settings
 from gatehouse.proxy.listings import listed
 from gatehouse.proxy.model_access import sends_new_fields, serves
 from gatehouse.proxy.spend import Spent
+from gatehouse.proxy.stored_ids import deployment_of
 
 log = logging.getLogger("gatehouse.plugin")
 
@@ -116,6 +118,9 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             await hide_other_names(self.names, scope, user_api_key_dict, data)
             call = governed_call(scope, user_api_key_dict, data, call_type)
             scope.call = call
+            if scope.about is not None:
+                await _admit_about(self.pipeline, scope, call, scope.about, data)
+                return
             _check(scope, user_api_key_dict, call)
             if replaced := await self.pipeline.admit(scope, call, data):
                 _forget(data, replaced)
@@ -157,7 +162,11 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             if isinstance(sending.provider_failed, AnswerTooLarge):  # a retry would be as large
                 raise HTTPException(sending.provider_failed.status, sending.provider_failed.body(str(scope.call_id)))
             sending.provider_failed = None  # LiteLLM tries again, or tries another model
-            try:  # LiteLLM may have fallen back to another model than the call was admitted for
+            try:
+                if scope.about is not None:
+                    _begin_about(scope, kwargs)
+                    return
+                # LiteLLM may have fallen back to another model than the call was admitted for
                 self.pipeline.reconsider(scope, _model_group(kwargs))
                 with metrics.stage_seconds.labels("egress").time():
                     check = partial(_check_egress, scope, call_type, kwargs)
@@ -190,9 +199,11 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
             scope.ending.inner_usd += _finite(payload.get("response_cost")) or 0.0
             return
         outcome = _success(scope, payload, response_obj, keep_text=self.pipeline.keeps_text)
-        if not outcome.cost_usd and scope.call is not None and outcome.usage is not None:
+        if not outcome.cost_usd and scope.call is not None and scope.about is None:
             group = payload.get("model_group") or scope.call.model or ""
-            usd = self.pipeline.cost(scope.call.call_type, group, payload.get("model_id"), outcome.usage)
+            used = outcome.usage
+            deployment = payload.get("model_id")
+            usd = None if used is None else self.pipeline.cost(scope.call.call_type, group, deployment, used)
             outcome = priced(outcome, usd, scope.let_through)
         await self.pipeline.ended(scope, outcome)
 
@@ -218,7 +229,7 @@ class LiteLLMHooks(CustomLogger):  # type: ignore[misc]  # LiteLLM ships no type
         status = status_of(original_exception)
         if status == 401 and not scope.intent:
             return  # an unauthenticated caller: the middleware counts it, and the body is not read
-        if unread:
+        if unread and scope.about is None:
             note = partial(self.pipeline.note_refused, scope, request_data)
             await OFFLOAD.run(scope.incoming.effort, scope.sender, note)
         if scope.refusal is None and scope.intent:
@@ -342,6 +353,34 @@ def _check_egress(scope: CallScope, call_type: Any, kwargs: dict[str, Any]) -> N
         raise stop(scope, differs.place, differs.where)
 
 
+async def _admit_about(
+    pipeline: Pipeline, scope: CallScope, call: GovernedCall, about: StoredResponse, data: dict[str, Any]
+) -> None:
+    """Admit a request about a stored response, or refuse it."""
+    if scope.incoming.fault is not None:
+        raise scope.incoming.fault
+    scope.sending.response_id = await pipeline.admit_about(scope, call, about)
+    scope.sending.beside = egress.steering(data)
+
+
+def _begin_about(scope: CallScope, kwargs: dict[str, Any]) -> None:
+    """Check a request about a stored response, and begin its attempt: it goes to the deployment that has the response.
+
+    Raises:
+        EgressMismatch: it would go elsewhere, or is about another response.
+    """
+    sending = scope.sending
+    chosen = deployment_of(sending.response_id)
+    differs = egress.deployment(sending.beside, kwargs, deployment_params(chosen))
+    if kwargs.get("response_id") != sending.response_id:
+        differs = egress.Difference("text", "response_id")
+    if differs is not None:
+        raise stop(scope, differs.place, differs.where)
+    attempt = Attempt((scope.call and scope.call.model) or "", chosen)
+    sending.attempts.append(attempt)
+    current_attempt.set(attempt)
+
+
 _TRIED_ENOUGH = "The provider failed at every attempt that one call may make. Try again."
 
 
@@ -404,14 +443,15 @@ def _success(scope: CallScope, payload: dict[str, Any], response: Any, *, keep_t
     total = payload.get("total_tokens")
     offered = scope.call.prompt.tools if scope.call else frozenset()
     stands = {name: stands for stands, name in scope.hidden.items()}
+    # What a stored response tells of usage is of the call that made it. In the background it does not tell that yet.
+    known = scope.about is None and getattr(response, "status", None) not in ("queued", "in_progress")
+    usage = Usage(int(payload.get("prompt_tokens") or 0), int(payload.get("completion_tokens") or 0), int(total or 0))
     return Outcome(
         Status.SUCCESS if not scope.ending.client_gone else Status.PARTIAL,
         http_status=scope.ending.http_status or 200,
         model=clean(payload.get("model")),
         provider=clean(payload.get("custom_llm_provider")),
-        usage=Usage(
-            int(payload.get("prompt_tokens") or 0), int(payload.get("completion_tokens") or 0), int(total or 0)
-        ),
+        usage=usage if known else None,
         cost_usd=_finite(payload.get("response_cost")),
         cache_hit=bool(payload.get("cache_hit")),
         client_gone=scope.ending.client_gone,

@@ -18,6 +18,7 @@ from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import GovernanceError, Misconfigured, UngovernedRoute
 from gatehouse.core.http import SENDER, App, Message, Receive, Scope, Send
 from gatehouse.core.reasons import Reason
+from gatehouse.dialects.stored_responses import stored_response
 from gatehouse.gateway.anthropic_errors import with_anthropics_errors
 from gatehouse.gateway.body_shares import Share
 from gatehouse.gateway.connection import Connection, NoSlots, Settler, Slots, answer, respond
@@ -169,7 +170,9 @@ class GovernanceMiddleware:
         return noting
 
     async def _governed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = CallScope(new_call_id(), scope["path"], now(), monotonic())
+        about = stored_response(scope["method"], scope["path"])
+        route = scope["path"] if about is None else about.route
+        call = CallScope(new_call_id(), route, now(), monotonic(), about)
         if self.settler is None or not self._armed():
             metrics.plugin_errors.labels(stage="not_armed").inc()
             await answer(

@@ -43,6 +43,7 @@ _STREAMS: Final = (
 )
 # Paths of the APIs that mark the end of their streams. In a JSON text, a string's quotes are escaped.
 _PATHS: Final = ("/chat/completions", "/completions", "/responses", "/messages")
+_STORED: Final = re.compile(r"/responses/[^/]+\Z")
 _ASKS_FOR_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
 _LAST: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
 _FAILED: Final = frozenset({"response.failed", "error"})
@@ -348,10 +349,14 @@ class _Events:
 
 
 def _asks_for_answer(request: httpx.Request) -> bool:
+    if request.method == "GET":
+        return _STORED.search(request.url.path) is not None
     return request.method == "POST" and request.url.path.endswith(_PATHS)
 
 
 def _asks_for_stream(request: httpx.Request) -> bool:
+    if request.method == "GET":  # a stored response
+        return bool(request.url.params.get("stream") == "true")
     try:
         return _asks_for_answer(request) and _ASKS_FOR_STREAM.search(request.content) is not None
     except httpx.RequestNotRead:

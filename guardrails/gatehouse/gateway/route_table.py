@@ -33,6 +33,13 @@ POST [/v1|]/responses
 POST /v1/messages
 """
 
+# Governed too, for the key that made the response: they send no content, and bring back what the provider stores.
+STORED: Final = """
+DELETE,GET [/openai/v1|/v1|]/responses/{response_id}
+POST [/openai/v1|/v1|]/responses/{response_id}/cancel
+GET [/openai/v1|/v1|]/responses/{response_id}/input_items
+"""
+
 # Gatehouse's own handlers take the place of LiteLLM's (`api/count_tokens.py`).
 REPLACED: Final = """
 POST /v1/messages/count_tokens
@@ -640,16 +647,10 @@ DELETE,GET /interactions/{interaction_id}
 POST /interactions/{interaction_id}/cancel
 POST /openai/v1/responses/compact
 POST /openai/v1/responses/input_tokens
-DELETE,GET /openai/v1/responses/{response_id}
-POST /openai/v1/responses/{response_id}/cancel
-GET /openai/v1/responses/{response_id}/input_items
 POST [/v1|]/rag/ingest
 POST [/v1|]/rag/query
 POST [/v1|]/responses/compact
 POST [/v1|]/responses/input_tokens
-DELETE,GET [/v1|]/responses/{response_id}
-POST [/v1|]/responses/{response_id}/cancel
-GET [/v1|]/responses/{response_id}/input_items
 POST [/v1|]/threads
 GET [/v1|]/threads/{thread_id}
 GET,POST [/v1|]/threads/{thread_id}/messages

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from gatehouse.dialects.call_types import _DEPLOYMENT
+from gatehouse.dialects.stored_responses import stored_response
 from gatehouse.gateway import route_table
 
 
@@ -106,6 +107,7 @@ def _pattern(path: str) -> str:
     return f"(?:{made})"
 
 
+_STORED = _Table(route_table.STORED)
 _OPEN = _Table(route_table.OPEN)
 _REPLACED = _Table(route_table.REPLACED)
 _CLOSED = _Table("\n".join(route_table.CLOSED.values()))
@@ -120,7 +122,7 @@ def classify(method: str, path: str, named: Iterable[str] = ()) -> RouteKind:
         named: routes that policy.yaml lets through ungoverned. A name ending in `*` stands for any ending, except for
             websockets, which are named one by one.
     """
-    if method == "POST" and _GOVERNED.fullmatch(path):
+    if (method == "POST" and _GOVERNED.fullmatch(path)) or stored_response(method, path) is not None:
         return RouteKind.GOVERNED
     if any(
         path == name or (name.endswith("*") and path.startswith(name[:-1]) and method != "WEBSOCKET") for name in named
@@ -160,7 +162,7 @@ def template_of(path: str) -> str | None:
         return path if match is None else f"{path[: match.start(1)]}{{model}}{path[match.end(1) :]}"
     if any(table.has(path) for table in (_OPEN, _REPLACED, _CLOSED)):
         return path
-    templates = (*_OPEN.templates, *_CLOSED.templates)
+    templates = (*_STORED.templates, *_OPEN.templates, *_CLOSED.templates)
     return next((template for pattern, template in templates if pattern.fullmatch(path)), None)
 
 

@@ -14,17 +14,20 @@ from gatehouse.capsule.document import ContentMode
 from gatehouse.core import metrics
 from gatehouse.core.call import Attempt, GovernedCall
 from gatehouse.core.decision import Decision, Verdict
-from gatehouse.core.errors import GovernanceError, InvalidRequest, LimitExceeded, PolicyDenied
+from gatehouse.core.errors import GovernanceError, InvalidRequest, LimitExceeded, NotFound, PolicyDenied
 from gatehouse.core.keys import InstallationKeys, Purpose
 from gatehouse.core.reasons import Reason
 from gatehouse.core.text import clean
+from gatehouse.dialects.call_types import RESPONSES
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest, canonical_request
 from gatehouse.dialects.conversations import continued, conversation_of, is_stored
 from gatehouse.dialects.parts import UnknownShape
 from gatehouse.dialects.prompt import prompt_of
 from gatehouse.dialects.reaches import PROVIDER_DATA, check_servers, check_stored_data
+from gatehouse.dialects.stored_responses import StoredResponse
 from gatehouse.dialects.tags import Tags
 from gatehouse.guards.offload import OFFLOAD
+from gatehouse.guards.pii.masking import Mask
 from gatehouse.guards.scan import Scan
 from gatehouse.ledger import audit_line
 from gatehouse.pipeline import call_facts, obligations, screening
@@ -32,7 +35,7 @@ from gatehouse.pipeline.caller_screens import caller_screens
 from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered, StoredCall
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.obligations import apply_obligations, changed_by
-from gatehouse.pipeline.redaction import mask
+from gatehouse.pipeline.redaction import links_of, mask
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, LetThrough
 from gatehouse.policy import limits
@@ -52,6 +55,10 @@ _WITHOUT_PLACE: Final[Mapping[tuple[str, ...], str]] = {
     SHAPE: "The request is not understood.",
     PROVIDER_DATA: "The request names what the provider keeps, and policy.yaml does not list it.",
 }
+_NO_RESPONSE = (
+    "Response not found: this key made none of that id, or it was deleted, or the gateway no longer remembers it. Ask "
+    "with the key that made it."
+)
 _WANTS_ANOTHER = "What an approver made of this request needs the approval of others. Ask them for that."
 
 
@@ -88,6 +95,35 @@ class Admission:
                 metrics.decisions.labels(scope.considered.decision.verdict.value).inc()
         scope.let_through = stages.let_through()
         return stages.replaced
+
+    async def decide_about(
+        self, scope: CallScope, call: GovernedCall, about: StoredResponse, governance: PolicyInForce
+    ) -> Remembered:
+        """Decide on a request about a stored response. It sends no content, so only a rule that denies refuses it.
+
+        Returns:
+            what is kept of the response.
+
+        Raises:
+            GovernanceError: the request is refused.
+        """
+        kept = await self.conversations.find(call.caller.key_hash, about.id)
+        if kept is None:
+            raise NotFound(_NO_RESPONSE, param="response_id")
+        scope.call = call = replace(call, model=kept.model)
+        request = canonical_request(RESPONSES, {}, CallerNames())
+        facts = call_facts.facts_of(call, request, _free(kept.model), (), scope.started_at)
+        decision = ruled(facts, governance).decision(governance.version)
+        if decision.verdict is Verdict.REQUIRE_APPROVAL:  # people decided when the response was made
+            decision = Decision(Verdict.ALLOW, (), governance.version)
+        scope.considered = replace(scope.considered, facts=facts, decision=decision)
+        metrics.decisions.labels(decision.verdict.value).inc()
+        if decision.verdict is Verdict.DENY:
+            raise PolicyDenied(decision.reason or _DENIED, policies=decision.policies)
+        placeholders = self.retention.placeholders(governance, call)
+        scope.mask = Mask(placeholders, links_of(governance, (), kept.hosts), kept.values)
+        scope.let_through = LetThrough(frozenset((kept.model,)), attempt_usd=0.0)
+        return kept
 
     def reconsider(self, scope: CallScope, model: str) -> None:
         """Decide again on a call that the proxy is about to send to another model than it was admitted for.
@@ -344,6 +380,10 @@ class _Stages:
             left=self._scope.left,
             edit=partial(self._edit, scans),
         )
+
+
+def _free(model: str) -> Estimate:
+    return Estimate(model, 0, 0, 0.0, None, None, "none")
 
 
 def input_usd(estimate: Estimate) -> float | None:

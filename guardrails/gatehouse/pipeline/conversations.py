@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import psycopg
@@ -24,7 +24,7 @@ from gatehouse.core import metrics
 from gatehouse.core.errors import GovernanceUnavailable, PlaceholdersCollide
 from gatehouse.core.keys import DerivedKey, InstallationKeys, Purpose
 from gatehouse.core.reasons import Reason
-from gatehouse.dialects.conversations import Kind, StoredId
+from gatehouse.dialects.conversations import Kind, ReadId, StoredId
 from gatehouse.storage.connection import Connection
 
 log = logging.getLogger("gatehouse.conversations")
@@ -44,10 +44,14 @@ class Remembered:
     Attributes:
         values: what each placeholder stands for, by its name without brackets.
         hosts: those that its texts named, into whose links values may be put back.
+        model: of an answer, the model that was asked, as config.yaml names it.
+        routed: of an answer, the id by which LiteLLM finds the deployment that has it.
     """
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     hosts: frozenset[str] = frozenset()
+    model: str = ""
+    routed: str = ""
 
 
 NOTHING: Final = Remembered()
@@ -82,13 +86,13 @@ class Conversations:
     """Keep conversations in the database.
 
     Args:
-        provider_id: returns a stored thing's id as its provider knows it; LiteLLM gives the same thing several ids.
+        read_id: reads an id; LiteLLM gives the same thing several.
     """
 
-    def __init__(self, pool: Connections, keys: InstallationKeys, provider_id: Callable[[StoredId], str]) -> None:
+    def __init__(self, pool: Connections, keys: InstallationKeys, read_id: Callable[[StoredId], ReadId]) -> None:
         self._pool = pool
         self._keys = keys
-        self._provider_id = provider_id
+        self._read_id = read_id
 
     async def recall(self, owner: str | None, ids: Collection[StoredId]) -> Remembered | None:
         """Return what is kept under some ids; None where this key made none of them, or all are forgotten.
@@ -111,7 +115,17 @@ class Conversations:
             raise GovernanceUnavailable(
                 "The gateway cannot look up this stored conversation now. Try again soon."
             ) from None
-        return _merged(opened(self._keys, *row) for row in rows) if rows else None
+        return _merged([opened(self._keys, *row) for row in rows]) if rows else None
+
+    async def find(self, owner: str | None, id_: StoredId) -> Remembered | None:
+        """Return what is kept of an answer; None where this key did not make it, or it is forgotten.
+
+        Raises:
+            GovernanceUnavailable: the database is away.
+        """
+        kept = await self.recall(owner, [id_])
+        # A caller could write another deployment into the id.
+        return kept if kept is not None and kept.routed == self._read_id(id_).routed else None
 
     async def _rows(
         self, connection: Connection, owner: str, ids: Iterable[StoredId], most: int | None
@@ -152,6 +166,7 @@ class Conversations:
             return
         if call.conversation is not None:
             await self._add(connection, key, call, call.conversation, known)
+        known = replace(known, routed=self._read_id(ids[0]).routed)
         call.row = await _insert(connection, key, hashed, known, call.lifetime_s)
 
     async def _add(
@@ -200,7 +215,7 @@ class Conversations:
         return [id_ for key in self._keys.keys(Purpose.CONVERSATIONS) for id_ in self._hashed(key, owner, given)]
 
     def _hashed(self, key: DerivedKey, owner: str, ids: Iterable[StoredId]) -> list[bytes]:
-        return [key.mac("id", owner, each.kind, self._provider_id(each)) for each in ids]
+        return [key.mac("id", owner, each.kind, self._read_id(each).provider) for each in ids]
 
 
 async def _insert(
@@ -223,7 +238,7 @@ def sealed(key: DerivedKey, id_: bytes, known: Remembered) -> bytes:
     Args:
         id_: the first of its row's ids, which ties the ciphertext to its row.
     """
-    said = json.dumps({"values": dict(known.values), "hosts": sorted(known.hosts)}).encode()
+    said = json.dumps({**asdict(known), "hosts": sorted(known.hosts)}).encode()
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(key.mac("values")).encrypt(nonce, zlib.compress(said), _PURPOSE + id_)
 
@@ -239,10 +254,12 @@ def opened(keys: InstallationKeys, id_: bytes, epoch: str, data: bytes) -> Remem
     except (InvalidTag, ValueError, zlib.error):
         log.warning("the values of a stored conversation cannot be decrypted: they were changed where they are kept")
         return NOTHING
-    return Remembered(said["values"], frozenset(said["hosts"]))
+    return Remembered(said["values"], frozenset(said["hosts"]), said["model"], said["routed"])
 
 
-def _merged(all_: Iterable[Remembered]) -> Remembered:
+def _merged(all_: Sequence[Remembered]) -> Remembered:
+    if len(all_) == 1:
+        return all_[0]
     values: dict[str, str] = {}
     hosts = set[str]()
     for each in all_:

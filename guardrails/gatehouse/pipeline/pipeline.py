@@ -25,6 +25,7 @@ from gatehouse.core.keys import InstallationKeys
 from gatehouse.dialects.call_types import TRANSCRIPTION, call_type_of
 from gatehouse.dialects.canonical import canonical_request
 from gatehouse.dialects.parts import UnknownShape
+from gatehouse.dialects.stored_responses import Action, StoredResponse
 from gatehouse.dialects.tags import Tags
 from gatehouse.guards.offload import OFFLOAD
 from gatehouse.guards.pii.masking import Mask
@@ -34,7 +35,7 @@ from gatehouse.ledger.rows import IntentRow, PromptRow
 from gatehouse.ledger.settlement import decision_row
 from gatehouse.ledger.store.budgets import Full
 from gatehouse.pipeline.admission import Admission
-from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered
+from gatehouse.pipeline.conversations import Conversations, Remembered
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.money import attempts_to_reserve, reserve
 from gatehouse.pipeline.response import Answers
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
 ReserveMore = Callable[[UUID, float], Awaitable[Full | None]]
 
 # The call types whose answers a provider may sign.
-_SIGNED: Final = frozenset(("completion", "acompletion", "anthropic_messages", "responses", "aresponses"))
+_SIGNED: Final = frozenset(
+    ("completion", "acompletion", "anthropic_messages", "responses", "aresponses", "aget_responses")
+)
 
 
 class Pipeline:
@@ -171,6 +174,33 @@ class Pipeline:
             raise exceeded(full, usd)
         scope.sending.reserved += more
 
+    async def admit_about(self, scope: CallScope, call: GovernedCall, about: StoredResponse) -> str:
+        """Let a request about a stored response through, for the key that made it. Its intent is committed then.
+
+        Returns:
+            the id by which LiteLLM finds the response.
+
+        Raises:
+            GovernanceError: the request is refused; nothing was sent.
+        """
+        scope.call = call
+        if scope.governance is None:
+            scope.governance = self._governance()
+        if not scope.governance.ready:
+            raise GovernanceUnavailable("The gateway is still starting. Try again soon.")
+        try:
+            kept = await self._deciding.decide_about(scope, call, about, scope.governance)
+        except GovernanceError as error:
+            metrics.blocks.labels(error.code).inc()
+            raise
+        await self._commit_intent(scope, scope.call, scope.governance)
+        return kept.routed
+
+    async def _forget_deleted(self, scope: CallScope, about: StoredResponse) -> None:
+        owner = scope.call and scope.call.caller.key_hash
+        if about.action is Action.DELETE and scope.ending.http_status == 200 and owner:
+            await self._conversations.forget(owner, about.id)
+
     def note_refused(self, scope: CallScope, body: MutableMapping[str, Any]) -> None:
         """Note what was asked in a call that the proxy refused before a stage saw it; leave out what cannot be read."""
         call_type = call_type_of(scope.route) or TRANSCRIPTION
@@ -198,15 +228,23 @@ class Pipeline:
         tagging = (screens or governance.scanner is not None) and scope.call.call_type in _SIGNED
         if mask is None and not screens and not tagging:
             return None
-        screening = partial(screen, governance, asked=asked) if screens else None
-        return Answers(scope.call.call_type, mask, screening, self._tags if tagging else None)
+        look = partial(screen, governance, asked=asked) if screens else None
+        tags = self._tags if tagging else None
+        if (about := scope.about) is None:
+            return Answers(scope.call.call_type, mask, look, tags)
+        after = about.parameters.get("starting_after", -1)
+        return Answers(scope.call.call_type, mask, look, tags, shown_id=about.id.id, after=after)
 
     async def keep(self, scope: CallScope, answers: Answers) -> None:
         """Keep the way back of what the provider stores, before the caller reads the answer's id."""
+        if scope.about is not None:
+            await self._forget_deleted(scope, scope.about)
+            return
         stored = scope.stored
         if stored is None or not (ids := answers.ids_due(first=stored.row is None)):
             return
-        known = await OFFLOAD.run(scope.incoming.effort, scope.turns, partial(_known, scope.mask))
+        model = (scope.call and scope.call.model) or ""
+        known = await OFFLOAD.run(scope.incoming.effort, scope.turns, partial(_known, scope.mask, model))
         if not await self._conversations.keep(stored, ids, known):
             scope.stored = None
 
@@ -238,10 +276,10 @@ class Pipeline:
         return (answer if self._retention.keeps_text else None), None
 
 
-def _known(mask: Mask | None) -> Remembered:
+def _known(mask: Mask | None, model: str) -> Remembered:
     if mask is None:
-        return NOTHING
-    return Remembered(mask.values, mask.links.hosts if mask.links is not None else frozenset())
+        return Remembered(model=model)
+    return Remembered(mask.values, mask.links.hosts if mask.links is not None else frozenset(), model)
 
 
 async def _note_prompt_meanwhile(scope: CallScope) -> None:

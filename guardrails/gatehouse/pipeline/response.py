@@ -44,8 +44,9 @@ _SAID: Final = frozenset(("content", "text", "refusal", "reasoning", "reasoning_
 _ACTS: Final = frozenset(
     ("tool", "function_call", "response.custom_tool_call_input", "response.code_interpreter_call_code")
 )
-# The call types whose answers providers store.
+# The call types whose answers providers store, and those whose streams have their events.
 _STORED: Final = frozenset(("responses", "aresponses"))
+_RESPONSES: Final = _STORED | {"aget_responses"}
 _UNREADABLE: Final = "The model's answer could not be read in full, so it is not passed on. Tell the operator."
 
 
@@ -56,12 +57,23 @@ class Answers:
         mask: the call's placeholders; None where nothing was masked.
         screen: None where answers are not screened.
         tags: mark what the provider has signed or encrypted; None: nothing of it.
+        after: a client continues a stream behind the event with this number, which is the last that it has.
+        shown_id: the id that the client knows a stored response by. LiteLLM would write another one.
 
     Attributes:
-        over: the answer has said that it is over; whoever leaves now has had all of it.
+        over: a stream has said that it is over; whoever leaves now has had all of it.
     """
 
-    def __init__(self, call_type: str, mask: Mask | None, screen: Screen | None, tags: Tags | None = None) -> None:
+    def __init__(
+        self,
+        call_type: str,
+        mask: Mask | None,
+        screen: Screen | None,
+        tags: Tags | None = None,
+        *,
+        shown_id: str | None = None,
+        after: int = -1,
+    ) -> None:
         self.over = False
         self._ids: list[StoredId] = []
         self._ids_seen: set[StoredId] = set()
@@ -69,6 +81,8 @@ class Answers:
         self._mask = mask
         self._screen = screen
         self._tags = tags
+        self._shown_id = shown_id
+        self._after = after
         self._events = SSEDecoder()
         self._running: dict[Source, _Running] = {}
         # By block, what has come of a text that the provider signs at its end.
@@ -85,11 +99,11 @@ class Answers:
         """
         try:
             answer = decode_answer(body)
-            self.over = True
             self._note_ids(answer)
             view = answer_view(self._call_type, answer)
             changes = self._changes(view.texts) | self._tagged(view.sealed)
-            if not changes:
+            named = self._show_id(answer)
+            if not changes and not named:
                 return body
             write_back(answer, changes)
         except (ValueError, RecursionError, UnknownShape) as error:
@@ -135,6 +149,14 @@ class Answers:
         # What is cut off in the middle of an event must not become the beginning of another.
         return rest + (b"\n\n" if rest and held else b"") + held
 
+    def _show_id(self, response: Any) -> bool:
+        """Write the id that the client knows; return whether that changed anything."""
+        is_one = isinstance(response, dict) and str(response.get("object")).startswith("response")
+        if self._shown_id is None or not is_one:
+            return False
+        response["id"] = self._shown_id
+        return True
+
     def ids_due(self, *, first: bool) -> list[StoredId]:
         """Return the ids under which the provider stores the answer, as soon as they must be known.
 
@@ -170,6 +192,7 @@ class Answers:
                 self._number = number
             changes = self._changes(view.texts) | self._tagged(view.sealed)
             before = list(self._deltas(said, view, changes))
+            named = self._show_id(said.get("response"))
             if changes:
                 write_back(said, changes)
         except (ValueError, RecursionError, UnknownShape) as error:
@@ -181,7 +204,9 @@ class Answers:
         if renumbered:
             said["sequence_number"] = self._number + self._inserted
         self._number += 1
-        return b"".join(before) + (each.with_data(_json(said)) if changes or renumbered else each.raw)
+        if type(number) is not int or self._number + self._inserted > self._after + 1:
+            before.append(each.with_data(_json(said)) if changes or renumbered or named else each.raw)
+        return b"".join(before)
 
     def _deltas(self, said: dict[str, Any], view: EventView, changes: dict[Path, str]) -> Iterator[bytes]:
         """Note what becomes of an event's pieces; yield what must be sent before it."""
@@ -220,6 +245,8 @@ class Answers:
                 if "sequence_number" in extra:
                     extra["sequence_number"] = self._number + self._inserted
                     self._inserted += 1
+                    if extra["sequence_number"] <= self._after:
+                        continue
                 kind = extra.get("type")
                 yield event(_json(extra), kind if isinstance(kind, str) and _EVENT_NAME.fullmatch(kind) else None)
 
@@ -346,7 +373,7 @@ def event_of_error(call_type: str, body: dict[str, Any]) -> bytes:
     """
     if call_type == "anthropic_messages":
         return event(_json({"type": "error", **body}), "error")
-    if call_type.removeprefix("a") == "responses":
+    if call_type in _RESPONSES:
         error = body["error"]
         said = {"type": "error", "code": error["code"], "message": error["message"], "param": error["param"], **body}
         return event(_json(said), "error")

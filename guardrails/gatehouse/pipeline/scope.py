@@ -18,6 +18,7 @@ from gatehouse.core.decision import Decision
 from gatehouse.core.errors import GovernanceError, ProviderFailed
 from gatehouse.dialects.admitted import Admitted
 from gatehouse.dialects.canonical import CallerNames, CanonicalRequest
+from gatehouse.dialects.stored_responses import StoredResponse
 from gatehouse.guards.pii.masking import Mask
 from gatehouse.pipeline.conversations import StoredCall
 
@@ -163,6 +164,8 @@ class Sending:
         answer: the last answer to any of them.
         error: the last answer that reports an error; one of the requested model counts before those of its fallbacks.
         unreachable: the last request got no answer.
+        response_id: of a request about a stored response, the id by which LiteLLM finds it.
+        beside: LiteLLM's own steering values beside that.
         provider_failed: why the last answer of a provider may not pass for one.
     """
 
@@ -172,6 +175,8 @@ class Sending:
     answer: ProviderAnswer | None = field(default=None, repr=False)
     error: ProviderAnswer | None = field(default=None, repr=False)
     unreachable: bool = False
+    response_id: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict, repr=False)
     provider_failed: ProviderFailed | None = None
 
     def begins(self, attempt: Attempt) -> None:
@@ -226,6 +231,7 @@ class CallScope:
     """The life of one call from first byte to disconnect.
 
     Attributes:
+        about: the stored response that it is about, and what it does with it.
         exempt: policy.yaml lets the route through without governance.
         sender: whose turns are taken before the caller is known.
         salt: what the hash of the prompt is salted with.
@@ -244,6 +250,7 @@ class CallScope:
     route: str
     started_at: datetime
     started: float
+    about: StoredResponse | None = None
     exempt: bool = False
     sender: str = "unnamed"
     salt: bytes = field(default_factory=new_salt, repr=False)

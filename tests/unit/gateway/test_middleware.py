@@ -20,6 +20,8 @@ from tests.support.edge import edge
 class Settled:
     def __init__(self, answers: Answers | None = None) -> None:
         self.calls: list[CallScope] = []
+        self.sent: list[Message] = []
+        self.kept_after: list[int] = []
         self._answers = answers
 
     def conclude(self, scope: CallScope) -> None:
@@ -30,7 +32,8 @@ class Settled:
         return self._answers
 
     async def keep(self, *_: Any) -> None:
-        """Keep nothing."""
+        await asyncio.sleep(0)
+        self.kept_after.append(sum(bool(message.get("body")) for message in self.sent))
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         raise AssertionError("nothing is screened here")
@@ -55,6 +58,7 @@ async def drive(
     leave: bool = False,
     method: str = "POST",
     body: bytes = b"{}",
+    query: bytes = b"",
     slots: Slots | None = None,
     answers: Answers | None = None,
 ) -> tuple[list[Message], Settled]:
@@ -68,7 +72,7 @@ async def drive(
         slots=(lambda: slots) if slots else NoSlots,
     )
     middleware.settler = settled
-    sent: list[Message] = slots.sent if slots else []
+    sent: list[Message] = slots.sent if slots else settled.sent
     first = True
 
     async def receive() -> Message:
@@ -83,8 +87,9 @@ async def drive(
     async def send(message: Message) -> None:
         sent.append(message)
 
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": query}
     try:
-        await middleware({"type": "http", "method": method, "path": path, "headers": []}, receive, send)
+        await middleware(scope, receive, send)
     finally:
         await asyncio.sleep(0.1)
     return sent, settled
@@ -342,3 +347,51 @@ async def test_an_answer_is_read_whatever_it_calls_itself(kind: bytes, read: boo
     seen: list[str] = []
     await drive(app, answers=Answers("acompletion", None, seen.append))
     assert seen == (["a word"] if read else [])
+
+
+# --- what the provider stores
+
+
+async def test_what_a_provider_stores_is_kept_before_the_client_reads_any_of_it() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = b"text/event-stream" if json.loads((await receive())["body"]) else b"application/json"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        if kind == b"application/json":
+            await send({"type": "http.response.body", "body": b'{"output": []}'})
+            return
+        for event in (DELTA, LAST):
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    for body, kept_after in ((b"{}", [0]), (b'{"stream": true}', [0, 1, 2])):
+        _, settled = await drive(app, body=body, path="/v1/responses", answers=Answers("aresponses", None, None))
+        assert settled.kept_after == kept_after
+
+
+async def test_a_request_about_a_stored_response_has_its_parameters_and_no_id_in_its_record() -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["path"], (await receive())["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    path = "/v1/responses/resp_1/input_items"
+    _, settled = await drive(app, method="GET", path=path, body=b"", query=b"limit=2&order=asc&model=x")
+    assert seen == [(path, b'{"limit":2,"order":"asc"}')]
+    assert settled.calls[0].route == "/v1/responses/{response_id}/input_items"
+
+
+@pytest.mark.parametrize(("body", "query"), [(b'{"model": "x"}', b""), (b"", b"limit=x"), (b"[]", b"")])
+async def test_a_request_about_a_stored_response_has_nothing_else_to_say(body: bytes, query: bytes) -> None:
+    faults: list[GovernanceError | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        call = current_scope.get()
+        assert call is not None
+        faults.append(call.incoming.fault)
+        await answer(scope, receive, send)
+
+    await drive(app, method="GET", path="/v1/responses/resp_1/input_items", body=body, query=query)
+    assert faults[0] is not None
+    assert faults[0].status == 400

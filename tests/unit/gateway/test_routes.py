@@ -327,3 +327,15 @@ def test_what_changes_litellms_state_is_known_by_its_method_and_route(method: st
 )
 def test_a_method_opens_no_more_than_it_has_to(method: str, path: str, kind: RouteKind) -> None:
     assert classify(method, path) is kind
+
+
+@pytest.mark.parametrize("before", ["", "/v1", "/openai/v1"])
+def test_stored_responses_are_governed_by_what_is_done_with_them(before: str) -> None:
+    path = f"{before}/responses/resp_1"
+    governed = {("GET", path), ("DELETE", path), ("POST", f"{path}/cancel"), ("GET", f"{path}/input_items")}
+    for method in ("GET", "DELETE", "POST", "PUT", "PATCH", "HEAD"):
+        for each in (path, f"{path}/cancel", f"{path}/input_items", f"{path}/other"):
+            wanted = RouteKind.GOVERNED if (method, each) in governed else RouteKind.UNGOVERNED
+            assert classify(method, each) is wanted, (method, each)
+    assert template_of(path) == f"{before}/responses/{{response_id}}"
+    assert template_of(f"{path}/input_items") == f"{before}/responses/{{response_id}}/input_items"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from gatehouse.core.errors import GovernanceUnavailable, PlaceholdersCollide
 from gatehouse.core.keys import InstallationKeys, Purpose
-from gatehouse.dialects.conversations import Kind, StoredId
+from gatehouse.dialects.conversations import Kind, ReadId, StoredId
 from gatehouse.guards.pii.masking import Placeholders
-from gatehouse.pipeline.conversations import NOTHING, Remembered, _merged, opened, sealed
+from gatehouse.pipeline.conversations import NOTHING, Conversations, Remembered, _merged, opened, sealed
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.response import Answers
 
@@ -160,7 +161,7 @@ async def test_an_answer_is_kept_with_the_values_of_the_whole_conversation(tmp_p
     assert answers is not None
     answers.whole(json.dumps(ANSWER).encode())
     await pipeline(case).keep(case.scope, answers)
-    known = Remembered({NAME: MAIL, OTHER_NAME: OTHER}, frozenset({"example.com", "other.example"}))
+    known = Remembered({NAME: MAIL, OTHER_NAME: OTHER}, frozenset({"example.com", "other.example"}), "m")
     assert case.conversations.kept == {
         ("k", BEFORE): KNOWN,
         ("k", MADE): known,
@@ -194,6 +195,7 @@ async def test_a_stream_that_breaks_off_keeps_what_it_named(tmp_path: Path) -> N
     answers = pipeline(case).answers(case.scope)
     assert answers is not None
     answers.push(event("created", response=ANSWER | {"output": []}))
+    await pipeline(case).keep(case.scope, answers)
     answers.push(event("output_item.added", output_index=0, item=ITEM))
     answers.end()
     await pipeline(case).keep(case.scope, answers)
@@ -216,3 +218,35 @@ def test_other_answers_name_nothing_that_is_stored(call_type: str) -> None:
     answers = Answers(call_type, None, None)
     answers.whole(b'{"id": "resp_1", "object": "response", "choices": [], "content": [], "output": []}')
     assert answers.ids_due(first=True) == []
+
+
+async def test_an_id_that_names_another_deployment_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = replace(KNOWN, routed="here:resp_1")
+    store = Conversations(cast(Any, None), KEYS, lambda id_: ReadId(id_.id, "resp_1"))
+
+    async def recall(owner: str | None, ids: Any) -> Remembered:
+        return kept
+
+    monkeypatch.setattr(store, "recall", recall)
+    assert await store.find("k", StoredId(Kind.RESPONSE, "here:resp_1")) == kept
+    assert await store.find("k", StoredId(Kind.RESPONSE, "there:resp_1")) is None
+
+
+async def test_nothing_is_looked_up_for_no_key_and_for_no_id() -> None:
+    store = Conversations(cast(Any, None), KEYS, lambda id_: ReadId(id_.id, id_.id))
+    assert await store.recall(None, [BEFORE]) is None
+    assert await store.recall("k", []) is None
+
+
+@pytest.mark.parametrize("secrets", [("a" * 32,), ("b" * 32, "a" * 32)])
+def test_what_is_kept_is_found_with_the_id_and_its_owner_alone(secrets: tuple[str, ...]) -> None:
+    def hashes(*secrets: str, owner: str = "k", id_: StoredId = BEFORE) -> set[bytes]:
+        store = Conversations(cast(Any, None), InstallationKeys(*secrets), lambda id_: ReadId("", id_.id))
+        return set(store._asked(owner, [id_]))
+
+    (kept,) = hashes("a" * 32)
+    assert kept in hashes(*secrets)
+    assert kept not in hashes(*secrets, owner="another")
+    assert kept not in hashes(*secrets, id_=StoredId(Kind.RESPONSE, "resp_2"))
+    assert kept not in hashes(*secrets, id_=StoredId(Kind.ITEM, "resp_1"))
+    assert kept not in hashes("c" * 32)
