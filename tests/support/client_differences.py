@@ -63,6 +63,14 @@ _NOT_COMPARED = (
         "words that answers must not hold are found whole, so the gateway waits for the end of a word",
     ),
     (
+        "with masking or `screens`: signatures and encrypted strings; tests/stack/test_signed_parts.py has them",
+        "the gateway knows them again by a tag at their beginning ([pii.md](pii.md#what-a-provider-has-signed))",
+    ),
+    (
+        "with masking: signed thinking",
+        "it keeps its placeholders, because the client must send back what the provider signed",
+    ),
+    (
         "a provider with another API than the caller's, such as Claude by `/v1/chat/completions`",
         "LiteLLM translates, and what it makes of an answer is its own",
     ),
