@@ -4,6 +4,7 @@ create table gatehouse.budgets (
     kind     text not null,                       -- key, user, team, team_member, organization, tag, end_user, project
     id       text not null,
     of       text not null default '',            -- a member's team
+    limited  boolean not null default false,      -- it had a limit when an intent was last opened
     reserved numeric not null default 0,          -- what calls under way may still cost
     settled  numeric,                             -- what the ledger says was spent in this period; null: not known yet
     reset_at timestamp,                           -- the end of this period, as LiteLLM has it
@@ -14,63 +15,65 @@ alter table gatehouse.calls add column payers jsonb;      -- who pays: [[kind, i
 alter table gatehouse.calls add column reserved numeric;  -- what it may cost
 alter table gatehouse.calls add column held jsonb;        -- of its payers, those whose budgets hold `reserved`
 
--- LiteLLM's row of a payer. `max_budget` is null where it has no limit; `spend` is null where there is no row.
+-- LiteLLM's rows of payers `[[kind, id, of], ...]`, by their positions. `max_budget` is null where there is no limit; a
+-- payer without a row is left out.
+create function gatehouse.litellm_budgets(_payers jsonb)
+returns table (n int, spend numeric, max_budget numeric, reset_at timestamp) language plpgsql rows 5 as $$
+begin
+    return query
+    with p as materialized (
+        select o::int as n, v->>0 as kind, v->>1 as id, v->>2 as of from jsonb_array_elements(_payers) with ordinality e(v, o))
+    select p.n, k.spend::numeric,
+           (coalesce(k.max_budget, b.max_budget) + case
+                when (k.metadata->>'temp_budget_expiry')::timestamptz > now()
+                then coalesce((k.metadata->>'temp_budget_increase')::float8, 0) else 0 end)::numeric,
+           coalesce(k.budget_reset_at, b.budget_reset_at)
+      from p join public."LiteLLM_VerificationToken" k on k.token = p.id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = k.budget_id where p.kind = 'key'
+    union all
+    select p.n, u.spend::numeric, u.max_budget::numeric, u.budget_reset_at
+      from p join public."LiteLLM_UserTable" u on u.user_id = p.id where p.kind = 'user'
+    union all
+    select p.n, t.spend::numeric, t.max_budget::numeric, t.budget_reset_at
+      from p join public."LiteLLM_TeamTable" t on t.team_id = p.id where p.kind = 'team'
+    union all  -- a member without a budget of their own has their team's for members
+    select p.n, coalesce(m.spend, 0)::numeric,
+           (coalesce(b.max_budget, d.max_budget) + case
+                when b.temp_budget_expiry > now() at time zone 'utc'
+                then coalesce(b.temp_budget_increase, 0) else 0 end)::numeric,
+           coalesce(b.budget_reset_at, d.budget_reset_at)
+      from p join public."LiteLLM_TeamTable" t on t.team_id = p.of
+      left join public."LiteLLM_TeamMembership" m on m.user_id = p.id and m.team_id = t.team_id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = m.budget_id
+      left join public."LiteLLM_BudgetTable" d on d.budget_id = t.metadata->>'team_member_budget_id'
+     where p.kind = 'team_member'
+    union all
+    select p.n, o.spend::numeric, b.max_budget::numeric, b.budget_reset_at
+      from p join public."LiteLLM_OrganizationTable" o on o.organization_id = p.id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = o.budget_id where p.kind = 'organization'
+    union all
+    select p.n, t.spend::numeric, b.max_budget::numeric, b.budget_reset_at
+      from p join public."LiteLLM_TagTable" t on t.tag_name = p.id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = t.budget_id where p.kind = 'tag'
+    union all  -- `of` names the budget of those who have none of their own
+    select p.n, coalesce(e.spend, 0)::numeric, coalesce(b.max_budget, d.max_budget)::numeric,
+           coalesce(b.budget_reset_at, d.budget_reset_at)
+      from p left join public."LiteLLM_EndUserTable" e on e.user_id = p.id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = e.budget_id
+      left join public."LiteLLM_BudgetTable" d on d.budget_id = nullif(p.of, '') where p.kind = 'end_user'
+    union all
+    select p.n, j.spend::numeric, b.max_budget::numeric, b.budget_reset_at
+      from p join public."LiteLLM_ProjectTable" j on j.project_id = p.id
+      left join public."LiteLLM_BudgetTable" b on b.budget_id = j.budget_id where p.kind = 'project';
+end $$;
+
+-- The same for one payer.
 create function gatehouse.litellm_budget(_kind text, _id text, _of text,
                                          out spend numeric, out max_budget numeric, out reset_at timestamp)
-language plpgsql as $$
-begin
-    case _kind
-    when 'key' then
-        select k.spend::numeric,
-               (coalesce(k.max_budget, b.max_budget) + case
-                    when (k.metadata->>'temp_budget_expiry')::timestamptz > now()
-                    then coalesce((k.metadata->>'temp_budget_increase')::float8, 0) else 0 end)::numeric,
-               coalesce(k.budget_reset_at, b.budget_reset_at)
-          into spend, max_budget, reset_at
-          from public."LiteLLM_VerificationToken" k left join public."LiteLLM_BudgetTable" b on b.budget_id = k.budget_id
-         where k.token = _id;
-    when 'user' then
-        select u.spend::numeric, u.max_budget::numeric, u.budget_reset_at into spend, max_budget, reset_at
-          from public."LiteLLM_UserTable" u where u.user_id = _id;
-    when 'team' then
-        select t.spend::numeric, t.max_budget::numeric, t.budget_reset_at into spend, max_budget, reset_at
-          from public."LiteLLM_TeamTable" t where t.team_id = _id;
-    when 'team_member' then  -- a member without a budget of their own has their team's for members
-        select coalesce(m.spend, 0)::numeric,
-               (coalesce(b.max_budget, d.max_budget) + case
-                    when b.temp_budget_expiry > now() at time zone 'utc'
-                    then coalesce(b.temp_budget_increase, 0) else 0 end)::numeric,
-               coalesce(b.budget_reset_at, d.budget_reset_at)
-          into spend, max_budget, reset_at
-          from public."LiteLLM_TeamTable" t
-          left join public."LiteLLM_TeamMembership" m on m.user_id = _id and m.team_id = t.team_id
-          left join public."LiteLLM_BudgetTable" b on b.budget_id = m.budget_id
-          left join public."LiteLLM_BudgetTable" d on d.budget_id = t.metadata->>'team_member_budget_id'
-         where t.team_id = _of;
-    when 'organization' then
-        select o.spend::numeric, b.max_budget::numeric, b.budget_reset_at into spend, max_budget, reset_at
-          from public."LiteLLM_OrganizationTable" o
-          left join public."LiteLLM_BudgetTable" b on b.budget_id = o.budget_id
-         where o.organization_id = _id;
-    when 'tag' then
-        select t.spend::numeric, b.max_budget::numeric, b.budget_reset_at into spend, max_budget, reset_at
-          from public."LiteLLM_TagTable" t left join public."LiteLLM_BudgetTable" b on b.budget_id = t.budget_id
-         where t.tag_name = _id;
-    when 'end_user' then  -- `of` names the budget of those who have none of their own
-        select coalesce(e.spend, 0)::numeric, coalesce(b.max_budget, d.max_budget)::numeric,
-               coalesce(b.budget_reset_at, d.budget_reset_at)
-          into spend, max_budget, reset_at
-          from (select) one
-          left join public."LiteLLM_EndUserTable" e on e.user_id = _id
-          left join public."LiteLLM_BudgetTable" b on b.budget_id = e.budget_id
-          left join public."LiteLLM_BudgetTable" d on d.budget_id = nullif(_of, '');
-    when 'project' then
-        select p.spend::numeric, b.max_budget::numeric, b.budget_reset_at into spend, max_budget, reset_at
-          from public."LiteLLM_ProjectTable" p left join public."LiteLLM_BudgetTable" b on b.budget_id = p.budget_id
-         where p.project_id = _id;
-    else null;
-    end case;
-end $$;
+language sql as $$
+    select l.spend, l.max_budget, l.reset_at
+      from gatehouse.litellm_budgets(jsonb_build_array(jsonb_build_array(_kind, _id, _of))) l
+$$;
 
 -- Commits intents that may cost something, each if all its budgets have room for it, and reserves that. `_payers` are
 -- those of all intents, in one order for all gateways, because their rows are locked in that order; an intent's `at` has
@@ -80,41 +83,56 @@ create function gatehouse.open_intents(_gateway uuid, _payers jsonb, _intents js
 returns table (refused text, kind text, id text, spent numeric, reserved numeric, max_budget numeric)
 language plpgsql as $$
 declare
-    payer jsonb;
     intent jsonb;
-    room record;
     ask numeric;
     n int;
     full_n int;
-    limits numeric[] := '{}';
-    spends numeric[] := '{}';
-    holds numeric[] := '{}';
+    limits numeric[];
+    spends numeric[];
+    holds numeric[];
     before numeric[];
+    missed boolean;
     held jsonb;
+    places int[];
+    until timestamptz;
 begin
-    for payer in select value from jsonb_array_elements(_payers) loop
-        select * into room from gatehouse.litellm_budget(payer->>0, payer->>1, payer->>2);
-        if room.max_budget is null then
-            limits := limits || null::numeric; spends := spends || null::numeric; holds := holds || null::numeric;
-            continue;
-        end if;
-        select b.reserved into ask from gatehouse.budgets b
-         where b.kind = payer->>0 and b.id = payer->>1 and b.of = payer->>2 for update;
-        if not found then
-            insert into gatehouse.budgets as b (kind, id, of) values (payer->>0, payer->>1, payer->>2)
-                on conflict on constraint budgets_pkey do update set reserved = b.reserved returning b.reserved into ask;
-        end if;
-        -- Again, because what others charged meanwhile can be seen only now.
-        select * into room from gatehouse.litellm_budget(payer->>0, payer->>1, payer->>2);
-        limits := limits || room.max_budget; spends := spends || room.spend; holds := holds || ask;
+    -- Those that had a limit when they were last seen are locked first, because what others charged meanwhile can be
+    -- seen only then. A limit that is new is locked, and read again.
+    loop
+        perform from gatehouse.budgets b
+           join jsonb_array_elements(_payers) with ordinality e(v, o) on b.kind = v->>0 and b.id = v->>1 and b.of = v->>2
+          where b.limited order by o for update of b;
+        select array_agg(l.max_budget order by o), array_agg(l.spend order by o), array_agg(b.reserved order by o),
+               coalesce(bool_or(l.max_budget is not null and b.limited is not true), false)
+          into limits, spends, holds, missed
+          from jsonb_array_elements(_payers) with ordinality e(v, o)
+          left join gatehouse.litellm_budgets(_payers) l on l.n = o
+          left join gatehouse.budgets b on b.kind = v->>0 and b.id = v->>1 and b.of = v->>2;
+        exit when not missed;
+        insert into gatehouse.budgets as b (kind, id, of, limited)
+        select v->>0, v->>1, v->>2, true from jsonb_array_elements(_payers) with ordinality e(v, o)
+          join gatehouse.litellm_budgets(_payers) l on l.n = o and l.max_budget is not null order by o
+            on conflict on constraint budgets_pkey do update set limited = true;
     end loop;
     before := holds;
 
+    if array_remove(limits, null) = '{}' then  -- nobody limits them
+        insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision, prompt, expires_at, seal_after,
+                                     payers, reserved)
+        select (r->>'call_id')::uuid, _gateway, (r->>'started_at')::timestamptz, r->'request', r->'decision',
+               r->'prompt', due, due, r->'payers', (r->>'reserve')::numeric
+          from jsonb_array_elements(_intents) r,
+               lateral (select clock_timestamp() + (r->>'report_within_s')::float8 * interval '1 second') d(due)
+            on conflict do nothing;
+        return;
+    end if;
+
     for intent in select value from jsonb_array_elements(_intents) loop
         ask := (intent->>'reserve')::numeric;
+        places := array(select x::int + 1 from jsonb_array_elements_text(intent->'at') x);
         full_n := null;
         held := '[]';
-        for n in select value::int + 1 from jsonb_array_elements_text(intent->'at') loop
+        foreach n in array places loop
             continue when limits[n] is null;
             held := held || jsonb_build_array(_payers->(n - 1));
             -- What has no price has no room in a budget.
@@ -128,25 +146,23 @@ begin
             return next;
             continue;
         end if;
+        until := clock_timestamp() + (intent->>'report_within_s')::float8 * interval '1 second';
         insert into gatehouse.calls (call_id, gateway_id, started_at, request, decision, prompt, expires_at, seal_after,
                                      payers, reserved, held)
-        select (intent->>'call_id')::uuid, _gateway, (intent->>'started_at')::timestamptz, intent->'request',
-               intent->'decision', intent->'prompt', due, due, intent->'payers', ask, held
-          from (select clock_timestamp() + (intent->>'report_within_s')::float8 * interval '1 second') d(due)
+        values ((intent->>'call_id')::uuid, _gateway, (intent->>'started_at')::timestamptz, intent->'request',
+                intent->'decision', intent->'prompt', until, until, intent->'payers', ask, held)
             on conflict do nothing;
-        if found then
-            for n in select value::int + 1 from jsonb_array_elements_text(intent->'at') loop
-                holds[n] := holds[n] + coalesce(ask, 0);
-            end loop;
-        end if;
+        continue when not found;
+        foreach n in array places loop
+            holds[n] := holds[n] + coalesce(ask, 0);
+        end loop;
     end loop;
 
-    for n in select * from generate_subscripts(holds, 1) loop
-        if holds[n] is distinct from before[n] then
-            update gatehouse.budgets b set reserved = holds[n]
-             where b.kind = _payers->(n - 1)->>0 and b.id = _payers->(n - 1)->>1 and b.of = _payers->(n - 1)->>2;
-        end if;
-    end loop;
+    if holds is distinct from before then
+        update gatehouse.budgets b set reserved = holds[o]
+          from jsonb_array_elements(_payers) with ordinality e(v, o)
+         where b.kind = v->>0 and b.id = v->>1 and b.of = v->>2 and limits[o] is not null;
+    end if;
 end $$;
 
 -- Charges payers: what their calls cost, and what is no longer reserved. `_charges` is in the order of `open_intents`.
