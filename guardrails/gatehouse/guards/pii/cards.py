@@ -14,7 +14,7 @@ from gatehouse.guards.deadline import Deadline
 from gatehouse.guards.findings import Finding
 from gatehouse.guards.pii.labels import Labels, words
 
-_LABELS = Labels(card=words("card"), other=words("other"))
+_LABELS = Labels(card=words("card"), other=words("identifier"))
 # The date until which a card is valid, and the code on its back.
 _BESIDE = re.compile(
     r"(?i)(?<![0-9/])(?:0[1-9]|1[0-2]) ?/ ?(?:20)?[2-4][0-9](?![0-9/])"
@@ -82,11 +82,11 @@ def _has_issuer(digits: str) -> bool:
 
 
 def _is_labelled(text: str, start: int, end: int) -> bool:
+    if _BESIDE.search(text, end, end + _AFTER) or _BESIDE.search(text, max(0, start - _AFTER), start):
+        return True
     label = _LABELS.before(text, start, _BEFORE, across=True)
     if label is not None:
         return label.kind == "card"
-    if _BESIDE.search(text, end, end + _AFTER) or _BESIDE.search(text, max(0, start - _AFTER), start):
-        return True
     after = _LABELS.after(text, end, _AFTER)
     return (after is not None and after.kind == "card") or _LABELS.of_column(text, start) == "card"
 

@@ -26,7 +26,7 @@ from gatehouse.guards.pii.times import times
 # trunk prefix or in its country's groups. Weak: digits alone, or a number that is assigned to no subscriber; such a one
 # after a word as "call" counts where people write, and not in a program's output.
 LABELLED, INTERNATIONAL, CALLED, LIKELY, WEAK = 0.9, 0.7, 0.6, 0.5, 0.3
-_LABELS = Labels(strong=words("phone"), weak=words("call"), other=words("other"))
+_LABELS = Labels(strong=words("phone"), weak=words("call"), other=(*words("identifier"), *words("quantity")))
 _AFTER = regex.compile(
     r"(?i)[ ]{0,2}[(\[\-\u2013,/:]?[ ]{0,2}"
     r"(?:cell|mobile|mob|office|fax|home|work|phone|tel|direct|handy|mobil|gsm)\b(?!-)"
