@@ -239,7 +239,7 @@ def test_100_kb_before_an_address_neither_hide_it_nor_take_long(engine: Engine, 
 
 @pytest.mark.parametrize("entity", sorted(KNOWN_ENTITIES))
 def test_no_pattern_blows_up_on_hostile_text(entity: str) -> None:
-    detector = built_in(entity, ("en", "es", "it", "pl"))
+    detector = built_in(entity, tuple(sorted({*KNOWN_ENTITIES.values()})))
     assert detector is not None
     for unit in (
         "a.",
@@ -270,10 +270,10 @@ def test_no_pattern_blows_up_on_hostile_text(entity: str) -> None:
         "00 49 30 ",
         "020 7946 ",
     ):
-        text = (unit * 20_000)[:20_000] + "!"
+        text = (unit * 10_000)[:10_000] + "!"
         begin = process_time()
         list(detector.find(text, Deadline(monotonic() + 60)))
-        assert process_time() - begin < 2, unit
+        assert process_time() - begin < 1, unit
 
 
 @settings(max_examples=50)
@@ -287,3 +287,31 @@ def test_findings_are_in_order_inside_the_text_and_apart(text: str) -> None:
     edges = [edge for each in findings for edge in (each.start, each.end)]
     assert edges == sorted(edges)
     assert all(0 <= each.start < each.end <= len(text) for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("entity", "language", "text", "value"),
+    [
+        ("BR_CPF", "pt", "CPF 529.982.247-25.", "529.982.247-25"),
+        ("BR_CPF", "pt", "meu cpf: 52998224725", "52998224725"),
+        ("BR_CNPJ", "pt", "CNPJ 11.222.333/0001-81", "11.222.333/0001-81"),
+        ("FR_NIR", "fr", "num\u00e9ro 1 84 12 76 451 089 46", "1 84 12 76 451 089 46"),
+        ("NL_BSN", "nl", "BSN: 111222333", "111222333"),
+        ("DE_TAX_ID", "de", "Steuer-ID 86095742719", "86095742719"),
+        ("TR_NATIONAL_ID", "tr", "TC kimlik 10000000146", "10000000146"),
+        ("CA_SIN", "en", "SIN 193 456 787", "193 456 787"),
+        ("ZA_ID_NUMBER", "en", "ID number 8001015009087", "8001015009087"),
+    ],
+)
+def test_a_national_identifier_is_found_by_its_check_digits(entity: str, language: str, text: str, value: str) -> None:
+    engine = Engine(PiiConfig(entities={entity: None}, languages=(language,)))
+    assert found(engine, text) == [(entity, value)]
+    last = value[-1]
+    other = text.replace(value, value[:-1] + str((int(last) + 1) % 10))
+    assert found(engine, other) == []
+
+
+@pytest.mark.parametrize("text", ["order 52998224725", "52998224725", "111222333"])
+def test_digits_alone_are_no_national_identifier(text: str) -> None:
+    engine = Engine(PiiConfig(entities={"BR_CPF": None, "NL_BSN": None}, languages=("pt", "nl")))
+    assert found(engine, text) == []

@@ -24,7 +24,7 @@ from gatehouse.core.errors import SetupError
 from gatehouse.guards.deadline import Deadline, matches
 from gatehouse.guards.encoded import has_word
 from gatehouse.guards.findings import Finding
-from gatehouse.guards.pii import cards, emails, labelled, network, persons, phones, postal, social_security
+from gatehouse.guards.pii import cards, emails, labelled, national, network, persons, phones, postal, social_security
 from gatehouse.guards.pii.boundaries import DEFAULT_FLAGS, compiled
 from gatehouse.guards.pii.config import KNOWN_ENTITIES, REGIONS_BY_LANGUAGE, CustomRecognizer
 from gatehouse.guards.unicode_fold import fold
@@ -72,30 +72,92 @@ def _ibans(text: str, deadline: Deadline) -> Iterator[Finding]:
 
 
 # -- Presidio's own -------------------------------------------------------------------------------------------------
+# IN_PAN has a pattern of our own, and US_HEALTH_INSURANCE_MEMBER_ID is not offered: Presidio's take seconds on hostile
+# text.
 # Characters that a text must hold for the patterns of an entity; a text without them has none of it.
 _NEEDED: Mapping[str, Callable[[str], object]] = {
     "CRYPTO": lambda text: has_word(text, 26),
 }
-# The patterns of these were all measured on hostile text.
 _PRESIDIO: dict[str, Callable[[], PatternRecognizer]] = {
     "ABA_ROUTING_NUMBER": presidio.AbaRoutingRecognizer,
     "AU_ABN": presidio.AuAbnRecognizer,
     "AU_ACN": presidio.AuAcnRecognizer,
     "AU_MEDICARE": presidio.AuMedicareRecognizer,
     "AU_TFN": presidio.AuTfnRecognizer,
+    "CA_POSTAL_CODE": presidio.CaPostalCodeRecognizer,
+    "CA_SIN": presidio.CaSinRecognizer,
     "CRYPTO": presidio.CryptoRecognizer,
     "DATE_TIME": presidio.DateRecognizer,
+    "DE_BSNR": presidio.DeBsnrRecognizer,
+    "DE_FUEHRERSCHEIN": presidio.DeFuehrerscheinRecognizer,
+    "DE_HANDELSREGISTER": presidio.DeHandelsregisterRecognizer,
+    "DE_HEALTH_INSURANCE": presidio.DeHealthInsuranceRecognizer,
+    "DE_ID_CARD": presidio.DeIdCardRecognizer,
+    "DE_KFZ": presidio.DeKfzRecognizer,
+    "DE_LANR": presidio.DeLanrRecognizer,
+    "DE_PASSPORT": presidio.DePassportRecognizer,
+    "DE_PLZ": presidio.DePlzRecognizer,
+    "DE_SOCIAL_SECURITY": presidio.DeSocialSecurityRecognizer,
+    "DE_TAX_ID": presidio.DeTaxIdRecognizer,
+    "DE_TAX_NUMBER": presidio.DeTaxNumberRecognizer,
+    "DE_VAT_ID": presidio.DeVatIdRecognizer,
     "ES_NIE": presidio.EsNieRecognizer,
     "ES_NIF": presidio.EsNifRecognizer,
+    "ES_PASSPORT": presidio.EsPassportRecognizer,
+    "FI_PERSONAL_IDENTITY_CODE": presidio.FiPersonalIdentityCodeRecognizer,
     "IN_AADHAAR": presidio.InAadhaarRecognizer,
+    "IN_GSTIN": presidio.InGstinRecognizer,
+    "IN_PASSPORT": presidio.InPassportRecognizer,
+    "IN_VEHICLE_REGISTRATION": presidio.InVehicleRegistrationRecognizer,
+    "IN_VOTER": presidio.InVoterRecognizer,
+    "IT_DRIVER_LICENSE": presidio.ItDriverLicenseRecognizer,
     "IT_FISCAL_CODE": presidio.ItFiscalCodeRecognizer,
+    "IT_IDENTITY_CARD": presidio.ItIdentityCardRecognizer,
+    "IT_PASSPORT": presidio.ItPassportRecognizer,
+    "IT_VAT_CODE": presidio.ItVatCodeRecognizer,
+    "KR_BRN": presidio.KrBrnRecognizer,
+    "KR_DRIVER_LICENSE": presidio.KrDriverLicenseRecognizer,
+    "KR_FRN": presidio.KrFrnRecognizer,
+    "KR_PASSPORT": presidio.KrPassportRecognizer,
+    "KR_RRN": presidio.KrRrnRecognizer,
+    "MEDICAL_LICENSE": presidio.MedicalLicenseRecognizer,
+    "NG_NIN": presidio.NgNinRecognizer,
+    "NG_VEHICLE_REGISTRATION": presidio.NgVehicleRegistrationRecognizer,
+    "PH_PASSPORT": presidio.PhPassportRecognizer,
+    "PH_TIN": presidio.PhTinRecognizer,
+    "PH_UMID": presidio.PhUmidRecognizer,
     "PL_PESEL": presidio.PlPeselRecognizer,
+    "SE_ORGANISATIONSNUMMER": presidio.SeOrganisationsnummerRecognizer,
+    "SE_PERSONNUMMER": presidio.SePersonnummerRecognizer,
     "SG_NRIC_FIN": presidio.SgFinRecognizer,
+    "SG_UEN": presidio.SgUenRecognizer,
+    "TH_TNIN": presidio.ThTninRecognizer,
+    "TR_LICENSE_PLATE": presidio.TrLicensePlateRecognizer,
+    "TR_NATIONAL_ID": presidio.TrNationalIdRecognizer,
+    "UK_DRIVING_LICENCE": presidio.UkDrivingLicenceRecognizer,
     "UK_NHS": presidio.NhsRecognizer,
     "UK_NINO": presidio.UkNinoRecognizer,
+    "UK_PASSPORT": presidio.UkPassportRecognizer,
+    "UK_POSTCODE": presidio.UkPostcodeRecognizer,
+    "UK_VEHICLE_REGISTRATION": presidio.UkVehicleRegistrationRecognizer,
     "US_BANK_NUMBER": presidio.UsBankRecognizer,
+    "US_CLAIM_NUMBER": presidio.UsClaimNumberRecognizer,
     "US_DRIVER_LICENSE": presidio.UsLicenseRecognizer,
+    "US_MBI": presidio.UsMbiRecognizer,
+    "US_NPI": presidio.UsNpiRecognizer,
     "US_PASSPORT": presidio.UsPassportRecognizer,
+    "US_PRESCRIPTION_NUMBER": presidio.UsPrescriptionNumberRecognizer,
+    "US_PRIOR_AUTHORIZATION_NUMBER": presidio.UsPriorAuthorizationNumberRecognizer,
+    "US_PROVIDER_TAX_ID": presidio.UsProviderTaxIdRecognizer,
+    "US_REFERRAL_NUMBER": presidio.UsReferralNumberRecognizer,
+    "ZA_COMPANY_REGISTRATION": presidio.ZaCompanyRegistrationRecognizer,
+    "ZA_DRIVER_LICENSE": presidio.ZaDriverLicenseRecognizer,
+    "ZA_ID_NUMBER": presidio.ZaIdNumberRecognizer,
+    "ZA_INCOME_TAX_NUMBER": presidio.ZaIncomeTaxNumberRecognizer,
+    "ZA_LICENSE_PLATE": presidio.ZaLicensePlateRecognizer,
+    "ZA_PASSPORT": presidio.ZaPassportRecognizer,
+    "ZA_TRAFFIC_REGISTER_NUMBER": presidio.ZaTrafficRegisterNumberRecognizer,
+    "ZA_VAT_NUMBER": presidio.ZaVatNumberRecognizer,
 }
 _OWN: Mapping[str, Detector] = {
     each.entity: each
@@ -112,6 +174,7 @@ _OWN: Mapping[str, Detector] = {
         Detector("PASSPORT_NUMBER", labelled.numbers("PASSPORT_NUMBER", "passport")),
         Detector("PERSON", persons.persons),
         Detector("POLICY_NUMBER", labelled.numbers("POLICY_NUMBER", "policy")),
+        *(Detector(entity, find, national.CONTEXT[entity]) for entity, find in national.DETECTORS.items()),
         Detector("URL", _urls),
         Detector("US_ITIN", social_security.itins),
         Detector("US_SSN", social_security.ssns),

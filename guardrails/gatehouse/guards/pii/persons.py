@@ -187,7 +187,11 @@ class _Token:
     @property
     def common(self) -> bool:
         """Tell whether it is a word that sentences and titles begin with."""
-        return self.word in _NO_NAMES or (self.word in _lists()["words"] and not self.first)
+        return (
+            (len(self.word) < 3 and not self.initial)
+            or self.word in _NO_NAMES
+            or (self.word in _lists()["words"] and not self.first)
+        )
 
     @property
     def known(self) -> bool:
