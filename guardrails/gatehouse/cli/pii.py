@@ -22,6 +22,7 @@ from gatehouse.guards.findings import Finding, ScanFailed
 from gatehouse.guards.pii.config import Mode, PiiConfig
 from gatehouse.guards.pii.long_text import PART_CHARS, TextFile, scan_long_text
 from gatehouse.guards.pii.masking import Placeholders
+from gatehouse.guards.pii.text_kind import TextKind, kind_of
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.model import PiiPolicy
 from gatehouse.policy.pii_section import pii_config, pii_problems
@@ -60,6 +61,9 @@ def scan(
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Print whole values, not only their first character and length.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also print the kind of each text, and what speaks for each finding.")
+    ] = False,
 ) -> None:
     """Find personal data in a text, as the gateway would.
 
@@ -67,8 +71,8 @@ def scan(
 
     Exit code 0: nothing found, 3: something found, 1: the text could not be scanned to its end.
     """
-    if mask and (as_json or show_values):
-        raise SetupError("--mask: it prints the text, not findings. Leave out --json and --show-values.")
+    if mask and (as_json or show_values or explain):
+        raise SetupError("--mask: it prints the text, not findings. Leave out --json, --show-values and --explain.")
     config = _config(policy, _words(entities), _words(languages))
     with _opened(file) as opened, _bar(file, shown=not (mask and sys.stdout.isatty())) as advance:
         text = TextFile(opened, advance)
@@ -79,7 +83,7 @@ def scan(
             counts = Counter()
             for each in _located(scanned, config):
                 counts[each.entity] += 1
-                typer.echo(each.as_json(show_values) if as_json else each.as_row(show_values))
+                typer.echo(each.as_json(show_values, explain) if as_json else each.as_row(show_values, explain))
     if not mask and not as_json:
         typer.echo(_summary(counts))
     if text.strange:
@@ -150,23 +154,31 @@ class _Found:
     score: float
     mode: str
     value: str = field(repr=False)
+    kind: TextKind
+    evidence: tuple[str, ...]
 
-    def as_json(self, show_value: bool) -> str:
+    def as_json(self, show_value: bool, explain: bool = False) -> str:
         document = asdict(self)
+        if not explain:
+            del document["kind"], document["evidence"]
         value = document.pop("value")
         document |= {"value": value} if show_value else {"first": value[0], "length": len(value)}
         return json.dumps(document)
 
-    def as_row(self, show_value: bool) -> str:
+    def as_row(self, show_value: bool, explain: bool = False) -> str:
         many = f"{len(self.value)} character{'s' * (len(self.value) > 1)}"
         value = printable(self.value if show_value else self.value[0]) + ("" if show_value else f"...  {many}")
-        return f"{self.entity:<20} {f'{self.line}:{self.column}':>10}  {self.score:.2f}  {self.mode:<7}  {value}"
+        reasons = f"  in {self.kind}: {', '.join(self.evidence) or 'a pattern of yours'}" if explain else ""
+        return (
+            f"{self.entity:<20} {f'{self.line}:{self.column}':>10}  {self.score:.2f}  {self.mode:<7}  {value}{reasons}"
+        )
 
 
 def _located(scanned: Scanned, config: PiiConfig) -> Iterator[_Found]:
     offset, line, line_start = 0, 1, 0
     for piece, findings in scanned:
         at = 0
+        kind = kind_of(piece)
         for each in findings:
             if breaks := piece.count("\n", at, each.start):
                 line, line_start = line + breaks, offset + piece.rfind("\n", at, each.start) + 1
@@ -180,6 +192,8 @@ def _located(scanned: Scanned, config: PiiConfig) -> Iterator[_Found]:
                 round(each.score, 2),
                 config.mode_of(each.entity).value,
                 piece[each.start : each.end],
+                kind,
+                each.evidence,
             )
         if breaks := piece.count("\n", at):
             line, line_start = line + breaks, offset + piece.rfind("\n", at) + 1

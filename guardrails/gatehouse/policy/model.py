@@ -247,6 +247,9 @@ class PiiPolicy(Section):
     entities: Annotated[dict[EntityName, PiiMode | None], BeforeValidator(_modes)] = Field(
         default={}, description="What to look for: a list, or a mode for each. Empty means the reliable ones."
     )
+    min_score: dict[EntityName, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="The lowest score that counts, by entity; 0.4 for those that are not named."
+    )
     languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = Field(
         default=("en",), min_length=1
     )

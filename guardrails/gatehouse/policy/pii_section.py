@@ -36,6 +36,7 @@ def pii_config(policy: PiiPolicy) -> PiiConfig:
     config = PiiConfig(
         mode=Mode(policy.mode),
         entities={name: mode and Mode(mode) for name, mode in policy.entities.items()},
+        min_score=dict(policy.min_score),
         languages=policy.languages,
         recognizers=tuple(_recognizer(each) for each in policy.recognizers),
         allow_list=policy.allow_list,
@@ -73,6 +74,9 @@ def pii_problems(policy: PiiPolicy) -> Iterator[tuple[Location, str]]:
             yield ("entities", name), f"{name} is not known{_instead(name, own)}"
         elif (language := KNOWN_ENTITIES[name]) and language not in languages:
             yield ("entities", name), f"{name} is looked for only where `languages` has {language!r}; add it"
+    for name in policy.min_score:
+        if name not in KNOWN_ENTITIES and name not in NER_ENTITIES and name not in own:
+            yield ("min_score", name), f"{name} is not known{_instead(name, own)}"
     for index, recognizer in enumerate(policy.recognizers):
         for nth, pattern in enumerate(recognizer.patterns):
             try:

@@ -254,3 +254,10 @@ def test_a_character_cut_between_two_blocks_is_one(monkeypatch: pytest.MonkeyPat
         text = "".join(file)
         assert text.lstrip("\ufeff") == "j\u00f6rg \U0001f600 m\u00fcller"
         assert (file.encode(text), file.strange) == (raw, 0)
+
+
+def test_it_explains_a_finding(scan: Run) -> None:
+    done = scan("-", "--explain", stdin=b"call me, my phone is 555-0123")
+    assert done.lines[0].endswith("in prose: label, groups")
+    (document,) = map(json.loads, scan("-", "--explain", "--json", stdin=b"phone 555-0123").lines)
+    assert (document["kind"], document["evidence"]) == ("prose", ["label", "groups"])

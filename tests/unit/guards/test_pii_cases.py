@@ -121,3 +121,9 @@ def test_of_a_thousand_made_up_numbers_at_most_two_are_altered(kind: str) -> Non
 def _masked(text: str) -> list[tuple[str, str]]:
     masked = [each for each in engine().scan(text) if PiiConfig().mode_of(each.entity) is Mode.MASK]
     return [(each.entity, text[each.start : each.end]) for each in masked]
+
+
+def test_a_higher_bar_leaves_out_what_only_looks_like_it() -> None:
+    strict = Engine(PiiConfig(min_score={"PHONE_NUMBER": 0.8}))
+    assert [each.entity for each in strict.scan("201-555-0123")] == []
+    assert [each.entity for each in strict.scan("phone: 201-555-0123")] == ["PHONE_NUMBER"]

@@ -67,6 +67,7 @@ def test_an_empty_section_is_the_configuration_by_default() -> None:
         ({"entities": ["EMAIL_ADRESS"]}, ("entities", "EMAIL_ADRESS"), "did you mean EMAIL_ADDRESS?"),
         ({"entities": ["ZZZZ"]}, ("entities", "ZZZZ"), "known are ABA_ROUTING_NUMBER"),
         ({"entities": {"LOCATION": "mask"}}, ("entities", "LOCATION"), "add `ner: true`"),
+        ({"min_score": {"EMAIL_ADRESS": 0.5}}, ("min_score", "EMAIL_ADRESS"), "did you mean EMAIL_ADDRESS?"),
         ({"ner": True, "languages": ["de"]}, ("ner",), "`languages` has no 'en'"),
         ({"entities": ["ES_NIF"]}, ("entities", "ES_NIF"), "`languages` has 'es'"),
         ({"languages": ["en", "xx"]}, ("languages", 1), "'xx' is not a known language"),

@@ -241,7 +241,7 @@ class PiiConfig:
         entities: what to look for, and its mode (None: `mode`); empty means `DEFAULT_ENTITIES`, and with `ner` also
             `DEFAULT_NER_ENTITIES`. Entities of `recognizers` are always looked for.
         languages: two-letter codes; recognizers for numbers of other languages stay off.
-        threshold: the lowest score that counts, 0 to 1; `thresholds` sets it by entity.
+        threshold: the lowest score that counts, 0 to 1; `min_score` sets it by entity.
         allow_list: values that are never a finding (compared folded, without regard to case).
         max_chars: a longer text is refused, not scanned in part.
         timeout_s: seconds for one text.
@@ -252,7 +252,7 @@ class PiiConfig:
     entities: Mapping[str, Mode | None] = field(default_factory=dict)
     languages: tuple[str, ...] = ("en",)
     threshold: float = 0.4
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_score: Mapping[str, float] = field(default_factory=dict)
     recognizers: tuple[CustomRecognizer, ...] = ()
     allow_list: tuple[str, ...] = field(default=(), repr=False)
     max_chars: int = 200_000

@@ -92,7 +92,7 @@ class Engine:
     def _plain(self, text: str, deadline: Deadline) -> Iterator[Finding]:
         for detector, context in self._detectors:
             for found in detector.find(text, deadline):
-                least = self._config.thresholds.get(found.entity, self._config.threshold)
+                least = self._config.min_score.get(found.entity, self._config.threshold)
                 score = found.score
                 before = max(0, found.start - _BEFORE)
                 if context is not None and score < 1.0 and context.search(text, before, found.start):
