@@ -209,12 +209,19 @@ def _may_go_on(name: str, value: str) -> bool:
 
 
 def _label(part: TextPart) -> str | None:
-    """What the name of a number says that it is; None where it says nothing, or that it is something else."""
+    """What the name of a number says that it is; None where it says nothing, or that it is something else.
+
+    A field that holds a usual card's number and nothing else is taken for one: no text around it could say so.
+    """
     if not _NUMBER.fullmatch(part.text):
         return None
     words = _words(part.path)
     said = dict.fromkeys(_LABELS[word] for word in words if word in _LABELS)
-    return " ".join(said) if said and words[-1] not in _COUNTS else None
+    if words and words[-1] in _COUNTS:
+        return None
+    if not said and _USUAL_CARD.fullmatch(part.text) and not _is_said(part.path):
+        return "card"
+    return " ".join(said) or None
 
 
 def _words(path: Path) -> list[str]:

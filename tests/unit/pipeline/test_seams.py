@@ -208,3 +208,8 @@ def test_numbers_that_are_no_ones_stay_as_they_are() -> None:
 def test_ordinary_names_are_not_read_with_their_values() -> None:
     body = {"mcp_arguments": {"path": "/a/b", "old_string": "x y", "maxResults2": "7", "userId": "u_17", "URL": "http"}}
     assert not Scanned(ARGUMENTS, body).joined
+
+
+@pytest.mark.parametrize(("name", "masks"), [("anything", True), ("note", True), ("id", False), ("created_at", False)])
+def test_a_field_that_is_a_cards_number_is_one_unless_its_name_counts(name: str, masks: bool) -> None:
+    assert ("4539578763621486" not in words(masked({name: 4539578763621486}))) is masks
