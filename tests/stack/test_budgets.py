@@ -363,3 +363,31 @@ def _status(gateway: Gateway) -> int:
         return httpx.get(f"{gateway.url}/health/readiness", timeout=5).status_code
     except httpx.HTTPError:
         return 0
+
+
+def test_an_answer_that_was_delivered_is_sealed_as_delivered_though_its_gateway_was_killed(
+    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+) -> None:
+    writer = "gatehouse.ledger.settlement_writer"
+    late = constants({f"{writer}:_LINGER_S": 60.0, f"{writer}:HEARTBEAT_S": 60.0})
+    url = postgres.create_database()
+    doomed = Gateway(url, shared.port, config=upstream_config, environ=late).start()
+    # Longer than the calls take, because the heart of the other one beats once a minute.
+    soon = constants({"gatehouse.ledger.recovery:DEAD_AFTER_S": 10.0, f"{writer}:HEARTBEAT_S": 0.5})
+    other = Gateway(url, shared.port, config=upstream_config, folder=doomed.folder, environ=soon).start()
+    try:
+        key = other.new_key(max_budget=1)
+        plain = ask(doomed, key).headers["x-gatehouse-call-id"]
+        stream = ask(doomed, key, stream=True).headers["x-gatehouse-call-id"]
+        doomed.server.kill()
+        wait_until(lambda: settled(other), "the dead gateway's calls are sealed")
+        other.wait_settled()
+        for call in (plain, stream):
+            record = other.calls()[call]["record"]["data"]
+            assert (record["status"], record["http_status"], record.get("error")) == ("success", 200, None)
+            assert record["cost_source"] == "estimated"
+            assert 0 < record["cost_usd"] <= estimate(other)
+        assert spend_of(other, key) == pytest.approx(ledger_usd(other, key), abs=1e-12)
+    finally:
+        other.close()
+        doomed.close()

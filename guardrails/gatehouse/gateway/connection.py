@@ -28,6 +28,8 @@ class Settler(Protocol):
 
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None: ...
 
+    def note_delivered(self, scope: CallScope) -> None: ...
+
     async def keep(self, scope: CallScope, answers: Answers) -> None: ...
 
 
@@ -222,6 +224,8 @@ class Connection:
         # Codex hangs up once it has read the last event, and does not wait for the end of the connection.
         if not message.get("more_body") or (self._answers is not None and self._answers.over):
             self.complete = not self._call.ending.client_gone
+            if self.complete:
+                self._settler.note_delivered(self._call)
             await self._slots.release()
         elif (last := _LAST_LINE.search(body)) and (last.start() or self._at_line_start):
             await self._slots.release()

@@ -19,6 +19,7 @@ from gatehouse.capsule.keys import KeyFolder
 from gatehouse.core.call import AuditLine
 from gatehouse.core.errors import GovernanceUnavailable
 from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.delivery_notes import Delivery, DeliveryNotes
 from gatehouse.ledger.intent_writer import IntentWriter
 from gatehouse.ledger.recovery import Recovery
 from gatehouse.ledger.rows import IntentRow
@@ -60,6 +61,7 @@ class Recorder:
         self._audit_log = audit_log
         self._spooling = spooling
         self._spool = Spool(spool_dir, self.gateway_id)
+        self._delivered = DeliveryNotes(spool_dir, self.gateway_id)
         self._intents = IntentWriter(self.gateway_id, database_url)
         self._settlements = SettlementWriter(
             self.gateway_id,
@@ -68,7 +70,8 @@ class Recorder:
             audit_log=audit_log,
             files=self._spool,
             spooling=spooling,
-            watch=Recovery(self.gateway_id, audit_log, by_team=by_team, died=died),
+            watch=Recovery(self.gateway_id, audit_log, by_team=by_team, notes=self._delivered, died=died),
+            notes=self._delivered,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -128,6 +131,10 @@ class Recorder:
             log.error("intent %s not spooled: %s", intent["call_id"], error.strerror)
             raise GovernanceUnavailable("Neither the ledger nor its spool can be written. Try again soon.") from None
 
+    def note_delivered(self, call_id: UUID, delivery: Delivery) -> None:
+        """Note that a client is about to have the whole answer, in case this process does not live to settle it."""
+        self._delivered.add(str(call_id), delivery)
+
     def settle(self, settlement: Settlement) -> None:
         """Write down how a call ended, soon. Call it once a call."""
         self._settlements.add(settlement)
@@ -153,4 +160,5 @@ class Recorder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._settlements.abandon()
         self._spool.close()
+        self._delivered.close()
         self._intents.task.up = False

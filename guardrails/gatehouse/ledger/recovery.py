@@ -20,6 +20,7 @@ from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger import audit_line, library_report
 from gatehouse.ledger.audit_log import AuditLog
+from gatehouse.ledger.delivery_notes import Delivery, DeliveryNotes
 from gatehouse.ledger.settlement import Settlement, approvals_of, decision_of, settlement
 from gatehouse.ledger.store import calls, library_calls
 from gatehouse.storage.connection import Connection
@@ -33,12 +34,20 @@ class Recovery:
     """One gateway's watch over the others. Used by one task on one connection at a time.
 
     Args:
+        notes: says which answers of dead gateways were delivered.
         died: is told that another gateway has died.
     """
 
     def __init__(
-        self, gateway_id: UUID, audit_log: AuditLog, *, by_team: bool, died: Callable[[], None] = lambda: None
+        self,
+        gateway_id: UUID,
+        audit_log: AuditLog,
+        *,
+        by_team: bool,
+        notes: DeliveryNotes,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
+        self._notes = notes
         self._died = died
         self._me = gateway_id
         self._by_team = by_team
@@ -47,14 +56,18 @@ class Recovery:
         self._connection: Connection | None = None
 
     async def orphans(self, connection: Connection) -> list[Settlement]:
-        """Settlements, as partial, for the calls of gateways found dead; they belong to this gateway from now on."""
+        """Settlements for the calls of gateways found dead; they belong to this gateway from now on.
+
+        They are partial, but for those whose answer was noted as delivered.
+        """
         if connection is not self._connection:
             self._seen.clear()
             self._connection = connection
         await self._bury(connection)
         found = await calls.adopt_open_calls(connection, self._me)
         if found:
-            log.warning("%d calls of a gateway that died are sealed as partial", len(found))
+            log.warning("%d calls of a gateway that died are sealed from what it left", len(found))
+        delivered = await asyncio.to_thread(self._notes.of_others) if found else {}
         return [
             settlement(
                 call_id=call.call_id,
@@ -62,7 +75,7 @@ class Recovery:
                 request=call.request,
                 decision=decision_of(call.decision),
                 approvals=approvals_of(call.decision),
-                outcome=_died(call.may_cost_usd),
+                outcome=_died(call.may_cost_usd, delivered.get(str(call.call_id))),
                 ended_at=now(),
                 duration_ms=None,
                 by_team=self._by_team,
@@ -117,11 +130,10 @@ class Recovery:
                 self._died()
 
 
-def _died(usd: float | None) -> Outcome:
+def _died(may_cost_usd: float | None, delivered: Delivery | None) -> Outcome:
     """Return how a call ended whose gateway died: its provider may have been asked, and may charge for an answer."""
-    return Outcome(
-        Status.PARTIAL,
-        error=Reason.GATEWAY_DIED,
-        cost_usd=usd,
-        cost_source=CostSource.NO_PRICE if usd is None else CostSource.ESTIMATED,
-    )
+    usd = may_cost_usd if delivered is None or delivered.usd is None else delivered.usd
+    source = CostSource.NO_PRICE if usd is None else CostSource.ESTIMATED
+    if delivered is not None:
+        return Outcome(Status.SUCCESS, http_status=delivered.http_status, cost_usd=usd, cost_source=source)
+    return Outcome(Status.PARTIAL, error=Reason.GATEWAY_DIED, cost_usd=usd, cost_source=source)

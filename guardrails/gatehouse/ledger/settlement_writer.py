@@ -24,6 +24,7 @@ from gatehouse.ledger import audit_line, recovery, spool
 from gatehouse.ledger.appender import Place, append
 from gatehouse.ledger.audit_log import AuditLog
 from gatehouse.ledger.bills import charges
+from gatehouse.ledger.delivery_notes import DeliveryNotes
 from gatehouse.ledger.recovery import Recovery
 from gatehouse.ledger.rows import IntentRow
 from gatehouse.ledger.settlement import Settlement
@@ -60,6 +61,7 @@ class SettlementWriter:
         files: Spool,
         spooling: bool,
         watch: Recovery,
+        notes: DeliveryNotes,
     ) -> None:
         self.task = Reconnecting(
             database_url, self._work, self._lost, what="settlements of the ledger", log=log, stage="ledger"
@@ -71,6 +73,7 @@ class SettlementWriter:
         self._spool = files
         self._spooling = spooling
         self._watch = watch
+        self._notes = notes
         self._queue: list[Settlement] = []
         self._unlogged: dict[str, tuple[int, AuditLine]] = {}
         self._logged_through = 0
@@ -201,6 +204,7 @@ class SettlementWriter:
             places = await append(connection, self._keys, [settlement.capsule for settlement in settled], now())
             bill = charges((ended[settlement.call_id], settlement.usd) for settlement in settled)
             await budgets.charge(connection, bill)
+        self._notes.settled(ended)
         sequences = {call_id: row.settle_seq for call_id, row in ended.items()}
         missing = [settlement.call_id for settlement in batch if settlement.call_id not in sequences]
         if missing:

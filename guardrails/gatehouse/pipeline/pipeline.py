@@ -96,7 +96,7 @@ class Pipeline:
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
         self._prices = prices
         self.reconsider = self._deciding.reconsider
-        self.ended, self.conclude = endings.ended, endings.conclude
+        self.ended, self.conclude, self.note_delivered = endings.ended, endings.conclude, endings.note_delivered
 
     async def admit(self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any]) -> Mapping[str, str]:
         """Let a call through, with `body` as it may go upstream, or raise. Its intent is committed when this returns.

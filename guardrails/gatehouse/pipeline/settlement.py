@@ -12,6 +12,7 @@ from gatehouse.core.clock import monotonic, now
 from gatehouse.core.reasons import Reason
 from gatehouse.ledger.audit_line import caller_facts
 from gatehouse.ledger.bills import payer_rows
+from gatehouse.ledger.delivery_notes import Delivery
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.rows import RequestRow
 from gatehouse.ledger.settlement import settlement
@@ -66,6 +67,13 @@ class CallSettlement:
         if outcome.http_status is None or ending.http_status is not None:
             outcome = replace(outcome, http_status=ending.http_status)
         self.settle(scope, outcome)
+
+    def note_delivered(self, scope: CallScope) -> None:
+        """Note that a client is about to have the whole answer."""
+        status = scope.ending.http_status
+        if scope.intent and not scope.ending.settled and status is not None and status < 400:
+            usd = delivered_usd(scope.ending.delivered, scope.let_through) if scope.sending.attempts else None
+            self._recorder.note_delivered(scope.call_id, Delivery(status, usd))
 
     def settle(self, scope: CallScope, outcome: Outcome) -> None:
         """Write down how a call ended. The first ending counts; later ones are ignored."""
