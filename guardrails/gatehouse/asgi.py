@@ -134,6 +134,7 @@ class Gateway:
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
         self._warming: asyncio.Task[None] | None = None
         names = RecordedNames(self._settings.keys.key(Purpose.RECORDS), self._in_force, configured_tags)
         governance.names = names
@@ -252,6 +253,9 @@ class Gateway:
         governance.pipeline = self._middleware.settler = pipeline
 
     async def _stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await self._gate.stop()
@@ -265,7 +269,10 @@ class Gateway:
         await self._governance.stop()
 
     def _checked(self, send: Send) -> Send:
-        """Check LiteLLM before the server hears that start-up is complete: LiteLLM only logs a failed callback."""
+        """Check LiteLLM before the server hears that start-up is complete: LiteLLM only logs a failed callback.
+
+        The server hears that the shutdown is complete when ours is too, because it ends the process then.
+        """
 
         async def checked(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -276,6 +283,8 @@ class Gateway:
                     gc.collect()
                     gc.freeze()
                     gc.set_threshold(*_GC_THRESHOLDS)
+            elif message["type"].startswith("lifespan.shutdown."):
+                await self._stop()
             await send(message)
 
         return checked

@@ -223,7 +223,7 @@ def test_what_a_dead_gateway_reserved_is_charged_as_estimated_and_nothing_stays_
     _wait(first)
     with holding(upstream, pool := ThreadPoolExecutor(4)):
         asked = [pool.submit(ask, second, key) for _ in range(3)]
-        wait_until(lambda: sum(each.done() for each in asked) == 0 and len(upstream.requests) == 4, "three under way")
+        wait_until(lambda: len(upstream.requests) == 4, "three under way")
         assert ask(first, key).status_code == 422
         second.server.kill()
     wait_until(lambda: settled(first), "the dead gateway's calls are sealed")
@@ -354,6 +354,25 @@ def test_a_stop_is_seen_in_readiness_and_waits_for_running_calls(
             assert asked.result().status_code == 200
         wait_until(lambda: not gateway.server.running, "it has stopped")
         assert settled(gateway)
+    finally:
+        gateway.close()
+
+
+def test_a_stop_seals_the_calls_that_it_cuts_off(
+    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+) -> None:
+    environ = constants({"gatehouse.gateway.draining_server:DRAIN_S": 2})
+    gateway = Gateway(postgres.create_database(), shared.port, config=upstream_config, environ=environ).start()
+    try:
+        with holding(upstream, pool := ThreadPoolExecutor(2)):
+            pool.submit(ask, gateway, gateway.new_key())
+            wait_until(lambda: len(upstream.requests) == 1, "a call is under way")
+            gateway.server.send(signal.SIGTERM)
+            wait_until(lambda: not gateway.server.running, "it has stopped")
+        (row,) = gateway.calls().values()
+        record = row["record"]["data"]
+        assert (record["status"], record["cost_source"]) == ("partial", "estimated")
+        assert record["error"] == "gateway_stopped"
     finally:
         gateway.close()
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
+from fastapi import HTTPException
 from litellm.proxy import proxy_server
 from litellm.proxy.db.db_transaction_queue.spend_update_queue import SpendUpdateQueue
 from litellm.proxy.spend_tracking import budget_reservation
@@ -80,8 +81,14 @@ def _confirm_refusals(payers: Payers, spend_of: ReadSpend) -> None:
     current = proxy_server.get_current_spend
 
     async def confirmed(counter_key: str, *args: Any, max_budget: float | None = None, **kwargs: Any) -> float:
-        counted: float = await current(counter_key, *args, max_budget=max_budget, **kwargs)
-        if max_budget is None or counted < max_budget or payers() is None or kwargs.get("window_start") is not None:
+        ours = payers() is not None and kwargs.get("window_start") is None
+        try:
+            counted: float = await current(counter_key, *args, max_budget=max_budget, **kwargs)
+        except HTTPException:  # neither Redis nor the database answered it in time
+            if not ours:
+                raise
+            return 0.0
+        if max_budget is None or counted < max_budget or not ours:
             return counted
         payer = payer_of(counter_key)
         spent = None if payer is None else await spend_of(*payer)
