@@ -222,7 +222,8 @@ def test_what_a_dead_gateway_reserved_is_charged_as_estimated_and_nothing_stays_
     assert ask(second, key).status_code == 200
     _wait(first)
     with holding(upstream, pool := ThreadPoolExecutor(4)):
-        asked = [pool.submit(ask, second, key) for _ in range(3)]
+        for _ in range(3):
+            pool.submit(ask, second, key)
         wait_until(lambda: len(upstream.requests) == 4, "three under way")
         assert ask(first, key).status_code == 422
         second.server.kill()
