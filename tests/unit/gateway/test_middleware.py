@@ -35,6 +35,9 @@ class Settled:
         await asyncio.sleep(0)
         self.kept_after.append(sum(bool(message.get("body")) for message in self.sent))
 
+    def note_delivered(self, scope: CallScope) -> None:
+        """Note nothing."""
+
     def block_answer(self, scope: CallScope, error: GovernanceError) -> None:
         raise AssertionError("nothing is screened here")
 

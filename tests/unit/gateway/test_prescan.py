@@ -41,6 +41,9 @@ class Settled:
     async def keep(self, *_: Any) -> None:
         """Keep nothing."""
 
+    def note_delivered(self, scope: CallScope) -> None:
+        """Note nothing."""
+
     def block_answer(self, *_: Any) -> None:
         raise AssertionError("nothing is screened here")
 
