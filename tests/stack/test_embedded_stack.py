@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+import redis
 from gatehouse.core.errors import SetupError
 from gatehouse.embedded.setup import first_call
 from gatehouse.embedded.stack import Stack, default_gateway_command
@@ -96,6 +97,21 @@ def test_a_killed_part_comes_back(project: Project, part: str) -> None:
     before = project.pid(part)
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: project.all_running() and project.pid(part) != before, f"{part} is back")
+
+
+def test_a_killed_redis_comes_back_with_its_counters(project: Project) -> None:
+    settings = project.stack.settings()
+    with redis.Redis(port=settings.redis_port, password=settings.redis_password) as client:
+        client.set("counter", "1")
+        os.kill(project.pid("redis"), signal.SIGKILL)
+
+        def back() -> bool:
+            with contextlib.suppress(redis.RedisError):
+                return bool(client.ping())
+            return False
+
+        wait_until(back, "Redis is back")
+        assert client.get("counter") == b"1"
 
 
 def test_a_part_that_keeps_dying_is_never_given_up(project: Project) -> None:

@@ -87,13 +87,13 @@ def all_parts(settings: StackSettings, place: LocalPostgres, gateway_command: Se
 
 
 def redis_conf(settings: StackSettings) -> str:
-    """Return Redis's settings: it drops the counters used least, survives a full disk, and snapshots its data."""
+    """Return Redis's settings: it drops no counter, and writes each change to disk within a second."""
     if not settings.redis_password.isascii() or any(c.isspace() or c in "\"'\\" for c in settings.redis_password):
         raise SetupError("REDIS_PASSWORD: letters, digits, '-' and '_' are safe in it. Use only those in .env.")
     return (
         f"bind {LOCAL}\nport {settings.redis_port}\nprotected-mode yes\nrequirepass {settings.redis_password}\n"
-        f"dir redis\ndaemonize no\ndatabases 2\nmaxmemory {COUNTERS_MB}mb\nmaxmemory-policy allkeys-lru\n"
-        "save 300 1\nappendonly no\nstop-writes-on-bgsave-error no\n"
+        f"dir redis\ndaemonize no\ndatabases 2\nmaxmemory {COUNTERS_MB}mb\nmaxmemory-policy noeviction\n"
+        'save ""\nappendonly yes\nappendfsync everysec\n'
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from gatehouse.core.errors import SetupError
 from gatehouse.embedded import preflight
 from gatehouse.embedded.child import Launch, environment
@@ -29,6 +30,7 @@ SECRETS = {
     "GATEHOUSE_METRICS_TOKEN": "secret-metrics",
 }
 HOME = Path("/some where/#1")
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_ports_have_defaults_and_everything_listens_locally() -> None:
@@ -103,6 +105,15 @@ def test_prometheus_reads_its_token_from_a_file() -> None:
     assert "127.0.0.1:4321" in text
     assert "secret" not in text
     assert "--web.listen-address=127.0.0.1:9090" in prometheus_part(settings, "/usr/bin/prometheus").launch.argv
+
+
+def test_redis_drops_no_counter_and_writes_each_to_disk_embedded_and_in_docker() -> None:
+    lines = redis_conf(read_settings(HOME, SECRETS)).splitlines()
+    services = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+    words = services["redis"]["command"]
+    for name, value in {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}.items():
+        assert f"{name} {value}" in lines
+        assert words[words.index(f"--{name}") + 1] == value
 
 
 @pytest.mark.parametrize("password", ["two words", "line\nbreak", 'quo"te', "naïve"])
