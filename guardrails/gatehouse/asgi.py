@@ -61,7 +61,7 @@ from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.providers import PluginError, initialize_plugins
 from gatehouse.providers.plugins import changes_after
-from gatehouse.proxy import configured, enterprise, listings, litellm_budgets
+from gatehouse.proxy import configured, enterprise, listings, litellm_budgets, redis_breaker
 from gatehouse.proxy.catalog import Deployments
 from gatehouse.proxy.configured import (
     believes_forwarded_addresses,
@@ -170,6 +170,7 @@ class Gateway:
         listings.close_to_keys()
         enterprise.stand_in()
         litellm_budgets.entrust(_payers, partial(budgets.spend_of, self._pool))
+        redis_breaker.keep_asking()
         # The routes take these parts by name (`proxy/parts.py`).
         self._parts = litellm_app.state.gatehouse = SimpleNamespace(
             settings=self._settings,

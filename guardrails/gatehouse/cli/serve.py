@@ -31,8 +31,9 @@ _OFFLINE = {
     "DISABLE_SCHEMA_UPDATE": "True",
     "LITELLM_LOG": "ERROR",
     # How long LiteLLM leaves a failed Redis alone; meanwhile keys with a budget or a rate limit are refused. LiteLLM's
-    # default of a minute would refuse them for that long after each restart of Redis.
-    "REDIS_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "2",
+    # default of a minute would refuse them for that long after each restart of Redis. Twice this is the longest time
+    # that the documentation promises (`proxy.redis_breaker`).
+    "REDIS_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "1",
 }
 
 
