@@ -72,7 +72,8 @@ from gatehouse.proxy.configured import (
 )
 from gatehouse.proxy.control_fields import control_fields, other_release
 from gatehouse.proxy.model_access import hash_may_use
-from gatehouse.proxy.parallel_slots import CallSlots
+from gatehouse.proxy.parallel_slots import SlotLeases
+from gatehouse.proxy.redis_counters import RedisCounters
 from gatehouse.proxy.stored_ids import read_id
 from gatehouse.proxy.tokenizer import Detokenizer, TokenCounter
 from gatehouse.storage.connection import shared
@@ -136,6 +137,8 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self._warming: asyncio.Task[None] | None = None
+        slots = SlotLeases()
+        self._counters = RedisCounters(slots)
         names = RecordedNames(self._settings.keys.key(Purpose.RECORDS), self._in_force, configured_tags)
         governance.names = names
         self._middleware = GovernanceMiddleware(
@@ -154,7 +157,7 @@ class Gateway:
                 Detokenizer(deployments, counter),
             ),
             prescan=Prescan(lambda: self._governance.current.scanner),
-            slots=CallSlots,
+            slots=slots.open,
             shown=labels(),
             spend_set=partial(budgets.forget, self._pool),
         )
@@ -259,6 +262,7 @@ class Gateway:
         self._stopped = True
         for task in self._tasks:
             task.cancel()
+        self._counters.stop()
         await self._gate.stop()
         await self._dispatcher.stop()
         self._middleware.conclude_all()
@@ -281,6 +285,7 @@ class Gateway:
                 if self.start_error:
                     message = {"type": "lifespan.startup.failed", "message": self.start_error}
                 else:
+                    self._counters.start()
                     gc.collect()
                     gc.freeze()
                     gc.set_threshold(*_GC_THRESHOLDS)

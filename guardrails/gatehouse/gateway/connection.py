@@ -38,11 +38,15 @@ class Slots(Protocol):
 
     async def release(self) -> None: ...
 
+    def leave(self) -> None: ...
+
 
 class NoSlots:
     """Stand for the slots of a call that takes none."""
 
     async def release(self) -> None: ...
+
+    def leave(self) -> None: ...
 
 
 class Connection:
@@ -98,6 +102,8 @@ class Connection:
     def _gone(self) -> None:
         self._call.ending.client_gone = not self.complete
         self._call.left.set()
+        if not self.complete:
+            self._slots.leave()
 
     async def send(self, message: Message) -> None:
         """Pass the answer on, or send an error if a stage refused the call or the answer."""

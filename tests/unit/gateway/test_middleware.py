@@ -48,9 +48,13 @@ class Slots:
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.released_after: list[int] = []
+        self.left = False
 
     async def release(self) -> None:
         self.released_after.append(len(self.sent))
+
+    def leave(self) -> None:
+        self.left = True
 
 
 async def drive(
@@ -245,6 +249,24 @@ async def test_slots_are_given_back_however_the_app_ends() -> None:
     slots = Slots()
     await drive(refuses, slots=slots)
     assert slots.released_after[0] == 0
+
+
+async def test_slots_hear_of_a_client_that_leaves_in_the_middle_and_of_none_that_has_all() -> None:
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        assert (await receive())["type"] == "http.disconnect"
+
+    slots = Slots()
+    await drive(waits, slots=slots, leave=True)
+    assert slots.left
+
+    async def answers_first(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        await waits(scope, receive, send)
+
+    slots = Slots()
+    await drive(answers_first, slots=slots, leave=True)
+    assert not slots.left
 
 
 async def test_slots_of_a_route_that_is_not_governed_are_given_back_too() -> None:
