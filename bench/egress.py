@@ -31,6 +31,7 @@ from gatehouse.pipeline.conversations import Conversations
 from gatehouse.pipeline.in_force import PolicyInForceHolder
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, Incoming
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.proxy.catalog import Deployments
@@ -148,6 +149,7 @@ async def run(rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
         keys,
         Conversations(MagicMock(), keys, MagicMock()),
         lambda _: False,
+        StoppedSessions(),
     )
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}

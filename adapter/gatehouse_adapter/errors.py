@@ -3,7 +3,7 @@
 * GatehouseError
   x ConfigurationError         an address or a key is missing or cannot be used
   x Refused                    the gateway refused the call, and would refuse the same request again
-    + PolicyDenied             policy_denied: by a rule or a decider
+    + PolicyDenied             policy_denied: by a rule or a decider; session_stopped: by an operator
     + ApprovalError
       - ApprovalRequired       approval_required: a person must approve first; `approval.id` names the approval
       - ApprovalRejected       approval_rejected

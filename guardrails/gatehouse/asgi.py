@@ -50,6 +50,7 @@ from gatehouse.ledger.checkpointer import Checkpointer
 from gatehouse.ledger.reconciliation import Reconciler
 from gatehouse.ledger.recorder import Recorder
 from gatehouse.ledger.store import budgets
+from gatehouse.ledger.store.sessions import stopped
 from gatehouse.notifications.dispatcher import Dispatcher
 from gatehouse.pipeline.conversations import Conversations
 from gatehouse.pipeline.in_force import PolicyInForce, PolicyInForceHolder
@@ -57,6 +58,7 @@ from gatehouse.pipeline.library_mode import Library
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.recorded_names import RecordedNames
 from gatehouse.pipeline.scope import current_scope
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.policy.holder import PolicyHolder
 from gatehouse.pricing.estimate import Prices
 from gatehouse.providers import PluginError, initialize_plugins
@@ -132,6 +134,7 @@ class Gateway:
         entries = AuditEntries(self._write_down)
         self._pool = shared(self._settings.database_url)
         self._gate = Gate(self._settings.database_url, self._pool, self._dispatcher.names, entries)
+        self._sessions = StoppedSessions(self._stopped_sessions)
         self.start_error: str | None = None
         self._recorder: Recorder | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -212,6 +215,10 @@ class Gateway:
         if self._recorder is not None:
             self._recorder.log_only(line)
 
+    async def _stopped_sessions(self) -> frozenset[tuple[str, str]]:
+        async with self._pool.connection() as connection:
+            return await stopped(connection)
+
     def _in_force(self) -> PolicyInForce:
         return self._governance.current
 
@@ -239,6 +246,8 @@ class Gateway:
         await self._dispatcher.start()
         await self._pool.open()
         await self._gate.start()
+        await self._sessions.load()
+        self._tasks.append(asyncio.create_task(self._sessions.run(), name="gatehouse-sessions"))
         conversations = Conversations(self._pool, settings.keys, read_id)
         self._tasks.append(asyncio.create_task(conversations.run(), name="gatehouse-conversations"))
         self._tasks.append(asyncio.create_task(self._reconciler.run(), name="gatehouse-reconciliation"))
@@ -250,6 +259,7 @@ class Gateway:
             settings.keys,
             conversations,
             control_fields().obeys,
+            self._sessions,
             settings.report_within_s,
             partial(budgets.reserve_more, self._pool),
         )

@@ -23,6 +23,7 @@ from gatehouse.pipeline.admission import Admission
 from gatehouse.pipeline.in_force import PolicyInForce
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, Incoming
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.policy.limits import Estimate
 from gatehouse.policy.load import read_policy
 from gatehouse.policy.pii_section import pii_config
@@ -132,6 +133,8 @@ class Case:
     ) -> None:
         self.gate, self.scanner, self.prices = gate or Gate(), scanner or Scanner(), Prices()
         self.retention = Retention(mode, KEYS)
+        self.stopped: frozenset[tuple[str, str]] = frozenset()
+        self.sessions = StoppedSessions(self._stopped)
         self.conversations = Conversations()
         self.admission = Admission(
             self.gate,  # type: ignore[arg-type]
@@ -140,6 +143,7 @@ class Case:
             KEYS,
             self.conversations,  # type: ignore[arg-type]
             lambda _: False,
+            self.sessions,
         )
         self.governance = in_force(folder, policy, self.scanner)
         field = "input" if call_type == "aresponses" else "messages"
@@ -159,6 +163,9 @@ class Case:
             grants=CallerGrants(headers=headers or {}, may_use=may_use),
         )
         self.scope.call, self.scope.governance = self.call, self.governance
+
+    async def _stopped(self) -> frozenset[tuple[str, str]]:
+        return self.stopped
 
     async def decide(self) -> None:
         self.replaced = await self.admission.decide(self.scope, self.call, self.body, self.governance)

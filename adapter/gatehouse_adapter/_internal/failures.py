@@ -20,6 +20,7 @@ from gatehouse_adapter.results import Approval
 # Each code with its status, also for an error inside a stream under 200.
 _CODES: Mapping[str, tuple[type[GatehouseError], int]] = {
     "policy_denied": (errors.PolicyDenied, 403),
+    "session_stopped": (errors.PolicyDenied, 403),
     "approval_required": (errors.ApprovalRequired, 403),
     "approval_rejected": (errors.ApprovalRejected, 403),
     "approval_expired": (errors.ApprovalExpired, 403),

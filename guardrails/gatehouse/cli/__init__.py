@@ -17,7 +17,9 @@ app = typer.Typer(
     help="Governance gateway for AI agents.",
 )
 
-_PARTS = "serve prepare stack init engine audit records keys policy replay pii approvals capsules spend".split()
+_PARTS = (
+    "serve prepare stack init engine audit records sessions keys policy replay pii approvals capsules spend"
+).split()
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ SetupError              the gateway cannot start, or a command cannot do its wor
 GovernanceError         a request is refused; shaped like an OpenAI error, so that every OpenAI client raises it
 |-- UngovernedRoute     403  the pipeline does not see calls on this route
 |-- PolicyDenied        403  a rule of policy.yaml denies the call
+|   `-- SessionStopped       a person stopped the call's session
 |-- ApprovalRequired    403  a person must approve the call first; the caller comes back with the approval's id
 |-- ApprovalRejected    403  a person rejected the call
 |-- ApprovalExpired     403  the approval has expired or is used up
@@ -139,6 +140,10 @@ class UngovernedRoute(GovernanceError):
 class PolicyDenied(GovernanceError):
     anthropic_status = 400
     code = Reason.POLICY_DENIED
+
+
+class SessionStopped(PolicyDenied):
+    code = Reason.SESSION_STOPPED
 
 
 class ApprovalRequired(GovernanceError):

@@ -38,6 +38,7 @@ from gatehouse.pipeline.obligations import apply_obligations, changed_by
 from gatehouse.pipeline.redaction import links_of, mask
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, LetThrough
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.policy import limits
 from gatehouse.policy.facts import Facts
 from gatehouse.policy.limits import Ceiling, Estimate
@@ -72,6 +73,7 @@ class Admission:
     keys: InstallationKeys
     conversations: Conversations
     is_note: Callable[[str], bool]
+    sessions: StoppedSessions
 
     async def decide(
         self, scope: CallScope, call: GovernedCall, body: MutableMapping[str, Any], governance: PolicyInForce
@@ -178,6 +180,7 @@ class _Stages:
         self._scope.asked_screens = asked
         with metrics.stage_seconds.labels("read").time():
             request = await self._read(body)
+        self._parts.sessions.check(self._call)
         with metrics.stage_seconds.labels("limits").time():
             estimate = await self._limit(request)
         with metrics.stage_seconds.labels("scan").time():
@@ -202,6 +205,7 @@ class _Stages:
             with metrics.stage_seconds.labels("approval").time():
                 call_facts.check_shown(request.stored, decision.policies)
                 self._approval = await self._parts.gate.admit(self._asked(request, ruling, decision, scans, wanted))
+        self._parts.sessions.check(self._call)  # again: people may have held the call for long
 
     def let_through(self) -> LetThrough:
         """Return what holds for the call once it is let through."""

@@ -42,6 +42,7 @@ from gatehouse.pipeline.response import Answers
 from gatehouse.pipeline.retention import Retention, note_prompt
 from gatehouse.pipeline.scope import CallScope, Considered
 from gatehouse.pipeline.screening import screen
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.pipeline.settlement import CallSettlement, approved_by, recorded_facts, request_facts
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Pipeline:
         keys: what placeholders and keyed hashes are made with.
         conversations: keeps what providers' stored answers need.
         is_note: says of a name that no API has whether the proxy keeps something under it beside a request.
+        sessions: knows which sessions are stopped.
         reserve_more: reserves dollars for a call under way, or returns the budget that has no room for them.
         report_within_s: how long a caller who calls the model themselves has to say how it ended.
     """
@@ -79,6 +81,7 @@ class Pipeline:
         keys: InstallationKeys,
         conversations: Conversations,
         is_note: Callable[[str], bool],
+        sessions: StoppedSessions,
         report_within_s: float = 900.0,
         reserve_more: ReserveMore | None = None,
     ) -> None:
@@ -92,7 +95,7 @@ class Pipeline:
         self.keeps_text = self._retention.keeps_text
         self._tags = Tags(keys)
         self._conversations = conversations
-        self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note)
+        self._deciding = Admission(gate, prices, self._retention, keys, conversations, is_note, sessions)
         endings = CallSettlement(recorder, self._retention, by_team=audit.chain == "team")
         self._prices = prices
         self.reconsider = self._deciding.reconsider

@@ -34,6 +34,7 @@ _OURS = {
     "outbox": _KEEP,
     "console_sign_outs": _APPEND | {"DELETE"},
     "conversations": _KEEP | {"DELETE"},
+    "stopped_sessions": _APPEND | {"DELETE"},
 }
 _SEQUENCES = {"public": frozenset({"USAGE", "SELECT", "UPDATE"}), "gatehouse": frozenset({"USAGE", "SELECT"})}
 _SCHEMAS = {"public": frozenset({"USAGE", "CREATE"}), "gatehouse": frozenset({"USAGE"})}

@@ -140,7 +140,8 @@ async def test_what_the_provider_stores_is_remembered_as_long_as_the_policy_says
 
 
 def pipeline(case: Case) -> Pipeline:
-    parts: Any = (None, lambda: case.governance, case.gate, case.prices, KEYS, case.conversations, lambda _: False)
+    known: Any = (None, lambda: case.governance, case.gate, case.prices, KEYS, case.conversations)
+    parts: Any = (*known, lambda _: False, case.sessions)
     return Pipeline(*parts)
 
 

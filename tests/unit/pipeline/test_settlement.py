@@ -24,6 +24,7 @@ from gatehouse.ledger.settlement import Settlement
 from gatehouse.pipeline.pipeline import Pipeline
 from gatehouse.pipeline.retention import Retention
 from gatehouse.pipeline.scope import CallScope, Considered, LetThrough
+from gatehouse.pipeline.sessions import StoppedSessions
 from gatehouse.pipeline.settlement import CallSettlement
 
 from tests.support.admission import CHAT, MAIL, Case, Gate, Scanner, approval
@@ -195,6 +196,7 @@ def pipeline(case: Case, written: Written) -> Pipeline:
         KEYS,
         case.conversations,  # type: ignore[arg-type]
         lambda _: False,
+        StoppedSessions(),
     )
 
 
