@@ -5,8 +5,12 @@ hold over a Redis that lost its data.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
+
+from redis.exceptions import ResponseError
 
 from gatehouse.proxy.parallel_slots import RENEW_SLOTS, SlotLeases, limiter_in_use
 from gatehouse.proxy.rate_windows import MAKE_MARK, RateWindows
@@ -55,9 +59,10 @@ class RedisCounters:
             try:
                 await windows.look()
                 await self._leases.renew()
+                failing = False
                 if not asked:
+                    asked = True
                     await _check_policy(redis)
-                failing, asked = False, True
             except Exception as error:  # Redis is away; slots that are not given back there by then lapse
                 if not failing:
                     log.warning("Redis: slots and rate limits cannot be kept up (%s)", type(error).__name__)
@@ -67,7 +72,12 @@ class RedisCounters:
 
 async def _check_policy(redis: Any) -> None:
     """Warn where Redis is set up as a cache. A Redis that does not say how it is set up is left alone."""
-    memory = await redis.init_async_client().info("memory")
+    with contextlib.suppress(ResponseError):
+        memory = await redis.init_async_client().info("memory")
+        _warn(memory)
+
+
+def _warn(memory: Mapping[str, Any]) -> None:
     policy = memory.get("maxmemory_policy", "noeviction")
     if memory.get("maxmemory") and policy != "noeviction":
         log.warning(_DROPS, policy)
