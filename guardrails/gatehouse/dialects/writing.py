@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import accumulate
 from os.path import commonprefix
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ def _write(container: Any, step: Any, node: _Node, path: Path) -> None:
         if text != read.text:
             container[step] = read.written(text)
     elif JSON in node.steps:
-        container[step] = _json_text(value, node.steps[JSON], (*path, JSON))
+        container[step] = str(_json_text(value, node.steps[JSON], (*path, JSON)))
     else:
         _below(value, node, path)
 
@@ -115,7 +116,7 @@ _raw_decode: Final = json.JSONDecoder().raw_decode
 _raw_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _json_text(value: Any, node: _Node, path: Path) -> str:
+def _json_text(value: Any, node: _Node, path: Path) -> Spliced:
     """Return JSON text with the texts at and below its top replaced."""
     try:
         decode(value)
@@ -123,12 +124,7 @@ def _json_text(value: Any, node: _Node, path: Path) -> str:
         _edit(value, _blanks(value, 0), node, path, edits)
     except (TypeError, ValueError, RecursionError):
         raise unknown(path[:-1], "there is no JSON to replace") from None
-    out: list[str] = []
-    done = 0
-    for start, end, new in edits:
-        out += (value[done:start], new)
-        done = end
-    return "".join((*out, value[done:]))
+    return Spliced.of(value, edits)
 
 
 def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[int, int, str]]) -> int:
@@ -142,12 +138,15 @@ def _edit(text: str, at: int, node: _Node | None, path: Path, edits: list[tuple[
     if node.text is not None:
         _check_text(value, path)
         if node.text != _text_of(value):
-            edits.append((at, end, _string(text[at:end], value, node.text)))
+            edits += _replaced(text, at, end, value, node.text)
+        return end
+    if JSON in node.steps:
+        edits += _replaced(text, at, end, value, _json_text(value, node.steps[JSON], (*path, JSON)))
         return end
     box = [value]
     _write(box, 0, node, path)
     if box[0] != value:
-        edits.append((at, end, _string(text[at:end], value, box[0])))
+        edits += _replaced(text, at, end, value, box[0])
     return end
 
 
@@ -159,7 +158,7 @@ def _edit_object(text: str, at: int, node: _Node, path: Path, edits: list[tuple[
         below = node.steps.get(name)
         names[name] = name if below is None or below.name is None else below.name
         if names[name] != name:
-            edits.append((at, end, _string(text[at:end], name, names[name])))
+            edits += _replaced(text, at, end, name, names[name])
         at = _blanks(text, _blanks(text, end) + 1)
         written = below is not None and (below.text is not None or below.steps)
         at = _blanks(text, _edit(text, at, below if written else None, (*path, name), edits))
@@ -189,17 +188,16 @@ def _blanks(text: str, at: int) -> int:
     return _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it also matches the empty text
 
 
-def _string(literal: str, old: Any, new: str) -> str:
-    """Return a JSON string with new content; what is not replaced keeps its spelling."""
+def _replaced(text: str, at: int, end: int, old: Any, new: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the edits that give the value at `text[at:end]` new content; what is not replaced keeps its spelling."""
     if not isinstance(old, str):  # a number
-        return _encode(new)
-    units = _UNIT.findall(literal, 1, len(literal) - 1) if "\\" in literal else old
-    out: list[str] = []
-    done = 0
-    for start, end, part in _parts(old, new):
-        out += (*units[done:start], _encode(part)[1:-1])
-        done = end
-    return "".join(('"', *out, *units[done:], '"'))
+        yield at, end, _encode(new)
+        return
+    places: Sequence[int] = range(len(old) + 1)
+    if "\\" in text[at:end]:
+        places = [0, *accumulate(map(len, _UNIT.findall(text, at + 1, end - 1)))]
+    for start, stop, part in _parts(old, new):
+        yield at + 1 + places[start], at + 1 + places[stop], _encode(part)[1:-1]
 
 
 def _parts(old: str, new: str) -> Sequence[tuple[int, int, str]]:

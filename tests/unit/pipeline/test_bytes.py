@@ -193,6 +193,21 @@ def test_two_findings_of_one_string_leave_what_stands_between_them_as_it_was() -
     assert mask.unmask_json(content(body)) == text
 
 
+def test_findings_in_json_inside_json_leave_both_as_they_were_spelled() -> None:
+    text = r'{"s": "{\"a\": \"A1 \\u00e9 A2\", \"b\": \"\u00e9\/\", \"c\": \"\u0041 A3\" }", "price": 1.10}'
+    body = arguments(text)
+    request = read(body)
+    findings = [
+        [Finding("A", match.start(), match.end(), 1.0) for match in re.finditer(r"A\d", part.text)]
+        if part.path.count(JSON) == 2
+        else []
+        for part in request.scanned
+    ]
+    request.masked(masked(request.scanned, findings, PLACEHOLDERS)[0])
+    expected = re.sub(r"A\d", lambda match: PLACEHOLDERS.of("A", match[0]), text)
+    assert content(body) == expected
+
+
 # -- made-up ones ------------------------------------------------------------------------------------------------------
 
 STRINGS = st.lists(
