@@ -49,7 +49,7 @@ def drawn(request: CanonicalRequest, text: str, draw: random.Random) -> list[lis
     found: list[list[Finding]] = []
     for part in request.scanned:
         spans: list[tuple[int, int]] = []
-        if part.text == text or (JSON in part.path and part.text.startswith(("{", "["))):
+        if part.text == text or (JSON in part.path and part.text.lstrip().startswith(("{", "["))):
             spans = [match.span() for match in WORD.finditer(part.text) if draw.random() < 0.2]
         elif JSON in part.path and KEY not in part.path and not NUMBER.fullmatch(part.text) and draw.random() < 0.3:
             spans = _anywhere(part.text, draw)
