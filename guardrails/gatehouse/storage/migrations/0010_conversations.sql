@@ -1,6 +1,6 @@
 -- The way back from the placeholders of what a provider stores: one row for each stored answer, with all values of its
 -- conversation, and one for each turn that brought new values to a conversation with an id of its own. Nothing in it can
--- be read, or found under an id, without the installation secret.
+-- be read, or found under an id, without a key of the installation.
 create table gatehouse.conversations (
     number bigint generated always as identity primary key,  -- the newest row of an id counts
     ids bytea[] not null,             -- keyed hashes of the answer's id, or the conversation's, and the items' of the answer
