@@ -21,11 +21,11 @@ def payers_of(key: Any, data: Mapping[str, Any], end_user: str | None) -> tuple[
     """Return who pays for a call.
 
     Args:
-        key: LiteLLM's `UserAPIKeyAuth`.
+        key: LiteLLM's `UserAPIKeyAuth`; None where it refused the key, and nobody pays.
         data: the request, with LiteLLM's own fields beside it.
         end_user: as LiteLLM's tables name them.
     """
-    return tuple(_storable(_payers(key, data, end_user)))
+    return () if key is None else tuple(_storable(_payers(key, data, end_user)))
 
 
 def _payers(key: Any, data: Mapping[str, Any], end_user: str | None) -> Iterator[tuple[str, Any, Any, bool]]:

@@ -12,6 +12,7 @@ from gatehouse.api import decide
 from gatehouse.core.errors import PolicyDenied
 from gatehouse.core.http import SENDER, Receive, Scope, Send
 from gatehouse.pipeline.scope import CallScope
+from gatehouse.proxy.litellm_api import UserAPIKeyAuth
 
 KEY_HASH = "a" * 64
 BODY = {"model": "demo", "user": "ada", "messages": [{"role": "user", "content": "hello"}]}
@@ -37,8 +38,8 @@ async def test_names_are_scanned_in_the_senders_turns_and_then_in_their_keys(mon
     async def hide_other_names(names: object, scope: CallScope, key: object, data: object) -> None:
         turns.append(scope.sender)
 
-    async def authenticated(request: object, path: str, body: bytes) -> SimpleNamespace:
-        return SimpleNamespace(api_key=KEY_HASH)
+    async def authenticated(request: object, path: str, body: bytes) -> UserAPIKeyAuth:
+        return UserAPIKeyAuth(api_key=KEY_HASH)
 
     monkeypatch.setattr(decide, "hide_names", hide_names)
     monkeypatch.setattr(decide, "hide_other_names", hide_other_names)

@@ -16,7 +16,7 @@ from tests.support.scanned import Scanned, chat
 
 MAIL = "anna.kowalska@example.com"
 TOKEN = "ghp_" + "Ab3dE6gH9" * 4
-LONG = "name,mail,city\n" + "Ola,none,Gdańsk\n" * 300
+LONG = "fruit,weight,colour\n" + "śliwka,none,purple\n" * 300
 
 
 def b64(text: str, encoding: str = "utf-8") -> str:

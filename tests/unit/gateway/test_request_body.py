@@ -230,7 +230,9 @@ async def take(
     call = CallScope(new_call_id(), path, now(), monotonic())
     scope: dict[str, Any] = {"headers": list(headers), "query_string": b"api-version=x&model=y"}
     taken = await edge().take(call, scope, Sender([body]))
-    return taken.body, {"headers": dict(scope["headers"]), "query": scope["query_string"]}, call.incoming.fault
+    passed = dict(scope["headers"])
+    assert passed.pop(b"x-litellm-call-id") == str(call.call_id).encode()
+    return taken.body, {"headers": passed, "query": scope["query_string"]}, call.incoming.fault
 
 
 @pytest.mark.parametrize("value", [2**64, -(2**80), 10**400, [[[]]], 1e300], ids=lambda value: str(value)[:9])

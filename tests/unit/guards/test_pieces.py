@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 PII = Engine(PiiConfig(timeout_s=60))
 SCREENS = ScreenEngine(ScreenConfig(blocked_content={"names": ("blue heron",)}, secrets=True, timeout_s=60))
-TOKEN = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"
+TOKEN = "ghp_" + "Ab3dE6gH9" * 4
 WORDS = st.sampled_from(
     [
         *("jane@example.com", "+44 20 7946 0958", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "10.0.0.1"),
