@@ -164,7 +164,10 @@ MASKED = {
 def prompts_kept(postgres: Postgres, redis_server: Redis, upstream_config: Path, tmp_path: Path) -> Iterator[Gateway]:
     """Start a gateway whose operator has LiteLLM keep prompts and answers with the spend."""
     policy = tmp_path / "policy.yaml"
-    policy.write_text("version: 1\npii: {mode: mask}\nscreens: {secrets: block}\naudit: {content: redacted}\n")
+    policy.write_text(
+        "version: 1\npii: {mode: mask}\nscreens: {secrets: block}\naudit: {content: redacted}\n"
+        'limits: {allow_unpriced_models: ["*"]}\n'
+    )
     config = yaml.safe_load(upstream_config.read_text())
     config["general_settings"].update({"store_prompts_in_spend_logs": True, "proxy_batch_write_at": 1})
     config["litellm_settings"]["turn_off_message_logging"] = False
