@@ -49,7 +49,7 @@ _INSTEAD: Final = {
 
 
 # Fields that LiteLLM sends on only in `extra_body`, and drops elsewhere.
-_SENT_BELOW: Final[Mapping[str, tuple[str, ...]]] = {"aresponses": ("conversation",)}
+SENT_BELOW: Final[Mapping[str, tuple[str, ...]]] = {"aresponses": ("conversation",)}
 
 # With any other type LiteLLM fails, and reports the failure as its own.
 _OBJECTS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -125,7 +125,7 @@ def caller_request(
             kept[name] = value if value is None else _metadata(value, engine)
         elif name in _BOUNDED:
             kept[name] = value if value is None else _BOUNDED[name](name, value, bounds)
-        elif name in _SENT_BELOW.get(call_type, ()) and value is not None:
+        elif name in SENT_BELOW.get(call_type, ()) and value is not None:
             new[name] = value
         elif name in known or (name in engine.numbers and (value is None or isinstance(value, bool | int | float))):
             kept[name] = value

@@ -17,6 +17,7 @@ from gatehouse.core.errors import GovernanceError
 from gatehouse.core.strict_json import decode
 from gatehouse.dialects import ALL_NAMES, names_of, request_view
 from gatehouse.dialects.admitted import Admitted
+from gatehouse.dialects.caller_fields import SENT_BELOW
 from gatehouse.dialects.canonical import CanonicalRequest
 from gatehouse.dialects.fields import is_api_word
 from gatehouse.dialects.freejson import free
@@ -99,13 +100,14 @@ def admitted(
     }
     texts = tuple(part.text for part in request.texts)
     below = request.fields.get("extra_body")
+    only_below = SENT_BELOW.get(request.call_type, ())
     return Admitted(
         dialect,
         texts,
         frozenset(part.text for part in request.scanned),
         frozenset(_tools(request.fields)),
         request.requested,
-        {name: value for name, value in below.items() if name in ALL_NAMES} if isinstance(below, Mapping) else {},
+        {name: below[name] for name in only_below if name in below} if isinstance(below, Mapping) else {},
         steering(body),
         frozenset(forbidden),
     )
