@@ -294,6 +294,8 @@ def test_foreground_ends_with_its_terminal(project: Project, number: signal.Sign
 def test_a_taken_port_is_told_in_one_sentence_and_starts_nothing(project: Project) -> None:
     project.down()
     with socket.socket() as taker:
+        # Connections of the Redis before may still be in TIME_WAIT there.
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taker.bind(("127.0.0.1", project.stack.settings().redis_port))
         taker.listen()
         done = subprocess.run(
