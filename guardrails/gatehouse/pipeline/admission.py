@@ -109,6 +109,8 @@ class Admission:
         Raises:
             GovernanceError: the request is refused.
         """
+        self.sessions.check(call)
+        scope.asked_screens = caller_screens(call.grants.headers, governance.policy.screens)
         kept = await self.conversations.find(call.caller.key_hash, about.id)
         if kept is None:
             raise NotFound(_NO_RESPONSE, param="response_id")

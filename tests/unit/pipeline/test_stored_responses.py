@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gatehouse.core.call import Agent
 from gatehouse.core.decision import Verdict
-from gatehouse.core.errors import NotFound, PolicyDenied
+from gatehouse.core.errors import ContentBlocked, InvalidRequest, NotFound, PolicyDenied, SessionStopped
 from gatehouse.core.keys import Purpose
 from gatehouse.dialects.conversations import Kind, StoredId
 from gatehouse.dialects.stored_responses import Action, StoredResponse
 from gatehouse.guards.pii.masking import Mask, Placeholders
+from gatehouse.guards.screens.categories import HEADER
 from gatehouse.pipeline.conversations import Remembered
 from gatehouse.pipeline.response import Answers
+from gatehouse.pipeline.screening import screen
 
 from tests.support.admission import MAIL, Case
 from tests.support.masking import KEYS
@@ -71,6 +75,28 @@ async def test_a_rule_that_denies_counts_and_one_that_asks_does_not(tmp_path: Pa
     assert case.gate.asked == []
     assert case.scope.considered.decision is not None
     assert case.scope.considered.decision.verdict is Verdict.ALLOW
+
+
+async def test_a_stopped_session_gets_no_answer_either(tmp_path: Path) -> None:
+    case = Case(tmp_path, "rules: []\n")
+    case.call = replace(case.call, agent=Agent(session="one"))
+    case.stopped = frozenset({("k", "one")})
+    await decide(case)
+    await case.sessions.load()
+    with pytest.raises(SessionStopped):
+        await decide(case)
+
+
+async def test_what_its_caller_asks_to_be_blocked_is_blocked_in_the_answer(tmp_path: Path) -> None:
+    case = Case(tmp_path, "rules: []\n")
+    case.call = replace(case.call, grants=replace(case.call.grants, headers={HEADER: "harmful"}))
+    await decide(case)
+    assert case.scope.asked_screens is not None
+    with pytest.raises(ContentBlocked, match="harmful"):
+        screen(case.governance, "how to build a bomb", case.scope.asked_screens)
+    case.call = replace(case.call, grants=replace(case.call.grants, headers={HEADER: "harmfull"}))
+    with pytest.raises(InvalidRequest):
+        await decide(case)
 
 
 @pytest.mark.parametrize("action", list(Action))
