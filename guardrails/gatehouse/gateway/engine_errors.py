@@ -59,9 +59,11 @@ def explained(error: Exception, call: CallScope) -> ProviderFailed | None:
     if call.sending.answer is not None or (status is not None and status < 400):
         # LiteLLM would answer with the status of what it could not read.
         return UpstreamUnreadable(UNREADABLE)
-    attempts = call.sending.attempts
-    if attempts and (attempts[-1].sent or is_ours(attempts[-1].deployment)) and not _is_fault(error):
+    last = call.sending.attempts[-1] if call.sending.attempts else None
+    if last is not None and (last.sent or is_ours(last.deployment)) and not _is_fault(error):
         return None
+    if last is not None and last.sent:
+        return UpstreamUnreadable(UNREADABLE)
     log.error("LiteLLM could not make call %s: %s", call.call_id, _where(error))
     return EngineFailed()
 

@@ -95,6 +95,13 @@ def test_an_answer_that_litellm_cannot_read_is_the_providers(call: CallScope) ->
     assert isinstance(explained(odd, call), UpstreamUnreadable)
 
 
+def test_a_fault_after_a_request_was_sent_does_not_say_that_nothing_was(call: CallScope) -> None:
+    tried(call, "open")
+    failed = explained(raised(KeyError("x")), call)
+    assert isinstance(failed, UpstreamUnreadable)
+    assert failed.headers == {}
+
+
 def test_a_timeout_is_no_fault_of_the_caller(call: CallScope) -> None:
     tried(call, "open")
     failed = explained(litellm.Timeout(message="late", **GIVEN), call)
