@@ -29,6 +29,14 @@ def redis_server() -> Iterator[Redis]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[Redis]:
+    """Start a Redis for one module: to stop, or to look at all that is in it."""
+    server = Redis()
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="session")
 def gateway(postgres: Postgres, redis_server: Redis) -> Iterator[Gateway]:
     """The gateway as shipped, for the tests that break nothing; it signs and looks who is still there more often."""

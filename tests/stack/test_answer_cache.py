@@ -43,18 +43,11 @@ def kept(server: Redis) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def pair(postgres: Postgres, shared: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
+def pair(postgres: Postgres, own_redis: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
     """Start two gateways with the configuration as shipped, on one database and one Redis."""
     url = postgres.create_database()
-    first = Gateway(url, shared.port, config=upstream_config).start()
-    second = Gateway(url, shared.port, config=upstream_config, folder=first.folder).start()
+    first = Gateway(url, own_redis.port, config=upstream_config).start()
+    second = Gateway(url, own_redis.port, config=upstream_config, folder=first.folder).start()
     yield first, second
     second.close()
     first.close()
@@ -84,7 +77,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_repeated_call_reaches_the_model_again_and_its_answer_is_not_kept(
-    pair: tuple[Gateway, Gateway], shared: Redis, upstream: Upstream, way: str
+    pair: tuple[Gateway, Gateway], own_redis: Redis, upstream: Upstream, way: str
 ) -> None:
     upstream.says = lambda _: ANSWER
     first, second = pair
@@ -96,12 +89,14 @@ def test_a_repeated_call_reaches_the_model_again_and_its_answer_is_not_kept(
         assert answer.status_code in (200, 400), answer.text  # a field of LiteLLM's own may be refused
         served += answer.status_code == 200
     assert len(upstream.requests) == served
-    held = kept(shared)
+    held = kept(own_redis)
     assert not [key for key, value in held.items() if ANSWER in value or "say it" in value]
     assert not [key for key in held if "mine" in key]
 
 
-def test_other_routes_keep_no_answer_either(pair: tuple[Gateway, Gateway], shared: Redis, upstream: Upstream) -> None:
+def test_other_routes_keep_no_answer_either(
+    pair: tuple[Gateway, Gateway], own_redis: Redis, upstream: Upstream
+) -> None:
     upstream.says = lambda _: ANSWER
     asked = {
         "/v1/completions": {"model": "up-text", "prompt": "once more"},
@@ -116,11 +111,11 @@ def test_other_routes_keep_no_answer_either(pair: tuple[Gateway, Gateway], share
                 served = client.post(route, json=body)
                 assert served.status_code == 200, served.text
                 assert len([path for path, _ in upstream.requests if path in route or route.endswith(path)]) >= count
-    assert not [key for key, value in kept(shared).items() if ANSWER in value or "once more" in value]
+    assert not [key for key, value in kept(own_redis).items() if ANSWER in value or "once more" in value]
 
 
 def test_no_name_that_a_caller_chooses_is_a_counter(
-    pair: tuple[Gateway, Gateway], shared: Redis, upstream: Upstream
+    pair: tuple[Gateway, Gateway], own_redis: Redis, upstream: Upstream
 ) -> None:
     gateway, _ = pair
     with gateway.client() as client:
@@ -135,7 +130,7 @@ def test_no_name_that_a_caller_chooses_is_a_counter(
 
     def counted() -> float | None:
         """Return the team's spend in Redis, which forgets it after a minute; LiteLLM then asks the database."""
-        held = kept(shared).get(counter(team))
+        held = kept(own_redis).get(counter(team))
         return None if held is None else float(held)
 
     def settled() -> bool:
@@ -147,7 +142,7 @@ def test_no_name_that_a_caller_chooses_is_a_counter(
     assert call(victim) == 200
     wait_until(settled, "the team's spend is counted")
     theirs = hashlib.sha256(victim.encode()).hexdigest()
-    counters = {name for name in kept(shared) if theirs in name or team in name}
+    counters = {name for name in kept(own_redis) if theirs in name or team in name}
     assert any(name.startswith("{") for name in counters), "there are counters of rates too"
     before = counted()
     for name in sorted(counters):
@@ -163,7 +158,7 @@ def test_no_name_that_a_caller_chooses_is_a_counter(
             assert call(attacker, **fields) in (200, 400, 403)
             assert counted() in (None, before), fields
     # What a caller chose stands behind a name of LiteLLM's own: no key is a counter's, or begins with one and goes on.
-    added = [name for name in kept(shared) if name not in counters and (theirs in name or team in name)]
+    added = [name for name in kept(own_redis) if name not in counters and (theirs in name or team in name)]
     assert not [name for name in added for known in counters if name.startswith(known)]
     assert call(victim) == 200
     wait_until(lambda: (counted() or 0) > (before or 0), "the team's own call is counted")

@@ -34,17 +34,10 @@ SOON = constants({"gatehouse.ledger.recovery:DEAD_AFTER_S": 2.0, "gatehouse.ledg
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def pair(postgres: Postgres, shared: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
+def pair(postgres: Postgres, own_redis: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
     url = postgres.create_database()
-    first = Gateway(url, shared.port, config=upstream_config, environ=SOON).start()
-    second = Gateway(url, shared.port, config=upstream_config, folder=first.folder, environ=SOON).start()
+    first = Gateway(url, own_redis.port, config=upstream_config, environ=SOON).start()
+    second = Gateway(url, own_redis.port, config=upstream_config, folder=first.folder, environ=SOON).start()
     yield first, second
     second.close()
     first.close()
@@ -189,11 +182,11 @@ def ledger_usd(gateway: Gateway, key: str) -> float:
     return float(query(gateway, statement, key))
 
 
-def test_redis_may_lose_everything(pair: tuple[Gateway, Gateway], shared: Redis, upstream: Upstream) -> None:
+def test_redis_may_lose_everything(pair: tuple[Gateway, Gateway], own_redis: Redis, upstream: Upstream) -> None:
     first, second = pair
     each = estimate(first)
     key = first.new_key(max_budget=4.5 * each)
-    server = redis.Redis(port=shared.port, password=PASSWORD)
+    server = redis.Redis(port=own_redis.port, password=PASSWORD)
     with holding(upstream, pool := ThreadPoolExecutor(8)) as answered:
         asked: list[Future[httpx.Response]] = [pool.submit(ask, gateway, key) for gateway in (first, second)]
         wait_until(lambda: len(upstream.requests) == 2, "two are under way")
@@ -287,13 +280,13 @@ def test_a_spend_that_an_administrator_set_stays(pair: tuple[Gateway, Gateway], 
 
 
 def test_an_attempt_that_may_be_billed_and_the_next_one_both_have_room(
-    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
+    postgres: Postgres, own_redis: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
 ) -> None:
     config = yaml.safe_load(upstream_config.read_text())
     config["router_settings"]["num_retries"] = 1
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    gateway = Gateway(postgres.create_database(), shared.port, config=path).start()
+    gateway = Gateway(postgres.create_database(), own_redis.port, config=path).start()
     try:
         each = estimate(gateway)
         key, rich = gateway.new_key(max_budget=1.5 * each), gateway.new_key(max_budget=2.5 * each)
@@ -311,7 +304,7 @@ def test_an_attempt_that_may_be_billed_and_the_next_one_both_have_room(
 
 
 def test_a_model_behind_an_address_costs_what_its_base_model_costs_and_without_a_price_there_is_none(
-    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
+    postgres: Postgres, own_redis: Redis, upstream: Upstream, upstream_config: Path, tmp_path: Path
 ) -> None:
     config = yaml.safe_load(upstream_config.read_text())
     for name, info in (("based", {"base_model": "gpt-4o"}), ("unknown", {}), ("free", {"base_model": "gpt-4o"})):
@@ -320,7 +313,7 @@ def test_a_model_behind_an_address_costs_what_its_base_model_costs_and_without_a
     path, policy = tmp_path / "config.yaml", tmp_path / "policy.yaml"
     path.write_text(yaml.safe_dump(config))
     policy.write_text("version: 1\nlimits: {allow_unpriced_models: [unknown-but-named]}\n")
-    gateway = Gateway(postgres.create_database(), shared.port, config=path, policy=policy).start()
+    gateway = Gateway(postgres.create_database(), own_redis.port, config=path, policy=policy).start()
     try:
         key, free = gateway.new_key(max_budget=1), gateway.new_key()
         call = ask(gateway, key, model="based").headers["x-gatehouse-call-id"]
@@ -340,10 +333,10 @@ def test_a_model_behind_an_address_costs_what_its_base_model_costs_and_without_a
 
 
 def test_a_stop_is_seen_in_readiness_and_waits_for_running_calls(
-    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+    postgres: Postgres, own_redis: Redis, upstream: Upstream, upstream_config: Path
 ) -> None:
     environ = constants({"gatehouse.gateway.draining_server:DRAIN_S": 4})
-    gateway = Gateway(postgres.create_database(), shared.port, config=upstream_config, environ=environ).start()
+    gateway = Gateway(postgres.create_database(), own_redis.port, config=upstream_config, environ=environ).start()
     try:
         key = gateway.new_key()
         with holding(upstream, pool := ThreadPoolExecutor(2)) as answered:
@@ -360,10 +353,10 @@ def test_a_stop_is_seen_in_readiness_and_waits_for_running_calls(
 
 
 def test_a_stop_seals_the_calls_that_it_cuts_off(
-    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+    postgres: Postgres, own_redis: Redis, upstream: Upstream, upstream_config: Path
 ) -> None:
     environ = constants({"gatehouse.gateway.draining_server:DRAIN_S": 2})
-    gateway = Gateway(postgres.create_database(), shared.port, config=upstream_config, environ=environ).start()
+    gateway = Gateway(postgres.create_database(), own_redis.port, config=upstream_config, environ=environ).start()
     try:
         with holding(upstream, pool := ThreadPoolExecutor(2)):
             pool.submit(ask, gateway, gateway.new_key())
@@ -386,15 +379,15 @@ def _status(gateway: Gateway) -> int:
 
 
 def test_an_answer_that_was_delivered_is_sealed_as_delivered_though_its_gateway_was_killed(
-    postgres: Postgres, shared: Redis, upstream: Upstream, upstream_config: Path
+    postgres: Postgres, own_redis: Redis, upstream: Upstream, upstream_config: Path
 ) -> None:
     writer = "gatehouse.ledger.settlement_writer"
     late = constants({f"{writer}:_LINGER_S": 60.0, f"{writer}:HEARTBEAT_S": 60.0})
     url = postgres.create_database()
-    doomed = Gateway(url, shared.port, config=upstream_config, environ=late).start()
+    doomed = Gateway(url, own_redis.port, config=upstream_config, environ=late).start()
     # Longer than the calls take, because the heart of the other one beats once a minute.
     soon = constants({"gatehouse.ledger.recovery:DEAD_AFTER_S": 10.0, f"{writer}:HEARTBEAT_S": 0.5})
-    other = Gateway(url, shared.port, config=upstream_config, folder=doomed.folder, environ=soon).start()
+    other = Gateway(url, own_redis.port, config=upstream_config, folder=doomed.folder, environ=soon).start()
     try:
         key = other.new_key(max_budget=1)
         plain = ask(doomed, key).headers["x-gatehouse-call-id"]

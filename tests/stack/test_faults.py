@@ -34,13 +34,6 @@ def own_postgres() -> Iterator[Postgres]:
     server.close()
 
 
-@pytest.fixture(scope="module")
-def own_redis() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
-
-
 @pytest.fixture(autouse=True)
 def servers(own_postgres: Postgres, own_redis: Redis) -> None:
     """Start both servers before each test, because the test before may have stopped them."""

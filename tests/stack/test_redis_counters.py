@@ -33,13 +33,6 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def own_redis() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def both(postgres: Postgres, own_redis: Redis, upstream_config: Path) -> Iterator[tuple[Gateway, Gateway]]:
     """Start two gateways on one database and one Redis."""
     environ = {"GATEHOUSE_SETTLE_GRACE_SECONDS": "1", **constants(SHORT)}

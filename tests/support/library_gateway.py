@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.process import free_port, wait_until
+from tests.support.app_server import AppServer
+from tests.support.process import free_port
 
 Asked = Mapping[str, Any]
 
@@ -61,13 +60,7 @@ class LibraryGateway:
             Route("/governance/v1/approvals/{id}", self._approval),
             Route("/governance/v1/approvals/{id}/cancel", self._cancel, methods=["POST"]),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes), host="127.0.0.1", port=self.port, log_level="critical", lifespan="off"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        wait_until(lambda: self._server.started, "the gateway answers")
+        self._server = AppServer(Starlette(routes=routes), self.port, log_level="critical", keep_alive_s=5)
 
     @property
     def url(self) -> str:
@@ -85,9 +78,7 @@ class LibraryGateway:
         self.cancelled: list[str] = []
 
     def close(self) -> None:
-        self._server.should_exit = True
-        self._server.force_exit = True
-        self._thread.join(10)
+        self._server.close(force=True)
 
     async def _decide(self, request: Request) -> Response:
         asked = await request.json()

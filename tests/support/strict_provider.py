@@ -11,14 +11,14 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.support import strict_anthropic, strict_gemini, strict_openai
-from tests.support.process import free_port, wait_until
+from tests.support.app_server import AppServer
+from tests.support.process import free_port
 from tests.support.strict_turns import Failure, Refused, Turn, sse
 from tests.support.upstream import Arrival, arrival_of
 
@@ -45,18 +45,7 @@ class StrictProvider:
         self._stored: set[str] = set()
         self._lock = threading.Lock()
         routes = [Route("/{path:path}", self._answer, methods=["POST"])]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            host="127.0.0.1",
-            port=self.port,
-            log_level="error",
-            lifespan="off",
-            timeout_keep_alive=3600,  # it never hangs up just as the gateway uses a connection again
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        wait_until(lambda: self._server.started, "the strict provider answers")
+        self._server = AppServer(Starlette(routes=routes), self.port)
 
     @property
     def url(self) -> str:
@@ -81,9 +70,8 @@ class StrictProvider:
         """Return all bodies that arrived, as text."""
         return "\n".join(arrival.body.decode() for arrival in self.arrivals)
 
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
+    def close(self, *, force: bool = False) -> None:
+        self._server.close(force=force)
 
     async def _answer(self, request: Request) -> Response:
         raw = await request.body()

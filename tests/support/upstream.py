@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.process import free_port, wait_until
+from tests.support.app_server import AppServer
+from tests.support.process import free_port
 from tests.support.stored_responses import Stored, StoredResponses
 
 
@@ -92,20 +92,7 @@ class Upstream:
             Route("/v1/models", _models, methods=["GET"]),
             Route("/{path:path}", self._answer, methods=["POST", "GET", "DELETE"]),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            host="127.0.0.1",
-            port=self.port,
-            log_level="error",
-            lifespan="off",
-            # Or it hangs up on a connection after 5 idle seconds, now and then just as the gateway uses that again; and
-            # the gateways of these tests do not try a call twice.
-            timeout_keep_alive=3600,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        wait_until(lambda: self._server.started, "upstream answers")
+        self._server = AppServer(Starlette(routes=routes), self.port)
 
     @property
     def url(self) -> str:
@@ -133,9 +120,8 @@ class Upstream:
         """Return everything that arrived, as text."""
         return "\n".join(body.decode("utf-8", "replace") for _, body in self.requests)
 
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
+    def close(self, *, force: bool = False) -> None:
+        self._server.close(force=force)
 
     async def _answer(self, request: Request) -> Response:
         body = await request.body()

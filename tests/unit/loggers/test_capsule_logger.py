@@ -37,8 +37,7 @@ TOOLS = [{"type": "function", "function": {"name": "lookup", "parameters": {"typ
 def server() -> Iterator[Upstream]:
     server = Upstream()
     yield server
-    server._server.force_exit = True  # LiteLLM keeps its connections open
-    server.close()
+    server.close(force=True)  # LiteLLM keeps its connections open
 
 
 @pytest.fixture
